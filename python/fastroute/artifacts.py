@@ -1,0 +1,198 @@
+"""Saved routers and embedders: a folder of arrays and JSON, versioned and checksummed.
+
+Layout of an artifact folder::
+
+    artifact.json        format, schema_version, kind, config, and for each other file its
+                         length in bytes and its SHA-256
+    arrays.safetensors   the arrays by name
+    ...                  further files that the kind needs, such as tokenizer.json
+
+No file is ever unpickled or executed. ``load_artifact`` verifies every file before it is used,
+and its errors say which file is missing, truncated, altered, or newer than this fastroute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastroute.errors import (
+    ArtifactChecksumError,
+    ArtifactError,
+    ArtifactNotFoundError,
+    ArtifactTruncatedError,
+    ArtifactVersionError,
+    InvalidInputError,
+)
+
+FORMAT = "fastroute-artifact"
+SCHEMA_VERSION = 1
+MANIFEST = "artifact.json"
+ARRAYS = "arrays.safetensors"
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A verified artifact in memory.
+
+    Attributes:
+        path: the folder that it was read from.
+        kind: what it is, for example ``"mf"`` or ``"static_embedder"``.
+        config: the JSON that its writer stored with it.
+        arrays: its arrays by name.
+        files: contents of its further files by name.
+        checksum: SHA-256 of the manifest, which pins every other file; 64 hex digits.
+    """
+
+    path: Path
+    kind: str
+    config: dict[str, Any]
+    arrays: dict[str, Array]
+    files: dict[str, bytes]
+    checksum: str
+
+
+def prompt_hash(prompt: str) -> int:
+    """64-bit hash of a prompt without its surrounding white space.
+
+    Artifacts list the hashes of the prompts that they were trained on, so that an evaluation on
+    one of them can be refused.
+    """
+    digest = hashlib.sha256(prompt.strip().encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+def save_artifact(
+    folder: str | os.PathLike[str],
+    *,
+    kind: str,
+    config: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write an artifact; each file appears whole or not at all, the manifest last.
+
+    Equal input gives equal bytes. Raises InvalidInputError if ``config`` is not plain JSON or a
+    file name is not a plain name.
+    """
+    from safetensors.numpy import save
+
+    try:
+        config_json = json.loads(json.dumps(dict(config), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"config must be plain JSON: {error}") from error
+    contents = {ARRAYS: save({k: np.ascontiguousarray(arrays[k]) for k in sorted(arrays)})}
+    for name, content in sorted((files or {}).items()):
+        if name in (MANIFEST, ARRAYS) or name != Path(name).name:
+            raise InvalidInputError(f"files has {name!r}, which is reserved or not a plain name")
+        contents[name] = content
+    manifest = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "kind": kind,
+        "config": config_json,
+        "files": {
+            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in contents.items()
+        },
+    }
+    contents[MANIFEST] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        _write_whole(target / name, content)
+
+
+def load_artifact(folder: str | os.PathLike[str], *, kind: str | None = None) -> Artifact:
+    """Read and verify an artifact.
+
+    Raises:
+        ArtifactNotFoundError: the folder or one of its files is missing.
+        ArtifactTruncatedError: a file has another length than the manifest says.
+        ArtifactChecksumError: a file has the right length and another content.
+        ArtifactVersionError: written by a newer fastroute.
+        ArtifactError: not an artifact, or of another ``kind`` than the one asked for.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = Path(folder)
+    manifest_bytes = _read(path, MANIFEST)
+    try:
+        manifest = json.loads(manifest_bytes)
+        if manifest["format"] != FORMAT:
+            raise KeyError("format")
+        version, found_kind = manifest["schema_version"], manifest["kind"]
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise ArtifactVersionError(
+                f"{path} has schema version {version}, newer than {SCHEMA_VERSION}, the newest "
+                "that this fastroute reads; upgrade fastroute or save the artifact again"
+            )
+        config, listed = dict(manifest["config"]), dict(manifest["files"])
+        expected = {n: (int(f["bytes"]), str(f["sha256"])) for n, f in listed.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path / MANIFEST} is not the manifest of a fastroute artifact, or it is truncated "
+            f"or altered ({type(error).__name__}: {error}); restore the folder"
+        ) from error
+    if kind is not None and found_kind != kind:
+        raise ArtifactError(f"{path} holds a {found_kind!r} artifact where {kind!r} is needed")
+
+    contents: dict[str, bytes] = {}
+    for name, (length, sha256) in expected.items():
+        if name != Path(name).name:
+            raise ArtifactError(f"{path / MANIFEST} lists {name!r}, which is not a plain name")
+        content = contents[name] = _read(path, name)
+        if len(content) != length:
+            raise ArtifactTruncatedError(
+                f"{path / name} has {len(content)} bytes where its manifest says {length}: it was "
+                "truncated or replaced; restore the folder"
+            )
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ArtifactChecksumError(
+                f"{path / name} was altered: its SHA-256 is not the one in its manifest; "
+                "restore the folder"
+            )
+    if ARRAYS not in contents:
+        raise ArtifactError(f"{path / MANIFEST} does not list {ARRAYS}; restore the folder")
+    try:
+        arrays = load(contents.pop(ARRAYS))
+    except SafetensorError as error:
+        raise ArtifactError(f"{path / ARRAYS} is not a safetensors file: {error}") from error
+    checksum = hashlib.sha256(manifest_bytes).hexdigest()
+    return Artifact(path, found_kind, config, arrays, contents, checksum)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError as error:
+        raise ArtifactNotFoundError(
+            f"{folder / name} is missing, so {folder} is no whole fastroute artifact; restore the "
+            "folder or give the path of another"
+        ) from error
+    except OSError as error:
+        raise ArtifactError(f"{folder / name} can't be read: {error.strerror}") from error
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

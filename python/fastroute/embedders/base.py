@@ -1,0 +1,34 @@
+"""What every embedder is: text in, float32 vectors out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from fastroute.types import Float32Array
+
+
+class Embedder(ABC):
+    """Maps prompts to float32 vectors of one length.
+
+    Embedders are safe to call from several threads at once. A prompt without any token (an
+    empty one, say) gets the zero vector from local embedders; routers know what to do with it.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What makes these vectors: kind and model. Artifacts and caches are keyed by it."""
+
+    @property
+    @abstractmethod
+    def dimensions(self) -> int:
+        """Length of a vector."""
+
+    @abstractmethod
+    def embed(self, prompt: str) -> Float32Array:
+        """Embed one prompt: float32[dimensions]."""
+
+    @abstractmethod
+    def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
+        """Embed many prompts: float32[len(prompts), dimensions], C-contiguous."""

@@ -1,0 +1,98 @@
+"""What every router is: prompts in, win rates out. Thresholds live in the policy, not here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from fastroute.embedders.base import Embedder
+from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.types import Float32Array, Float64Array
+
+
+def check_prompt(prompt: object, name: str = "prompt") -> str:
+    """Return ``prompt`` if it is a string; say so clearly if it isn't."""
+    if not isinstance(prompt, str):
+        raise InvalidTypeError(
+            f"{name} must be a str, got {type(prompt).__name__}; "
+            "pass the text of one prompt (win_rates takes several)"
+        )
+    return prompt
+
+
+def check_prompts(prompts: Sequence[str]) -> list[str]:
+    """Return ``prompts`` as a list of strings; a lone string is refused, not iterated."""
+    if isinstance(prompts, (str, bytes)):
+        raise InvalidTypeError(
+            "prompts must be a sequence of str, got one string; wrap it in a list or use win_rate"
+        )
+    return [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
+
+
+class Router(ABC):
+    """Scores prompts by the win rate of the strong model.
+
+    Routers are safe to call from several threads at once.
+    """
+
+    #: The router's name in configs and in ``router-<name>-<threshold>`` model strings.
+    name: ClassVar[str]
+
+    @abstractmethod
+    def win_rate(self, prompt: str) -> float:
+        """Probability, 0..1, that the strong model's answer to ``prompt`` would be preferred."""
+
+    @abstractmethod
+    def win_rates(self, prompts: Sequence[str]) -> Float64Array:
+        """Win rates of many prompts, float64[n]: the same numbers as ``win_rate`` of each."""
+
+
+class EmbeddingRouter(Router):
+    """A router that looks at a prompt only through its embedding."""
+
+    #: Embeds prompts; None where only ``win_rates_from_embeddings`` will be called.
+    embedder: Embedder | None
+
+    @abstractmethod
+    def win_rate_from_embedding(self, x: Float32Array) -> float:
+        """Win rate for one prompt embedding, float32[d]."""
+
+    @abstractmethod
+    def win_rates_from_embeddings(self, X: Float32Array, *, num_threads: int = 1) -> Float64Array:
+        """Win rates, float64[n], for prompt embeddings float32[n, d], C-contiguous.
+
+        Bitwise the same for any ``num_threads``. Raises InvalidInputError for NaN, infinity,
+        zero rows, a wrong dimension, dtype or layout; nothing is converted silently.
+        """
+
+    @property
+    @abstractmethod
+    def win_rate_without_signal(self) -> float:
+        """Win rate of a prompt that has no tokens, and so no direction to look in."""
+
+    def win_rate(self, prompt: str) -> float:
+        x = self._embedder().embed(check_prompt(prompt))
+        return self.win_rate_from_embedding(x) if x.any() else self.win_rate_without_signal
+
+    def win_rates(self, prompts: Sequence[str]) -> Float64Array:
+        texts = check_prompts(prompts)
+        rates = np.full(len(texts), self.win_rate_without_signal)
+        if texts:
+            X = self._embedder().embed_batch(texts)
+            has_signal = X.any(axis=1)
+            if has_signal.all():  # the usual case, without a copy
+                return self.win_rates_from_embeddings(X)
+            if has_signal.any():
+                rates[has_signal] = self.win_rates_from_embeddings(X[has_signal])
+        return rates
+
+    def _embedder(self) -> Embedder:
+        if self.embedder is None:
+            raise InvalidInputError(
+                f"this {self.name} router has no embedder, so it can't score text; pass "
+                "embedder=... when you make it, or call win_rates_from_embeddings"
+            )
+        return self.embedder

@@ -1,0 +1,51 @@
+"""The small typed objects that pass between the layers."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+
+#: The outcome of a battle, in the words of Chatbot Arena's data.
+Winner = Literal["model_a", "model_b", "tie", "tie (bothbad)"]
+WINNERS: tuple[Winner, ...] = ("model_a", "model_b", "tie", "tie (bothbad)")
+
+
+class ModelPair(NamedTuple):
+    """The two models between which prompts are routed, by the names their APIs know."""
+
+    strong: str
+    weak: str
+
+
+class Battle(NamedTuple):
+    """One comparison of two models' answers to one prompt."""
+
+    prompt: str
+    model_a: str
+    model_b: str
+    winner: Winner
+
+
+class Decision(NamedTuple):
+    """Where one prompt goes, and why.
+
+    Attributes:
+        model: name of the model that should answer.
+        router: name of the router that scored the prompt.
+        win_rate: probability, 0..1, that the strong model's answer would be preferred.
+        threshold: ``win_rate >= threshold`` routes to the strong model.
+        strong: whether ``model`` is the strong one.
+        latency_us: microseconds from the text to this decision.
+    """
+
+    model: str
+    router: str
+    win_rate: float
+    threshold: float
+    strong: bool
+    latency_us: float
