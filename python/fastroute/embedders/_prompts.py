@@ -1,0 +1,46 @@
+"""Checks of the text that embedders are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastroute.errors import InvalidInputError, InvalidTypeError
+
+
+def check_prompt(prompt: object, name: str = "prompt") -> str:
+    """Return ``prompt`` if it is text that UTF-8 can carry.
+
+    Raises:
+        InvalidTypeError: not a str.
+        InvalidInputError: a lone surrogate, which is no Unicode text; tokenizers and JSON over
+            HTTP both refuse it.
+    """
+    if not isinstance(prompt, str):
+        raise InvalidTypeError(f"{name} must be a str, got {type(prompt).__name__}")
+    if not prompt.isascii():
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInputError(
+                f"{name} holds a lone surrogate at position {error.start}; decode the text with "
+                "errors='replace' before it gets here"
+            ) from error
+    return prompt
+
+
+def check_prompts(prompts: Sequence[str]) -> list[str]:
+    """Return ``prompts`` as a list; a lone string is refused, not read letter by letter."""
+    if isinstance(prompts, (str, bytes)):
+        raise InvalidTypeError(
+            "prompts must be a sequence of str, got one string; wrap it in a list or use embed"
+        )
+    return [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
+
+
+def check_count(name: str, value: object, *, least: int) -> int:
+    """Return ``value`` if it is an int of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidTypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < least:
+        raise InvalidInputError(f"{name} must be at least {least}, got {value}")
+    return value

@@ -1,0 +1,149 @@
+"""A bounded memory of vectors already computed: least recently used goes first."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fastroute.embedders._prompts import check_count, check_prompt, check_prompts
+from fastroute.embedders.base import Embedder
+from fastroute.errors import InvalidTypeError
+from fastroute.types import Float32Array
+
+
+class CacheInfo(NamedTuple):
+    """What a cache did so far.
+
+    Attributes:
+        hits: prompts answered from the cache (repeats within one batch count as hits).
+        misses: prompts that had to be computed.
+        entries: vectors held now.
+        max_entries: the bound on ``entries``.
+    """
+
+    hits: int
+    misses: int
+    entries: int
+    max_entries: int
+
+
+class VectorCache:
+    """Vectors by prompt, at most ``max_entries`` of them, safe to use from several threads.
+
+    Keys are 128-bit digests, so an entry costs its vector and about 200 bytes however long the
+    prompt is, and no prompt stays in memory. Nothing is locked while vectors are computed: two
+    threads that miss the same prompt at the same moment both compute it.
+    """
+
+    def __init__(self, max_entries: int) -> None:
+        self.max_entries = check_count("max_entries", max_entries, least=1)
+        self._lock = threading.Lock()
+        self._vectors: OrderedDict[bytes, Float32Array] = OrderedDict()
+        self._hits = 0
+        self._misses = 0
+
+    def lookup(
+        self, prompts: Sequence[str], compute: Callable[[list[str]], Float32Array]
+    ) -> list[Float32Array]:
+        """Vectors of ``prompts``, in order; ``compute`` gets the missing ones, each once.
+
+        The vectors belong to the cache: copy before you write to them or lend them out. If
+        ``compute`` raises, nothing is stored and nothing is counted.
+        """
+        keys = [_digest(prompt) for prompt in prompts]
+        # What this call needs is held here, because a batch may be larger than the cache.
+        found: dict[bytes, Float32Array] = {}
+        with self._lock:
+            for key in keys:
+                vector = self._vectors.get(key)
+                if vector is not None:
+                    self._vectors.move_to_end(key)
+                    found[key] = vector
+        missing = {k: p for k, p in zip(keys, prompts, strict=True) if k not in found}
+        if missing:
+            computed = compute(list(missing.values()))
+            for key, row in zip(missing, computed, strict=True):
+                found[key] = row.copy()  # a view would keep the whole batch alive
+        with self._lock:
+            self._hits += len(keys) - len(missing)
+            self._misses += len(missing)
+            for key in missing:
+                self._vectors[key] = found[key]
+                self._vectors.move_to_end(key)
+            while len(self._vectors) > self.max_entries:
+                self._vectors.popitem(last=False)
+        return [found[key] for key in keys]
+
+    def info(self) -> CacheInfo:
+        with self._lock:
+            return CacheInfo(self._hits, self._misses, len(self._vectors), self.max_entries)
+
+    def clear(self) -> None:
+        """Forget every vector; the counts of hits and misses go on."""
+        with self._lock:
+            self._vectors.clear()
+
+
+class CachedEmbedder(Embedder):
+    """An embedder with a bounded memory in front of it.
+
+    Prompts are compared character for character. The memory is at most
+    ``max_entries * (4 * dimensions + 200)`` bytes.
+
+    Args:
+        embedder: any embedder.
+        max_entries: vectors kept, at least 1; the least recently used goes first.
+    """
+
+    def __init__(self, embedder: Embedder, max_entries: int = 4096) -> None:
+        if not isinstance(embedder, Embedder):
+            raise InvalidTypeError(f"embedder must be an Embedder, got {type(embedder).__name__}")
+        self.embedder = embedder
+        self._cache = VectorCache(max_entries)
+
+    @property
+    def name(self) -> str:
+        """The name of the embedder behind: a cache changes no vector."""
+        return self.embedder.name
+
+    @property
+    def dimensions(self) -> int:
+        return self.embedder.dimensions
+
+    def embed(self, prompt: str) -> Float32Array:
+        """Embed one prompt: float32[dimensions], the caller's own copy."""
+
+        def compute(missing: list[str]) -> Float32Array:
+            return self.embedder.embed(missing[0])[np.newaxis]
+
+        return self._cache.lookup([check_prompt(prompt)], compute)[0].copy()
+
+    def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
+        """Embed many prompts: float32[n, dimensions], the caller's own copy.
+
+        Each distinct prompt that is missing is computed once, in one batch.
+        """
+        texts = check_prompts(prompts)
+        if not texts:
+            return self.embedder.embed_batch([])
+        return np.stack(self._cache.lookup(texts, self.embedder.embed_batch))
+
+    def cache_info(self) -> CacheInfo:
+        """Hits, misses, entries and the bound."""
+        return self._cache.info()
+
+    def clear_cache(self) -> None:
+        """Forget every vector."""
+        self._cache.clear()
+
+    def __repr__(self) -> str:
+        return f"CachedEmbedder({self.embedder!r}, max_entries={self._cache.max_entries})"
+
+
+def _digest(prompt: str) -> bytes:
+    return hashlib.blake2b(prompt.encode(), digest_size=16).digest()
