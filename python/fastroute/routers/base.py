@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
@@ -41,6 +42,14 @@ class Router(ABC):
     #: The router's name in configs and in ``router-<name>-<threshold>`` model strings.
     name: ClassVar[str]
 
+    #: Quantiles 0, 0.001, ..., 1 of the win rates, float32[1001], on prompts that the router was
+    #: not trained on; None where they were never measured.
+    calibration: Float32Array | None = None
+    #: Sorted ``prompt_hash`` of every prompt that the router was trained on, where it is recorded.
+    trained_on: npt.NDArray[np.uint64] | None = None
+    #: Checksum of the artifact that the router was loaded from; it pins every number in it.
+    artifact_checksum: str | None = None
+
     @abstractmethod
     def win_rate(self, prompt: str) -> float:
         """Probability, 0..1, that the strong model's answer to ``prompt`` would be preferred."""
@@ -61,7 +70,9 @@ class EmbeddingRouter(Router):
         """Win rate for one prompt embedding, float32[d]."""
 
     @abstractmethod
-    def win_rates_from_embeddings(self, X: Float32Array, *, num_threads: int = 1) -> Float64Array:
+    def win_rates_from_embeddings(
+        self, X: Float32Array, *, num_threads: int | None = None
+    ) -> Float64Array:
         """Win rates, float64[n], for prompt embeddings float32[n, d], C-contiguous.
 
         Bitwise the same for any ``num_threads``. Raises InvalidInputError for NaN, infinity,

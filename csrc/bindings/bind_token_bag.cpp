@@ -1,0 +1,59 @@
+#include "bindings/arrays.hpp"
+#include "bindings/register.hpp"
+#include "kernels/token_bag.hpp"
+
+namespace fastroute::bindings {
+namespace {
+
+TokenTable token_table(const Array<std::int8_t>& table, const Array<float>& scales) {
+    const std::int8_t* rows = pointer(table, 2);
+    const float* steps = pointer(scales, 1);
+    require(size(scales) == size(table), "table and scales differ in length");
+    return {rows, steps, size(table, 0), size(table, 1)};
+}
+
+py::array_t<float> embed_one(const Array<std::int8_t>& table, const Array<float>& scales,
+                             const Array<std::int32_t>& ids) {
+    const TokenTable tokens = token_table(table, scales);
+    const std::int32_t* token_ids = pointer(ids, 1);
+    py::array_t<float> out(table.shape(1));
+    // The GIL is kept: a prompt takes about a microsecond, and giving the lock away costs as much.
+    require(embed_token_bag(tokens, token_ids, size(ids), out.mutable_data()),
+            "a token id is no row of the table");
+    return out;
+}
+
+py::array_t<float> embed_many(const Array<std::int8_t>& table, const Array<float>& scales,
+                              const Array<std::int32_t>& ids, const Array<std::int64_t>& offsets,
+                              std::size_t num_threads) {
+    const TokenTable tokens = token_table(table, scales);
+    const std::int32_t* token_ids = pointer(ids, 1);
+    const std::int64_t* bounds = pointer(offsets, 1);
+    require(size(offsets) >= 1, "offsets is empty");
+    const std::size_t prompts = size(offsets) - 1;
+    py::array_t<float> out({offsets.shape(0) - 1, table.shape(1)});
+    float* embeddings = out.mutable_data();
+    bool valid = false;
+    {
+        // The arrays are held by the caller's arguments, and `out` is nobody else's yet.
+        const py::gil_scoped_release release;
+        valid = embed_token_bags(tokens, token_ids, size(ids), bounds, prompts, num_threads,
+                                 embeddings);
+    }
+    require(valid, "a token id is no row of the table, or the offsets don't rise to len(ids)");
+    return out;
+}
+
+}  // namespace
+
+void register_token_bag(py::module_& module) {
+    module.def("embed_token_bag", &embed_one, py::arg("table").noconvert(),
+               py::arg("scales").noconvert(), py::arg("ids").noconvert(),
+               "Unit vector of one prompt's tokens: float32[dimensions].");
+    module.def("embed_token_bags", &embed_many, py::arg("table").noconvert(),
+               py::arg("scales").noconvert(), py::arg("ids").noconvert(),
+               py::arg("offsets").noconvert(), py::arg("num_threads"),
+               "Unit vectors of many prompts' tokens: float32[prompts, dimensions].");
+}
+
+}  // namespace fastroute::bindings

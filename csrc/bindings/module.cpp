@@ -1,0 +1,24 @@
+// fastroute._core: the table of contents. Each noun registers itself in its own file.
+#include <pybind11/pybind11.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "bindings/register.hpp"
+#include "simd/level.hpp"
+
+PYBIND11_MODULE(_core, module) {
+    module.doc() = "fastroute's kernels. Private: fastroute._native is the only door to it.";
+    module.attr("__version__") = FASTROUTE_VERSION;
+
+    if (const char* wanted = std::getenv("FASTROUTE_SIMD"); wanted != nullptr) {
+        if (const std::string wrong = fastroute::simd::use_level(wanted); !wrong.empty()) {
+            throw pybind11::import_error("FASTROUTE_SIMD: " + wrong);
+        }
+    }
+    fastroute::bindings::register_simd(module);
+    fastroute::bindings::register_token_bag(module);
+    fastroute::bindings::register_matrix_factorization(module);
+    fastroute::bindings::register_bradley_terry(module);
+    fastroute::bindings::register_similarity_weighting(module);
+}

@@ -1,0 +1,53 @@
+#include "kernels/token_bag.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+
+#include "kernels/parallel.hpp"
+#include "simd/level.hpp"
+
+namespace fastroute {
+
+bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
+                     float* embedding) noexcept {
+    for (std::size_t t = 0; t < id_count; ++t) {
+        if (ids[t] < 0 || static_cast<std::size_t>(ids[t]) >= table.vocabulary) return false;
+    }
+    const simd::Functions& functions = simd::functions();
+    std::fill_n(embedding, table.dimensions, 0.0F);
+    functions.add_scaled_rows(table.rows, table.scales, table.dimensions, ids, id_count, embedding);
+    float square = 0.0F;
+    functions.dot_rows(embedding, 1, table.dimensions, embedding, table.dimensions, &square);
+    if (square > 0.0F) {
+        const float inverse_norm = 1.0F / std::sqrt(square);
+        for (std::size_t j = 0; j < table.dimensions; ++j) embedding[j] *= inverse_norm;
+    }
+    return true;
+}
+
+bool embed_token_bags(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
+                      const std::int64_t* offsets, std::size_t prompt_count,
+                      std::size_t thread_count, float* embeddings) {
+    if (offsets[0] != 0 || static_cast<std::size_t>(offsets[prompt_count]) != id_count)
+        return false;
+    for (std::size_t p = 0; p < prompt_count; ++p) {
+        if (offsets[p] > offsets[p + 1]) return false;
+    }
+    constexpr std::size_t kPromptsPerTask = 64;
+    std::atomic<bool> valid{true};
+    const std::size_t tasks = (prompt_count + kPromptsPerTask - 1) / kPromptsPerTask;
+    parallel_for(tasks, thread_count, [&](std::size_t task) noexcept {
+        const std::size_t end = std::min(prompt_count, (task + 1) * kPromptsPerTask);
+        for (std::size_t p = task * kPromptsPerTask; p < end; ++p) {
+            if (!embed_token_bag(table, ids + offsets[p],
+                                 static_cast<std::size_t>(offsets[p + 1] - offsets[p]),
+                                 embeddings + p * table.dimensions)) {
+                valid.store(false, std::memory_order_relaxed);
+            }
+        }
+    });
+    return valid.load();
+}
+
+}  // namespace fastroute

@@ -1,0 +1,33 @@
+// Static embedding: a prompt's vector is the sum of its tokens' vectors, scaled to length one.
+//
+//     e(prompt) = s / |s|,   s = sum over tokens t of scales[t] * table[t]
+//
+// table: int8 [vocabulary, dimensions], one row a token; scales: float32 [vocabulary], the row's
+// quantisation step times the token's weight (a token with weight 0 counts for nothing). A prompt
+// with no token of any weight has s = 0 and stays the zero vector. The mean that the field writes
+// (Arora et al. 2017, "a simple but tough-to-beat baseline") differs by a factor that goes away.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fastroute {
+
+struct TokenTable {
+    const std::int8_t* rows;
+    const float* scales;
+    std::size_t vocabulary;
+    std::size_t dimensions;
+};
+
+// Writes `dimensions` floats. False, and nothing written, if an id is no row of the table.
+bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
+                     float* embedding) noexcept;
+
+// The same for many prompts: prompt p has ids[offsets[p]] to ids[offsets[p + 1] - 1]. Returns
+// false if any id is no row of the table or the offsets don't rise from 0 to `id_count`.
+bool embed_token_bags(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
+                      const std::int64_t* offsets, std::size_t prompt_count,
+                      std::size_t thread_count, float* embeddings);
+
+}  // namespace fastroute

@@ -1,0 +1,130 @@
+// NEON (64-bit Arm, where every processor has it): 4 floats or 2 doubles at a time.
+#include <arm_neon.h>
+
+#include "simd/functions.hpp"
+
+namespace fastroute::simd {
+namespace {
+
+// Four partial sums a row hide the latency of the FMA; two rows share each load of the query.
+// A row's sum is formed in the same order whether it is computed alone or beside another.
+template <int kRows>
+void dot_block(const float* rows, std::size_t stride, const float* query, std::size_t dimensions,
+               float* out) noexcept {
+    float32x4_t sums[kRows][4];
+    for (int r = 0; r < kRows; ++r) {
+        for (int lane = 0; lane < 4; ++lane) sums[r][lane] = vdupq_n_f32(0.0F);
+    }
+    std::size_t j = 0;
+    for (; j + 16 <= dimensions; j += 16) {
+        for (int lane = 0; lane < 4; ++lane) {
+            const float32x4_t q = vld1q_f32(query + j + 4 * lane);
+            for (int r = 0; r < kRows; ++r) {
+                const float* row = rows + static_cast<std::size_t>(r) * stride;
+                sums[r][lane] = vfmaq_f32(sums[r][lane], vld1q_f32(row + j + 4 * lane), q);
+            }
+        }
+    }
+    for (int r = 0; r < kRows; ++r) {
+        const float* row = rows + static_cast<std::size_t>(r) * stride;
+        float sum = vaddvq_f32(
+            vaddq_f32(vaddq_f32(sums[r][0], sums[r][1]), vaddq_f32(sums[r][2], sums[r][3])));
+        for (std::size_t k = j; k < dimensions; ++k) sum += row[k] * query[k];
+        out[r] = sum;
+    }
+}
+
+void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,
+              std::size_t dimensions, float* out) noexcept {
+    std::size_t r = 0;
+    for (; r + 2 <= row_count; r += 2) {
+        dot_block<2>(rows + r * stride, stride, query, dimensions, out + r);
+    }
+    if (r < row_count) dot_block<1>(rows + r * stride, stride, query, dimensions, out + r);
+}
+
+// Adds kVectors * 8 columns of every token's row, with the sums kept in registers.
+template <int kVectors>
+void add_columns(const std::int8_t* table, const float* scales, std::size_t dimensions,
+                 const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    float32x4_t sums[2 * kVectors];
+    for (int v = 0; v < 2 * kVectors; ++v) sums[v] = vld1q_f32(sum + 4 * v);
+    for (std::size_t t = 0; t < id_count; ++t) {
+        const auto id = static_cast<std::size_t>(ids[t]);
+        const std::int8_t* row = table + id * dimensions;
+        const float scale = scales[id];
+        for (int v = 0; v < kVectors; ++v) {
+            const int16x8_t wide = vmovl_s8(vld1_s8(row + 8 * v));
+            const float32x4_t low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+            const float32x4_t high = vcvtq_f32_s32(vmovl_high_s16(wide));
+            sums[2 * v] = vfmaq_n_f32(sums[2 * v], low, scale);
+            sums[2 * v + 1] = vfmaq_n_f32(sums[2 * v + 1], high, scale);
+        }
+    }
+    for (int v = 0; v < 2 * kVectors; ++v) vst1q_f32(sum + 4 * v, sums[v]);
+}
+
+void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t dimensions,
+                     const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    std::size_t j = 0;
+    for (; j + 64 <= dimensions; j += 64) {
+        add_columns<8>(table + j, scales, dimensions, ids, id_count, sum + j);
+    }
+    for (; j + 8 <= dimensions; j += 8) {
+        add_columns<1>(table + j, scales, dimensions, ids, id_count, sum + j);
+    }
+    for (; j < dimensions; ++j) {
+        for (std::size_t t = 0; t < id_count; ++t) {
+            const auto id = static_cast<std::size_t>(ids[t]);
+            sum[j] += scales[id] * static_cast<float>(table[id * dimensions + j]);
+        }
+    }
+}
+
+// 2^x = 2^k * e^(f ln 2), k = round(x), |f| <= 1/2; e^r by its Taylor series to r^12, whose
+// remainder is below 2e-16 for |r| <= 0.3466.
+float64x2_t exp2_clamped(float64x2_t x) noexcept {
+    x = vminq_f64(vmaxq_f64(x, vdupq_n_f64(-1022.0)), vdupq_n_f64(1023.0));
+    const float64x2_t k = vrndnq_f64(x);
+    const float64x2_t r = vmulq_n_f64(vsubq_f64(x, k), 0.6931471805599453);
+    constexpr double kInverseFactorials[] = {1.0 / 479001600,
+                                             1.0 / 39916800,
+                                             1.0 / 3628800,
+                                             1.0 / 362880,
+                                             1.0 / 40320,
+                                             1.0 / 5040,
+                                             1.0 / 720,
+                                             1.0 / 120,
+                                             1.0 / 24,
+                                             1.0 / 6,
+                                             0.5,
+                                             1.0,
+                                             1.0};
+    float64x2_t series = vdupq_n_f64(kInverseFactorials[0]);
+    for (int i = 1; i < 13; ++i) {
+        series = vfmaq_f64(vdupq_n_f64(kInverseFactorials[i]), series, r);
+    }
+    const int64x2_t exponent = vshlq_n_s64(vaddq_s64(vcvtq_s64_f64(k), vdupq_n_s64(1023)), 52);
+    return vmulq_f64(series, vreinterpretq_f64_s64(exponent));
+}
+
+void exp2_scaled(const float* x, std::size_t count, double scale, double* out) noexcept {
+    std::size_t i = 0;
+    for (; i + 2 <= count; i += 2) {
+        const float64x2_t values = vcvt_f64_f32(vld1_f32(x + i));
+        vst1q_f64(out + i, exp2_clamped(vmulq_n_f64(values, scale)));
+    }
+    if (i < count) {
+        const float64x2_t value = vdupq_n_f64(static_cast<double>(x[i]) * scale);
+        out[i] = vgetq_lane_f64(exp2_clamped(value), 0);
+    }
+}
+
+}  // namespace
+
+const Functions& neon_functions() noexcept {
+    static constexpr Functions functions{dot_rows, add_scaled_rows, exp2_scaled};
+    return functions;
+}
+
+}  // namespace fastroute::simd

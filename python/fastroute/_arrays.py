@@ -1,0 +1,80 @@
+"""Checks of array arguments, in words: which argument, what it is, what to do about it.
+
+Nothing is converted here or anywhere behind it: an array of another dtype or layout is the
+caller's to convert, knowingly, because a conversion is a copy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastroute.errors import InvalidInputError, InvalidTypeError
+
+_AXES = {1: "(n,)", 2: "(n, d)"}
+
+
+def check_array(name: str, value: object, dtype: npt.DTypeLike, ndim: int) -> npt.NDArray[Any]:
+    """Return ``value`` if kernels can read it as it is, else say why not.
+
+    Raises InvalidTypeError for anything but an array of ``dtype``, InvalidInputError for another
+    number of dimensions or an array that is not C-contiguous and aligned.
+    """
+    wanted = np.dtype(dtype)
+    if not isinstance(value, np.ndarray):
+        raise InvalidTypeError(
+            f"{name} must be a NumPy array of {wanted}, got {type(value).__name__}; "
+            f"pass np.asarray({name}, dtype=np.{wanted})"
+        )
+    if value.dtype != wanted:
+        raise InvalidTypeError(
+            f"{name} must have dtype {wanted}, got {value.dtype}; "
+            f"pass {name}.astype(np.{wanted}) (nothing is converted silently)"
+        )
+    if value.ndim != ndim:
+        raise InvalidInputError(
+            f"{name} must have {ndim} dimension(s) {_AXES.get(ndim, '')}, got shape {value.shape}"
+        )
+    if not (value.flags.c_contiguous and value.flags.aligned):
+        raise InvalidInputError(
+            f"{name} must be C-contiguous and aligned, got strides {value.strides} for shape "
+            f"{value.shape}; pass np.ascontiguousarray({name})"
+        )
+    return value
+
+
+def check_length(name: str, value: npt.NDArray[Any], length: int, what: str) -> None:
+    """Check the length of the last axis; ``what`` says whose length it must be."""
+    if value.shape[-1] != length:
+        raise InvalidInputError(
+            f"{name} has {value.shape[-1]} columns where {what} has {length}; "
+            "use the embedder that it was made with"
+            if value.ndim == 2
+            else f"{name} has length {value.shape[-1]} where {what} has {length}; "
+            "use the embedder that it was made with"
+        )
+
+
+def check_finite(name: str, value: npt.NDArray[Any]) -> None:
+    """Name the first element that is NaN or infinite, if one is."""
+    finite = np.isfinite(value)
+    if not finite.all():
+        where = tuple(int(i) for i in np.argwhere(~finite)[0])
+        index = ", ".join(map(str, where))
+        raise InvalidInputError(
+            f"{name}[{index}] is {value[where]}; every element must be finite: "
+            "drop or mend the rows with NaN or infinity"
+        )
+
+
+def check_no_zero_rows(name: str, value: npt.NDArray[Any]) -> None:
+    """Name the first row (or the vector itself) that is all zeros, if one is."""
+    nonzero = value.any(axis=-1)
+    if not np.all(nonzero):
+        which = name if value.ndim == 1 else f"{name}[{int(np.argmin(nonzero))}]"
+        raise InvalidInputError(
+            f"{which} is the zero vector, which has no direction; "
+            "drop it, or score its text (an empty prompt has a defined win rate)"
+        )

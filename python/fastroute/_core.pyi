@@ -1,0 +1,87 @@
+"""
+fastroute's kernels. Private: fastroute._native is the only door to it.
+"""
+from __future__ import annotations
+import numpy
+import numpy.typing
+import typing
+__all__: list[str] = ['TieredBattles', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'model_deltas', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'use_simd_level']
+class TieredBattles:
+    """
+    Battles between tiers, with unit embeddings that it borrows.
+    """
+    def __init__(self, embeddings: numpy.typing.NDArray[numpy.float32], cells: numpy.typing.NDArray[numpy.uint16], tiers: typing.SupportsInt | typing.SupportsIndex, strict: bool) -> None:
+        ...
+    def rate(self, query: numpy.typing.NDArray[numpy.float32], start: numpy.typing.NDArray[numpy.float64], num_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.float64], str]:
+        """
+        (ratings of the tiers, float64[tiers], status).
+        """
+    def weights_by_cell(self, query: numpy.typing.NDArray[numpy.float32], num_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.float64], str]:
+        """
+        (summed weights, float64[cells], status).
+        """
+def compiler() -> str:
+    """
+    The compiler that made this, and its version.
+    """
+def cut_rating_tiers(ratings: numpy.typing.NDArray[numpy.float64], num_tiers: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.int32]:
+    """
+    Tier of each of the sorted ratings: int32[n].
+    """
+def dot_rows(rows: numpy.typing.NDArray[numpy.float32], query: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Dot product of every row with the query: float32[n].
+    """
+def embed_token_bag(table: numpy.typing.NDArray[numpy.int8], scales: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int32]) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Unit vector of one prompt's tokens: float32[dimensions].
+    """
+def embed_token_bags(table: numpy.typing.NDArray[numpy.int8], scales: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int32], offsets: numpy.typing.NDArray[numpy.int64], num_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    Unit vectors of many prompts' tokens: float32[prompts, dimensions].
+    """
+def exp2_scaled(x: numpy.typing.NDArray[numpy.float32], scale: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    2^(x * scale): float64[n].
+    """
+def fit_bradley_terry(wins: numpy.typing.NDArray[numpy.float64]) -> tuple[numpy.typing.NDArray[numpy.float64], bool, int]:
+    """
+    (ratings float64[n] with mean 0, whether it converged, Newton steps).
+    """
+def fold_models(models: numpy.typing.NDArray[numpy.float32], projection: numpy.typing.NDArray[numpy.float32], weights: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    One vector a model, whose product with an embedding is delta: float64[models, d].
+    """
+def model_deltas(folded: numpy.typing.NDArray[numpy.float32], X: numpy.typing.NDArray[numpy.float32], num_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    delta of every model on every embedding: float32[n, models].
+    """
+def pair_win_rate(pair: numpy.typing.NDArray[numpy.float32], x: numpy.typing.NDArray[numpy.float32]) -> float:
+    """
+    Win rate of one embedding; NaN where it is not finite or exactly orthogonal.
+    """
+def pair_win_rates(pair: numpy.typing.NDArray[numpy.float32], X: numpy.typing.NDArray[numpy.float32], num_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Win rates of many embeddings, float64[n]; NaN as in pair_win_rate.
+    """
+def rate_cells(cell_sums: numpy.typing.NDArray[numpy.float64], tiers: typing.SupportsInt | typing.SupportsIndex, strict: bool, start: numpy.typing.NDArray[numpy.float64]) -> tuple[numpy.typing.NDArray[numpy.float64], bool]:
+    """
+    (ratings of the tiers, float64[tiers], whether they converged).
+    """
+def rating_groups(wins: numpy.typing.NDArray[numpy.float64]) -> numpy.typing.NDArray[numpy.int32]:
+    """
+    Group of each player: finite ratings exist where there is only one group.
+    """
+def simd_level() -> str:
+    """
+    The level in use.
+    """
+def simd_levels() -> list[str]:
+    """
+    Levels that this machine can run, slowest first.
+    """
+def use_simd_level(name: str) -> None:
+    """
+    Use a level from now on, in every thread; 'auto' is the best.
+    """
+__version__: str = '0.1.0'

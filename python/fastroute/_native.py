@@ -1,0 +1,343 @@
+"""The only door to the compiled core: it validates, and turns what goes wrong into words.
+
+Hot functions call the core first and look for the reason only when it refuses, so that a valid
+call pays nothing for the checks: the core itself accepts exact dtypes and layouts only.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NoReturn, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from fastroute._arrays import check_array, check_finite, check_length, check_no_zero_rows
+from fastroute.errors import InvalidInputError, MissingDependencyError, RatingError
+from fastroute.types import Float32Array, Float64Array
+
+try:
+    from fastroute import _core
+except ImportError as error:
+    if "FASTROUTE_SIMD" in str(error):
+        raise MissingDependencyError(f"{error}, or unset the variable") from None
+    raise MissingDependencyError(
+        f"fastroute's compiled core can't be imported ({error}); install the package "
+        "(pip install fastroute, or pip install . in a checkout) rather than importing its source"
+    ) from error
+
+Int8Array = npt.NDArray[np.int8]
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+
+#: How rating the tiers for one prompt went.
+RatingStatus = Literal["converged", "nothing_similar", "no_finite_rating"]
+
+version: str = _core.__version__
+compiler = _core.compiler
+simd_levels = _core.simd_levels
+simd_level = _core.simd_level
+
+
+def use_simd_level(name: str) -> None:
+    """Use a SIMD level from now on, in every thread: one of ``simd_levels()``, or ``"auto"``."""
+    try:
+        _core.use_simd_level(name)
+    except ValueError as error:
+        raise InvalidInputError(f"name: {error}") from None
+
+
+def check_num_threads(num_threads: int) -> int:
+    """Return ``num_threads`` if it is a positive int."""
+    if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
+        raise InvalidInputError(f"num_threads must be an int of at least 1, got {num_threads!r}")
+    return num_threads
+
+
+# Dot products
+
+
+def dot_rows(rows: Float32Array, query: Float32Array) -> Float32Array:
+    """Dot product of each of ``rows``, float32[n, d], with ``query``, float32[d]: float32[n]."""
+    check_array("rows", rows, np.float32, 2)
+    check_array("query", query, np.float32, 1)
+    check_length("query", query, rows.shape[1], "rows")
+    return _core.dot_rows(rows, query)
+
+
+def exp2_scaled(x: Float32Array, scale: float) -> Float64Array:
+    """2 ** (x * scale) for float32[n]: float64[n]; exponents are clamped to [-1022, 1023]."""
+    check_array("x", x, np.float32, 1)
+    check_finite("x", x)
+    return _core.exp2_scaled(x, scale)
+
+
+# Static embeddings
+
+
+def embed_token_bag(table: Int8Array, scales: Float32Array, ids: Int32Array) -> Float32Array:
+    """Unit vector of the tokens ``ids``, int32[t].
+
+    ``table`` is int8[v, d], ``scales`` float32[v]. Returns float32[d]: the sum over tokens of
+    scales[id] * table[id], divided by its length; zeros where no token has weight.
+    """
+    try:
+        return _core.embed_token_bag(table, scales, ids)
+    except (TypeError, ValueError) as error:
+        _check_token_table(table, scales)
+        _check_token_ids(ids, len(table))
+        _refused(error)
+
+
+def embed_token_bags(
+    table: Int8Array,
+    scales: Float32Array,
+    ids: Int32Array,
+    offsets: Int64Array,
+    num_threads: int = 1,
+) -> Float32Array:
+    """Unit vectors of many prompts: prompt p has the tokens ids[offsets[p]:offsets[p + 1]].
+
+    ``offsets`` is int64[prompts + 1], rising from 0 to len(ids). Returns float32[prompts, d],
+    each row bitwise what ``embed_token_bag`` gives for it, for any ``num_threads``.
+    """
+    try:
+        return _core.embed_token_bags(table, scales, ids, offsets, check_num_threads(num_threads))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        _check_token_table(table, scales)
+        _check_token_ids(ids, len(table))
+        check_array("offsets", offsets, np.int64, 1)
+        if not (
+            len(offsets)
+            and offsets[0] == 0
+            and offsets[-1] == len(ids)
+            and (np.diff(offsets) >= 0).all()
+        ):
+            raise InvalidInputError(
+                f"offsets must rise from 0 to len(ids) = {len(ids)}, one more than there are "
+                f"prompts, got {offsets!r}"
+            ) from None
+        _refused(error)
+
+
+def _check_token_table(table: Int8Array, scales: Float32Array) -> None:
+    check_array("table", table, np.int8, 2)
+    check_array("scales", scales, np.float32, 1)
+    check_length("scales", scales, len(table), "the vocabulary")
+
+
+def _check_token_ids(ids: Int32Array, vocabulary: int) -> None:
+    check_array("ids", ids, np.int32, 1)
+    bad = np.flatnonzero((ids < 0) | (ids >= vocabulary))
+    if bad.size:
+        raise InvalidInputError(
+            f"ids[{bad[0]}] is {ids[bad[0]]}, which is no row of a table of {vocabulary} tokens; "
+            "use the tokenizer that the table was made with"
+        )
+
+
+# Matrix factorization
+
+
+def fold_models(
+    models: Float32Array, projection: Float32Array, weights: Float32Array
+) -> Float64Array:
+    """Fold P, float32[m, k], W, float32[k, d], c, float32[k]: one vector a model, float64[m, d].
+
+    delta(M, q) = c . (P_M / |P_M| * (W q)) = folded[M] . q.
+    """
+    check_array("models", models, np.float32, 2)
+    check_array("projection", projection, np.float32, 2)
+    check_array("weights", weights, np.float32, 1)
+    for name, value in (("models", models), ("projection", projection), ("weights", weights)):
+        check_finite(name, value)
+    if not models.shape[1] == projection.shape[0] == weights.shape[0]:
+        raise InvalidInputError(
+            f"models {models.shape}, projection {projection.shape} and weights {weights.shape} "
+            "must be [m, k], [k, d] and [k] with one k"
+        )
+    return _core.fold_models(models, projection, weights)
+
+
+def pair_win_rate(pair: Float32Array, x: Float32Array) -> float:
+    """sigmoid(pair . x) for one embedding, float32[d]."""
+    try:
+        rate = _core.pair_win_rate(pair, x)
+    except (TypeError, ValueError) as error:
+        check_array("x", x, np.float32, 1)
+        check_length("x", x, len(pair), "the router")
+        _refused(error)
+    if rate != rate:  # NaN: not finite, or exactly zero
+        check_finite("x", x)
+        check_no_zero_rows("x", x)
+        return _extreme_win_rate(pair, x)
+    return rate
+
+
+def pair_win_rates(pair: Float32Array, X: Float32Array, num_threads: int = 1) -> Float64Array:
+    """sigmoid(X @ pair) for embeddings float32[n, d]: float64[n], bitwise as ``pair_win_rate``."""
+    try:
+        rates = _core.pair_win_rates(pair, X, check_num_threads(num_threads))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        check_array("X", X, np.float32, 2)
+        check_length("X", X, len(pair), "the router")
+        _refused(error)
+    for i in np.flatnonzero(np.isnan(rates)):
+        check_finite(f"X[{i}]", X[i])
+        check_no_zero_rows(f"X[{i}]", X[i])
+        rates[i] = _extreme_win_rate(pair, X[i])
+    return rates
+
+
+def _extreme_win_rate(pair: Float32Array, x: Float32Array) -> float:
+    """The win rate where float32 gives exactly 0 (orthogonal) or overflows."""
+    delta = float(pair.astype(np.float64) @ x.astype(np.float64))
+    return float(1.0 / (1.0 + np.exp(-np.clip(delta, -700.0, 700.0))))
+
+
+def model_deltas(folded: Float32Array, X: Float32Array, num_threads: int = 1) -> Float32Array:
+    """delta of every model, float32[m, d], on every embedding, float32[n, d]: float32[n, m]."""
+    check_array("folded", folded, np.float32, 2)
+    check_array("X", X, np.float32, 2)
+    check_length("X", X, folded.shape[1], "the router")
+    check_finite("X", X)
+    return _core.model_deltas(folded, X, check_num_threads(num_threads))
+
+
+# Bradley-Terry ratings and tiers
+
+
+def fit_bradley_terry(wins: Float64Array) -> Float64Array:
+    """Maximum-likelihood ratings, float64[n] with mean 0, natural logarithm of odds.
+
+    ``wins[i, j]``, float64[n, n], is the weight of i beating j; the diagonal is not read. Raises
+    RatingError where no finite maximum exists (Ford 1957: somebody can't be reached from
+    everybody by going from winners to losers).
+    """
+    check_wins(wins)
+    ratings, converged, _ = _core.fit_bradley_terry(wins)
+    if not converged:
+        raise RatingError("these battles have no finite Bradley-Terry ratings; see rating_groups")
+    return ratings
+
+
+def rating_groups(wins: Float64Array) -> Int32Array:
+    """Group of each player, int32[n]; finite ratings exist where there is only one group."""
+    check_wins(wins)
+    return _core.rating_groups(wins)
+
+
+def check_wins(wins: Float64Array) -> None:
+    check_array("wins", wins, np.float64, 2)
+    if wins.shape[0] != wins.shape[1] or wins.shape[0] == 0:
+        raise InvalidInputError(f"wins must be square and not empty, got shape {wins.shape}")
+    check_finite("wins", wins)
+    if (wins < 0).any():
+        raise InvalidInputError("wins must not be negative: it holds summed weights")
+
+
+def cut_rating_tiers(ratings: Float64Array, num_tiers: int) -> Int32Array:
+    """Tiers, int32[n], of sorted ratings, float64[n]: least summed variance within tiers."""
+    check_array("ratings", ratings, np.float64, 1)
+    check_finite("ratings", ratings)
+    if not 1 <= num_tiers <= len(ratings):
+        raise InvalidInputError(
+            f"num_tiers must be from 1 to the number of models, {len(ratings)}, got {num_tiers}"
+        )
+    steps = np.diff(ratings)
+    if (steps > 0).any() and (steps < 0).any():
+        raise InvalidInputError("ratings must be sorted; pass np.sort(ratings)")
+    return _core.cut_rating_tiers(ratings, num_tiers)
+
+
+# Similarity-weighted ranking
+
+
+class TieredBattles:
+    """Battles between tiers, and the unit embeddings, float32[n, d], that they borrow.
+
+    ``cells``, uint16[n], says what kind of battle each is (``battle_cells``). The embeddings are
+    not copied: whoever owns their memory must outlive this object.
+    """
+
+    def __init__(
+        self,
+        embeddings: Float32Array,
+        cells: npt.NDArray[np.uint16],
+        num_tiers: int,
+        strict: bool,
+    ) -> None:
+        check_array("embeddings", embeddings, np.float32, 2)
+        check_array("cells", cells, np.uint16, 1)
+        self._dimensions = embeddings.shape[1]
+        try:
+            self._core = _core.TieredBattles(embeddings, cells, num_tiers, strict)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(str(error)) from None
+
+    def rate(
+        self, x: Float32Array, start: Float64Array, num_threads: int = 1
+    ) -> tuple[Float64Array, RatingStatus]:
+        """Ratings of the tiers for one prompt embedding, float64[num_tiers], and how it went.
+
+        Newton starts from ``start``. Raises InvalidInputError for an embedding that is no
+        finite, nonzero float32[d].
+        """
+        try:
+            ratings, status = self._core.rate(x, start, num_threads)
+        except (TypeError, ValueError) as error:
+            check_array("x", x, np.float32, 1)
+            check_length("x", x, self._dimensions, "the router")
+            _refused(error)
+        if status == "bad_query":
+            check_finite("x", x)
+            check_no_zero_rows("x", x)
+            raise InvalidInputError(
+                f"x has length {np.linalg.norm(x.astype(np.float64))}, too small or too large for "
+                "float32; scale it to length 1"
+            )
+        return ratings, cast(RatingStatus, status)
+
+    def weights_by_cell(self, x: Float32Array, num_threads: int = 1) -> Float64Array:
+        """Summed weights 10 * 10^(s / s_max) of each kind of battle, float64[2 t^2 + t]."""
+        check_array("x", x, np.float32, 1)
+        check_length("x", x, self._dimensions, "the router")
+        check_finite("x", x)
+        check_no_zero_rows("x", x)
+        sums, status = self._core.weights_by_cell(x, num_threads)
+        if status != "converged":
+            raise RatingError("no battle has a positive similarity to x: the weights mean nothing")
+        return sums
+
+
+def battle_cells(
+    tier_a: Int32Array, tier_b: Int32Array, outcome: npt.NDArray[np.int8], num_tiers: int
+) -> npt.NDArray[np.uint16]:
+    """The kind of each battle, uint16[n], from its tiers and its outcome (+1 a, -1 b, 0 tie)."""
+    winner, loser = np.where(outcome >= 0, tier_a, tier_b), np.where(outcome >= 0, tier_b, tier_a)
+    low, high = np.minimum(tier_a, tier_b), np.maximum(tier_a, tier_b)
+    cells = np.where(
+        outcome == 0, num_tiers**2 + low * num_tiers + high, winner * num_tiers + loser
+    )
+    lost_within = (outcome < 0) & (tier_a == tier_b)
+    return np.where(lost_within, 2 * num_tiers**2 + tier_a, cells).astype(np.uint16)
+
+
+def rate_cells(
+    cell_sums: Float64Array, num_tiers: int, strict: bool, start: Float64Array
+) -> Float64Array:
+    """Ratings of the tiers from weights summed by cell; RatingError where none is finite."""
+    check_array("cell_sums", cell_sums, np.float64, 1)
+    check_finite("cell_sums", cell_sums)
+    ratings, converged = _core.rate_cells(cell_sums, num_tiers, strict, start)
+    if not converged:
+        raise RatingError("the battles between the tiers have no finite ratings; use fewer tiers")
+    return ratings
+
+
+def _refused(error: Exception) -> NoReturn:
+    """The core refused and no check says why: never show a C++ signature."""
+    raise InvalidInputError(f"the compiled core refused its input: {error}") from None

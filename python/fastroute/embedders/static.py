@@ -1,0 +1,103 @@
+"""The default embedder: a table of token vectors, added up. No network, no neural network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastroute import _native
+from fastroute.artifacts import load_artifact
+from fastroute.embedders.base import Embedder
+from fastroute.errors import ArtifactError
+from fastroute.types import Float32Array
+
+#: Kind of the artifacts that hold one.
+KIND = "static_embedder"
+DEFAULT_FOLDER = Path(__file__).parent.parent / "data" / "default" / "embedder"
+
+# Tokenizing this many prompts at a time bounds memory and leaves room for Ctrl-C.
+_PROMPTS_PER_BATCH = 1024
+
+
+class StaticEmbedder(Embedder):
+    """Token-bag embeddings: e = s / |s|, s = sum over tokens t of scales[t] * table[t].
+
+    Args:
+        table: int8[vocabulary, dimensions], one row a token.
+        scales: float32[vocabulary], quantisation step times weight of each token.
+        tokenizer: a ``tokenizers.Tokenizer`` without truncation or padding.
+        name: identifies the vectors (``Embedder.name``).
+
+    Prompts are never truncated. A lone surrogate, which no text encoding has, counts as "?".
+    """
+
+    def __init__(self, table: Any, scales: Any, tokenizer: Any, *, name: str) -> None:
+        # One call with no tokens checks the arrays once, so that a prompt need not.
+        _native.embed_token_bag(table, scales, np.empty(0, np.int32))
+        self._table = table
+        self._scales = scales
+        self._tokenizer = tokenizer
+        self._name = name
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> StaticEmbedder:
+        """Load a "static_embedder" artifact (``fastroute.artifacts`` has the errors)."""
+        from tokenizers import Tokenizer
+
+        artifact = load_artifact(folder, kind=KIND)
+        try:
+            table, scales = artifact.arrays["table"], artifact.arrays["scales"]
+            tokenizer = Tokenizer.from_str(artifact.files["tokenizer.json"].decode())
+            name = str(artifact.config["name"])
+        except KeyError as error:
+            raise ArtifactError(f"{folder} lacks {error}; restore the folder") from error
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        if tokenizer.get_vocab_size() > len(table):
+            raise ArtifactError(
+                f"{folder} has a tokenizer of {tokenizer.get_vocab_size()} tokens and a table of "
+                f"{len(table)}; restore the folder"
+            )
+        return cls(table, scales, tokenizer, name=f"{name}:{artifact.checksum[:12]}")
+
+    @classmethod
+    def load_default(cls) -> StaticEmbedder:
+        """Load the embedder that ships with fastroute."""
+        return cls.load(DEFAULT_FOLDER)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def dimensions(self) -> int:
+        return int(self._table.shape[1])
+
+    def embed(self, prompt: str) -> Float32Array:
+        try:
+            encoding = self._tokenizer.encode(prompt, add_special_tokens=False)
+        except UnicodeEncodeError:
+            encoding = self._tokenizer.encode(_encodable(prompt), add_special_tokens=False)
+        ids = np.array(encoding.ids, dtype=np.int32)
+        return _native.embed_token_bag(self._table, self._scales, ids)
+
+    def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
+        X = np.empty((len(prompts), self.dimensions), dtype=np.float32)
+        for begin in range(0, len(prompts), _PROMPTS_PER_BATCH):
+            batch = [_encodable(prompt) for prompt in prompts[begin : begin + _PROMPTS_PER_BATCH]]
+            ids = [e.ids for e in self._tokenizer.encode_batch(batch, add_special_tokens=False)]
+            offsets = np.zeros(len(ids) + 1, dtype=np.int64)
+            np.cumsum([len(row) for row in ids], out=offsets[1:])
+            flat = np.fromiter((i for row in ids for i in row), np.int32, count=int(offsets[-1]))
+            X[begin : begin + len(batch)] = _native.embed_token_bags(
+                self._table, self._scales, flat, offsets
+            )
+        return X
+
+
+def _encodable(prompt: str) -> str:
+    return prompt.encode("utf-8", "replace").decode("utf-8")

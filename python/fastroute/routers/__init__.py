@@ -1,0 +1,40 @@
+"""Prompts in, win rates out: ``mf``, ``sw_ranking``, ``random``, ``length``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastroute._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from fastroute.routers.base import EmbeddingRouter, Router
+    from fastroute.routers.length import LengthRouter
+    from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+    from fastroute.routers.random import RandomRouter
+    from fastroute.routers.registry import ROUTER_NAMES, create_router
+    from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+
+__all__ = [
+    "ROUTER_NAMES",
+    "EmbeddingRouter",
+    "LengthRouter",
+    "MatrixFactorizationRouter",
+    "RandomRouter",
+    "Router",
+    "SimilarityWeightedRouter",
+    "create_router",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "ROUTER_NAMES": "fastroute.routers.registry",
+        "EmbeddingRouter": "fastroute.routers.base",
+        "LengthRouter": "fastroute.routers.length",
+        "MatrixFactorizationRouter": "fastroute.routers.matrix_factorization",
+        "RandomRouter": "fastroute.routers.random",
+        "Router": "fastroute.routers.base",
+        "SimilarityWeightedRouter": "fastroute.routers.similarity_weighted",
+        "create_router": "fastroute.routers.registry",
+    },
+)

@@ -1,0 +1,35 @@
+"""The ``length`` router: the baseline that no report may omit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastroute.errors import InvalidInputError
+from fastroute.routers.base import Router, check_prompt, check_prompts
+from fastroute.types import Float64Array
+
+
+class LengthRouter(Router):
+    """Longer prompts go to the strong model: win rate = n / (n + h) for n characters.
+
+    Only the order means anything; ``half_length`` (h) is the number of characters at which the
+    win rate is 0.5.
+    """
+
+    name = "length"
+
+    def __init__(self, half_length: float = 300.0) -> None:
+        if not half_length > 0:
+            raise InvalidInputError(f"half_length must be above 0 characters, got {half_length!r}")
+        self.half_length = half_length
+
+    def win_rate(self, prompt: str) -> float:
+        length = len(check_prompt(prompt))
+        return length / (length + self.half_length)
+
+    def win_rates(self, prompts: Sequence[str]) -> Float64Array:
+        lengths = np.array([len(prompt) for prompt in check_prompts(prompts)], dtype=np.float64)
+        rates: Float64Array = lengths / (lengths + self.half_length)
+        return rates

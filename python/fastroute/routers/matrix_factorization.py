@@ -1,0 +1,183 @@
+"""The ``mf`` router: matrix factorization of models and prompts (Ong et al. 2024)."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fastroute import _native
+from fastroute.artifacts import MANIFEST, Artifact, load_artifact
+from fastroute.embedders.base import Embedder
+from fastroute.errors import ArtifactError, InvalidInputError
+from fastroute.routers.base import EmbeddingRouter
+from fastroute.types import Float32Array, Float64Array
+
+#: Kind of the artifacts that hold one.
+KIND = "mf"
+DEFAULT_FOLDER = Path(__file__).parent.parent / "data" / "default" / "mf"
+
+
+class MatrixFactorizationRouter(EmbeddingRouter):
+    """delta(M, q) = c . (P_M / |P_M| * (W q)); win rate = sigmoid(delta(strong) - delta(weak)).
+
+    Source: arXiv 2406.18665, section 4.2, and RouteLLM's published checkpoint. No biases.
+
+    Args:
+        models: names of the rows of ``model_embeddings``.
+        model_embeddings: P, float32[models, k].
+        projection: W, float32[k, d].
+        weights: c, float32[k].
+        strong_model, weak_model: the pair to score; names from ``models``.
+        embedder: makes the prompt embeddings, of d dimensions; needed for text only.
+    """
+
+    name = "mf"
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        model_embeddings: Float32Array,
+        projection: Float32Array,
+        weights: Float32Array,
+        *,
+        strong_model: str,
+        weak_model: str,
+        embedder: Embedder | None = None,
+    ) -> None:
+        folded = _native.fold_models(model_embeddings, projection, weights)
+        self.models = tuple(models)
+        if len(self.models) != len(folded) or len(set(self.models)) != len(folded):
+            raise InvalidInputError(
+                f"models must name the {len(folded)} rows of model_embeddings, each once, got "
+                f"{len(self.models)} names"
+            )
+        self.strong_model, self.weak_model = strong_model, weak_model
+        self.embedder = embedder
+        self.dimensions = int(folded.shape[1])
+        if embedder is not None and embedder.dimensions != self.dimensions:
+            raise InvalidInputError(
+                f"embedder {embedder.name!r} makes vectors of {embedder.dimensions} dimensions "
+                f"where this router needs {self.dimensions}; pass the embedder it was trained with"
+            )
+        # The difference is taken before rounding to float32: nearby models lose nothing.
+        strong = folded[self._row("strong_model", strong_model)]
+        weak = folded[self._row("weak_model", weak_model)]
+        self._folded = folded.astype(np.float32)
+        self._pair = (strong - weak).astype(np.float32)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        strong_model: str | None = None,
+        weak_model: str | None = None,
+        embedder: Embedder | None = None,
+        models: Sequence[str] | None = None,
+    ) -> MatrixFactorizationRouter:
+        """Load a fastroute artifact or a folder in RouteLLM's published layout.
+
+        RouteLLM's layout is ``config.json`` and ``model.safetensors``, as on the Hugging Face hub;
+        its rows are Chatbot Arena's 64 models unless ``models`` names them, and its embeddings
+        OpenAI's text-embedding-3-small unless ``embedder`` is given.
+
+        ``strong_model`` and ``weak_model`` default to the artifact's own pair. Raises ArtifactError
+        and its kin for a folder that can't be used, InvalidInputError for an unknown model.
+        """
+        path = Path(folder)
+        if not (path / MANIFEST).exists() and (path / "model.safetensors").exists():
+            from fastroute.routers import routellm_checkpoint as routellm
+
+            factors = routellm.load_factors(path)
+            return cls(
+                routellm.MODELS if models is None else models,
+                *factors,
+                strong_model=strong_model or routellm.STRONG_MODEL,
+                weak_model=weak_model or routellm.WEAK_MODEL,
+                embedder=embedder or routellm.default_embedder(factors.projection.shape[1]),
+            )
+        artifact = load_artifact(path, kind=KIND)
+        if models is not None:
+            raise InvalidInputError(f"models must be None: {path} names its own models")
+        return cls._from_artifact(artifact, strong_model, weak_model, embedder)
+
+    @classmethod
+    def load_default(cls) -> MatrixFactorizationRouter:
+        """Load the router that ships with fastroute, with its embedder: no network, no key.
+
+        Its pair is generic ("strong" and "weak"): it ranks prompts by how much a stronger model
+        helps, whichever two models are routed between. The model card beside it has the figures.
+        """
+        from fastroute.embedders.static import StaticEmbedder
+
+        return cls.load(DEFAULT_FOLDER, embedder=StaticEmbedder.load_default())
+
+    @classmethod
+    def _from_artifact(
+        cls,
+        artifact: Artifact,
+        strong_model: str | None,
+        weak_model: str | None,
+        embedder: Embedder | None,
+    ) -> MatrixFactorizationRouter:
+        try:
+            config, arrays = artifact.config, artifact.arrays
+            made_with = str(config["embedder"])
+            if embedder is not None and embedder.name.split(":")[0] != made_with.split(":")[0]:
+                raise InvalidInputError(
+                    f"embedder is {embedder.name!r} where {artifact.path} was trained with "
+                    f"{made_with!r}; pass that one"
+                )
+            router = cls(
+                config["models"],
+                arrays["P.weight"],
+                arrays["text_proj.0.weight"],
+                np.ascontiguousarray(arrays["classifier.0.weight"].reshape(-1)),
+                strong_model=strong_model or config["strong_model"],
+                weak_model=weak_model or config["weak_model"],
+                embedder=embedder,
+            )
+            router.calibration = arrays["calibration_win_rates"]
+            router.trained_on = arrays["trained_on"]
+        except KeyError as error:
+            raise ArtifactError(f"{artifact.path} lacks {error}; restore the folder") from error
+        router.artifact_checksum = artifact.checksum
+        return router
+
+    def win_rate_from_embedding(self, x: Float32Array) -> float:
+        """Win rate for one prompt embedding, float32[d]."""
+        return _native.pair_win_rate(self._pair, x)
+
+    def win_rates_from_embeddings(
+        self, X: Float32Array, *, num_threads: int | None = None
+    ) -> Float64Array:
+        return _native.pair_win_rates(self._pair, X, num_threads or 1)
+
+    def deltas_from_embeddings(
+        self, X: Float32Array, *, num_threads: int | None = None
+    ) -> Float32Array:
+        """delta(M, q) of every model: float32[n, models] for embeddings float32[n, d].
+
+        A pair's win rate is the sigmoid of the difference of two columns, so this routes between
+        any number of models.
+        """
+        return _native.model_deltas(self._folded, X, num_threads or 1)
+
+    @property
+    def win_rate_without_signal(self) -> float:
+        return 0.5  # delta is 0 for both models: there are no biases
+
+    def _row(self, argument: str, model: str) -> int:
+        try:
+            return self.models.index(model)
+        except ValueError:
+            close = difflib.get_close_matches(model, self.models, n=3, cutoff=0.4)
+            some = close or [*self.models[:5], *(["..."] if len(self.models) > 5 else [])]
+            raise InvalidInputError(
+                f"{argument} is {model!r}, which this router does not know; it knows "
+                f"{len(self.models)} models: {', '.join(some)}"
+            ) from None

@@ -1,0 +1,30 @@
+"""The ``random`` router: what a router must beat."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastroute.routers.base import Router, check_prompt, check_prompts
+from fastroute.types import Float64Array
+
+
+class RandomRouter(Router):
+    """Win rates drawn uniformly from [0, 1), whatever the prompt; the same sequence for a seed."""
+
+    name = "random"
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = seed
+        self._random = random.Random(seed)
+        # Known without any prompt.
+        self.calibration = np.linspace(0.0, 1.0, 1001, dtype=np.float32)
+
+    def win_rate(self, prompt: str) -> float:
+        check_prompt(prompt)
+        return self._random.random()
+
+    def win_rates(self, prompts: Sequence[str]) -> Float64Array:
+        return np.array([self._random.random() for _ in check_prompts(prompts)], dtype=np.float64)

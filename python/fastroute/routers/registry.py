@@ -1,0 +1,107 @@
+"""Routers by name, as configs and ``router-<name>-<threshold>`` strings have them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any
+
+from fastroute.embedders.base import Embedder
+from fastroute.errors import InvalidInputError, UnknownRouterError
+from fastroute.routers.base import Router
+
+
+def _make_mf(
+    checkpoint_path: str | os.PathLike[str] | None = None,
+    strong_model: str | None = None,
+    weak_model: str | None = None,
+    embedder: Embedder | None = None,
+) -> Router:
+    from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+
+    if checkpoint_path is None:
+        if strong_model or weak_model or embedder:
+            raise InvalidInputError(
+                "strong_model, weak_model and embedder belong to a checkpoint_path; the default "
+                "mf router has one generic pair and its own embedder"
+            )
+        return MatrixFactorizationRouter.load_default()
+    return MatrixFactorizationRouter.load(
+        checkpoint_path, strong_model=strong_model, weak_model=weak_model, embedder=embedder
+    )
+
+
+def _make_sw_ranking(
+    battles: str | os.PathLike[str] | None = None,
+    embedder: Embedder | None = None,
+    **options: Any,
+) -> Router:
+    from fastroute.battles import read_battles
+    from fastroute.embedders.static import StaticEmbedder
+    from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+
+    if battles is None:
+        raise InvalidInputError(
+            "sw_ranking needs battles: give the path of a JSONL file with prompt, model_a, "
+            "model_b and winner, or make a SimilarityWeightedRouter and fit it yourself"
+        )
+    rows = read_battles(battles)
+    embedder = embedder or StaticEmbedder.load_default()
+    router = SimilarityWeightedRouter(embedder=embedder, **options)
+    X = embedder.embed_batch([battle.prompt for battle in rows])
+    return router.fit(
+        X,
+        [battle.model_a for battle in rows],
+        [battle.model_b for battle in rows],
+        [battle.winner for battle in rows],
+    )
+
+
+def _make_random(seed: int | None = None) -> Router:
+    from fastroute.routers.random import RandomRouter
+
+    return RandomRouter(seed)
+
+
+def _make_length(half_length: float = 300.0) -> Router:
+    from fastroute.routers.length import LengthRouter
+
+    return LengthRouter(half_length)
+
+
+#: A new router is named here; its README section lists the other three places.
+_MAKERS: dict[str, Callable[..., Router]] = {
+    "mf": _make_mf,
+    "sw_ranking": _make_sw_ranking,
+    "random": _make_random,
+    "length": _make_length,
+}
+
+ROUTER_NAMES: tuple[str, ...] = tuple(_MAKERS)
+
+
+def create_router(name: str, **config: Any) -> Router:
+    """Make a router by name, with the keys of its section in a config.
+
+    - ``mf``: ``checkpoint_path`` (a fastroute artifact or RouteLLM's layout; by default the router
+      that ships with fastroute), ``strong_model``, ``weak_model``, ``embedder``.
+    - ``sw_ranking``: ``battles`` (path of a JSONL file), ``embedder`` (by default the static one),
+      and the arguments of ``SimilarityWeightedRouter``.
+    - ``random``: ``seed``. ``length``: ``half_length``.
+
+    Raises UnknownRouterError for another name, InvalidInputError for a key that the router does
+    not have.
+    """
+    if name not in _MAKERS:
+        raise UnknownRouterError(
+            f"there is no router {name!r}; the routers are {', '.join(ROUTER_NAMES)}"
+        )
+    make = _MAKERS[name]
+    try:
+        inspect.signature(make).bind(**config)
+        return make(**config)
+    except TypeError as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        raise InvalidInputError(f"config of router {name!r}: {error}") from error
