@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,12 +48,15 @@ class VectorCache:
         self._misses = 0
 
     def lookup(
-        self, prompts: Sequence[str], compute: Callable[[list[str]], Float32Array]
+        self,
+        prompts: Sequence[str],
+        compute: Callable[[list[str]], Iterable[Float32Array]],
     ) -> list[Float32Array]:
         """Vectors of ``prompts``, in order; ``compute`` gets the missing ones, each once.
 
-        The vectors belong to the cache: copy before you write to them or lend them out. If
-        ``compute`` raises, nothing is stored and nothing is counted.
+        ``compute`` gives the vectors in one block [n, dimensions] or several. Each block is
+        stored when it comes, so that a failure later loses none of the work before it. The
+        vectors belong to the cache: copy before you write to them or lend them out.
         """
         keys = [_digest(prompt) for prompt in prompts]
         # What this call needs is held here, because a batch may be larger than the cache.
@@ -66,18 +69,25 @@ class VectorCache:
                     found[key] = vector
         missing = {k: p for k, p in zip(keys, prompts, strict=True) if k not in found}
         if missing:
-            computed = compute(list(missing.values()))
-            for key, row in zip(missing, computed, strict=True):
-                found[key] = row.copy()  # a view would keep the whole batch alive
+            pending = list(missing)
+            for block in compute(list(missing.values())):
+                # Copies: a view would keep the whole block alive.
+                new = {key: row.copy() for key, row in zip(pending, block, strict=False)}
+                del pending[: len(block)]
+                found |= new
+                self._store(new)
         with self._lock:
             self._hits += len(keys) - len(missing)
             self._misses += len(missing)
-            for key in missing:
-                self._vectors[key] = found[key]
+        return [found[key] for key in keys]
+
+    def _store(self, new: dict[bytes, Float32Array]) -> None:
+        with self._lock:
+            for key, vector in new.items():
+                self._vectors[key] = vector
                 self._vectors.move_to_end(key)
             while len(self._vectors) > self.max_entries:
                 self._vectors.popitem(last=False)
-        return [found[key] for key in keys]
 
     def info(self) -> CacheInfo:
         with self._lock:
@@ -118,8 +128,8 @@ class CachedEmbedder(Embedder):
     def embed(self, prompt: str) -> Float32Array:
         """Embed one prompt: float32[dimensions], the caller's own copy."""
 
-        def compute(missing: list[str]) -> Float32Array:
-            return self.embedder.embed(missing[0])[np.newaxis]
+        def compute(missing: list[str]) -> list[Float32Array]:
+            return [self.embedder.embed(missing[0])[np.newaxis]]
 
         return self._cache.lookup([check_prompt(prompt)], compute)[0].copy()
 
@@ -131,7 +141,11 @@ class CachedEmbedder(Embedder):
         texts = check_prompts(prompts)
         if not texts:
             return self.embedder.embed_batch([])
-        return np.stack(self._cache.lookup(texts, self.embedder.embed_batch))
+
+        def compute(missing: list[str]) -> list[Float32Array]:
+            return [self.embedder.embed_batch(missing)]
+
+        return np.stack(self._cache.lookup(texts, compute))
 
     def cache_info(self) -> CacheInfo:
         """Hits, misses, entries and the bound."""

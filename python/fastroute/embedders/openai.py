@@ -1,0 +1,506 @@
+"""Embeddings from any endpoint that speaks OpenAI's ``POST /embeddings``."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import math
+import os
+import random
+import re
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import numpy as np
+
+from fastroute.embedders._prompts import check_count, check_prompt, check_prompts
+from fastroute.embedders._retry import backoff, is_retryable, retry_after_s
+from fastroute.embedders.base import Embedder
+from fastroute.embedders.cached import CacheInfo, VectorCache
+from fastroute.errors import (
+    EmbeddingError,
+    InvalidInputError,
+    InvalidTypeError,
+    MissingDependencyError,
+    ProviderConnectionError,
+    ProviderStatusError,
+    ProviderTimeoutError,
+)
+from fastroute.types import Float32Array
+
+if TYPE_CHECKING:
+    import httpx2
+
+EncodingFormat = Literal["float", "base64"]
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+#: Vector lengths of OpenAI's own models, from its documentation.
+KNOWN_DIMENSIONS = {
+    "text-embedding-3-small": 1536,
+    "text-embedding-3-large": 3072,
+    "text-embedding-ada-002": 1536,
+}
+
+# OpenAI takes 300,000 tokens a request; English has about four characters a token, and few
+# scripts have less than one.
+_MAX_REQUEST_CHARS = 250_000
+_MAX_ANSWER_BYTES = 256 * 2**20
+_OPENAI_HOST = re.compile(r"(.+\.)?api\.openai\.com")
+
+_REMEDIES = {
+    400: "the input was refused: a prompt may be too long for the model",
+    404: "check base_url (it usually ends in /v1) and model",
+    413: "pass a smaller max_batch",
+    422: "the input was refused: the endpoint may not take `dimensions` or `encoding_format`",
+    429: "lower the rate of requests, or raise max_retries and deadline_s",
+}
+
+
+class OpenAIEmbedder(Embedder):
+    """Embeds through an OpenAI-compatible HTTP endpoint, with retries and a bounded cache.
+
+    Nothing is sent, and no client is made, before the first prompt. Safe to use from several
+    threads at once, which share connections and cache; vectors come as the endpoint made them.
+
+    A prompt that is empty or blank gets the zero vector and is not sent: the endpoint would
+    refuse it. Long prompts are never cut here; what the endpoint refuses is an error.
+
+    Retried, at most ``max_retries`` times: no connection, a broken one, no answer in time, and the
+    statuses 408, 409, 429 and 5xx (not 501, 505, nor an exhausted quota). The wait doubles from
+    ``backoff_s`` with full jitter, or is what ``Retry-After`` asks for, if ``deadline_s`` leaves
+    that long.
+
+    Args:
+        model: the endpoint's name of the model.
+        base_url: what comes before ``/embeddings``.
+        api_key: sent as a bearer token. If None, the variable OPENAI_API_KEY is read at first use
+            and sent to api.openai.com only; other hosts then get no Authorization header.
+        dimensions: asks for vectors of this length (OpenAI's third generation can shorten them).
+            None leaves the length to the endpoint.
+        encoding_format: "float" or "base64" to ask for one; None asks for none. Both are read.
+        timeout_s: seconds for one attempt, and for each wait on the network in it.
+        deadline_s: seconds for one request with all its retries. A batch makes a request for each
+            ``max_batch`` prompts.
+        max_retries: attempts after the first.
+        backoff_s: upper bound of the first wait.
+        cache_size: vectors kept; 0 for no cache. 1536 dimensions take 6 KiB each.
+        max_batch: most prompts in one request.
+
+    Raises:
+        InvalidInputError, InvalidTypeError: an argument that can't be used.
+    """
+
+    def __init__(
+        self,
+        model: str = "text-embedding-3-small",
+        *,
+        base_url: str = "https://api.openai.com/v1",
+        api_key: str | None = None,
+        dimensions: int | None = None,
+        encoding_format: EncodingFormat | None = None,
+        timeout_s: float = 10.0,
+        deadline_s: float = 30.0,
+        max_retries: int = 2,
+        backoff_s: float = 0.5,
+        cache_size: int = 4096,
+        max_batch: int = 256,
+    ) -> None:
+        if not isinstance(model, str) or not model:
+            raise InvalidInputError(f"model must be a name, got {model!r}")
+        if encoding_format not in (None, "float", "base64"):
+            raise InvalidInputError(
+                f"encoding_format must be 'float', 'base64' or None, got {encoding_format!r}"
+            )
+        self.model = model
+        self._url, self._endpoint, self._is_openai = _read_base_url(base_url)
+        self._key = None if api_key is None else _check_key(api_key, "api_key")
+        self.encoding_format = encoding_format
+        self.timeout_s = _check_seconds("timeout_s", timeout_s)
+        self.deadline_s = _check_seconds("deadline_s", deadline_s)
+        self.max_retries = check_count("max_retries", max_retries, least=0)
+        self.backoff_s = _check_seconds("backoff_s", backoff_s)
+        self.max_batch = check_count("max_batch", max_batch, least=1)
+        check_count("cache_size", cache_size, least=0)
+        self._cache = VectorCache(cache_size) if cache_size else None
+        if dimensions is not None:
+            check_count("dimensions", dimensions, least=1)
+        self._asked_dimensions = dimensions
+        self._dimensions = dimensions or KNOWN_DIMENSIONS.get(model)
+        self._client: httpx2.Client | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        self._rng = random.Random()
+
+    @property
+    def name(self) -> str:
+        """``openai:<model>``, with ``:<dimensions>`` if they aren't the model's own.
+
+        The endpoint is no part of it: the same model behind a gateway makes the same vectors.
+        """
+        asked = self._asked_dimensions
+        shortened = asked is not None and asked != KNOWN_DIMENSIONS.get(self.model)
+        return f"openai:{self.model}:{asked}" if shortened else f"openai:{self.model}"
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector: as asked for, or known of OpenAI's models, or learned.
+
+        Raises:
+            EmbeddingError: a model that isn't known here has not answered yet.
+        """
+        if self._dimensions is None:
+            raise EmbeddingError(
+                f"how long the vectors of {self.model!r} are is learned from its first answer; "
+                "embed a prompt first, or pass dimensions= if the endpoint takes it"
+            )
+        return self._dimensions
+
+    def embed(self, prompt: str) -> Float32Array:
+        """Embed one prompt: float32[dimensions], the caller's own copy.
+
+        Raises:
+            EmbeddingError: no usable answer. Its ``__cause__`` is a ProviderStatusError,
+                ProviderTimeoutError or ProviderConnectionError where the HTTP exchange failed.
+        """
+        return self._embed([check_prompt(prompt)])[0].copy()
+
+    def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
+        """Embed many prompts: float32[n, dimensions], in the order given. Raises as ``embed``.
+
+        Equal prompts are sent once. What was answered before a failure stays in the cache.
+        """
+        texts = check_prompts(prompts)
+        if not texts:
+            return np.zeros((0, self.dimensions), dtype=np.float32)
+        return np.stack(self._embed(texts))
+
+    def cache_info(self) -> CacheInfo:
+        """Hits, misses, entries and the bound; zeros without a cache."""
+        return self._cache.info() if self._cache else CacheInfo(0, 0, 0, 0)
+
+    def close(self) -> None:
+        """Close the connections. Vectors in the cache stay; anything else is then an error."""
+        with self._lock:
+            client, self._client, self._closed = self._client, None, True
+        if client is not None:
+            client.close()
+
+    def __enter__(self) -> OpenAIEmbedder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:  # never with the key
+        return f"OpenAIEmbedder({self.model!r}, endpoint={self._endpoint!r})"
+
+    def _embed(self, texts: list[str]) -> list[Float32Array]:
+        sent = [text for text in texts if text.strip()]
+        if self._cache is not None:
+            vectors = iter(self._cache.lookup(sent, self._request_all))
+        else:
+            vectors = (row for block in self._request_all(sent) for row in block)
+        rows = [next(vectors) if text.strip() else None for text in texts]
+        # Only now: the first answer tells the dimensions.
+        return [np.zeros(self.dimensions, dtype=np.float32) if row is None else row for row in rows]
+
+    def _request_all(self, prompts: list[str]) -> Iterator[Float32Array]:
+        for chunk in _chunks(prompts, self.max_batch, _MAX_REQUEST_CHARS):
+            yield self._request(chunk)
+
+    def _request(self, prompts: list[str]) -> Float32Array:
+        """One request with its retries: float32[len(prompts), dimensions]."""
+        payload: dict[str, Any] = {"model": self.model, "input": prompts}
+        if self._asked_dimensions is not None:
+            payload["dimensions"] = self._asked_dimensions
+        if self.encoding_format is not None:
+            payload["encoding_format"] = self.encoding_format
+        content = json.dumps(payload, ensure_ascii=False).encode()
+        end_s = time.monotonic() + self.deadline_s
+        attempts = 0
+        while True:
+            outcome = self._attempt(content, min(self.timeout_s, end_s - time.monotonic()))
+            attempts += 1
+            if isinstance(outcome, bytes):
+                return self._learn(self._read(outcome, len(prompts)))
+            if not outcome.retryable or attempts > self.max_retries:
+                raise self._failed(outcome, attempts)
+            wait_s = max(backoff(attempts - 1, self.backoff_s, self._rng), outcome.wait_s)
+            left_s = max(end_s - time.monotonic(), 0.0)
+            if wait_s >= left_s:
+                raise self._failed(
+                    outcome,
+                    attempts,
+                    f"; the next attempt would come after {wait_s:.3g} s, and deadline_s="
+                    f"{self.deadline_s:g} leaves {left_s:.3g} s",
+                )
+            time.sleep(wait_s)
+
+    def _failed(self, failure: _Failure, attempts: int, why: str = "") -> EmbeddingError:
+        error = EmbeddingError(
+            f"{self._endpoint}: no embedding from {self.model!r} in {attempts} attempt"
+            f"{'s' if attempts > 1 else ''}: {failure.cause}{why}; {failure.remedy}"
+        )
+        error.__cause__ = failure.cause
+        return error
+
+    def _attempt(self, content: bytes, seconds: float) -> bytes | _Failure:
+        """Send once: the body of a 200, or what went wrong."""
+        client = self._open_client()
+        import httpx2
+
+        end_s = time.monotonic() + seconds
+        try:
+            with client.stream("POST", self._url, content=content, timeout=seconds) as response:
+                body = _read_body(response, end_s)
+        except (httpx2.TimeoutException, TimeoutError) as error:
+            return _Failure(
+                _because(ProviderTimeoutError(f"no complete answer in {seconds:.3g} s"), error),
+                "raise timeout_s if the endpoint is slow, or check that it is up",
+                retryable=True,
+            )
+        except (httpx2.RequestError, _TooLongError) as error:
+            reason = self._scrub(str(error)) or "no reason given"
+            return _Failure(
+                _because(ProviderConnectionError(f"{type(error).__name__}: {reason}"), error),
+                "check base_url, the network and that the endpoint is up",
+                retryable=isinstance(error, httpx2.TransportError)
+                and not isinstance(error, (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)),
+            )
+        except RuntimeError as error:  # what httpx2 says of a closed client
+            if self._closed:
+                raise _closed_error() from error
+            raise
+        if response.status_code == 200:
+            return body
+        return self._status_failure(response, body)
+
+    def _status_failure(self, response: httpx2.Response, body: bytes) -> _Failure:
+        status = response.status_code
+        error = _error_of(body)
+        said = error.get("message") if isinstance(error.get("message"), str) else None
+        said = self._scrub(" ".join((said or body[:400].decode(errors="replace")).split()))[:300]
+        no_quota = error.get("code") == "insufficient_quota"
+        if status in (401, 403):
+            remedy = "check api_key" + (
+                f" (or {KEY_VARIABLE})"
+                if self._is_openai
+                else f" ({KEY_VARIABLE} is sent to api.openai.com only)"
+            )
+        elif no_quota:
+            remedy = "the account has no quota left"
+        elif 300 <= status < 400:
+            remedy = "redirects are not followed: pass the final address as base_url"
+        else:
+            remedy = _REMEDIES.get(status, "the endpoint failed: try later, or look at its logs")
+        wait_s = retry_after_s(response.headers, datetime.datetime.now(datetime.UTC))
+        return _Failure(
+            ProviderStatusError(
+                f"HTTP {status}" + (f" ({said})" if said else ""),
+                status_code=status,
+                body=body if self._key is None else body.replace(self._key.encode(), b"***"),
+                headers={k.lower(): v for k, v in response.headers.items()},
+            ),
+            remedy,
+            retryable=is_retryable(status) and not no_quota,
+            wait_s=wait_s or 0.0,
+        )
+
+    def _open_client(self) -> httpx2.Client:
+        with self._lock:
+            if self._closed:
+                raise _closed_error()
+            if self._client is None:
+                try:
+                    import httpx2
+                except ImportError as error:
+                    raise MissingDependencyError(
+                        "OpenAIEmbedder needs httpx2: pip install httpx2"
+                    ) from error
+                headers = {"Content-Type": "application/json"}
+                key = self._find_key()
+                if key is not None:
+                    headers["Authorization"] = f"Bearer {key}"
+                self._client = httpx2.Client(headers=headers)
+                # An embedder that is dropped without close() leaves no socket open.
+                weakref.finalize(self, self._client.close)
+            return self._client
+
+    def _find_key(self) -> str | None:
+        """The key given, else, for OpenAI's own host, the one in the environment."""
+        if self._key is None and self._is_openai:
+            found = os.environ.get(KEY_VARIABLE, "")
+            if not found:
+                raise EmbeddingError(
+                    f"{self._endpoint} needs a key: pass api_key= or set {KEY_VARIABLE}"
+                )
+            self._key = _check_key(found, KEY_VARIABLE)
+        return self._key
+
+    def _scrub(self, text: str) -> str:
+        return text if self._key is None else text.replace(self._key, "***")
+
+    def _read(self, body: bytes, n: int) -> Float32Array:
+        """The vectors in an answer, ordered by ``index``: float32[n, d]."""
+        try:
+            answer = json.loads(body)
+        except ValueError as error:
+            start = self._scrub(body[:80].decode(errors="replace"))
+            raise self._not_understood(f"it is not JSON: {start!r}") from error
+        items = answer.get("data") if isinstance(answer, dict) else None
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise self._not_understood("it has no list of objects under 'data'")
+        if len(items) != n:
+            raise self._not_understood(f"it has {len(items)} vectors for {n} prompts")
+        by_index = {i["index"]: i for i in items if type(i.get("index")) is int}
+        if by_index.keys() != set(range(n)):
+            raise self._not_understood(f"its 'index' values are not 0 to {n - 1}, each once")
+        rows = [self._read_vector(by_index[i].get("embedding"), i) for i in range(n)]
+        lengths = sorted({len(row) for row in rows})
+        if len(lengths) > 1:
+            raise self._not_understood(f"its vectors have different lengths: {lengths}")
+        return np.stack(rows)
+
+    def _read_vector(self, value: object, index: int) -> Float32Array:
+        row: np.ndarray[Any, Any]
+        try:
+            if isinstance(value, str):  # little-endian float32
+                row = np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4")
+            else:
+                row = np.asarray(value)
+        except ValueError as error:
+            raise self._not_understood(f"vector {index} can't be read: {error}") from error
+        if row.ndim != 1 or row.size == 0 or row.dtype.kind not in "fiu":
+            raise self._not_understood(f"vector {index} is no list of numbers")
+        with np.errstate(over="ignore"):  # it shows as infinity
+            vector: Float32Array = row.astype(np.float32)
+        if not np.isfinite(vector).all():
+            raise self._not_understood(f"vector {index} holds NaN or infinity")
+        return vector
+
+    def _learn(self, X: Float32Array) -> Float32Array:
+        """Hold every answer to one vector length; the first answer may set it."""
+        with self._lock:
+            if self._dimensions is None:
+                self._dimensions = X.shape[1]
+        if X.shape[1] != self._dimensions:
+            raise self._not_understood(
+                f"its vectors have {X.shape[1]} dimensions, expected {self._dimensions}"
+            )
+        return X
+
+    def _not_understood(self, what: str) -> EmbeddingError:
+        return EmbeddingError(
+            f"{self._endpoint}: the answer for {self.model!r} can't be used: {what}; check that "
+            "base_url is an OpenAI-compatible endpoint and model an embedding model"
+        )
+
+
+class _Failure(NamedTuple):
+    """One attempt that failed."""
+
+    cause: ProviderStatusError | ProviderTimeoutError | ProviderConnectionError
+    remedy: str
+    retryable: bool
+    wait_s: float = 0.0
+
+
+_Cause = TypeVar("_Cause", ProviderTimeoutError, ProviderConnectionError)
+
+
+def _because(error: _Cause, cause: Exception) -> _Cause:
+    error.__cause__ = cause
+    return error
+
+
+class _TooLongError(Exception):
+    """An answer longer than any that could be right."""
+
+
+def _closed_error() -> EmbeddingError:
+    return EmbeddingError("this OpenAIEmbedder is closed; make a new one")
+
+
+def _read_body(response: httpx2.Response, end_s: float) -> bytes:
+    """The body, if it is whole by ``end_s`` on the monotonic clock and not absurdly long."""
+    body = bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if response.status_code != 200 and len(body) > 2**16:
+            break  # enough for a message
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise _TooLongError(f"the answer is longer than {_MAX_ANSWER_BYTES} bytes")
+        if time.monotonic() > end_s:  # each wait was short enough, all together were not
+            raise TimeoutError
+    return bytes(body)
+
+
+def _chunks(prompts: list[str], max_prompts: int, max_chars: int) -> Iterator[list[str]]:
+    """Cut into runs of at most so many prompts and characters; a longer prompt goes alone."""
+    chunk: list[str] = []
+    chars = 0
+    for prompt in prompts:
+        if chunk and (len(chunk) == max_prompts or chars + len(prompt) > max_chars):
+            yield chunk
+            chunk, chars = [], 0
+        chunk.append(prompt)
+        chars += len(prompt)
+    if chunk:
+        yield chunk
+
+
+def _error_of(body: bytes) -> dict[str, Any]:
+    """The ``error`` object of an OpenAI-style body; empty if there is none."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _read_base_url(base_url: str) -> tuple[str, str, bool]:
+    """The address to post to, the same without its query for messages, and if it is OpenAI's."""
+    if not isinstance(base_url, str):
+        raise InvalidTypeError(f"base_url must be a str, got {type(base_url).__name__}")
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port  # reading it checks it
+    except ValueError as error:
+        raise InvalidInputError(f"base_url is no web address: {error}") from error
+    if "@" in parts.netloc:  # and it must not be printed
+        raise InvalidInputError("base_url must not hold a user or password; pass api_key=")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInputError(
+            f"base_url must start with http:// or https:// and a host, got {base_url!r}"
+        )
+    path = parts.path.rstrip("/") + "/embeddings"
+    shown = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    url = urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+    # Plain HTTP would show the key from the environment to everybody on the way.
+    is_openai = parts.scheme == "https" and _OPENAI_HOST.fullmatch(parts.hostname) is not None
+    return url, shown, is_openai
+
+
+def _check_key(key: object, source: str) -> str:
+    if not isinstance(key, str):
+        raise InvalidTypeError(f"{source} must be a str, got {type(key).__name__}")
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidInputError(
+            f"{source} is empty or holds a space, a line end or a character outside ASCII (it is "
+            "not shown here); copy the key again"
+        )
+    return key
+
+
+def _check_seconds(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidTypeError(f"{name} must be a number of seconds, got {type(value).__name__}")
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidInputError(f"{name} must be finite and above 0, got {value}")
+    return float(value)
