@@ -236,7 +236,7 @@ def _facts() -> dict[str, Any]:
     artifact = load_artifact(DEFAULT_FOLDER)
     size = sum(f.stat().st_size for f in DEFAULT_FOLDER.parent.rglob("*") if f.is_file())
     return {
-        "fastroute": _native.version,
+        "version": _native.version,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "compiler": _native.compiler(),
