@@ -1,0 +1,3 @@
+"""Evaluation: benchmarks, cost-quality metrics, intervals, protocols and reports."""
+
+from __future__ import annotations
