@@ -74,6 +74,29 @@ def test_what_a_caller_writes_does_not_reach_the_cache() -> None:
     np.testing.assert_array_equal(cached.embed_batch(["a", "b"]), Letters().embed_batch(["a", "b"]))
 
 
+def test_what_the_embedder_writes_later_does_not_reach_the_cache() -> None:
+    buffer = np.zeros((2, 26), dtype=np.float32)
+
+    class Reuses(Letters):
+        def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
+            buffer[: len(prompts)] = super().embed_batch(prompts)
+            return buffer[: len(prompts)]
+
+    cached = CachedEmbedder(Reuses(), 4)
+    cached.embed_batch(["a", "b"])
+    cached.embed_batch(["c", "d"])
+    np.testing.assert_array_equal(cached.embed_batch(["a", "b"]), Letters().embed_batch(["a", "b"]))
+
+
+def test_an_embedder_that_gives_too_few_vectors_is_caught() -> None:
+    class Forgets(Letters):
+        def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
+            return super().embed_batch(prompts[1:])
+
+    with pytest.raises(EmbeddingError, match="gave 2 vectors for 3 prompts"):
+        CachedEmbedder(Forgets(), 4).embed_batch(["a", "b", "c"])
+
+
 def test_the_least_recently_used_entry_goes_first() -> None:
     inner = Letters()
     cached = CachedEmbedder(inner, 2)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastroute.embedders._prompts import check_count, check_prompt, check_prompts
 from fastroute.embedders.base import Embedder
-from fastroute.errors import InvalidTypeError
+from fastroute.errors import EmbeddingError, InvalidTypeError
 from fastroute.types import Float32Array
 
 
@@ -76,6 +76,11 @@ class VectorCache:
                 del pending[: len(block)]
                 found |= new
                 self._store(new)
+            if pending:
+                raise EmbeddingError(
+                    f"the embedder gave {len(missing) - len(pending)} vectors for "
+                    f"{len(missing)} prompts"
+                )
         with self._lock:
             self._hits += len(keys) - len(missing)
             self._misses += len(missing)
