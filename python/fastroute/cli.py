@@ -185,9 +185,9 @@ def _number(option: str, text: str) -> float:
 def _prompts(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         if word == "-":
-            # Undecodable bytes become lone surrogates, which routers accept: no line is lost.
+            # A byte that is no UTF-8 must not lose the line that it is in.
             stream = open(  # noqa: SIM115 - closefd=False: standard input is not ours to close
-                sys.stdin.fileno(), encoding="utf-8", errors="surrogateescape", closefd=False
+                sys.stdin.fileno(), encoding="utf-8", errors="replace", closefd=False
             )
             for line in stream:
                 yield line.rstrip("\r\n")

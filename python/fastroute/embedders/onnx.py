@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from fastroute._prompts import check_count, check_prompt, check_prompts
 from fastroute.embedders import _sentence_folder as sentence_folder
-from fastroute.embedders._prompts import check_count, check_prompt, check_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.errors import (
     EmbeddingError,

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
-from fastroute.embedders._prompts import check_count, check_prompt, check_prompts
+from fastroute._prompts import check_count, check_prompt, check_prompts
 from fastroute.embedders._retry import backoff, is_retryable, retry_after_s
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.cached import CacheInfo, VectorCache

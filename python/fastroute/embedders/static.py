@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastroute import _native
+from fastroute._prompts import check_prompt, check_prompts
 from fastroute.artifacts import load_artifact
 from fastroute.embedders.base import Embedder
 from fastroute.errors import ArtifactError
@@ -32,7 +33,8 @@ class StaticEmbedder(Embedder):
         tokenizer: a ``tokenizers.Tokenizer`` without truncation or padding.
         name: identifies the vectors (``Embedder.name``).
 
-    Prompts are never truncated. A lone surrogate, which no text encoding has, counts as "?".
+    Prompts are never truncated. Raises InvalidTypeError for what is no str, InvalidInputError for
+    a lone surrogate, which is no Unicode text.
     """
 
     def __init__(self, table: Any, scales: Any, tokenizer: Any, *, name: str) -> None:
@@ -78,17 +80,15 @@ class StaticEmbedder(Embedder):
         return int(self._table.shape[1])
 
     def embed(self, prompt: str) -> Float32Array:
-        try:
-            encoding = self._tokenizer.encode(prompt, add_special_tokens=False)
-        except UnicodeEncodeError:
-            encoding = self._tokenizer.encode(_encodable(prompt), add_special_tokens=False)
+        encoding = self._tokenizer.encode(check_prompt(prompt), add_special_tokens=False)
         ids = np.array(encoding.ids, dtype=np.int32)
         return _native.embed_token_bag(self._table, self._scales, ids)
 
     def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
-        X = np.empty((len(prompts), self.dimensions), dtype=np.float32)
-        for begin in range(0, len(prompts), _PROMPTS_PER_BATCH):
-            batch = [_encodable(prompt) for prompt in prompts[begin : begin + _PROMPTS_PER_BATCH]]
+        texts = check_prompts(prompts)
+        X = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        for begin in range(0, len(texts), _PROMPTS_PER_BATCH):
+            batch = texts[begin : begin + _PROMPTS_PER_BATCH]
             ids = [e.ids for e in self._tokenizer.encode_batch(batch, add_special_tokens=False)]
             offsets = np.zeros(len(ids) + 1, dtype=np.int64)
             np.cumsum([len(row) for row in ids], out=offsets[1:])
@@ -97,7 +97,3 @@ class StaticEmbedder(Embedder):
                 self._table, self._scales, flat, offsets
             )
         return X
-
-
-def _encodable(prompt: str) -> str:
-    return prompt.encode("utf-8", "replace").decode("utf-8")

@@ -9,28 +9,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from fastroute._prompts import check_prompt, check_prompts
 from fastroute.embedders.base import Embedder
-from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.errors import InvalidInputError
 from fastroute.types import Float32Array, Float64Array
-
-
-def check_prompt(prompt: object, name: str = "prompt") -> str:
-    """Return ``prompt`` if it is a string; say so clearly if it isn't."""
-    if not isinstance(prompt, str):
-        raise InvalidTypeError(
-            f"{name} must be a str, got {type(prompt).__name__}; "
-            "pass the text of one prompt (win_rates takes several)"
-        )
-    return prompt
-
-
-def check_prompts(prompts: Sequence[str]) -> list[str]:
-    """Return ``prompts`` as a list of strings; a lone string is refused, not iterated."""
-    if isinstance(prompts, (str, bytes)):
-        raise InvalidTypeError(
-            "prompts must be a sequence of str, got one string; wrap it in a list or use win_rate"
-        )
-    return [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
 
 
 class Router(ABC):

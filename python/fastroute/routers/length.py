@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fastroute._prompts import check_prompt, check_prompts
 from fastroute.errors import InvalidInputError
-from fastroute.routers.base import Router, check_prompt, check_prompts
+from fastroute.routers.base import Router
 from fastroute.types import Float64Array
 
 

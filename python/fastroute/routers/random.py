@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastroute.routers.base import Router, check_prompt, check_prompts
+from fastroute._prompts import check_prompt, check_prompts
+from fastroute.routers.base import Router
 from fastroute.types import Float64Array
 
 

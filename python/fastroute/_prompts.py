@@ -1,4 +1,4 @@
-"""Checks of the text that embedders are given."""
+"""Checks of the text that embedders and routers are given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ def check_prompt(prompt: object, name: str = "prompt") -> str:
             HTTP both refuse it.
     """
     if not isinstance(prompt, str):
-        raise InvalidTypeError(f"{name} must be a str, got {type(prompt).__name__}")
+        raise InvalidTypeError(
+            f"{name} must be a str, got {type(prompt).__name__}; pass the text of one prompt"
+        )
     if not prompt.isascii():
         try:
             prompt.encode()
@@ -32,7 +34,7 @@ def check_prompts(prompts: Sequence[str]) -> list[str]:
     """Return ``prompts`` as a list; a lone string is refused, not read letter by letter."""
     if isinstance(prompts, (str, bytes)):
         raise InvalidTypeError(
-            "prompts must be a sequence of str, got one string; wrap it in a list or use embed"
+            "prompts must be a sequence of str, got one string; wrap it in a list"
         )
     return [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
 
