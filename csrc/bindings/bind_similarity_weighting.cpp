@@ -53,8 +53,13 @@ class Battles {
             const py::gil_scoped_release release;
             status = sum_weights_by_cell(battles_, x, num_threads, workspace());
         }
-        py::array_t<double> out(static_cast<py::ssize_t>(cell_count(battles_.tiers)));
-        std::copy_n(workspace().cell_sums.data(), workspace().cell_sums.size(), out.mutable_data());
+        const std::size_t cells = cell_count(battles_.tiers);
+        py::array_t<double> out(static_cast<py::ssize_t>(cells));
+        if (status == RatingStatus::converged) {
+            std::copy_n(workspace().cell_sums.data(), cells, out.mutable_data());
+        } else {
+            std::fill_n(out.mutable_data(), cells, 0.0);  // the workspace holds an older query's
+        }
         return py::make_tuple(out, name(status));
     }
 

@@ -19,7 +19,7 @@ py::array_t<float> embed_one(const Array<std::int8_t>& table, const Array<float>
     py::array_t<float> out(table.shape(1));
     // The GIL is kept: a prompt takes about a microsecond, and giving the lock away costs as much.
     require(embed_token_bag(tokens, token_ids, size(ids), out.mutable_data()),
-            "a token id is no row of the table");
+            "a token id is no row of the table, or the sum is not finite");
     return out;
 }
 
@@ -40,7 +40,9 @@ py::array_t<float> embed_many(const Array<std::int8_t>& table, const Array<float
         valid = embed_token_bags(tokens, token_ids, size(ids), bounds, prompts, num_threads,
                                  embeddings);
     }
-    require(valid, "a token id is no row of the table, or the offsets don't rise to len(ids)");
+    require(valid,
+            "a token id is no row of the table, or the offsets don't rise to len(ids), or the sum "
+            "is not finite");
     return out;
 }
 

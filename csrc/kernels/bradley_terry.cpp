@@ -110,6 +110,7 @@ NewtonResult fit_bradley_terry(const WinTable& table, NewtonWorkspace& workspace
     double* step = workspace.step.data();
     double* trial = workspace.trial.data();
 
+    if (n == 1 && table.anchor_wins == nullptr) return {true, 0, 0.0};  // any rating will do
     NewtonResult result{false, 0, 0.0};
     double likelihood = log_likelihood(table, ratings);
     while (result.iterations < kMostIterations) {

@@ -1,5 +1,6 @@
 #include "kernels/rating_tiers.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -25,6 +26,8 @@ void cut_rating_tiers(const double* ratings, std::size_t count, std::size_t tier
     std::vector<double> cost(tier_count * count, std::numeric_limits<double>::infinity());
     std::vector<std::size_t> start(tier_count * count, 0);
     for (std::size_t j = 0; j < count; ++j) cost[j] = variance[j];
+    // Where every cut costs infinity (variances overflow), tiers of one rating come first.
+    for (std::size_t t = 1; t < tier_count; ++t) std::fill_n(&start[t * count], count, t);
     for (std::size_t t = 1; t < tier_count; ++t) {
         for (std::size_t j = t; j < count; ++j) {
             for (std::size_t i = t; i <= j; ++i) {

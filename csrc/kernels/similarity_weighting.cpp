@@ -84,8 +84,15 @@ bool rate_cells(const double* cell_sums, std::size_t tiers, bool strict,
             }
         }
     }
-    const WinTable table{n, workspace.wins.data(), strict ? workspace.anchor_wins.data() : nullptr,
-                         strict ? workspace.anchor_losses.data() : nullptr};
+    // Without any battle within a tier there is no anchor, and ratings are free up to a constant.
+    const auto positive = [](double weight) { return weight > 0.0; };
+    const bool anchored =
+        strict &&
+        (std::any_of(workspace.anchor_wins.begin(), workspace.anchor_wins.end(), positive) ||
+         std::any_of(workspace.anchor_losses.begin(), workspace.anchor_losses.end(), positive));
+    const WinTable table{n, workspace.wins.data(),
+                         anchored ? workspace.anchor_wins.data() : nullptr,
+                         anchored ? workspace.anchor_losses.data() : nullptr};
     return fit_bradley_terry(table, workspace.newton, ratings).converged;
 }
 

@@ -8,6 +8,13 @@
 #include "simd/level.hpp"
 
 namespace fastroute {
+namespace {
+
+// Between these a sum of squares in float32 is as good as one in float64.
+constexpr float kLeastSquare = 1e-24F;
+constexpr float kLargestSquare = 1e30F;
+
+}  // namespace
 
 bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
                      float* embedding) noexcept {
@@ -19,9 +26,20 @@ bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size
     functions.add_scaled_rows(table.rows, table.scales, table.dimensions, ids, id_count, embedding);
     float square = 0.0F;
     functions.dot_rows(embedding, 1, table.dimensions, embedding, table.dimensions, &square);
-    if (square > 0.0F) {
+    if (square > kLeastSquare && square < kLargestSquare) {
         const float inverse_norm = 1.0F / std::sqrt(square);
         for (std::size_t j = 0; j < table.dimensions; ++j) embedding[j] *= inverse_norm;
+        return true;
+    }
+    // Squares that underflow or overflow in float32 (zero among them) are formed in float64.
+    double exact_square = 0.0;
+    for (std::size_t j = 0; j < table.dimensions; ++j) {
+        exact_square += static_cast<double>(embedding[j]) * static_cast<double>(embedding[j]);
+    }
+    if (!std::isfinite(exact_square)) return false;
+    const double norm = std::sqrt(exact_square);
+    for (std::size_t j = 0; j < table.dimensions && norm > 0.0; ++j) {
+        embedding[j] = static_cast<float>(static_cast<double>(embedding[j]) / norm);
     }
     return true;
 }

@@ -20,12 +20,13 @@ struct TokenTable {
     std::size_t dimensions;
 };
 
-// Writes `dimensions` floats. False, and nothing written, if an id is no row of the table.
+// Writes `dimensions` floats. False, and they mean nothing, if an id is no row of the table or the
+// sum is not finite.
 bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
                      float* embedding) noexcept;
 
 // The same for many prompts: prompt p has ids[offsets[p]] to ids[offsets[p + 1] - 1]. Returns
-// false if any id is no row of the table or the offsets don't rise from 0 to `id_count`.
+// false if it does for any prompt, or if the offsets don't rise from 0 to `id_count`.
 bool embed_token_bags(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
                       const std::int64_t* offsets, std::size_t prompt_count,
                       std::size_t thread_count, float* embeddings);

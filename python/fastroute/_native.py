@@ -6,13 +6,19 @@ call pays nothing for the checks: the core itself accepts exact dtypes and layou
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from fastroute._arrays import check_array, check_finite, check_length, check_no_zero_rows
-from fastroute.errors import InvalidInputError, MissingDependencyError, RatingError
+from fastroute.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    MissingDependencyError,
+    RatingError,
+)
 from fastroute.types import Float32Array, Float64Array
 
 try:
@@ -29,6 +35,9 @@ Int8Array = npt.NDArray[np.int8]
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 
+#: Cells are numbered in 16 bits: 2 t^2 + t of them for t tiers.
+MOST_TIERS = 180
+
 #: How rating the tiers for one prompt went.
 RatingStatus = Literal["converged", "nothing_similar", "no_finite_rating"]
 
@@ -40,6 +49,8 @@ simd_level = _core.simd_level
 
 def use_simd_level(name: str) -> None:
     """Use a SIMD level from now on, in every thread: one of ``simd_levels()``, or ``"auto"``."""
+    if not isinstance(name, str):
+        raise InvalidTypeError(f"name must be a str, got {type(name).__name__}")
     try:
         _core.use_simd_level(name)
     except ValueError as error:
@@ -47,10 +58,14 @@ def use_simd_level(name: str) -> None:
 
 
 def check_num_threads(num_threads: int) -> int:
-    """Return ``num_threads`` if it is a positive int."""
-    if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
-        raise InvalidInputError(f"num_threads must be an int of at least 1, got {num_threads!r}")
-    return num_threads
+    """Return ``num_threads`` if it is an int from 1 to 1024."""
+    return _check_int("num_threads", num_threads, 1024)
+
+
+def _check_int(name: str, value: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidInputError(f"{name} must be an int from 1 to {most}, got {value!r}")
+    return value
 
 
 # Dot products
@@ -68,7 +83,9 @@ def exp2_scaled(x: Float32Array, scale: float) -> Float64Array:
     """2 ** (x * scale) for float32[n]: float64[n]; exponents are clamped to [-1022, 1023]."""
     check_array("x", x, np.float32, 1)
     check_finite("x", x)
-    return _core.exp2_scaled(x, scale)
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
+        raise InvalidInputError(f"scale must be a finite number, got {scale!r}")
+    return _core.exp2_scaled(x, float(scale))
 
 
 # Static embeddings
@@ -83,7 +100,7 @@ def embed_token_bag(table: Int8Array, scales: Float32Array, ids: Int32Array) -> 
     try:
         return _core.embed_token_bag(table, scales, ids)
     except (TypeError, ValueError) as error:
-        _check_token_table(table, scales)
+        check_token_table(table, scales)
         _check_token_ids(ids, len(table))
         _refused(error)
 
@@ -105,7 +122,7 @@ def embed_token_bags(
     except (TypeError, ValueError) as error:
         if isinstance(error, InvalidInputError):
             raise
-        _check_token_table(table, scales)
+        check_token_table(table, scales)
         _check_token_ids(ids, len(table))
         check_array("offsets", offsets, np.int64, 1)
         if not (
@@ -121,10 +138,12 @@ def embed_token_bags(
         _refused(error)
 
 
-def _check_token_table(table: Int8Array, scales: Float32Array) -> None:
+def check_token_table(table: Int8Array, scales: Float32Array) -> None:
+    """Check int8[v, d] and float32[v] without NaN or infinity."""
     check_array("table", table, np.int8, 2)
     check_array("scales", scales, np.float32, 1)
     check_length("scales", scales, len(table), "the vocabulary")
+    check_finite("scales", scales)
 
 
 def _check_token_ids(ids: Int32Array, vocabulary: int) -> None:
@@ -165,6 +184,7 @@ def pair_win_rate(pair: Float32Array, x: Float32Array) -> float:
     try:
         rate = _core.pair_win_rate(pair, x)
     except (TypeError, ValueError) as error:
+        check_array("pair", pair, np.float32, 1)
         check_array("x", x, np.float32, 1)
         check_length("x", x, len(pair), "the router")
         _refused(error)
@@ -182,6 +202,7 @@ def pair_win_rates(pair: Float32Array, X: Float32Array, num_threads: int = 1) ->
     except (TypeError, ValueError) as error:
         if isinstance(error, InvalidInputError):
             raise
+        check_array("pair", pair, np.float32, 1)
         check_array("X", X, np.float32, 2)
         check_length("X", X, len(pair), "the router")
         _refused(error)
@@ -194,6 +215,7 @@ def pair_win_rates(pair: Float32Array, X: Float32Array, num_threads: int = 1) ->
 
 def _extreme_win_rate(pair: Float32Array, x: Float32Array) -> float:
     """The win rate where float32 gives exactly 0 (orthogonal) or overflows."""
+    check_finite("pair", pair)
     delta = float(pair.astype(np.float64) @ x.astype(np.float64))
     return float(1.0 / (1.0 + np.exp(-np.clip(delta, -700.0, 700.0))))
 
@@ -203,6 +225,7 @@ def model_deltas(folded: Float32Array, X: Float32Array, num_threads: int = 1) ->
     check_array("folded", folded, np.float32, 2)
     check_array("X", X, np.float32, 2)
     check_length("X", X, folded.shape[1], "the router")
+    check_finite("folded", folded)
     check_finite("X", X)
     return _core.model_deltas(folded, X, check_num_threads(num_threads))
 
@@ -243,9 +266,14 @@ def cut_rating_tiers(ratings: Float64Array, num_tiers: int) -> Int32Array:
     """Tiers, int32[n], of sorted ratings, float64[n]: least summed variance within tiers."""
     check_array("ratings", ratings, np.float64, 1)
     check_finite("ratings", ratings)
-    if not 1 <= num_tiers <= len(ratings):
+    if (
+        isinstance(num_tiers, bool)
+        or not isinstance(num_tiers, int)
+        or not 1 <= num_tiers <= len(ratings)
+    ):
         raise InvalidInputError(
-            f"num_tiers must be from 1 to the number of models, {len(ratings)}, got {num_tiers}"
+            f"num_tiers must be an int from 1 to the number of models, {len(ratings)}, got "
+            f"{num_tiers!r}"
         )
     steps = np.diff(ratings)
     if (steps > 0).any() and (steps < 0).any():
@@ -260,7 +288,7 @@ class TieredBattles:
     """Battles between tiers, and the unit embeddings, float32[n, d], that they borrow.
 
     ``cells``, uint16[n], says what kind of battle each is (``battle_cells``). The embeddings are
-    not copied: whoever owns their memory must outlive this object.
+    not copied, nor read for NaN; ``owner``, whatever owns their memory, lives as long as this.
     """
 
     def __init__(
@@ -269,14 +297,17 @@ class TieredBattles:
         cells: npt.NDArray[np.uint16],
         num_tiers: int,
         strict: bool,
+        owner: object = None,
     ) -> None:
         check_array("embeddings", embeddings, np.float32, 2)
         check_array("cells", cells, np.uint16, 1)
-        self._dimensions = embeddings.shape[1]
+        self.dimensions = embeddings.shape[1]
+        self._num_tiers = _check_int("num_tiers", num_tiers, MOST_TIERS)
+        self._owner = owner
         try:
-            self._core = _core.TieredBattles(embeddings, cells, num_tiers, strict)
+            self._core = _core.TieredBattles(embeddings, cells, num_tiers, bool(strict))
         except (TypeError, ValueError) as error:
-            raise InvalidInputError(str(error)) from None
+            _refused(error)
 
     def rate(
         self, x: Float32Array, start: Float64Array, num_threads: int = 1
@@ -287,27 +318,29 @@ class TieredBattles:
         finite, nonzero float32[d].
         """
         try:
-            ratings, status = self._core.rate(x, start, num_threads)
+            ratings, status = self._core.rate(x, start, check_num_threads(num_threads))
         except (TypeError, ValueError) as error:
+            if isinstance(error, InvalidInputError):
+                raise
             check_array("x", x, np.float32, 1)
-            check_length("x", x, self._dimensions, "the router")
+            check_length("x", x, self.dimensions, "the router")
+            _check_start(start, self._num_tiers)
             _refused(error)
         if status == "bad_query":
             check_finite("x", x)
             check_no_zero_rows("x", x)
-            raise InvalidInputError(
-                f"x has length {np.linalg.norm(x.astype(np.float64))}, too small or too large for "
-                "float32; scale it to length 1"
-            )
+            _out_of_range(x)
         return ratings, cast(RatingStatus, status)
 
     def weights_by_cell(self, x: Float32Array, num_threads: int = 1) -> Float64Array:
         """Summed weights 10 * 10^(s / s_max) of each kind of battle, float64[2 t^2 + t]."""
         check_array("x", x, np.float32, 1)
-        check_length("x", x, self._dimensions, "the router")
+        check_length("x", x, self.dimensions, "the router")
         check_finite("x", x)
         check_no_zero_rows("x", x)
-        sums, status = self._core.weights_by_cell(x, num_threads)
+        sums, status = self._core.weights_by_cell(x, check_num_threads(num_threads))
+        if status == "bad_query":
+            _out_of_range(x)
         if status != "converged":
             raise RatingError("no battle has a positive similarity to x: the weights mean nothing")
         return sums
@@ -330,14 +363,34 @@ def rate_cells(
     cell_sums: Float64Array, num_tiers: int, strict: bool, start: Float64Array
 ) -> Float64Array:
     """Ratings of the tiers from weights summed by cell; RatingError where none is finite."""
+    _check_int("num_tiers", num_tiers, MOST_TIERS)
     check_array("cell_sums", cell_sums, np.float64, 1)
     check_finite("cell_sums", cell_sums)
-    ratings, converged = _core.rate_cells(cell_sums, num_tiers, strict, start)
+    cells = 2 * num_tiers**2 + num_tiers
+    if len(cell_sums) != cells or (cell_sums < 0).any():
+        raise InvalidInputError(
+            f"cell_sums must hold {cells} weights for {num_tiers} tiers, none negative"
+        )
+    _check_start(start, num_tiers)
+    ratings, converged = _core.rate_cells(cell_sums, num_tiers, bool(strict), start)
     if not converged:
         raise RatingError("the battles between the tiers have no finite ratings; use fewer tiers")
     return ratings
 
 
+def _check_start(start: Float64Array, num_tiers: int) -> None:
+    check_array("start", start, np.float64, 1)
+    check_length("start", start, num_tiers, "the list of tiers")
+
+
+def _out_of_range(x: Float32Array) -> NoReturn:
+    raise InvalidInputError(
+        f"x has length {np.linalg.norm(x.astype(np.float64))}, too small or too large for "
+        "float32; scale it to length 1"
+    )
+
+
 def _refused(error: Exception) -> NoReturn:
-    """The core refused and no check says why: never show a C++ signature."""
-    raise InvalidInputError(f"the compiled core refused its input: {error}") from None
+    """The core refused and no check above says why: never show a C++ signature."""
+    reason = "" if isinstance(error, TypeError) else f": {error}"
+    raise InvalidInputError(f"the compiled core refused its arguments{reason}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fastroute.errors import InvalidInputError, InvalidTypeError
 
@@ -35,6 +35,10 @@ def check_prompts(prompts: Sequence[str]) -> list[str]:
     if isinstance(prompts, (str, bytes)):
         raise InvalidTypeError(
             "prompts must be a sequence of str, got one string; wrap it in a list"
+        )
+    if not isinstance(prompts, Iterable):
+        raise InvalidTypeError(
+            f"prompts must be a sequence of str, got {type(prompts).__name__}; pass a list"
         )
     return [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
 

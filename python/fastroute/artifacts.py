@@ -2,8 +2,8 @@
 
 Layout of an artifact folder::
 
-    artifact.json        format, schema_version, kind, config, and for each other file its
-                         length in bytes and its SHA-256
+    artifact.json        format, schema_version, kind, config, for each other file its length in
+                         bytes and its SHA-256, and the SHA-256 of all that (manifest_sha256)
     arrays.safetensors   the arrays by name
     ...                  further files that the kind needs, such as tokenizer.json
 
@@ -86,18 +86,22 @@ def save_artifact(
     Equal input gives equal bytes. Raises InvalidInputError if ``config`` is not plain JSON or a
     file name is not a plain name.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save
 
     try:
         config_json = json.loads(json.dumps(dict(config), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"config must be plain JSON: {error}") from error
-    contents = {ARRAYS: save({k: np.ascontiguousarray(arrays[k]) for k in sorted(arrays)})}
+    try:
+        contents = {ARRAYS: save({k: np.asarray(arrays[k], order="C") for k in sorted(arrays)})}
+    except SafetensorError as error:
+        raise InvalidInputError(f"arrays must be NumPy arrays of numbers: {error}") from error
     for name, content in sorted((files or {}).items()):
-        if name in (MANIFEST, ARRAYS) or name != Path(name).name:
+        if name in (MANIFEST, ARRAYS) or not _is_plain_name(name):
             raise InvalidInputError(f"files has {name!r}, which is reserved or not a plain name")
         contents[name] = content
-    manifest = {
+    manifest: dict[str, Any] = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "kind": kind,
@@ -107,6 +111,7 @@ def save_artifact(
             for name, content in contents.items()
         },
     }
+    manifest["manifest_sha256"] = _manifest_sha256(manifest)
     contents[MANIFEST] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -139,6 +144,7 @@ def load_artifact(folder: str | os.PathLike[str], *, kind: str | None = None) ->
                 f"{path} has schema version {version}, newer than {SCHEMA_VERSION}, the newest "
                 "that this fastroute reads; upgrade fastroute or save the artifact again"
             )
+        stated_sha256 = manifest["manifest_sha256"]
         config, listed = dict(manifest["config"]), dict(manifest["files"])
         expected = {n: (int(f["bytes"]), str(f["sha256"])) for n, f in listed.items()}
     except (KeyError, TypeError, ValueError) as error:
@@ -146,12 +152,17 @@ def load_artifact(folder: str | os.PathLike[str], *, kind: str | None = None) ->
             f"{path / MANIFEST} is not the manifest of a fastroute artifact, or it is truncated "
             f"or altered ({type(error).__name__}: {error}); restore the folder"
         ) from error
+    if stated_sha256 != _manifest_sha256(manifest):
+        raise ArtifactChecksumError(
+            f"{path / MANIFEST} was altered: its SHA-256 is not the one stated in it; restore the "
+            "folder"
+        )
     if kind is not None and found_kind != kind:
         raise ArtifactError(f"{path} holds a {found_kind!r} artifact where {kind!r} is needed")
 
     contents: dict[str, bytes] = {}
     for name, (length, sha256) in expected.items():
-        if name != Path(name).name:
+        if not _is_plain_name(name):
             raise ArtifactError(f"{path / MANIFEST} lists {name!r}, which is not a plain name")
         content = contents[name] = _read(path, name)
         if len(content) != length:
@@ -172,6 +183,17 @@ def load_artifact(folder: str | os.PathLike[str], *, kind: str | None = None) ->
         raise ArtifactError(f"{path / ARRAYS} is not a safetensors file: {error}") from error
     checksum = hashlib.sha256(manifest_bytes).hexdigest()
     return Artifact(path, found_kind, config, arrays, contents, checksum)
+
+
+def _is_plain_name(name: str) -> bool:
+    """Whether ``name`` is a file directly in the folder, on any system."""
+    return name.isprintable() and name not in ("", ".", "..") and not set(name) & set("/\\:")
+
+
+def _manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -21,7 +21,8 @@ def read_battles(path: str | os.PathLike[str]) -> list[Battle]:
     """
     file = Path(path)
     try:
-        lines = file.read_text("utf-8").splitlines()
+        # Split at line feeds only: a JSON string may hold other line separators, such as U+2028.
+        lines = file.read_bytes().decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"battles: {file} can't be read: {error}") from error
     battles = []

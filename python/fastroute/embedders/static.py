@@ -13,7 +13,7 @@ from fastroute import _native
 from fastroute._prompts import check_prompt, check_prompts
 from fastroute.artifacts import load_artifact
 from fastroute.embedders.base import Embedder
-from fastroute.errors import ArtifactError
+from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.types import Float32Array
 
 #: Kind of the artifacts that hold one.
@@ -38,8 +38,12 @@ class StaticEmbedder(Embedder):
     """
 
     def __init__(self, table: Any, scales: Any, tokenizer: Any, *, name: str) -> None:
-        # One call with no tokens checks the arrays once, so that a prompt need not.
-        _native.embed_token_bag(table, scales, np.empty(0, np.int32))
+        # Checked once, so that a prompt need not.
+        _native.check_token_table(table, scales)
+        if tokenizer.truncation is not None or tokenizer.padding is not None:
+            raise InvalidInputError(
+                "tokenizer must neither truncate nor pad; call its no_truncation() and no_padding()"
+            )
         self._table = table
         self._scales = scales
         self._tokenizer = tokenizer
@@ -57,6 +61,8 @@ class StaticEmbedder(Embedder):
             name = str(artifact.config["name"])
         except KeyError as error:
             raise ArtifactError(f"{folder} lacks {error}; restore the folder") from error
+        except Exception as error:  # what tokenizers raises has no narrower type
+            raise ArtifactError(f"{folder}/tokenizer.json is not a tokenizer: {error}") from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
         if tokenizer.get_vocab_size() > len(table):

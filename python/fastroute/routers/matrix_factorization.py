@@ -66,6 +66,11 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         # The difference is taken before rounding to float32: nearby models lose nothing.
         strong = folded[self._row("strong_model", strong_model)]
         weak = folded[self._row("weak_model", weak_model)]
+        if np.abs(folded).max(initial=0.0) > np.finfo(np.float32).max / 2:
+            raise InvalidInputError(
+                "projection and weights are so large that their product overflows float32; "
+                "scale them down"
+            )
         self._folded = folded.astype(np.float32)
         self._pair = (strong - weak).astype(np.float32)
 
@@ -155,7 +160,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
     def win_rates_from_embeddings(
         self, X: Float32Array, *, num_threads: int | None = None
     ) -> Float64Array:
-        return _native.pair_win_rates(self._pair, X, num_threads or 1)
+        return _native.pair_win_rates(self._pair, X, 1 if num_threads is None else num_threads)
 
     def deltas_from_embeddings(
         self, X: Float32Array, *, num_threads: int | None = None
@@ -165,7 +170,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         A pair's win rate is the sigmoid of the difference of two columns, so this routes between
         any number of models.
         """
-        return _native.model_deltas(self._folded, X, num_threads or 1)
+        return _native.model_deltas(self._folded, X, 1 if num_threads is None else num_threads)
 
     @property
     def win_rate_without_signal(self) -> float:

@@ -115,8 +115,12 @@ def load_factors(folder: Path) -> Factors:
         raise ArtifactNotFoundError(
             f"{config_path} is missing: a RouteLLM checkpoint is config.json and model.safetensors"
         ) from error
+    except OSError as error:
+        raise ArtifactError(f"{config_path} can't be read: {error.strerror}") from error
     except ValueError as error:
         raise ArtifactError(f"{config_path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{config_path} must hold a JSON object, not {type(config).__name__}")
     try:
         tensors = load_file(weights_path)
     except (SafetensorError, OSError) as error:
@@ -128,7 +132,13 @@ def load_factors(folder: Path) -> Factors:
                 f"{weights_path} has no tensor {name!r}, only {', '.join(sorted(tensors))}; it is "
                 "not a checkpoint of RouteLLM's mf router"
             )
-        return np.ascontiguousarray(tensors[name], dtype=np.float32)
+        found = tensors[name]
+        if found.dtype != np.float32 or found.ndim != 2:
+            raise ArtifactError(
+                f"{weights_path}: {name} is {found.dtype} of shape {found.shape} where a float32 "
+                "matrix is expected; save it as float32"
+            )
+        return np.ascontiguousarray(found)
 
     model_embeddings, classifier = tensor("P.weight"), tensor("classifier.0.weight")
     k = model_embeddings.shape[-1]
@@ -142,7 +152,7 @@ def load_factors(folder: Path) -> Factors:
         "classifier.0.weight": (classifier.shape, (1, k)),
     }
     for name, (found, wanted) in expected.items():
-        if len(found) != 2 or any(w not in (None, f) for f, w in zip(found, wanted, strict=True)):
+        if any(w not in (None, f) for f, w in zip(found, wanted, strict=True)):
             raise ArtifactError(f"{weights_path}: {name} has shape {found}, expected {wanted}")
     return Factors(model_embeddings, projection, np.ascontiguousarray(classifier[0]))
 

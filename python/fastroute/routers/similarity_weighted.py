@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from fastroute import _native
-from fastroute._arrays import check_array
+from fastroute._arrays import check_array, check_length
 from fastroute.embedders.base import Embedder
-from fastroute.errors import InvalidInputError, NotFittedError, RatingError
+from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
 from fastroute.neighbors import NeighborIndex
 from fastroute.routers.base import EmbeddingRouter
 from fastroute.types import WINNERS, Float32Array, Float64Array
@@ -25,7 +25,6 @@ _ELO_PER_RATING = 400.0 / math.log(10.0)
 _ELO_ANCHOR = ("llama-2-70b-chat", 1082.0)
 _ELO_ORIGIN = 1000.0
 
-_MOST_TIERS = 180  # cells are numbered in 16 bits
 _OUTCOMES = {"model_a": 1, "model_b": -1, "tie": 0, "tie (bothbad)": 0}
 
 
@@ -73,10 +72,10 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         if (
             isinstance(num_tiers, bool)
             or not isinstance(num_tiers, int)
-            or not 1 <= num_tiers <= _MOST_TIERS
+            or not 1 <= num_tiers <= _native.MOST_TIERS
         ):
             raise InvalidInputError(
-                f"num_tiers must be an int from 1 to {_MOST_TIERS}, got {num_tiers!r}"
+                f"num_tiers must be an int from 1 to {_native.MOST_TIERS}, got {num_tiers!r}"
             )
         self.strong_model, self.weak_model = strong_model, weak_model
         self.num_tiers = num_tiers
@@ -104,9 +103,9 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         Raises InvalidInputError for malformed input, RatingError where the battles have no finite
         ratings (a model that only won or only lost, or groups that never met).
         """
+        check_array("embeddings", embeddings, np.float32, 2)
         names_a, names_b = _names("model_a", model_a), _names("model_b", model_b)
         outcome = _outcomes(winner)
-        index = NeighborIndex(embeddings.shape[-1] if np.ndim(embeddings) == 2 else 0)
         if not len(embeddings) == len(names_a) == len(names_b) == len(outcome) > 0:
             raise InvalidInputError(
                 "embeddings, model_a, model_b and winner must have the same length, at least 1, "
@@ -145,10 +144,14 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         tier_ratings = _native.rate_cells(
             cell_sums.astype(np.float64), self.num_tiers, self.strict, np.zeros(self.num_tiers)
         )
+        index = NeighborIndex(embeddings.shape[1])
         index.add(embeddings)
 
+        # The battles keep the index alive: a refit must not free it under another thread's query.
+        self._battles = _native.TieredBattles(
+            index.rows(), cells, self.num_tiers, self.strict, owner=index
+        )
         self._index = index
-        self._battles = _native.TieredBattles(index.rows(), cells, self.num_tiers, self.strict)
         self._start = tier_ratings
         self._strong = int(tiers[np.searchsorted(models, self.strong_model)])
         self._weak = int(tiers[np.searchsorted(models, self.weak_model)])
@@ -167,6 +170,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         self._check_fitted()
         threads = self.num_threads if num_threads is None else num_threads
         check_array("X", X, np.float32, 2)
+        check_length("X", X, self._battles.dimensions, "the router")
         rates = np.empty(len(X))
         for i, x in enumerate(X):  # milliseconds each, so Ctrl-C is heard in between
             try:
@@ -210,22 +214,25 @@ class SimilarityWeightedRouter(EmbeddingRouter):
 
 
 def _names(argument: str, values: Sequence[str]) -> npt.NDArray[np.str_]:
-    names = np.asarray(values)
-    if (
-        names.ndim != 1
-        or names.dtype.kind not in "UO"
-        or not all(isinstance(v, str) for v in names)
-    ):
-        raise InvalidInputError(f"{argument} must be a sequence of model names (str)")
-    return names.astype(np.str_)
+    # Looked at before NumPy sees them: it would write a number as a string.
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise InvalidTypeError(
+            f"{argument} must be a sequence of str, one a battle, got {values!r}"
+        )
+    names = list(values)
+    for i, name in enumerate(names):
+        if not isinstance(name, str):
+            raise InvalidTypeError(f"{argument}[{i}] must be a str, got {name!r}")
+    return np.array(names, dtype=np.str_)
 
 
 def _outcomes(winner: Sequence[str]) -> npt.NDArray[np.int8]:
-    outcomes = np.empty(len(winner), dtype=np.int8)
-    for i, value in enumerate(winner):
+    names = _names("winner", winner)
+    outcomes = np.empty(len(names), dtype=np.int8)
+    for i, value in enumerate(names):
         if value not in _OUTCOMES:
             raise InvalidInputError(
-                f"winner[{i}] is {value!r}; it must be one of {', '.join(map(repr, WINNERS))}"
+                f"winner[{i}] is {str(value)!r}; it must be one of {', '.join(map(repr, WINNERS))}"
             )
         outcomes[i] = _OUTCOMES[value]
     return outcomes
