@@ -1,6 +1,7 @@
 #include <pybind11/typing.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
@@ -102,7 +103,11 @@ py::typing::Tuple<py::array_t<double>, bool> rate_from_cells(const Array<double>
     require(size(start) == tiers, "start and tiers differ in length");
     py::array_t<double> out(start.shape(0));
     std::copy_n(from, tiers, out.mutable_data());
-    const bool converged = rate_cells(sums, tiers, strict, workspace(), out.mutable_data());
+    bool converged = rate_cells(sums, tiers, strict, workspace(), out.mutable_data());
+    // A prompt's weights are all positive, so what is connected here stays so for every prompt.
+    std::vector<int> groups(tiers);
+    converged = converged && has_finite_ratings({tiers, workspace().wins.data(), nullptr, nullptr},
+                                                groups.data());
     return py::make_tuple(out, converged);
 }
 

@@ -45,12 +45,14 @@ double derivatives(const WinTable& table, const double* ratings, double* gradien
     for (std::size_t i = 0; i < n; ++i) {
         for (std::size_t j = i + 1; j < n; ++j) {
             const double won = table.wins[i * n + j];
-            const double weight = won + table.wins[j * n + i];
-            if (weight <= 0.0) continue;
-            total_weight += weight;
+            const double lost = table.wins[j * n + i];
+            if (won + lost <= 0.0) continue;
+            total_weight += won + lost;
+            // Both probabilities by themselves: 1 - p has no digits left where p is near 1.
             const double p = sigmoid(ratings[i] - ratings[j]);
-            const double slope = won - weight * p;
-            const double curvature = weight * p * (1.0 - p);
+            const double q = sigmoid(ratings[j] - ratings[i]);
+            const double slope = won * q - lost * p;
+            const double curvature = (won + lost) * p * q;
             gradient[i] += slope;
             gradient[j] -= slope;
             hessian[i * n + i] += curvature;
@@ -59,11 +61,13 @@ double derivatives(const WinTable& table, const double* ratings, double* gradien
             hessian[j * n + i] -= curvature;
         }
         if (table.anchor_wins != nullptr) {
-            const double weight = table.anchor_wins[i] + table.anchor_losses[i];
-            total_weight += weight;
+            const double won = table.anchor_wins[i];
+            const double lost = table.anchor_losses[i];
+            total_weight += won + lost;
             const double p = sigmoid(-ratings[i]);
-            gradient[i] -= table.anchor_wins[i] - weight * p;
-            hessian[i * n + i] += weight * p * (1.0 - p);
+            const double q = sigmoid(ratings[i]);
+            gradient[i] -= won * q - lost * p;
+            hessian[i * n + i] += (won + lost) * p * q;
         }
     }
     return total_weight;

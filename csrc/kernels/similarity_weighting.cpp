@@ -84,12 +84,14 @@ bool rate_cells(const double* cell_sums, std::size_t tiers, bool strict,
             }
         }
     }
-    // Without any battle within a tier there is no anchor, and ratings are free up to a constant.
-    const auto positive = [](double weight) { return weight > 0.0; };
+    // Anchors hold the ratings in place only if they pull both ways. If all pull one way (or there
+    // are none), the likelihood rises for ever as all ratings move together, and their differences
+    // tend to those without anchors.
+    const auto any_positive = [](const std::vector<double>& weights) {
+        return std::any_of(weights.begin(), weights.end(), [](double w) { return w > 0.0; });
+    };
     const bool anchored =
-        strict &&
-        (std::any_of(workspace.anchor_wins.begin(), workspace.anchor_wins.end(), positive) ||
-         std::any_of(workspace.anchor_losses.begin(), workspace.anchor_losses.end(), positive));
+        strict && any_positive(workspace.anchor_wins) && any_positive(workspace.anchor_losses);
     const WinTable table{n, workspace.wins.data(),
                          anchored ? workspace.anchor_wins.data() : nullptr,
                          anchored ? workspace.anchor_losses.data() : nullptr};

@@ -242,7 +242,8 @@ def fit_bradley_terry(wins: Float64Array) -> Float64Array:
     """
     check_wins(wins)
     ratings, converged, _ = _core.fit_bradley_terry(wins)
-    if not converged:
+    # Newton alone can stop anywhere along a direction in which the likelihood is flat.
+    if not converged or _core.rating_groups(wins).any():
         raise RatingError("these battles have no finite Bradley-Terry ratings; see rating_groups")
     return ratings
 

@@ -1,0 +1,46 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from battle_factory import SyntheticBattles, make_battles
+from fastroute import _native
+
+settings.register_profile("fastroute", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("fastroute")
+
+
+@pytest.fixture(params=_native.simd_levels())
+def simd_level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test once at every SIMD level of this machine."""
+    before = _native.simd_level()
+    _native.use_simd_level(request.param)
+    yield request.param
+    _native.use_simd_level(before)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with real data, which is not part of the checkout."""
+    folder = Path(os.environ.get("FASTROUTE_DATA", Path(__file__).parents[2] / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real data at {folder}; set FASTROUTE_DATA to the folder that has it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def battles() -> SyntheticBattles:
+    """3,000 battles of 14 models over clustered embeddings: enough for the 10 default tiers."""
+    return make_battles(seed=1, count=3000, dimensions=64, models=14)
+
+
+@pytest.fixture(scope="session")
+def small_battles() -> SyntheticBattles:
+    """600 battles of 8 models, of 17 dimensions: no SIMD width divides that."""
+    return make_battles(seed=2, count=600, dimensions=17, models=8)

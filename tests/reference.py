@@ -1,0 +1,217 @@
+"""Slow, obvious float64 versions of everything that the compiled core computes.
+
+Written from the published formulas (arXiv 2406.18665 and RouteLLM's description of its data), not
+from the kernels, so that a misreading there is not repeated here. No shortcut of the kernels is
+taken: no folding, no cells, no warm start, no dynamic programming.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+
+LN_10 = math.log(10.0)
+
+
+def sigmoid(x: Any) -> Any:
+    return 1.0 / (1.0 + np.exp(-np.asarray(x, dtype=np.float64)))
+
+
+def dot_rows(rows: Array, query: Array) -> Float64:
+    """Dot product of every row with the query, each summed exactly and rounded once."""
+    q = query.astype(np.float64)
+    return np.array([math.fsum(row.astype(np.float64) * q) for row in rows])
+
+
+def exp2_scaled(x: Array, scale: float) -> Float64:
+    """2 ** (x * scale), the exponent clamped to what a normal float64 can hold."""
+    return np.array([2.0 ** min(max(float(v) * scale, -1022.0), 1023.0) for v in x])
+
+
+def token_bag(table: Array, scales: Array, ids: Sequence[int]) -> Float64:
+    """Sum of scales[t] * table[t] over the tokens, divided by its length; zeros if it is zero."""
+    total = np.zeros(table.shape[1])
+    for token in ids:
+        total += np.float64(scales[token]) * table[token].astype(np.float64)
+    length = np.linalg.norm(total)
+    return total / length if length > 0 else total
+
+
+def token_bag_magnitude(table: Array, scales: Array, ids: Sequence[int]) -> Float64:
+    """Sum of |scales[t] * table[t]|: what a rounding error of the sum is measured against."""
+    return token_bag_sum(np.abs(table.astype(np.float64)), np.abs(scales), ids)
+
+
+def token_bag_sum(table: Array, scales: Array, ids: Sequence[int]) -> Float64:
+    total = np.zeros(table.shape[1])
+    for token in ids:
+        total += np.float64(scales[token]) * table[token].astype(np.float64)
+    return total
+
+
+def mf_delta(P: Array, W: Array, c: Array, model: int, q: Array) -> float:
+    """delta(M, q) = c . (P_M / |P_M| * (W q)), in that order, for one model and one prompt."""
+    embedding = P[model].astype(np.float64)
+    embedding = embedding / np.linalg.norm(embedding)
+    projected = W.astype(np.float64) @ q.astype(np.float64)
+    return float(c.astype(np.float64) @ (embedding * projected))
+
+
+def mf_win_rate(P: Array, W: Array, c: Array, strong: int, weak: int, q: Array) -> float:
+    return float(sigmoid(mf_delta(P, W, c, strong, q) - mf_delta(P, W, c, weak, q)))
+
+
+def mf_folded(P: Array, W: Array, c: Array) -> Float64:
+    """f_M with delta(M, q) = f_M . q: row M is W' (c * P_M / |P_M|)."""
+    unit = P.astype(np.float64) / np.linalg.norm(P.astype(np.float64), axis=1, keepdims=True)
+    return (unit * c.astype(np.float64)) @ W.astype(np.float64)
+
+
+def logistic_fit(X: Float64, y: Float64, weight: Float64) -> Float64:
+    """Maximum-likelihood coefficients of P(y = 1) = sigmoid(X b), no intercept, no penalty.
+
+    Newton's method on the rows as they are. Where only some combinations of coefficients are
+    determined (pure Bradley-Terry: the differences), the shortest solution.
+    """
+    b = np.zeros(X.shape[1])
+
+    def log_likelihood(b: Float64) -> float:
+        z = np.where(y == 1.0, 1.0, -1.0) * (X @ b)
+        return -float(weight @ np.logaddexp(0.0, -z))
+
+    for _ in range(200):
+        p = sigmoid(X @ b)
+        gradient = X.T @ (weight * (y - p))
+        hessian = (X * (weight * p * (1.0 - p))[:, None]).T @ X
+        step = np.linalg.pinv(hessian, rcond=1e-13, hermitian=True) @ gradient
+        size = np.abs(step).max()
+        if size < 1e-13 * max(1.0, np.abs(b).max()):
+            return b + step
+        if size > 1e-6:  # near the optimum the likelihood is flat to rounding
+            before, length = log_likelihood(b), 1.0
+            while log_likelihood(b + length * step) < before:
+                length /= 2.0
+            step = length * step
+        elif size < 1e-10:  # rounding noise from here on
+            return b + step
+        b = b + step
+    raise AssertionError("the reference did not converge")
+
+
+class Battles(NamedTuple):
+    """n battles between models by number; outcome is +1 (a won), -1 (b won) or 0 (a tie)."""
+
+    embeddings: Array
+    a: npt.NDArray[np.int64]
+    b: npt.NDArray[np.int64]
+    outcome: npt.NDArray[np.int64]
+
+
+def battle_ratings(
+    a: Array, b: Array, outcome: Array, weight: Array, players: int, *, strict: bool
+) -> Float64:
+    """Ratings in natural logarithms of odds, each battle counted twice, a tie once a side.
+
+    The design matrix has +ln 10 in the column of a and -ln 10 in that of b. Where a and b are
+    one player: ``strict`` writes the second over the first, as RouteLLM's code does; otherwise
+    the two cancel, and the row says nothing.
+    """
+    n = len(a)
+    X = np.zeros((2 * n, players))
+    rows = np.arange(2 * n)
+    a2, b2 = np.concatenate([a, a]), np.concatenate([b, b])
+    if strict:
+        X[rows, a2] = LN_10
+        X[rows, b2] = -LN_10
+    else:
+        np.add.at(X, (rows, a2), LN_10)
+        np.add.at(X, (rows, b2), -LN_10)
+    first_won = np.concatenate([outcome >= 0, outcome > 0])
+    coefficients = logistic_fit(X, first_won.astype(np.float64), np.concatenate([weight, weight]))
+    return LN_10 * coefficients
+
+
+def elo(ratings: Float64) -> Float64:
+    """Elo from natural logarithms of odds: 400 points are a factor of ten."""
+    return 400.0 / LN_10 * ratings + 1000.0
+
+
+def tiers_cost(ratings: Sequence[float], starts: Sequence[int]) -> float:
+    """Sum over tiers of the variance of the ratings in them."""
+    edges = [*starts, len(ratings)]
+    return sum(
+        float(np.var(np.asarray(ratings[i:j], dtype=np.float64)))
+        for i, j in itertools.pairwise(edges)
+    )
+
+
+def best_tiers_cost(ratings: Sequence[float], num_tiers: int) -> float:
+    """The least cost of any cut of sorted ratings into that many tiers, by trying all."""
+    return min(
+        tiers_cost(ratings, (0, *cuts))
+        for cuts in itertools.combinations(range(1, len(ratings)), num_tiers - 1)
+    )
+
+
+def rating_tiers(ratings: Sequence[float], num_tiers: int) -> npt.NDArray[np.int64]:
+    """Tiers of sorted ratings: the cut of least cost."""
+    cuts = min(
+        itertools.combinations(range(1, len(ratings)), num_tiers - 1),
+        key=lambda cuts: tiers_cost(ratings, (0, *cuts)),
+    )
+    return np.searchsorted(cuts, np.arange(len(ratings)), side="right")
+
+
+def similarities(embeddings: Array, q: Array) -> Float64:
+    """Cosine similarity of q to each row."""
+    E, x = embeddings.astype(np.float64), q.astype(np.float64)
+    return (E @ x) / (np.linalg.norm(E, axis=1) * np.linalg.norm(x))
+
+
+def battle_weights(s: Float64) -> Float64:
+    """w_i = 10 * 10^(s_i / max_j s_j)."""
+    return 10.0 * 10.0 ** (s / s.max())
+
+
+class SimilarityWeightedRanking:
+    """The whole sw_ranking router, a prompt at a time."""
+
+    def __init__(self, battles: Battles, models: int, num_tiers: int, *, strict: bool) -> None:
+        ones = np.ones(len(battles.a))
+        self.battles = battles
+        self.num_tiers = num_tiers
+        self.strict = strict
+        self.model_elo = elo(
+            battle_ratings(battles.a, battles.b, battles.outcome, ones, models, strict=False)
+        )
+        order = np.argsort(-self.model_elo, kind="stable")
+        self.model_tiers = np.empty(models, dtype=np.int64)
+        self.model_tiers[order] = rating_tiers(list(self.model_elo[order]), num_tiers)
+
+    def ratings(self, weight: Float64) -> Float64:
+        """Ratings of the tiers for given weights of the battles."""
+        tier_a, tier_b = self.model_tiers[self.battles.a], self.model_tiers[self.battles.b]
+        return battle_ratings(
+            tier_a, tier_b, self.battles.outcome, weight, self.num_tiers, strict=self.strict
+        )
+
+    def win_rate(self, q: Array, strong: int, weak: int) -> float:
+        weight = battle_weights(similarities(self.battles.embeddings, q))
+        return self._preference(self.ratings(weight), strong, weak)
+
+    def win_rate_at_equal_weights(self, strong: int, weak: int) -> float:
+        ones = np.ones(len(self.battles.a))
+        return self._preference(self.ratings(ones), strong, weak)
+
+    def _preference(self, ratings: Float64, strong: int, weak: int) -> float:
+        R = elo(ratings)
+        difference = R[self.model_tiers[strong]] - R[self.model_tiers[weak]]
+        return float(1.0 - 1.0 / (1.0 + 10.0 ** (difference / 400.0)))
