@@ -1,0 +1,227 @@
+// Checks the kernels without Python: every SIMD level of this machine against the scalar functions
+// on awkward sizes, and the pool of threads. Built with -DFASTROUTE_KERNEL_CHECK=ON; exits with 1
+// if anything differs. It is small enough to run under an emulator or a thread sanitizer.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <limits>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels/bradley_terry.hpp"
+#include "kernels/matrix_factorization.hpp"
+#include "kernels/parallel.hpp"
+#include "kernels/rating_tiers.hpp"
+#include "kernels/similarity_weighting.hpp"
+#include "kernels/token_bag.hpp"
+#include "simd/level.hpp"
+
+namespace {
+
+using fastroute::simd::Functions;
+
+constexpr std::size_t kSizes[] = {0,  1,  2,  3,  4,  5,   7,   8,   9,   15,  16,  17,  31,  32,
+                                  33, 63, 64, 65, 97, 127, 128, 129, 255, 256, 257, 384, 1536};
+
+int passed = 0;
+int failed = 0;
+
+void check(bool good, const std::string& what) {
+    ++(good ? passed : failed);
+    if (!good) std::printf("FAILED: %s\n", what.c_str());
+}
+
+std::mt19937 generator(20240611);
+
+std::vector<float> normal_floats(std::size_t count) {
+    std::normal_distribution<float> normal;
+    std::vector<float> made(count);
+    for (float& value : made) value = normal(generator);
+    return made;
+}
+
+Functions functions_of(std::string_view level) {
+    fastroute::simd::use_level(level);
+    return fastroute::simd::functions();
+}
+
+void check_dot_rows(const Functions& scalar, const Functions& simd, const std::string& level) {
+    for (const std::size_t dimensions : kSizes) {
+        for (const std::size_t rows :
+             {std::size_t{0}, std::size_t{1}, std::size_t{2}, std::size_t{3}, std::size_t{4},
+              std::size_t{5}, std::size_t{9}}) {
+            const std::size_t stride = dimensions + 3;  // rows may lie apart
+            // A float's width before the start: nothing may need more alignment than that.
+            const std::vector<float> buffer = normal_floats(rows * stride + 1);
+            const std::vector<float> query = normal_floats(dimensions + 1);
+            const float* first = buffer.data() + 1;
+            std::vector<float> wanted(rows), got(rows), alone(rows);
+            scalar.dot_rows(first, rows, stride, query.data() + 1, dimensions, wanted.data());
+            simd.dot_rows(first, rows, stride, query.data() + 1, dimensions, got.data());
+            bool close = true;
+            for (std::size_t r = 0; r < rows; ++r) {
+                double magnitude = 0.0;
+                for (std::size_t j = 0; j < dimensions; ++j) {
+                    magnitude += std::abs(static_cast<double>(first[r * stride + j]) *
+                                          static_cast<double>(query[j + 1]));
+                }
+                // At least 16 partial sums, each addition rounded by half a unit of float32.
+                const double bound =
+                    std::ldexp(static_cast<double>(dimensions) / 16.0 + 24.0, -24) * magnitude;
+                close = close && std::abs(static_cast<double>(got[r]) -
+                                          static_cast<double>(wanted[r])) <= bound;
+                simd.dot_rows(first + r * stride, 1, stride, query.data() + 1, dimensions,
+                              &alone[r]);
+            }
+            const std::string size = std::to_string(rows) + " x " + std::to_string(dimensions);
+            check(close, level + " dot_rows " + size);
+            check(alone == got, level + " dot_rows alone and together " + size);
+        }
+    }
+}
+
+void check_add_scaled_rows(const Functions& scalar, const Functions& simd,
+                           const std::string& level) {
+    constexpr std::size_t kVocabulary = 19;
+    std::uniform_int_distribution<int> bytes(-128, 127);
+    std::uniform_int_distribution<std::int32_t> tokens(0, kVocabulary - 1);
+    for (const std::size_t dimensions : kSizes) {
+        for (const std::size_t count :
+             {std::size_t{0}, std::size_t{1}, std::size_t{2}, std::size_t{33}}) {
+            std::vector<std::int8_t> table(kVocabulary * dimensions);
+            for (std::int8_t& value : table) value = static_cast<std::int8_t>(bytes(generator));
+            const std::vector<float> scales = normal_floats(kVocabulary);
+            std::vector<std::int32_t> ids(count);
+            for (std::int32_t& id : ids) id = tokens(generator);
+            // Guards on both sides show a write out of bounds.
+            std::vector<float> wanted(dimensions + 2, 0.5F), got(dimensions + 2, 0.5F);
+            scalar.add_scaled_rows(table.data(), scales.data(), dimensions, ids.data(), count,
+                                   wanted.data() + 1);
+            simd.add_scaled_rows(table.data(), scales.data(), dimensions, ids.data(), count,
+                                 got.data() + 1);
+            bool close = got.front() == 0.5F && got.back() == 0.5F;
+            for (std::size_t j = 0; j < dimensions; ++j) {
+                double magnitude = 0.5;
+                for (const std::int32_t id : ids) {
+                    const auto row = static_cast<std::size_t>(id);
+                    magnitude += std::abs(static_cast<double>(scales[row]) *
+                                          static_cast<double>(table[row * dimensions + j]));
+                }
+                const double bound =
+                    std::ldexp(2.0 * static_cast<double>(count) + 2.0, -24) * magnitude;
+                close = close && std::abs(static_cast<double>(got[j + 1]) -
+                                          static_cast<double>(wanted[j + 1])) <= bound;
+            }
+            check(close, level + " add_scaled_rows " + std::to_string(count) + " x " +
+                             std::to_string(dimensions));
+        }
+    }
+}
+
+void check_exp2_scaled(const Functions& scalar, const Functions& simd, const std::string& level) {
+    const auto agree = [&](const std::vector<float>& x, double scale, const std::string& what) {
+        std::vector<double> wanted(x.size() + 1, -1.0), got(x.size() + 1, -1.0);
+        scalar.exp2_scaled(x.data(), x.size(), scale, wanted.data());
+        simd.exp2_scaled(x.data(), x.size(), scale, got.data());
+        bool close = got.back() == -1.0;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+            close = close && std::abs(got[i] - wanted[i]) <=
+                                 2.0 * std::numeric_limits<double>::epsilon() * wanted[i];
+        }
+        check(close, level + " exp2_scaled " + what);
+    };
+    for (const std::size_t count : kSizes) {
+        agree(normal_floats(count), 3.321928094887362, std::to_string(count));
+    }
+    std::vector<float> range;
+    for (float x = -1100.0F; x <= 1100.0F; x += 0.37F) range.push_back(x);
+    agree(range, 1.0, "over the whole range");
+    agree({-3e38F, -1022.0F, -0.0F, 0.0F, 1023.0F, 3e38F}, 1.0, "at the ends");
+}
+
+// What is built on the functions, at the level in use: each answer known by other means.
+void check_kernels(const std::string& level) {
+    const std::size_t n = 5000, d = 33, tiers = 4;
+    std::vector<float> rows = normal_floats(n * d);
+    std::vector<std::uint16_t> cells(n);
+    for (std::size_t i = 0; i < n; ++i) {
+        float square = 0.0F;
+        for (std::size_t j = 0; j < d; ++j) square += rows[i * d + j] * rows[i * d + j];
+        for (std::size_t j = 0; j < d; ++j) rows[i * d + j] /= std::sqrt(square);
+        cells[i] = static_cast<std::uint16_t>(generator() % fastroute::cell_count(tiers));
+    }
+    const std::vector<float> query = normal_floats(d);
+    for (const bool strict : {false, true}) {
+        const fastroute::TieredBattles battles{{rows.data(), n, d, d}, cells.data(), tiers, strict};
+        std::vector<std::vector<double>> ratings;
+        for (const std::size_t threads : {std::size_t{1}, std::size_t{2}, std::size_t{3}}) {
+            fastroute::SimilarityWorkspace workspace;
+            std::vector<double> found(tiers, 0.0);
+            const auto status =
+                fastroute::rate_tiers(battles, query.data(), threads, workspace, found.data());
+            check(status == fastroute::RatingStatus::converged, level + " rate_tiers converges");
+            ratings.push_back(found);
+        }
+        check(ratings[0] == ratings[1] && ratings[0] == ratings[2],
+              level + " rate_tiers for any number of threads");
+    }
+
+    std::vector<double> one(n), two(n);
+    const fastroute::MatrixView prompts{rows.data(), n, d, d};
+    fastroute::pair_win_rates(query.data(), prompts, 1, one.data());
+    fastroute::pair_win_rates(query.data(), prompts, 2, two.data());
+    check(one == two, level + " pair_win_rates for any number of threads");
+
+    const double wins[] = {0.0, 3.0, 1.0, 0.0};
+    const fastroute::WinTable table{2, wins, nullptr, nullptr};
+    fastroute::NewtonWorkspace newton;
+    double odds[2] = {0.0, 0.0};
+    check(fastroute::fit_bradley_terry(table, newton, odds).converged &&
+              std::abs(odds[0] - odds[1] - std::log(3.0)) < 1e-12,
+          level + " two players have the logarithm of their odds");
+
+    const double sorted[] = {-1e200, 0.0, 1.0, 1e200};
+    std::int32_t cut[4];
+    fastroute::cut_rating_tiers(sorted, 4, 3, cut);
+    check(cut[0] == 0 && cut[3] == 2 && std::is_sorted(cut, cut + 4), level + " tiers in order");
+}
+
+// Many callers at once, few of whom get the pool: each must still see every task done once.
+void check_pool() {
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> callers;
+    for (int caller = 0; caller < 8; ++caller) {
+        callers.emplace_back([&wrong] {
+            for (int round = 0; round < 200; ++round) {
+                std::vector<int> done(97, 0);
+                fastroute::parallel_for(done.size(), 4, [&](std::size_t i) noexcept { ++done[i]; });
+                if (std::count(done.begin(), done.end(), 1) != 97) ++wrong;
+            }
+        });
+    }
+    for (std::thread& caller : callers) caller.join();
+    check(wrong.load() == 0, "the pool does every task once");
+}
+
+}  // namespace
+
+int main() {
+    const Functions scalar = functions_of("scalar");
+    for (const std::string_view name : fastroute::simd::available_levels()) {
+        const std::string level(name);
+        std::printf("checking %s\n", level.c_str());
+        const Functions simd = functions_of(name);
+        check_dot_rows(scalar, simd, level);
+        check_add_scaled_rows(scalar, simd, level);
+        check_exp2_scaled(scalar, simd, level);
+        check_kernels(level);
+    }
+    check_pool();
+    check(!fastroute::simd::use_level("sse9").empty(), "an unknown level is refused");
+    std::printf("%d passed, %d failed\n", passed, failed);
+    return failed == 0 ? 0 : 1;
+}
