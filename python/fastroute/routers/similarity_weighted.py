@@ -116,7 +116,8 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         if (a == b).any():
             i = int(np.argmax(a == b))
             raise InvalidInputError(
-                f"battle {i} is of {str(names_a[i])!r} with itself; drop battles of a model with itself"
+                f"battle {i} is of {str(names_a[i])!r} with itself; drop battles of a model with "
+                "itself"
             )
         for argument, model in (
             ("strong_model", self.strong_model),

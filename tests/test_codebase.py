@@ -1,0 +1,194 @@
+"""Tests of the code base itself: its layers, its public names, the size of its files."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "python" / "fastroute"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A module may import its own package and what stands further down here: imports go downwards.
+# Functions' imports count, and so do those for type checking only.
+LAYERS = [
+    {"types", "errors", "_lazy", "_arrays", "_prompts"},
+    {"_native", "dispatch"},
+    {"artifacts"},
+    {"embedders", "neighbors", "battles"},
+    {"routers"},
+    {"policy", "prompts"},
+    {"controller"},
+    {"training", "evaluation"},
+    {"server", "cli"},
+    {"__main__"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def _name(path: Path) -> str:
+    """fastroute.routers.base for python/fastroute/routers/base.py."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _unit(module: str) -> str:
+    """The part of the package that a module belongs to: routers for fastroute.routers.base."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it, by its full name."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            assert node.module is not None
+            if node.module == "fastroute":
+                yield from (f"fastroute.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def _edges() -> list[tuple[str, str]]:
+    """(importer, imported) between parts of the package."""
+    return [
+        (_name(path), imported)
+        for path in MODULES
+        for imported in _imports(path)
+        if imported.startswith("fastroute.") and imported != "fastroute.__version__"
+    ]
+
+
+def test_every_module_has_a_layer() -> None:
+    units = {_unit(_name(path)) for path in MODULES} - {""}
+    assert units <= set(RANK), f"say in LAYERS where {units - set(RANK)} belong"
+
+
+def test_imports_go_downwards() -> None:
+    # The package's own __init__ holds public names only, each imported at first use.
+    wrong = [
+        f"{importer} imports {imported}"
+        for importer, imported in _edges()
+        if importer != "fastroute"
+        and imported != "fastroute._core"
+        and _unit(importer) != _unit(imported)
+        and RANK[_unit(importer)] <= RANK[_unit(imported)]
+    ]
+    assert not wrong
+
+
+def test_dispatch_knows_nothing_of_routing() -> None:
+    wrong = [
+        f"{importer} imports {imported}"
+        for importer, imported in _edges()
+        if _unit(importer) == "dispatch" and _unit(imported) not in LAYERS[0] | {"dispatch"}
+    ]
+    assert not wrong
+
+
+def test_only_the_command_line_imports_training_and_evaluation() -> None:
+    beside = {"training", "evaluation"}
+    wrong = [
+        f"{importer} imports {imported}"
+        for importer, imported in _edges()
+        if _unit(imported) in beside and _unit(importer) not in beside | {"cli"}
+    ]
+    assert not wrong
+
+
+def test_one_door_to_the_compiled_core() -> None:
+    doors = {importer for importer, imported in _edges() if imported == "fastroute._core"}
+    assert doors == {"fastroute._native"}
+
+
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        ("faiss", {"fastroute.neighbors"}),
+        ("onnxruntime", {"fastroute.embedders.onnx", "fastroute.training.encoder"}),
+        ("pickle", set()),
+        ("torch", set()),
+        ("openai", set()),
+        ("requests", set()),
+    ],
+)
+def test_heavy_libraries_stay_in_their_module(library: str, allowed: set[str]) -> None:
+    users = {
+        _name(path)
+        for path in MODULES
+        if any(imported.split(".")[0] == library for imported in _imports(path))
+    }
+    assert users <= allowed
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py"], ids=_name)
+def test_all_is_true(path: Path) -> None:
+    module = importlib.import_module(_name(path))
+    names = getattr(module, "__all__", None)
+    if names is None:
+        # A package without public names is a docstring, perhaps with constants.
+        assert not any(
+            isinstance(n, ast.ImportFrom) and n.module != "__future__"
+            for n in ast.parse(path.read_text("utf-8")).body
+        ), "imports, but no __all__"
+        return
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert getattr(module, name) is not None
+        assert name in dir(module)
+    # What the type checker sees is what there is.
+    shown = {
+        alias.asname or alias.name
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastroute.")
+        for alias in node.names
+        if not alias.name.startswith("_") and alias.name != "lazy_exports"
+    }
+    assert shown <= set(names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_docstrings(path: Path) -> None:
+    tree = ast.parse(path.read_text("utf-8"))
+    assert ast.get_docstring(tree), "a module without a docstring"
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if path.stem.startswith("_") or node.name.startswith("_") or node.name == "main":
+                continue
+            assert ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*MODULES, *sorted((ROOT / "csrc").rglob("*.?pp"))],
+    ids=lambda p: str(p.relative_to(ROOT)),
+)
+def test_files_are_small(path: Path) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    assert len(lines) <= 520, f"{len(lines)} lines: split it by subject"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "csrc" / "kernels").glob("*.?pp")), ids=lambda p: p.name
+)
+def test_kernels_know_no_python_and_no_intrinsics(path: Path) -> None:
+    includes = re.findall(r'#include [<"]([^>"]+)', path.read_text("utf-8"))
+    assert not [
+        i for i in includes if "ython" in i or "pybind" in i or "intrin" in i or "neon" in i
+    ]
+
+
+@pytest.mark.parametrize("name", ["avx2.cpp", "avx512.cpp", "neon.cpp"])
+def test_a_file_for_one_instruction_set_shares_no_inline_code(name: str) -> None:
+    # An inline function compiled twice is merged by the linker, and the wrong copy can win.
+    includes = re.findall(
+        r'#include [<"]([^>"]+)', (ROOT / "csrc" / "simd" / name).read_text("utf-8")
+    )
+    assert set(includes) <= {"immintrin.h", "arm_neon.h", "simd/functions.hpp"}
