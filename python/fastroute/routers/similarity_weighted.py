@@ -203,8 +203,11 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         return self.win_rate_without_signal
 
     def _preference(self, ratings: Float64Array) -> float:
-        # 1 - 1 / (1 + 10^((R_s - R_w) / 400)), with R in Elo, is the sigmoid of the difference.
-        return 1.0 - 1.0 / (1.0 + math.exp(ratings[self._strong] - ratings[self._weak]))
+        # 1 - 1 / (1 + 10^((R_s - R_w) / 400)), with R in Elo, is the sigmoid of the difference;
+        # written so that no difference overflows and the win rate of a sure loss keeps its digits.
+        odds = math.exp(-abs(ratings[self._strong] - ratings[self._weak]))
+        strong_leads = ratings[self._strong] >= ratings[self._weak]
+        return 1.0 / (1.0 + odds) if strong_leads else odds / (1.0 + odds)
 
     def _check_fitted(self) -> None:
         if self._index is None:
