@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import inspect
+import json
 import re
 import threading
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -436,3 +440,35 @@ def test_bad_prompt_embeddings(small_battles: SyntheticBattles, many: bool) -> N
         for num_threads in (0, -3, True, 1.5):
             with pytest.raises(InvalidInputError, match="num_threads must be an int from 1"):
                 router.win_rates_from_embeddings(good, num_threads=num_threads)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_real_battles(shared_data: Path, strict: bool) -> None:
+    """952 prompts judged in the wild, with hashed words for embeddings."""
+    E: list[np.ndarray] = []
+    a: list[str] = []
+    b: list[str] = []
+    winner: list[str] = []
+    with gzip.open(shared_data / "data/preferences/openassistant_battles.jsonl.gz", "rt") as file:
+        for row in map(json.loads, file):
+            x = np.zeros(96, dtype=np.float32)
+            for word in row["prompt"].split():
+                x[zlib.crc32(word.lower().encode()) % 96] += 1.0
+            for first, second, second_preferred in row["battles"]:
+                E.append(x)
+                a.append(first)
+                b.append(second)
+                winner.append({0.0: "model_a", 0.5: "tie", 1.0: "model_b"}[second_preferred])
+    names = sorted({*a, *b})
+    numbers = {name: i for i, name in enumerate(names)}
+    outcome = np.array([{"model_a": 1, "tie": 0, "model_b": -1}[w] for w in winner])
+    by_number = reference.Battles(
+        np.stack(E), np.array([numbers[m] for m in a]), np.array([numbers[m] for m in b]), outcome
+    )
+    wanted = reference.SimilarityWeightedRanking(by_number, len(names), 4, strict=strict)
+    router = SimilarityWeightedRouter(
+        strong_model=names[0], weak_model=names[-1], num_tiers=4, strict=strict
+    ).fit(by_number.embeddings, a, b, winner)
+    for x in by_number.embeddings[:: len(E) // 5]:
+        error = abs(router.win_rate_from_embedding(x) - wanted.win_rate(x, 0, len(names) - 1))
+        assert error <= WIN_RATE_TOLERANCE
