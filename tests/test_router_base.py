@@ -56,7 +56,10 @@ def test_longer_prompts_score_higher(prompts: list[str]) -> None:
 def test_half_length_is_where_the_win_rate_is_a_half() -> None:
     assert LengthRouter(40).win_rate("x" * 40) == 0.5
     assert LengthRouter().win_rate("") == 0.0
-    for bad in (0, -1.0, float("nan")):
+    for bad in ("300", None, True):
+        with pytest.raises(InvalidTypeError, match="half_length must be a number"):
+            LengthRouter(bad)  # type: ignore[arg-type]
+    for bad in (0, -1.0, float("nan"), float("inf")):
         with pytest.raises(InvalidInputError, match="half_length must be above 0 characters"):
             LengthRouter(bad)
 
@@ -84,8 +87,14 @@ def test_names() -> None:
         assert create_router(name).name == name
 
 
-@pytest.mark.parametrize("name", ["", "MF", "bert2", "sw-ranking"])
-def test_an_unknown_name(name: str) -> None:
+def test_a_seed_is_an_int() -> None:
+    for bad in ("7", 1.5, [1], True):
+        with pytest.raises(InvalidTypeError, match="seed must be an int or None"):
+            RandomRouter(bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", "MF", "bert2", "sw-ranking", None, ["mf"]])
+def test_an_unknown_name(name: Any) -> None:
     with pytest.raises(UnknownRouterError, match="the routers are mf, sw_ranking, random, length"):
         create_router(name)
 

@@ -359,3 +359,20 @@ def test_a_model_against_itself_is_a_coin() -> None:
         ["a", "b", "c"], P, W, c[0], strong_model="b", weak_model="b"
     )
     assert set(router.win_rates_from_embeddings(_prompts(4, 20))) == {0.5}
+
+
+def test_arguments_of_the_wrong_type() -> None:
+    P, W, c = _tensors(d=20, models=3, k=5).values()
+
+    def make(models: Any = ("a", "b", "c"), strong_model: Any = "a", embedder: Any = None) -> None:
+        MatrixFactorizationRouter(
+            models, P, W, c[0], strong_model=strong_model, weak_model="b", embedder=embedder
+        )
+
+    make()
+    with pytest.raises(InvalidTypeError, match=r"models must be names \(str\), got \(1, 2, 3\)"):
+        make(models=[1, 2, 3])
+    with pytest.raises(InvalidTypeError, match=r"strong_model must be a model name .*, got None"):
+        make(strong_model=None)
+    with pytest.raises(InvalidTypeError, match="embedder must be an Embedder, got 'static'"):
+        make(embedder="static")

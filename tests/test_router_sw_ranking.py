@@ -293,6 +293,13 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
         SimilarityWeightedRouter(**options)
 
 
+def test_options_of_the_wrong_type() -> None:
+    with pytest.raises(InvalidTypeError, match="strict must be True or False, got 'no'"):
+        SimilarityWeightedRouter(strict="no")  # type: ignore[arg-type]
+    with pytest.raises(InvalidTypeError, match="embedder must be an Embedder, got 'static'"):
+        SimilarityWeightedRouter(embedder="static")  # type: ignore[arg-type]
+
+
 def _refuses(
     message: str,
     small: SyntheticBattles,

@@ -11,8 +11,18 @@ import numpy.typing as npt
 
 from fastroute._prompts import check_prompt, check_prompts
 from fastroute.embedders.base import Embedder
-from fastroute.errors import InvalidInputError
+from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.types import Float32Array, Float64Array
+
+
+def check_embedder(embedder: Embedder | None) -> Embedder | None:
+    """Return ``embedder`` if it is one, or None."""
+    if embedder is not None and not isinstance(embedder, Embedder):
+        raise InvalidTypeError(
+            f"embedder must be an Embedder, got {embedder!r}; make one from fastroute.embedders, "
+            "for example StaticEmbedder.load_default()"
+        )
+    return embedder
 
 
 class Router(ABC):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from fastroute._prompts import check_prompt, check_prompts
-from fastroute.errors import InvalidInputError
+from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.routers.base import Router
 from fastroute.types import Float64Array
 
@@ -22,7 +23,9 @@ class LengthRouter(Router):
     name = "length"
 
     def __init__(self, half_length: float = 300.0) -> None:
-        if not half_length > 0:
+        if isinstance(half_length, bool) or not isinstance(half_length, (int, float)):
+            raise InvalidTypeError(f"half_length must be a number, got {half_length!r}")
+        if not 0 < half_length < math.inf:
             raise InvalidInputError(f"half_length must be above 0 characters, got {half_length!r}")
         self.half_length = half_length
 

@@ -12,8 +12,8 @@ import numpy as np
 from fastroute import _native
 from fastroute.artifacts import MANIFEST, Artifact, load_artifact
 from fastroute.embedders.base import Embedder
-from fastroute.errors import ArtifactError, InvalidInputError
-from fastroute.routers.base import EmbeddingRouter
+from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
+from fastroute.routers.base import EmbeddingRouter, check_embedder
 from fastroute.types import Float32Array, Float64Array
 
 #: Kind of the artifacts that hold one.
@@ -50,13 +50,15 @@ class MatrixFactorizationRouter(EmbeddingRouter):
     ) -> None:
         folded = _native.fold_models(model_embeddings, projection, weights)
         self.models = tuple(models)
+        if not all(isinstance(model, str) for model in self.models):
+            raise InvalidTypeError(f"models must be names (str), got {self.models[:5]!r}")
         if len(self.models) != len(folded) or len(set(self.models)) != len(folded):
             raise InvalidInputError(
                 f"models must name the {len(folded)} rows of model_embeddings, each once, got "
                 f"{len(self.models)} names"
             )
         self.strong_model, self.weak_model = strong_model, weak_model
-        self.embedder = embedder
+        self.embedder = check_embedder(embedder)
         self.dimensions = int(folded.shape[1])
         if embedder is not None and embedder.dimensions != self.dimensions:
             raise InvalidInputError(
@@ -177,6 +179,8 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         return 0.5  # delta is 0 for both models: there are no biases
 
     def _row(self, argument: str, model: str) -> int:
+        if not isinstance(model, str):
+            raise InvalidTypeError(f"{argument} must be a model name (str), got {model!r}")
         try:
             return self.models.index(model)
         except ValueError:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastroute._prompts import check_prompt, check_prompts
+from fastroute.errors import InvalidTypeError
 from fastroute.routers.base import Router
 from fastroute.types import Float64Array
 
@@ -18,6 +19,8 @@ class RandomRouter(Router):
     name = "random"
 
     def __init__(self, seed: int | None = None) -> None:
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+            raise InvalidTypeError(f"seed must be an int or None, got {seed!r}")
         self.seed = seed
         self._random = random.Random(seed)
         # Known without any prompt.

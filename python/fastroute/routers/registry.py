@@ -93,7 +93,7 @@ def create_router(name: str, **config: Any) -> Router:
     Raises UnknownRouterError for another name, InvalidInputError for a key that the router does
     not have.
     """
-    if name not in _MAKERS:
+    if not isinstance(name, str) or name not in _MAKERS:
         raise UnknownRouterError(
             f"there is no router {name!r}; the routers are {', '.join(ROUTER_NAMES)}"
         )

@@ -14,7 +14,7 @@ from fastroute._arrays import check_array, check_length
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
 from fastroute.neighbors import NeighborIndex
-from fastroute.routers.base import EmbeddingRouter
+from fastroute.routers.base import EmbeddingRouter, check_embedder
 from fastroute.types import WINNERS, Float32Array, Float64Array
 
 Mode = Literal["exact"]
@@ -79,9 +79,11 @@ class SimilarityWeightedRouter(EmbeddingRouter):
             )
         self.strong_model, self.weak_model = strong_model, weak_model
         self.num_tiers = num_tiers
+        if not isinstance(strict, bool):
+            raise InvalidTypeError(f"strict must be True or False, got {strict!r}")
         self.strict = strict
         self.mode = mode
-        self.embedder = embedder
+        self.embedder = check_embedder(embedder)
         self.num_threads = _native.check_num_threads(num_threads)
         self._index: NeighborIndex | None = None
 
