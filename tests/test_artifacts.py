@@ -155,7 +155,8 @@ def test_a_truncated_manifest_at_every_length(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe", b"null", b"[]", b"3", b'"x"', b"{}", b'{"format": 1}']
+    "content",
+    [b"[" * 100_000, b"", b"\xff\xfe", b"null", b"[]", b"3", b'"x"', b"{}", b'{"format": 1}'],
 )
 def test_a_manifest_that_is_none(tmp_path: Path, content: bytes) -> None:
     (_save(tmp_path) / MANIFEST).write_bytes(content)
@@ -183,6 +184,22 @@ def test_a_newer_artifact(tmp_path: Path) -> None:
     _edit_manifest(_save(tmp_path), lambda m: (m.update(schema_version=2), m.pop("files")))
     with pytest.raises(ArtifactVersionError, match=r"schema version 2, newer than 1.*upgrade"):
         load_artifact(tmp_path)
+
+
+@pytest.mark.parametrize("version", [0, -1, "2", 1.0, None, True])
+def test_a_schema_version_that_is_none(tmp_path: Path, version: Any) -> None:
+    _edit_manifest(_save(tmp_path), lambda m: m.update(schema_version=version), sign=True)
+    with pytest.raises(ArtifactError, match=r"is not the manifest .*schema_version"):
+        load_artifact(tmp_path)
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    with pytest.raises(ArtifactError, match="can't be written"):
+        _save(file)
+    with pytest.raises(ArtifactError, match="can't be read: Not a directory"):
+        load_artifact(file)
 
 
 def test_another_kind(tmp_path: Path) -> None:

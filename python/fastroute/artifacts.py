@@ -83,8 +83,9 @@ def save_artifact(
 ) -> None:
     """Write an artifact; each file appears whole or not at all, the manifest last.
 
-    Equal input gives equal bytes. Raises InvalidInputError if ``config`` is not plain JSON or a
-    file name is not a plain name.
+    Equal input gives equal bytes. Raises InvalidInputError if ``config`` is not plain JSON, an
+    array does not hold numbers or a file name is not a plain name, ArtifactError if the folder
+    can't be written.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save
@@ -114,9 +115,12 @@ def save_artifact(
     manifest["manifest_sha256"] = _manifest_sha256(manifest)
     contents[MANIFEST] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        _write_whole(target / name, content)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            _write_whole(target / name, content)
+    except OSError as error:
+        raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
 
 
 def load_artifact(folder: str | os.PathLike[str], *, kind: str | None = None) -> Artifact:
@@ -139,7 +143,9 @@ def load_artifact(folder: str | os.PathLike[str], *, kind: str | None = None) ->
         if manifest["format"] != FORMAT:
             raise KeyError("format")
         version, found_kind = manifest["schema_version"], manifest["kind"]
-        if isinstance(version, int) and version > SCHEMA_VERSION:
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise KeyError("schema_version")
+        if version > SCHEMA_VERSION:
             raise ArtifactVersionError(
                 f"{path} has schema version {version}, newer than {SCHEMA_VERSION}, the newest "
                 "that this fastroute reads; upgrade fastroute or save the artifact again"
@@ -147,7 +153,7 @@ def load_artifact(folder: str | os.PathLike[str], *, kind: str | None = None) ->
         stated_sha256 = manifest["manifest_sha256"]
         config, listed = dict(manifest["config"]), dict(manifest["files"])
         expected = {n: (int(f["bytes"]), str(f["sha256"])) for n, f in listed.items()}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{path / MANIFEST} is not the manifest of a fastroute artifact, or it is truncated "
             f"or altered ({type(error).__name__}: {error}); restore the folder"
