@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import gc
-import importlib.util
 import os
 import random
 import socket
@@ -15,7 +14,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastroute.embedders._retry import MAX_BACKOFF_S, backoff, is_retryable, retry_after_s
+from fastroute._retry import MAX_BACKOFF_S, backoff, is_retryable, retry_after_s
 from fastroute.embedders.openai import OpenAIEmbedder
 from fastroute.errors import (
     EmbeddingError,
@@ -33,18 +31,9 @@ from fastroute.errors import (
     ProviderStatusError,
     ProviderTimeoutError,
 )
+from servers import openai_embeddings as mock
+from servers.planned import View
 
-
-def _load(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-mock = _load(Path(__file__).parent / "servers" / "openai_embeddings.py")
 KEY = "sk-test-0123456789abcdef"
 
 
@@ -52,21 +41,6 @@ KEY = "sk-test-0123456789abcdef"
 def running() -> Iterator[Any]:
     with mock.start() as server:
         yield server
-
-
-class View:
-    """The server as one test sees it: the requests since the test began."""
-
-    def __init__(self, server: Any) -> None:
-        self.base_url: str = server.base_url
-        self.plan = server.plan
-        self._server = server
-        self._before = len(server.requests())
-        server.plan()
-
-    def requests(self) -> list[dict[str, Any]]:
-        seen: list[dict[str, Any]] = self._server.requests()[self._before :]
-        return seen
 
 
 @pytest.fixture

@@ -5,27 +5,31 @@ from __future__ import annotations
 import base64
 import datetime
 import json
-import math
 import os
 import random
-import re
 import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
+from fastroute._http import (
+    KEY_VARIABLE,
+    check_key,
+    check_seconds,
+    error_of,
+    read_base_url,
+    words_of,
+)
 from fastroute._prompts import check_count, check_prompt, check_prompts
-from fastroute.embedders._retry import backoff, is_retryable, retry_after_s
+from fastroute._retry import backoff, is_retryable, retry_after_s
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.cached import CacheInfo, VectorCache
 from fastroute.errors import (
     EmbeddingError,
     InvalidInputError,
-    InvalidTypeError,
     MissingDependencyError,
     ProviderConnectionError,
     ProviderStatusError,
@@ -38,7 +42,6 @@ if TYPE_CHECKING:
 
 EncodingFormat = Literal["float", "base64"]
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 #: Vector lengths of OpenAI's own models, from its documentation.
 KNOWN_DIMENSIONS = {
     "text-embedding-3-small": 1536,
@@ -50,7 +53,6 @@ KNOWN_DIMENSIONS = {
 # scripts have less than one.
 _MAX_REQUEST_CHARS = 250_000
 _MAX_ANSWER_BYTES = 256 * 2**20
-_OPENAI_HOST = re.compile(r"(.+\.)?api\.openai\.com")
 
 _REMEDIES = {
     400: "the input was refused: a prompt may be too long for the model",
@@ -117,13 +119,13 @@ class OpenAIEmbedder(Embedder):
                 f"encoding_format must be 'float', 'base64' or None, got {encoding_format!r}"
             )
         self.model = model
-        self._url, self._endpoint, self._is_openai = _read_base_url(base_url)
-        self._key = None if api_key is None else _check_key(api_key, "api_key")
+        self._url, self._endpoint, self._is_openai = read_base_url(base_url, "/embeddings")
+        self._key = None if api_key is None else check_key(api_key, "api_key")
         self.encoding_format = encoding_format
-        self.timeout_s = _check_seconds("timeout_s", timeout_s)
-        self.deadline_s = _check_seconds("deadline_s", deadline_s)
+        self.timeout_s = check_seconds("timeout_s", timeout_s)
+        self.deadline_s = check_seconds("deadline_s", deadline_s)
         self.max_retries = check_count("max_retries", max_retries, least=0)
-        self.backoff_s = _check_seconds("backoff_s", backoff_s)
+        self.backoff_s = check_seconds("backoff_s", backoff_s)
         self.max_batch = check_count("max_batch", max_batch, least=1)
         check_count("cache_size", cache_size, least=0)
         self._cache = VectorCache(cache_size) if cache_size else None
@@ -282,10 +284,8 @@ class OpenAIEmbedder(Embedder):
 
     def _status_failure(self, response: httpx2.Response, body: bytes) -> _Failure:
         status = response.status_code
-        error = _error_of(body)
-        said = error.get("message") if isinstance(error.get("message"), str) else None
-        said = self._scrub(" ".join((said or body[:400].decode(errors="replace")).split()))[:300]
-        no_quota = error.get("code") == "insufficient_quota"
+        said = words_of(body, self._key)
+        no_quota = error_of(body).get("code") == "insufficient_quota"
         if status in (401, 403):
             remedy = "check api_key" + (
                 f" (or {KEY_VARIABLE})"
@@ -339,7 +339,7 @@ class OpenAIEmbedder(Embedder):
                 raise EmbeddingError(
                     f"{self._endpoint} needs a key: pass api_key= or set {KEY_VARIABLE}"
                 )
-            self._key = _check_key(found, KEY_VARIABLE)
+            self._key = check_key(found, KEY_VARIABLE)
         return self._key
 
     def _scrub(self, text: str) -> str:
@@ -452,55 +452,3 @@ def _chunks(prompts: list[str], max_prompts: int, max_chars: int) -> Iterator[li
         chars += len(prompt)
     if chunk:
         yield chunk
-
-
-def _error_of(body: bytes) -> dict[str, Any]:
-    """The ``error`` object of an OpenAI-style body; empty if there is none."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return {}
-    error = answer.get("error") if isinstance(answer, dict) else None
-    return error if isinstance(error, dict) else {}
-
-
-def _read_base_url(base_url: str) -> tuple[str, str, bool]:
-    """The address to post to, the same without its query for messages, and if it is OpenAI's."""
-    if not isinstance(base_url, str):
-        raise InvalidTypeError(f"base_url must be a str, got {type(base_url).__name__}")
-    try:
-        parts = urlsplit(base_url)
-        _ = parts.port  # reading it checks it
-    except ValueError as error:
-        raise InvalidInputError(f"base_url is no web address: {error}") from error
-    if "@" in parts.netloc:  # and it must not be printed
-        raise InvalidInputError("base_url must not hold a user or password; pass api_key=")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInputError(
-            f"base_url must start with http:// or https:// and a host, got {base_url!r}"
-        )
-    path = parts.path.rstrip("/") + "/embeddings"
-    shown = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
-    url = urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
-    # Plain HTTP would show the key from the environment to everybody on the way.
-    is_openai = parts.scheme == "https" and _OPENAI_HOST.fullmatch(parts.hostname) is not None
-    return url, shown, is_openai
-
-
-def _check_key(key: object, source: str) -> str:
-    if not isinstance(key, str):
-        raise InvalidTypeError(f"{source} must be a str, got {type(key).__name__}")
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise InvalidInputError(
-            f"{source} is empty or holds a space, a line end or a character outside ASCII (it is "
-            "not shown here); copy the key again"
-        )
-    return key
-
-
-def _check_seconds(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidTypeError(f"{name} must be a number of seconds, got {type(value).__name__}")
-    if not (math.isfinite(value) and value > 0):
-        raise InvalidInputError(f"{name} must be finite and above 0, got {value}")
-    return float(value)
