@@ -1,0 +1,192 @@
+"""From win rates to decisions: thresholds, and the model strings that carry them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, overload
+
+import numpy as np
+
+from fastroute._arrays import check_array
+from fastroute.errors import InvalidInputError, InvalidModelNameError, InvalidThresholdError
+from fastroute.types import Decision, Float32Array, Float64Array, ModelPair
+
+_PREFIX = "router-"
+# The shortest name that leaves a number behind its dash: "1e-05" has a dash of its own.
+_ROUTED = re.compile(
+    r"router-(?P<router>.+?)-(?P<threshold>[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def check_threshold(value: object) -> float:
+    """Return ``value`` as a float if it is a number in 0..1, else raise InvalidThresholdError."""
+    if type(value) is float and 0.0 <= value <= 1.0:  # the usual case first
+        return value
+    number = _share(value)
+    if number is None:
+        raise InvalidThresholdError(f"threshold must be a number from 0 to 1, got {value!r}")
+    return number
+
+
+def is_strong(win_rate: float, threshold: float) -> bool:
+    """Whether the strong model answers: ``win_rate >= threshold``.
+
+    Raises InvalidInputError for a win rate outside 0..1, NaN too: it would go to the weak model
+    unseen.
+    """
+    if not 0.0 <= win_rate <= 1.0:
+        raise InvalidInputError(f"win_rate must be in 0..1, got {win_rate!r}; mend the router")
+    return win_rate >= threshold
+
+
+def are_strong(win_rates: Float64Array, threshold: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """``is_strong`` of many: float64[n] -> bool[n]."""
+    check_array("win_rates", win_rates, np.float64, 1)
+    in_range = (win_rates >= 0.0) & (win_rates <= 1.0)
+    if not in_range.all():
+        i = int(np.argmin(in_range))
+        raise InvalidInputError(
+            f"win_rates[{i}] must be in 0..1, got {win_rates[i]}; mend the router"
+        )
+    return win_rates >= threshold
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecisionBatch(Sequence[Decision]):
+    """Where many prompts go, in columns; ``batch[i]`` is the Decision on prompt i.
+
+    Attributes:
+        router: name of the router that scored them.
+        threshold: ``win_rate >= threshold`` routes to the strong model.
+        pair: the two models.
+        win_rates: float64[n], probability that the strong model's answer would be preferred.
+        strong: bool[n], whether the strong model answers.
+        latency_us: microseconds from the texts to the decisions, for all of them together.
+    """
+
+    router: str
+    threshold: float
+    pair: ModelPair
+    win_rates: Float64Array
+    strong: np.ndarray[Any, np.dtype[np.bool_]]
+    latency_us: float
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models that should answer, one a prompt."""
+        return [self.pair.strong if strong else self.pair.weak for strong in self.strong.tolist()]
+
+    @property
+    def strong_share(self) -> float:
+        """Share of the prompts that go to the strong model; NaN for no prompts."""
+        return float(self.strong.mean()) if len(self) else float("nan")
+
+    def __len__(self) -> int:
+        return len(self.strong)
+
+    @overload
+    def __getitem__(self, index: int) -> Decision: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Decision]: ...
+
+    def __getitem__(self, index: int | slice) -> Decision | list[Decision]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        strong = bool(self.strong[index])
+        return Decision(
+            self.pair.strong if strong else self.pair.weak,
+            self.router,
+            float(self.win_rates[index]),
+            self.threshold,
+            strong,
+            self.latency_us / len(self),
+        )
+
+
+def threshold_for_strong_share(calibration: Float32Array, share: float) -> float:
+    """The threshold that sends ``share`` of prompts like the calibration ones to the strong model.
+
+    Between two quantiles it interpolates. A larger share never gives a larger threshold. Where
+    many prompts have the same win rate, no threshold parts them: they all go to the side that
+    comes nearer to ``share``.
+
+    The ends do not look at the calibration, because a prompt may lie outside it: share 1 gives
+    threshold 0.0, which sends everything to the strong model, and share 0 gives threshold 1.0,
+    which sends nothing but a win rate of exactly 1.0, as no threshold can keep that back.
+
+    Args:
+        calibration: float32[n], evenly spaced quantiles of the win rates, from the least (quantile
+            0) to the greatest (quantile 1), n >= 2; ``Router.calibration`` has n = 1001.
+        share: wanted share of strong calls, 0..1.
+
+    Raises:
+        InvalidInputError: a share outside 0..1, or quantiles that fall, leave 0..1 or hold NaN.
+    """
+    wanted = _share(share)
+    if wanted is None:
+        raise InvalidInputError(f"share must be a number from 0 to 1, got {share!r}")
+    check_array("calibration", calibration, np.float32, 1)
+    quantiles = calibration.astype(np.float64)
+    n = len(quantiles)
+    # Written so that NaN fails too.
+    if (
+        n < 2
+        or not (np.diff(quantiles) >= 0).all()
+        or not (0 <= quantiles[0] <= quantiles[-1] <= 1)
+    ):
+        raise InvalidInputError(
+            "calibration must be at least 2 quantiles that rise from 0 or more to 1 or less, "
+            f"got {n} from {calibration.min(initial=1)} to {calibration.max(initial=0)}"
+        )
+    if wanted in (0.0, 1.0):
+        return 1.0 - wanted
+    level = 1.0 - wanted
+    # On the float32 grid of the quantiles, so that a tie is seen as one.
+    threshold = np.float32(np.interp(level, np.linspace(0.0, 1.0, n), quantiles))
+    first = int(np.searchsorted(calibration, threshold, side="left"))
+    last = int(np.searchsorted(calibration, threshold, side="right")) - 1
+    if last > first:
+        # What is a tie in float32 may differ in float64: stand beside it, below or above.
+        below, above = first / (n - 1), last / (n - 1)
+        side = -np.inf if level - below <= above - level else np.inf
+        threshold = np.nextafter(threshold, np.float32(side))
+    return min(max(float(threshold), 0.0), 1.0)
+
+
+def _share(value: object) -> float | None:
+    """``value`` as a float if it is a number in 0..1."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an int that no float reaches
+        return None
+    return number if 0.0 <= number <= 1.0 else None
+
+
+def parse_model_name(model: str) -> tuple[str, float] | None:
+    """``("mf", 0.11593)`` for "router-mf-0.11593", None for the plain name of a model.
+
+    A router's name may have dashes of its own ("router-my-router-0.5"), and the threshold an
+    exponent ("router-mf-1e-05").
+
+    Raises:
+        InvalidModelNameError: no str, empty, or "router-..." without a name and a number.
+        InvalidThresholdError: a number outside 0..1.
+    """
+    if not isinstance(model, str) or not model:
+        raise InvalidModelNameError(f"model must be a name, got {model!r}")
+    if not model.startswith(_PREFIX):
+        return None
+    found = _ROUTED.fullmatch(model)
+    if found is None:
+        raise InvalidModelNameError(
+            f"model {model[:200]!r} can't be read; write router-<name>-<threshold>, such as "
+            "router-mf-0.5"
+        )
+    return found["router"], check_threshold(float(found["threshold"]))

@@ -1,0 +1,232 @@
+"""Thresholds, decisions from win rates, and model strings."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastroute.errors import (
+    InvalidInputError,
+    InvalidModelNameError,
+    InvalidThresholdError,
+    InvalidTypeError,
+    RoutingError,
+)
+from fastroute.policy import (
+    DecisionBatch,
+    are_strong,
+    check_threshold,
+    is_strong,
+    parse_model_name,
+    threshold_for_strong_share,
+)
+from fastroute.types import Decision, ModelPair
+
+unit = st.floats(0.0, 1.0)
+PAIR = ModelPair("big", "small")
+
+
+@pytest.mark.parametrize(
+    "value", [0, 1, 0.0, 0.5, 1.0, np.float32(0.25), np.int64(1), Fraction(1, 4)]
+)
+def test_a_threshold_is_any_number_in_0_to_1(value: Any) -> None:
+    assert check_threshold(value) == float(value)
+    assert type(check_threshold(value)) is float
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        -1e-9,
+        1.0000001,
+        float("nan"),
+        float("inf"),
+        "0.5",
+        None,
+        True,
+        [0.5],
+        1j,
+        pytest.param(10**400, id="huge"),
+    ],
+)
+def test_other_thresholds_are_errors(value: Any) -> None:
+    with pytest.raises(InvalidThresholdError, match="number from 0 to 1") as caught:
+        check_threshold(value)
+    assert isinstance(caught.value, RoutingError)
+    assert isinstance(caught.value, ValueError)
+
+
+@given(win_rate=unit, low=unit, high=unit)
+def test_raising_the_threshold_sends_no_prompt_to_the_strong_model(
+    win_rate: float, low: float, high: float
+) -> None:
+    low, high = sorted((low, high))
+    assert is_strong(win_rate, low) or not is_strong(win_rate, high)
+
+
+def test_the_threshold_itself_is_strong() -> None:
+    assert is_strong(0.3, 0.3)
+    assert not is_strong(float(np.nextafter(0.3, 0)), 0.3)
+    assert is_strong(1.0, 1.0)
+    assert is_strong(0.0, 0.0)
+
+
+@given(st.lists(unit, max_size=30), unit, st.randoms(use_true_random=False))
+def test_a_batch_is_its_single_decisions_in_any_order(
+    rates: list[float], threshold: float, rng: Any
+) -> None:
+    win_rates = np.array(rates, dtype=np.float64)
+    strong = are_strong(win_rates, threshold)
+    assert strong.dtype == np.bool_
+    assert strong.tolist() == [is_strong(rate, threshold) for rate in rates]
+    order = list(range(len(rates)))
+    rng.shuffle(order)
+    np.testing.assert_array_equal(are_strong(win_rates[order], threshold), strong[order])
+
+
+@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, float("inf")])
+def test_a_win_rate_that_is_none_goes_nowhere(value: float) -> None:
+    with pytest.raises(InvalidInputError, match="win_rate must be"):
+        is_strong(value, 0.5)
+    with pytest.raises(InvalidInputError, match=r"win_rates\[1\] must be"):
+        are_strong(np.array([0.5, value, 0.5]), 0.5)
+
+
+def test_win_rates_of_another_dtype_are_refused() -> None:
+    with pytest.raises(InvalidTypeError, match="win_rates must have dtype float64"):
+        are_strong(np.zeros(2, dtype=np.float32), 0.5)
+
+
+def test_a_batch_of_decisions_reads_as_a_sequence() -> None:
+    rates = np.array([0.2, 0.8, 0.5])
+    batch = DecisionBatch("r", 0.5, PAIR, rates, are_strong(rates, 0.5), 30.0)
+    assert len(batch) == 3
+    assert batch.models == ["small", "big", "big"]
+    assert batch.strong_share == pytest.approx(2 / 3)
+    assert batch[0] == Decision("small", "r", 0.2, 0.5, False, 10.0)
+    assert batch[-1].model == "big"
+    assert [d.win_rate for d in batch] == [0.2, 0.8, 0.5]
+    assert [d.model for d in batch[:2]] == ["small", "big"]
+    with pytest.raises(IndexError):
+        batch[3]
+    assert np.isnan(DecisionBatch("r", 0.5, PAIR, rates[:0], rates[:0] > 0, 1.0).strong_share)
+
+
+# The threshold for a share
+
+
+def quantiles(win_rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.quantile(win_rates, np.linspace(0, 1, 1001)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.3, 0.5, 0.77, 0.999])
+def test_the_share_is_reached(seed: int, share: float) -> None:
+    win_rates = np.random.default_rng(seed).beta(2, 5, 20_000)
+    threshold = threshold_for_strong_share(quantiles(win_rates), share)
+    assert (win_rates >= threshold).mean() == pytest.approx(share, abs=1e-3)
+
+
+def test_the_ends_hold_for_every_prompt() -> None:
+    calibration = np.linspace(0.3, 0.7, 1001, dtype=np.float32)
+    assert threshold_for_strong_share(calibration, 1) == 0.0
+    assert threshold_for_strong_share(calibration, 0) == 1.0
+    # Just inside the ends, the calibration speaks.
+    assert threshold_for_strong_share(calibration, 1e-9) == pytest.approx(0.7)
+    assert threshold_for_strong_share(calibration, 1 - 1e-9) == pytest.approx(0.3)
+
+
+runs = st.lists(st.tuples(unit, st.integers(1, 40)), min_size=1, max_size=12)
+
+
+@given(runs, st.lists(unit, min_size=2, max_size=20))
+def test_a_larger_share_never_has_a_larger_threshold(
+    values: list[tuple[float, int]], shares: list[float]
+) -> None:
+    tied = np.sort(np.repeat([v for v, _ in values], [n for _, n in values]))
+    calibration = quantiles(tied)
+    found = [threshold_for_strong_share(calibration, share) for share in sorted(shares)]
+    assert found == sorted(found, reverse=True)
+    assert all(0.0 <= threshold <= 1.0 for threshold in found)
+
+
+@pytest.mark.parametrize(("share", "reached"), [(0.2, 0.0), (0.3, 0.5), (0.6, 0.5), (0.9, 1.0)])
+def test_ties_go_to_the_nearer_side(share: float, reached: float) -> None:
+    win_rates = np.repeat([0.1, 0.7], 500)  # neither is a float32
+    threshold = threshold_for_strong_share(quantiles(win_rates), share)
+    assert (win_rates >= threshold).mean() == reached
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), "0.5", True, None])
+def test_a_share_is_a_number_in_0_to_1(share: Any) -> None:
+    with pytest.raises(InvalidInputError, match="share must be a number from 0 to 1"):
+        threshold_for_strong_share(np.linspace(0, 1, 1001, dtype=np.float32), share)
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [[0.5], [], [0.5, 0.4], [0.1, float("nan"), 0.3], [-0.1, 0.5], [0.5, 1.5], [0, float("inf")]],
+)
+def test_quantiles_that_are_none(calibration: list[float]) -> None:
+    with pytest.raises(InvalidInputError, match="calibration must be at least 2 quantiles"):
+        threshold_for_strong_share(np.array(calibration, dtype=np.float32), 0.5)
+
+
+def test_quantiles_of_another_dtype_are_refused() -> None:
+    with pytest.raises(InvalidTypeError, match="calibration must have dtype float32"):
+        threshold_for_strong_share(np.linspace(0, 1, 1001), 0.5)
+
+
+# Model strings
+
+
+@pytest.mark.parametrize(
+    ("model", "parsed"),
+    [
+        ("router-mf-0.11593", ("mf", 0.11593)),
+        ("router-my-router-0.5", ("my-router", 0.5)),
+        ("router-sw_ranking-1", ("sw_ranking", 1.0)),
+        ("router-mf-1e-05", ("mf", 1e-05)),
+        ("router-mf-1E-05", ("mf", 1e-05)),
+        ("router-mf-.5", ("mf", 0.5)),
+        ("router-mf-0.", ("mf", 0.0)),
+        ("router-v1-2-0.25", ("v1-2", 0.25)),
+        ("gpt-4.1", None),
+        ("router", None),
+        ("mf-0.5", None),
+        ("openrouter/router-mf-0.5", None),
+        ("text-embedding-3-small", None),
+    ],
+)
+def test_model_strings(model: str, parsed: Any) -> None:
+    assert parse_model_name(model) == parsed
+
+
+@given(
+    st.from_regex(r"[a-z_]+(-[a-z_]+)*", fullmatch=True),
+    st.floats(0, 1) | st.floats(0, 1e-4),
+)
+def test_every_threshold_that_python_prints_is_read_back(router: str, threshold: float) -> None:
+    assert parse_model_name(f"router-{router}-{threshold}") == (router, threshold)
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["router-", "router-mf", "router-mf-", "router--0.5", "router-mf-x", "router-mf-nan",
+     "router-mf-0.5x", "router-mf-0,5", "router-mf-\u0661",
+     "router-mf-1_0", "router-mf- 0.5", "", None, 5],
+)  # fmt: skip
+def test_malformed_model_strings(model: Any) -> None:
+    with pytest.raises(InvalidModelNameError):
+        parse_model_name(model)
+
+
+@pytest.mark.parametrize("model", ["router-mf-1.5", "router-mf--0.5", "router-mf-1e999"])
+def test_thresholds_out_of_range_in_a_model_string(model: str) -> None:
+    with pytest.raises(InvalidThresholdError):
+        parse_model_name(model)
