@@ -21,7 +21,8 @@
     ├── DispatchError                         a model's API
     │   ├── ProviderConnectionError (ConnectionError)
     │   ├── ProviderTimeoutError (TimeoutError)
-    │   └── ProviderStatusError               an HTTP error status, with the provider's own body
+    │   ├── ProviderStatusError               an HTTP error status, with the provider's own body
+    │   └── ProviderResponseError             an answer that can't be read, or an error in a stream
     └── MissingDependencyError (ImportError)  an optional dependency, or the compiled core
 """
 
@@ -122,6 +123,18 @@ class ProviderStatusError(DispatchError):
         self.status_code = status_code
         self.body = body
         self.headers = dict(headers)
+
+
+class ProviderResponseError(DispatchError):
+    """The provider answered with success, and then with what is no answer.
+
+    Attributes:
+        body: the provider's body, or the event of its stream, as it came.
+    """
+
+    def __init__(self, message: str, *, body: bytes) -> None:
+        super().__init__(message)
+        self.body = body
 
 
 class MissingDependencyError(FastRouteError, ImportError):
