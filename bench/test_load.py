@@ -1,0 +1,46 @@
+"""What a service pays before its first decision: imports, and loading the default router."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from contenders import MF, MF_TOLERANCE, contenders
+from rivals import mf_numpy, mf_tokenizers
+
+PROMPT = "Prove that there are infinitely many primes."
+
+
+@contenders(MF, "load")
+def test_load(benchmark: Any, rival: ModuleType) -> None:
+    benchmark.group = "load: the default router, in a process that has loaded it before"
+    router = benchmark.pedantic(rival.load, rounds=5)
+    _assert_answer(rival, rival.route_text(router, PROMPT))
+
+
+@contenders(MF, "load")
+def test_import_load_and_route_one(benchmark: Any, rival: ModuleType) -> None:
+    benchmark.group = "load: a new process: import, load, route one prompt"
+    code = f"from {rival.__name__} import load, route_text\nprint(route_text(load(), {PROMPT!r}))"
+    environment = dict(os.environ)
+    path = [str(Path(__file__).parent), *filter(None, [environment.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(path)
+
+    def run() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.PIPE
+        )
+        return done.stdout.decode()
+
+    _assert_answer(rival, float(benchmark.pedantic(run, rounds=5)))
+
+
+def _assert_answer(rival: ModuleType, answer: float) -> None:
+    if rival is mf_tokenizers:
+        assert 5 <= answer <= 20
+    else:
+        assert abs(answer - mf_numpy.route_text(mf_numpy.load(), PROMPT)) <= MF_TOLERANCE
