@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 import reference
 from fastroute.artifacts import save_artifact
+from fastroute.embedders.cached import CachedEmbedder
 from fastroute.embedders.static import DEFAULT_FOLDER, KIND, StaticEmbedder
 from fastroute.errors import (
     ArtifactChecksumError,
@@ -258,6 +259,26 @@ def test_damaged_artifacts(tmp_path: Path) -> None:
         StaticEmbedder.load(tmp_path / "nowhere")
 
 
+def test_the_length_is_an_element_of_its_own(tmp_path: Path) -> None:
+    _save(tmp_path, config={"name": "static:tiny", "length_scale": 0.5})
+    plain, with_length = _embedder(), StaticEmbedder.load(tmp_path)
+    assert (plain.signals, with_length.signals) == (0, 1)
+    assert with_length.dimensions == plain.dimensions + 1
+    X = with_length.embed_batch(PROMPTS)
+    np.testing.assert_array_equal(X[:, :-1], plain.embed_batch(PROMPTS))
+    for prompt, row in zip(PROMPTS, X, strict=True):
+        tokens = len(_tokenizer().encode(prompt, add_special_tokens=False).ids)
+        assert row[-1] == pytest.approx(0.5 * np.log1p(tokens) if row[:-1].any() else 0.0)
+        np.testing.assert_array_equal(with_length.embed(prompt), row)
+    assert CachedEmbedder(with_length).signals == 1
+
+
+@pytest.mark.parametrize("length_scale", [-1.0, float("nan"), "0.5"])
+def test_a_length_scale_that_is_no_unit_is_named(length_scale: Any) -> None:
+    with pytest.raises(InvalidInputError, match="length_scale must be a number"):
+        StaticEmbedder(*_table(), _tokenizer(), name="tiny", length_scale=length_scale)
+
+
 # The one that ships
 
 
@@ -271,9 +292,10 @@ def default() -> StaticEmbedder:
 def test_the_default_embeds(default: StaticEmbedder) -> None:
     X = default.embed_batch(PROMPTS)
     assert X.shape == (len(PROMPTS), default.dimensions)
-    lengths = np.linalg.norm(X.astype(np.float64), axis=1)
-    assert all(abs(n - 1) < 1e-5 or n == 0 for n in lengths)
-    assert lengths[2] == 0
+    meaning = X[:, : X.shape[1] - default.signals].astype(np.float64)
+    norms = np.linalg.norm(meaning, axis=1)
+    assert all(abs(n - 1) < 1e-5 or n == 0 for n in norms)
+    assert not X[2].any()
     for prompt, row in zip(PROMPTS, X, strict=True):
         np.testing.assert_array_equal(default.embed(prompt), row)
 

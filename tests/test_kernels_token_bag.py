@@ -190,3 +190,56 @@ def test_num_threads_must_be_a_sane_count(num_threads: object) -> None:
             np.array([0, 5]),
             num_threads,  # type: ignore[arg-type]
         )
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("dimensions", [1, 16, 33, 256])
+def test_the_length_stands_behind_the_unit_vector(dimensions: int) -> None:
+    table = _table(dimensions)
+    for tokens in (1, 7, 3000):
+        ids = _ids(tokens, seed=tokens)
+        got = _native.embed_token_bag(*table, ids, 0.03125)
+        assert got.shape == (dimensions + 1,)
+        np.testing.assert_array_equal(got[:-1], _native.embed_token_bag(*table, ids))
+        assert got[-1] == pytest.approx(0.03125 * np.log1p(tokens), rel=1e-6)
+
+
+@pytest.mark.usefixtures("simd_level")
+def test_without_any_weight_there_is_no_length_either() -> None:
+    table = _table(65)
+    for ids in (np.empty(0, np.int32), np.full(7, 2, np.int32)):
+        got = _native.embed_token_bag(*table, ids, 1.0)
+        assert got.shape == (66,)
+        assert not got.any()
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("scale", [1e-30, 1e18])
+def test_the_length_does_not_mind_scales_whose_squares_leave_float32(scale: float) -> None:
+    table = _table(33)
+    extreme = Table(table.rows, (table.scales * np.float32(scale)).astype(np.float32))
+    ids = _ids(9)
+    assert _native.embed_token_bag(*extreme, ids, 0.5)[-1] == pytest.approx(0.5 * np.log(10))
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_lengths_of_a_batch_are_those_of_single_prompts(num_threads: int) -> None:
+    table, ids = _table(33), _ids(500)
+    offsets = np.concatenate([[0], np.sort(np.random.default_rng(1).integers(0, 500, 200)), [500]])
+    got = _native.embed_token_bags(*table, ids, offsets, num_threads, 0.25)
+    assert got.shape == (201, 34)
+    for p, row in enumerate(got):
+        one = _native.embed_token_bag(*table, ids[offsets[p] : offsets[p + 1]].copy(), 0.25)
+        np.testing.assert_array_equal(row, one)
+
+
+@pytest.mark.parametrize("length_scale", [-0.1, float("nan"), float("inf"), "1", None])
+def test_a_length_scale_that_is_none_is_named(length_scale: object) -> None:
+    table, bad = _table(3), {"length_scale": length_scale}
+    with pytest.raises(InvalidInputError, match="length_scale must be a number"):
+        _native.embed_token_bag(*table, _ids(2), **bad)
+    with pytest.raises(InvalidInputError, match="length_scale must be a number"):
+        _native.embed_token_bags(*table, _ids(2), np.array([0, 2]), **bad)
+    with pytest.raises(InvalidInputError, match="length_scale must be a number"):
+        _native.check_token_table(*table, **bad)

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
 #include "kernels/token_bag.hpp"
@@ -5,18 +7,20 @@
 namespace fastroute::bindings {
 namespace {
 
-TokenTable token_table(const Array<std::int8_t>& table, const Array<float>& scales) {
+TokenTable token_table(const Array<std::int8_t>& table, const Array<float>& scales,
+                       float length_scale) {
     const std::int8_t* rows = pointer(table, 2);
     const float* steps = pointer(scales, 1);
     require(size(scales) == size(table), "table and scales differ in length");
-    return {rows, steps, size(table, 0), size(table, 1)};
+    require(length_scale >= 0.0F && std::isfinite(length_scale), "length_scale is negative");
+    return {rows, steps, size(table, 0), size(table, 1), length_scale};
 }
 
 py::array_t<float> embed_one(const Array<std::int8_t>& table, const Array<float>& scales,
-                             const Array<std::int32_t>& ids) {
-    const TokenTable tokens = token_table(table, scales);
+                             const Array<std::int32_t>& ids, float length_scale) {
+    const TokenTable tokens = token_table(table, scales, length_scale);
     const std::int32_t* token_ids = pointer(ids, 1);
-    py::array_t<float> out(table.shape(1));
+    py::array_t<float> out(static_cast<py::ssize_t>(tokens.width()));
     // The GIL is kept: a prompt takes about a microsecond, and giving the lock away costs as much.
     require(embed_token_bag(tokens, token_ids, size(ids), out.mutable_data()),
             "a token id is no row of the table, or the sum is not finite");
@@ -25,13 +29,13 @@ py::array_t<float> embed_one(const Array<std::int8_t>& table, const Array<float>
 
 py::array_t<float> embed_many(const Array<std::int8_t>& table, const Array<float>& scales,
                               const Array<std::int32_t>& ids, const Array<std::int64_t>& offsets,
-                              std::size_t num_threads) {
-    const TokenTable tokens = token_table(table, scales);
+                              std::size_t num_threads, float length_scale) {
+    const TokenTable tokens = token_table(table, scales, length_scale);
     const std::int32_t* token_ids = pointer(ids, 1);
     const std::int64_t* bounds = pointer(offsets, 1);
     require(size(offsets) >= 1, "offsets is empty");
     const std::size_t prompts = size(offsets) - 1;
-    py::array_t<float> out({offsets.shape(0) - 1, table.shape(1)});
+    py::array_t<float> out({offsets.shape(0) - 1, static_cast<py::ssize_t>(tokens.width())});
     float* embeddings = out.mutable_data();
     bool valid = false;
     {
@@ -50,12 +54,12 @@ py::array_t<float> embed_many(const Array<std::int8_t>& table, const Array<float
 
 void register_token_bag(py::module_& module) {
     module.def("embed_token_bag", &embed_one, py::arg("table").noconvert(),
-               py::arg("scales").noconvert(), py::arg("ids").noconvert(),
-               "Unit vector of one prompt's tokens: float32[dimensions].");
+               py::arg("scales").noconvert(), py::arg("ids").noconvert(), py::arg("length_scale"),
+               "Vector of one prompt's tokens: float32[width].");
     module.def("embed_token_bags", &embed_many, py::arg("table").noconvert(),
                py::arg("scales").noconvert(), py::arg("ids").noconvert(),
-               py::arg("offsets").noconvert(), py::arg("num_threads"),
-               "Unit vectors of many prompts' tokens: float32[prompts, dimensions].");
+               py::arg("offsets").noconvert(), py::arg("num_threads"), py::arg("length_scale"),
+               "Vectors of many prompts' tokens: float32[prompts, width].");
 }
 
 }  // namespace fastroute::bindings

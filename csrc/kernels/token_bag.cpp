@@ -22,13 +22,15 @@ bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size
         if (ids[t] < 0 || static_cast<std::size_t>(ids[t]) >= table.vocabulary) return false;
     }
     const simd::Functions& functions = simd::functions();
-    std::fill_n(embedding, table.dimensions, 0.0F);
+    std::fill_n(embedding, table.width(), 0.0F);
     functions.add_scaled_rows(table.rows, table.scales, table.dimensions, ids, id_count, embedding);
     float square = 0.0F;
     functions.dot_rows(embedding, 1, table.dimensions, embedding, table.dimensions, &square);
+    const float length = table.length_scale * std::log1p(static_cast<float>(id_count));
     if (square > kLeastSquare && square < kLargestSquare) {
         const float inverse_norm = 1.0F / std::sqrt(square);
         for (std::size_t j = 0; j < table.dimensions; ++j) embedding[j] *= inverse_norm;
+        if (table.length_scale > 0.0F) embedding[table.dimensions] = length;
         return true;
     }
     // Squares that underflow or overflow in float32 (zero among them) are formed in float64.
@@ -38,9 +40,11 @@ bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size
     }
     if (!std::isfinite(exact_square)) return false;
     const double norm = std::sqrt(exact_square);
-    for (std::size_t j = 0; j < table.dimensions && norm > 0.0; ++j) {
+    if (!(norm > 0.0)) return true;
+    for (std::size_t j = 0; j < table.dimensions; ++j) {
         embedding[j] = static_cast<float>(static_cast<double>(embedding[j]) / norm);
     }
+    if (table.length_scale > 0.0F) embedding[table.dimensions] = length;
     return true;
 }
 
@@ -60,7 +64,7 @@ bool embed_token_bags(const TokenTable& table, const std::int32_t* ids, std::siz
         for (std::size_t p = task * kPromptsPerTask; p < end; ++p) {
             if (!embed_token_bag(table, ids + offsets[p],
                                  static_cast<std::size_t>(offsets[p + 1] - offsets[p]),
-                                 embeddings + p * table.dimensions)) {
+                                 embeddings + p * table.width())) {
                 valid.store(false, std::memory_order_relaxed);
             }
         }

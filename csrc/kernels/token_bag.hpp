@@ -1,4 +1,5 @@
-// Static embedding: a prompt's vector is the sum of its tokens' vectors, scaled to length one.
+// Static embedding: a prompt's vector is the sum of its tokens' vectors, scaled to length one, and
+// on request one number more, which says how long the prompt is.
 //
 //     e(prompt) = s / |s|,   s = sum over tokens t of scales[t] * table[t]
 //
@@ -6,6 +7,10 @@
 // quantisation step times the token's weight (a token with weight 0 counts for nothing). A prompt
 // with no token of any weight has s = 0 and stays the zero vector. The mean that the field writes
 // (Arora et al. 2017, "a simple but tough-to-beat baseline") differs by a factor that goes away.
+//
+// Scaling takes the number of tokens n away, and it is worth knowing: longer prompts are harder.
+// With length_scale > 0 the vector gets length_scale * ln(1 + n) as its last element; 0 where s =
+// 0.
 #pragma once
 
 #include <cstddef>
@@ -18,9 +23,13 @@ struct TokenTable {
     const float* scales;
     std::size_t vocabulary;
     std::size_t dimensions;
+    float length_scale;  // 0: no element for the length
+
+    // Length of an embedding.
+    std::size_t width() const noexcept { return dimensions + (length_scale > 0.0F ? 1 : 0); }
 };
 
-// Writes `dimensions` floats. False, and they mean nothing, if an id is no row of the table or the
+// Writes `width()` floats. False, and they mean nothing, if an id is no row of the table or the
 // sum is not finite.
 bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
                      float* embedding) noexcept;

@@ -91,16 +91,19 @@ def exp2_scaled(x: Float32Array, scale: float) -> Float64Array:
 # Static embeddings
 
 
-def embed_token_bag(table: Int8Array, scales: Float32Array, ids: Int32Array) -> Float32Array:
-    """Unit vector of the tokens ``ids``, int32[t].
+def embed_token_bag(
+    table: Int8Array, scales: Float32Array, ids: Int32Array, length_scale: float = 0.0
+) -> Float32Array:
+    """Unit vector of the tokens ``ids``, int32[t], and with ``length_scale`` how many they are.
 
     ``table`` is int8[v, d], ``scales`` float32[v]. Returns float32[d]: the sum over tokens of
-    scales[id] * table[id], divided by its length; zeros where no token has weight.
+    scales[id] * table[id], divided by its length. With ``length_scale`` above 0 there is one
+    element more, float32[d + 1]: length_scale * ln(1 + t). Zeros where no token has weight.
     """
     try:
-        return _core.embed_token_bag(table, scales, ids)
+        return _core.embed_token_bag(table, scales, ids, length_scale)
     except (TypeError, ValueError) as error:
-        check_token_table(table, scales)
+        check_token_table(table, scales, length_scale)
         _check_token_ids(ids, len(table))
         _refused(error)
 
@@ -111,18 +114,22 @@ def embed_token_bags(
     ids: Int32Array,
     offsets: Int64Array,
     num_threads: int = 1,
+    length_scale: float = 0.0,
 ) -> Float32Array:
-    """Unit vectors of many prompts: prompt p has the tokens ids[offsets[p]:offsets[p + 1]].
+    """Vectors of many prompts: prompt p has the tokens ids[offsets[p]:offsets[p + 1]].
 
-    ``offsets`` is int64[prompts + 1], rising from 0 to len(ids). Returns float32[prompts, d],
-    each row bitwise what ``embed_token_bag`` gives for it, for any ``num_threads``.
+    ``offsets`` is int64[prompts + 1], rising from 0 to len(ids). Returns float32[prompts, d], or
+    [prompts, d + 1] with ``length_scale``; each row is bitwise what ``embed_token_bag`` gives for
+    it, for any ``num_threads``.
     """
     try:
-        return _core.embed_token_bags(table, scales, ids, offsets, check_num_threads(num_threads))
+        return _core.embed_token_bags(
+            table, scales, ids, offsets, check_num_threads(num_threads), length_scale
+        )
     except (TypeError, ValueError) as error:
         if isinstance(error, InvalidInputError):
             raise
-        check_token_table(table, scales)
+        check_token_table(table, scales, length_scale)
         _check_token_ids(ids, len(table))
         check_array("offsets", offsets, np.int64, 1)
         if not (
@@ -138,8 +145,16 @@ def embed_token_bags(
         _refused(error)
 
 
-def check_token_table(table: Int8Array, scales: Float32Array) -> None:
-    """Check int8[v, d] and float32[v] without NaN or infinity."""
+def check_token_table(table: Int8Array, scales: Float32Array, length_scale: float = 0.0) -> None:
+    """Check int8[v, d], float32[v] without NaN or infinity, and a number from 0 to 1000."""
+    if (
+        isinstance(length_scale, bool)
+        or not isinstance(length_scale, (int, float))
+        or not 0.0 <= length_scale <= 1000.0
+    ):
+        raise InvalidInputError(
+            f"length_scale must be a number from 0 (no length) to 1000, got {length_scale!r}"
+        )
     check_array("table", table, np.int8, 2)
     check_array("scales", scales, np.float32, 1)
     check_length("scales", scales, len(table), "the vocabulary")

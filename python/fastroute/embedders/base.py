@@ -25,6 +25,12 @@ class Embedder(ABC):
     def dimensions(self) -> int:
         """Length of a vector."""
 
+    @property
+    def signals(self) -> int:
+        """How many of a vector's last elements are no direction of meaning but measured, such as
+        the prompt's length."""
+        return 0
+
     @abstractmethod
     def embed(self, prompt: str) -> Float32Array:
         """Embed one prompt: float32[dimensions]."""

@@ -130,6 +130,10 @@ class CachedEmbedder(Embedder):
     def dimensions(self) -> int:
         return self.embedder.dimensions
 
+    @property
+    def signals(self) -> int:
+        return self.embedder.signals
+
     def embed(self, prompt: str) -> Float32Array:
         """Embed one prompt: float32[dimensions], the caller's own copy."""
 

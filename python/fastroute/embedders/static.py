@@ -27,19 +27,25 @@ _PROMPTS_PER_BATCH = 1024
 class StaticEmbedder(Embedder):
     """Token-bag embeddings: e = s / |s|, s = sum over tokens t of scales[t] * table[t].
 
+    With ``length_scale`` above 0, one element more says how long the prompt is: length_scale *
+    ln(1 + n) for n tokens.
+
     Args:
         table: int8[vocabulary, dimensions], one row a token.
         scales: float32[vocabulary], quantisation step times weight of each token.
         tokenizer: a ``tokenizers.Tokenizer`` without truncation or padding.
         name: identifies the vectors (``Embedder.name``).
+        length_scale: unit of the element for the length; 0, the default, for none.
 
     Prompts are never truncated. Raises InvalidTypeError for what is no str, InvalidInputError for
     a lone surrogate, which is no Unicode text.
     """
 
-    def __init__(self, table: Any, scales: Any, tokenizer: Any, *, name: str) -> None:
+    def __init__(
+        self, table: Any, scales: Any, tokenizer: Any, *, name: str, length_scale: float = 0.0
+    ) -> None:
         # Checked once, so that a prompt need not.
-        _native.check_token_table(table, scales)
+        _native.check_token_table(table, scales, length_scale)
         if tokenizer.truncation is not None or tokenizer.padding is not None:
             raise InvalidInputError(
                 "tokenizer must neither truncate nor pad; call its no_truncation() and no_padding()"
@@ -48,6 +54,7 @@ class StaticEmbedder(Embedder):
         self._scales = scales
         self._tokenizer = tokenizer
         self._name = name
+        self._length_scale = float(length_scale)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> StaticEmbedder:
@@ -59,6 +66,7 @@ class StaticEmbedder(Embedder):
             table, scales = artifact.arrays["table"], artifact.arrays["scales"]
             tokenizer = Tokenizer.from_str(artifact.files["tokenizer.json"].decode())
             name = str(artifact.config["name"])
+            length_scale = artifact.config.get("length_scale", 0.0)
         except KeyError as error:
             raise ArtifactError(f"{folder} lacks {error}; restore the folder") from error
         except Exception as error:  # what tokenizers raises has no narrower type
@@ -70,7 +78,8 @@ class StaticEmbedder(Embedder):
                 f"{folder} has a tokenizer of {tokenizer.get_vocab_size()} tokens and a table of "
                 f"{len(table)}; restore the folder"
             )
-        return cls(table, scales, tokenizer, name=f"{name}:{artifact.checksum[:12]}")
+        name = f"{name}:{artifact.checksum[:12]}"
+        return cls(table, scales, tokenizer, name=name, length_scale=length_scale)
 
     @classmethod
     def load_default(cls) -> StaticEmbedder:
@@ -83,12 +92,16 @@ class StaticEmbedder(Embedder):
 
     @property
     def dimensions(self) -> int:
-        return int(self._table.shape[1])
+        return int(self._table.shape[1]) + self.signals
+
+    @property
+    def signals(self) -> int:
+        return 1 if self._length_scale > 0 else 0
 
     def embed(self, prompt: str) -> Float32Array:
         encoding = self._tokenizer.encode(check_prompt(prompt), add_special_tokens=False)
         ids = np.array(encoding.ids, dtype=np.int32)
-        return _native.embed_token_bag(self._table, self._scales, ids)
+        return _native.embed_token_bag(self._table, self._scales, ids, self._length_scale)
 
     def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
         texts = check_prompts(prompts)
@@ -100,6 +113,6 @@ class StaticEmbedder(Embedder):
             np.cumsum([len(row) for row in ids], out=offsets[1:])
             flat = np.fromiter((i for row in ids for i in row), np.int32, count=int(offsets[-1]))
             X[begin : begin + len(batch)] = _native.embed_token_bags(
-                self._table, self._scales, flat, offsets
+                self._table, self._scales, flat, offsets, length_scale=self._length_scale
             )
         return X
