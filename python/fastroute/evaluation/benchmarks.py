@@ -156,7 +156,7 @@ def load_mt_bench(data: str | os.PathLike[str], *, pair: ModelPair = ROUTELLM_PA
     dropped = _contaminated(folder)
     judged: dict[tuple[Any, str], dict[Any, float]] = {}
     path = folder / "judgements.jsonl"
-    for line, row in _json_lines(path):
+    for line, row in read_json_lines(path):
         try:
             key, turn, score = (row["question_id"], row["model"]), row["turn"], float(row["score"])
         except (KeyError, TypeError, ValueError) as error:
@@ -169,7 +169,7 @@ def load_mt_bench(data: str | os.PathLike[str], *, pair: ModelPair = ROUTELLM_PA
 
     prompts, ids, scores = [], [], []
     path = folder / "question.jsonl"
-    for line, row in _json_lines(path):
+    for line, row in read_json_lines(path):
         try:
             question_id, turns = row["question_id"], list(row["turns"])
             first_turn = str(turns[0])
@@ -219,7 +219,7 @@ def _evals_folder(data: str | os.PathLike[str]) -> Path:
 def _contaminated(folder: Path) -> frozenset[str]:
     path = folder / "contaminated_prompts.jsonl"
     prompts = []
-    for line, row in _json_lines(path):
+    for line, row in read_json_lines(path):
         if not isinstance(row.get("eval_prompt"), str):
             raise InvalidInputError(f"{path}, line {line}: no text in 'eval_prompt'")
         prompts.append(row["eval_prompt"])
@@ -275,7 +275,8 @@ def _graded(name: str, rows: list[_Row], dropped: frozenset[str], pair: ModelPai
     )
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and object of each line of a JSONL file of RouteLLM's repository."""
     try:
         text = path.open(encoding="utf-8")
     except OSError as error:

@@ -91,7 +91,7 @@ def curve(
     Raises InvalidInputError for lengths that differ, no prompts, NaN or infinity, or costs by
     which the strong model is not dearer in sum.
     """
-    _check_method(method)
+    check_method(method)
     _check(win_rates, weak, strong, cost_weak, cost_strong)
     n = len(win_rates)
     order = np.argsort(-win_rates, kind="stable")
@@ -147,7 +147,7 @@ def apgr(points: Curve) -> float:
 
 def cpt(points: Curve, target: float, *, method: Method = "exact") -> float:
     """Least share of strong calls (or extra dollars) that reaches PGR ``target``, 0..1."""
-    _check_method(method)
+    check_method(method)
     if not 0.0 <= target <= 1.0:
         raise InvalidInputError(f"target must be a PGR in 0..1, got {target!r}")
     weak, strong = float(points.quality[0]), float(points.quality[-1])
@@ -267,7 +267,8 @@ def _check(
             raise InvalidInputError(f"{name}[{i}] is {values[i]}; every value must be finite")
 
 
-def _check_method(method: str) -> None:
+def check_method(method: str) -> None:
+    """Raise InvalidInputError if ``method`` is not one of METHODS."""
     if method not in METHODS:
         raise InvalidInputError(f"method must be 'exact' or 'routellm', got {method!r}")
 

@@ -73,7 +73,7 @@ def check_untrained(
         hint = (
             "--protocol gold scores only the part that is never trained on"
             if benchmark.name == "mmlu"
-            else "evaluate a router that was not trained on this benchmark"
+            else "take a router that was not, or leave them out with drop_trained (--drop-trained)"
         )
         raise ContaminationError(
             f"router {router!r} was trained on {int(seen.sum())} of the {len(seen)} prompts of "

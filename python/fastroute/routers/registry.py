@@ -27,9 +27,18 @@ def _make_mf(
                 "mf router has one generic pair and its own embedder"
             )
         return MatrixFactorizationRouter.load_default()
-    return MatrixFactorizationRouter.load(
+    router = MatrixFactorizationRouter.load(
         checkpoint_path, strong_model=strong_model, weak_model=weak_model, embedder=embedder
     )
+    if router.embedder is None:
+        from fastroute.artifacts import load_artifact
+        from fastroute.embedders.static import StaticEmbedder
+
+        # Most artifacts are made with the embedder that ships with fastroute; it is cheap to load.
+        bundled = StaticEmbedder.load_default()
+        if load_artifact(checkpoint_path).config["embedder"] == bundled.name:
+            router.embedder = bundled
+    return router
 
 
 def _make_sw_ranking(
@@ -37,6 +46,12 @@ def _make_sw_ranking(
     embedder: Embedder | None = None,
     **options: Any,
 ) -> Router:
+    import hashlib
+    import json
+
+    import numpy as np
+
+    from fastroute.artifacts import prompt_hash
     from fastroute.battles import read_battles
     from fastroute.embedders.static import StaticEmbedder
     from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
@@ -50,6 +65,12 @@ def _make_sw_ranking(
     embedder = embedder or StaticEmbedder.load_default()
     router = SimilarityWeightedRouter(embedder=embedder, **options)
     X = embedder.embed_batch([battle.prompt for battle in rows])
+    # What an artifact would say: on which prompts it must not be judged, and what pins its numbers.
+    prompts = {prompt_hash(battle.prompt) for battle in rows}
+    router.trained_on = np.array(sorted(prompts), dtype=np.uint64)
+    settings = {k: v for k, v in options.items() if k != "num_threads"}
+    pinned = json.dumps([rows, settings], sort_keys=True)
+    router.artifact_checksum = hashlib.sha256(pinned.encode()).hexdigest()
     return router.fit(
         X,
         [battle.model_a for battle in rows],
@@ -85,7 +106,8 @@ def create_router(name: str, **config: Any) -> Router:
     """Make a router by name, with the keys of its section in a config.
 
     - ``mf``: ``checkpoint_path`` (a fastroute artifact or RouteLLM's layout; by default the router
-      that ships with fastroute), ``strong_model``, ``weak_model``, ``embedder``.
+      that ships with fastroute), ``strong_model``, ``weak_model``, ``embedder`` (by default the
+      one that ships with fastroute, where the artifact was trained with it).
     - ``sw_ranking``: ``battles`` (path of a JSONL file), ``embedder`` (by default the static one),
       and the arguments of ``SimilarityWeightedRouter``.
     - ``random``: ``seed``. ``length``: ``half_length``.

@@ -1,0 +1,110 @@
+"""A report as plain JSON values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fastroute.evaluation.bootstrap import Estimate
+from fastroute.evaluation.published import ROUTELLM_APGR, Point
+from fastroute.evaluation.results import GRID, BenchmarkResult, Report, RouterResult
+
+
+def to_dict(report: Report, *, points: Sequence[Point] = ()) -> dict[str, Any]:
+    """The report as plain JSON values; NaN and infinity become null."""
+    return {
+        "fastroute": report.version,
+        "protocol": report.protocol,
+        "method": report.method,
+        "axis": report.axis,
+        "resamples": report.resamples,
+        "confidence": report.confidence,
+        "seed": report.seed,
+        "notes": list(report.notes),
+        "benchmarks": [_benchmark_dict(result) for result in report.results],
+        "published": {
+            "routellm_apgr": {
+                name: [{"router": r, "trained_on": t, "apgr": a} for r, t, a in rows]
+                for name, rows in ROUTELLM_APGR.items()
+            },
+            "mt_bench_points": [
+                {
+                    "label": p.label,
+                    "share": p.share,
+                    "quality": p.quality,
+                    "recomputed": p.recomputed,
+                    "note": p.note,
+                }
+                for p in points
+            ],
+        },
+    }
+
+
+def _benchmark_dict(result: BenchmarkResult) -> dict[str, Any]:
+    b = result.benchmark
+    return {
+        "name": b.name,
+        "prompts": len(b),
+        "dropped": result.dropped,
+        "strong_model": b.pair.strong,
+        "weak_model": b.pair.weak,
+        "strong_quality": b.strong_quality,
+        "weak_quality": b.weak_quality,
+        "unit": b.unit,
+        "routers": [_row_dict(row, b.scale) for row in result.rows],
+        "comparisons": [
+            {
+                "first": c.first,
+                "second": c.second,
+                "difference": _estimate_dict(c.difference),
+                "p_value": c.p_value,
+            }
+            for c in result.comparisons
+        ],
+        "resample_s": result.resample_s,
+    }
+
+
+def _row_dict(row: RouterResult, scale: float) -> dict[str, Any]:
+    t, cost = row.timings, row.curve.cost
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "apgr": _estimate_dict(row.apgr),
+        "cpt": {f"{target:g}": _estimate_dict(e) for target, e in row.cpt.items()},
+        "saved": {f"{target:g}": _estimate_dict(e) for target, e in row.saved.items()},
+        "bill_saved": {f"{target:g}": _estimate_dict(e) for target, e in row.bill_saved.items()},
+        "auc": _estimate_dict(row.auc),
+        "p_random": row.p_random,
+        "p_length": row.p_length,
+        "brier": row.brier,
+        "calibration_error": row.calibration_error,
+        "reliability": [
+            {k: _finite(v) for k, v in part._asdict().items()} for part in row.reliability
+        ],
+        "curve": {
+            "share": GRID.tolist(),
+            "quality": (row.curve.quality_at(GRID) * scale).tolist(),
+            "cost": None if cost is None else (cost[0] + GRID * (cost[-1] - cost[0])).tolist(),
+            "low": None if row.band is None else (row.band[:, 0] * scale).tolist(),
+            "high": None if row.band is None else (row.band[:, 1] * scale).tolist(),
+        },
+        "timings": {
+            "prompts": t.prompts,
+            "cached": t.cached,
+            "check_s": t.check_s,
+            "embed_s": t.embed_s,
+            "score_s": t.score_s,
+            "metrics_s": t.metrics_s,
+        },
+    }
+
+
+def _estimate_dict(value: Estimate) -> dict[str, float | None]:
+    return {"value": _finite(value.value), "low": _finite(value.low), "high": _finite(value.high)}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None

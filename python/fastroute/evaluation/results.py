@@ -1,0 +1,155 @@
+"""What an evaluation found: one report, with a result a benchmark and a row a router."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fastroute.errors import InvalidInputError
+from fastroute.evaluation.benchmarks import Benchmark
+from fastroute.evaluation.bootstrap import Estimate
+from fastroute.evaluation.calibration_metrics import ReliabilityBin
+from fastroute.evaluation.metrics import Curve, Method
+from fastroute.evaluation.protocols import Protocol
+from fastroute.types import Float64Array
+
+Kind = Literal["router", "baseline", "bound"]
+Axis = Literal["calls", "cost"]
+#: Shares at which the band of a curve is given.
+GRID = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds that one router took on one benchmark, without resampling.
+
+    Attributes:
+        prompts: prompts that were scored here.
+        cached: prompts whose win rates were known.
+        check_s: looking whether the router was trained on the prompts.
+        embed_s: text to vectors; 0 for a router without an embedder.
+        score_s: the rest of the way to win rates.
+        metrics_s: curve, metrics and calibration.
+    """
+
+    prompts: int = 0
+    cached: int = 0
+    check_s: float = 0.0
+    embed_s: float = 0.0
+    score_s: float = 0.0
+    metrics_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        """All of it."""
+        return self.check_s + self.embed_s + self.score_s + self.metrics_s
+
+
+@dataclass(frozen=True, slots=True)
+class RouterResult:
+    """One row of the table: a router on a benchmark.
+
+    Attributes:
+        name: label of the router.
+        kind: "router", "baseline" (random, length) or "bound" (oracle).
+        apgr: average performance gap recovered.
+        cpt: least share of strong calls (or extra dollars) by PGR level.
+        saved: ``metrics.cost_saved`` by PGR level.
+        bill_saved: ``metrics.dollars_saved`` by PGR level; empty without costs.
+        auc: area under the curve, in the benchmark's unit.
+        p_random, p_length: paired p-value of "APGR is that of random (length)"; None without
+            resamples, or against itself.
+        brier, calibration_error, reliability: of the win rates as probabilities; None for
+            baselines, whose scores are an order only.
+        curve: the cost-quality curve, in the benchmark's scores.
+        band: float64[101, 2], low and high quality at GRID, or None: the interval of the gap
+            recovered, laid over the gap between the two models on all prompts.
+        timings: where the time went.
+    """
+
+    name: str
+    kind: Kind
+    apgr: Estimate
+    cpt: dict[float, Estimate]
+    saved: dict[float, Estimate]
+    bill_saved: dict[float, Estimate]
+    auc: Estimate
+    p_random: float | None
+    p_length: float | None
+    brier: float | None
+    calibration_error: float | None
+    reliability: tuple[ReliabilityBin, ...]
+    curve: Curve
+    band: Float64Array | None
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two routers on one benchmark: APGR of ``first`` minus ``second``, paired."""
+
+    first: str
+    second: str
+    difference: Estimate
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkResult:
+    """All routers on one benchmark.
+
+    Attributes:
+        benchmark: what was scored.
+        rows: routers by falling APGR, then length, random and the oracle.
+        comparisons: every pair of routers that are no baseline.
+        dropped: prompts left out because a router was trained on them.
+        resample_s: seconds that the intervals took.
+    """
+
+    benchmark: Benchmark
+    rows: tuple[RouterResult, ...]
+    comparisons: tuple[Comparison, ...]
+    dropped: int
+    resample_s: float
+
+    def row(self, name: str) -> RouterResult:
+        """The row of a router."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise InvalidInputError(
+            f"no row {name!r} on {self.benchmark.name!r}; there are "
+            f"{', '.join(row.name for row in self.rows)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything an evaluation found, and how it was run.
+
+    Attributes:
+        results: one a benchmark, in the order asked for.
+        protocol, method, axis, resamples, confidence, seed: as given to ``evaluate``.
+        version: of fastroute.
+        notes: what a reader must know to read the numbers right.
+    """
+
+    results: tuple[BenchmarkResult, ...]
+    protocol: Protocol
+    method: Method
+    axis: Axis
+    resamples: int
+    confidence: float
+    seed: int
+    version: str
+    notes: tuple[str, ...] = ()
+
+    def result(self, benchmark: str) -> BenchmarkResult:
+        """The result of a benchmark by name."""
+        for result in self.results:
+            if result.benchmark.name == benchmark:
+                return result
+        names = ", ".join(result.benchmark.name for result in self.results)
+        raise InvalidInputError(f"no benchmark {benchmark!r} in this report; it has {names}")

@@ -1,0 +1,135 @@
+"""Rows of JSONL, CSV and Parquet files, with where each stands and what is wrong with it."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from fastroute.errors import InvalidInputError, MissingDependencyError
+
+#: A row, or what is wrong with it.
+Row = dict[str, Any] | str
+
+
+def file_kind(file: Path) -> str:
+    """What a file's name ends in, in lower case and without a last ``.gz``."""
+    return file.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
+
+
+def read_rows(file: Path) -> Iterator[tuple[str, Row]]:
+    """Each row of a ``.jsonl``, ``.csv`` or ``.parquet`` file, and where it is ("line 3").
+
+    A row that can't be read is yielded as what is wrong with it. Raises InvalidInputError if the
+    file can't be read, MissingDependencyError for Parquet without pyarrow.
+    """
+    kind = file_kind(file)
+    if kind == "jsonl":
+        return _json_rows(file)
+    if kind == "csv":
+        return _csv_rows(file)
+    if kind == "parquet" and not file.name.endswith(".gz"):
+        return _parquet_rows(file)
+    raise InvalidInputError(f"{file} must end in .jsonl, .csv or .parquet")
+
+
+def read_lines(file: Path) -> Iterator[tuple[str, Row]]:
+    """Each line of a text file as a row with ``prompt``; blank ones are skipped."""
+    with _opened(file) as text:
+        for number, line in enumerate(text, start=1):
+            if line.strip():
+                where = f"line {number}"
+                yield where, _NOT_UTF8 if _is_garbled(line) else {"prompt": line.rstrip("\r\n")}
+
+
+def _json_rows(file: Path) -> Iterator[tuple[str, Row]]:
+    with _opened(file) as text:
+        for number, line in enumerate(text, start=1):
+            if not line.strip():
+                continue
+            where = f"line {number}"
+            if _is_garbled(line):
+                yield where, _NOT_UTF8
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield where, f"not JSON ({error})"
+                continue
+            yield where, row if isinstance(row, dict) else "not a JSON object"
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[str, Row]]:
+    with _opened(file) as text:
+        reader = csv.reader(text, strict=True)
+        header: list[str] | None = None
+        line = 1
+        while True:
+            where = f"line {line}"
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                yield where, f"not CSV ({error})"
+                line = reader.line_num + 1
+                continue
+            line = reader.line_num + 1
+            if cells is None:
+                return
+            if header is None:
+                header = cells
+            elif not cells:
+                continue
+            elif len(cells) != len(header):
+                yield where, f"{len(cells)} cells where the header has {len(header)}"
+            elif any(map(_is_garbled, cells)):
+                yield where, _NOT_UTF8
+            else:
+                yield where, dict(zip(header, cells, strict=True))
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[str, Row]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise MissingDependencyError(
+            'reading Parquet needs pyarrow; pip install "fastroute[eval]"'
+        ) from error
+    try:
+        with parquet.ParquetFile(file) as table:
+            number = 0
+            for batch in table.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
+    except (OSError, ArrowException) as error:
+        raise InvalidInputError(f"{file} can't be read as Parquet: {error}") from error
+
+
+# What UTF-8 can't read becomes lone surrogates, so that the error can name the line.
+_NOT_UTF8 = "not UTF-8 text"
+
+
+def _is_garbled(text: str) -> bool:
+    return not text.isascii() and any("\udc80" <= c <= "\udcff" for c in text)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[IO[str]]:
+    try:
+        open_bytes = gzip.open if file.suffix == ".gz" else open
+        with (
+            open_bytes(file, "rb") as stream,
+            io.TextIOWrapper(
+                stream, encoding="utf-8-sig", errors="surrogateescape", newline=""
+            ) as text,
+        ):
+            yield text
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInputError(f"{file} can't be read: {reason}") from error

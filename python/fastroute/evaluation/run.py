@@ -1,0 +1,292 @@
+"""The one way in: routers and benchmarks in, a report out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.evaluation.benchmarks import Benchmark
+from fastroute.evaluation.bootstrap import Resampled, check_confidence, resample_curves
+from fastroute.evaluation.cache import WinRateCache
+from fastroute.evaluation.metrics import (
+    CPT_TARGETS,
+    Method,
+    apgr,
+    check_method,
+    oracle_win_rates,
+    random_curve,
+)
+from fastroute.evaluation.progress import ProgressBar
+from fastroute.evaluation.protocols import (
+    Protocol,
+    check_protocol,
+    check_untrained,
+    in_domain_win_rates,
+    prompt_hashes,
+    scored,
+)
+from fastroute.evaluation.results import (
+    GRID,
+    Axis,
+    BenchmarkResult,
+    Kind,
+    Report,
+    Timings,
+)
+from fastroute.evaluation.rows import comparisons, measure
+from fastroute.evaluation.scoring import Scorer
+from fastroute.routers.base import Router
+from fastroute.routers.length import LengthRouter
+from fastroute.routers.random import RandomRouter
+from fastroute.types import Float64Array
+
+#: Trains a router on a part of a benchmark, for the in-domain protocol.
+Trainer = Callable[[Benchmark], Router]
+
+
+def evaluate(
+    routers: Mapping[str, Router],
+    benchmarks: Sequence[Benchmark],
+    *,
+    protocol: Protocol = "zero-shot",
+    method: Method = "exact",
+    axis: Axis = "calls",
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    trainers: Mapping[str, Trainer] | None = None,
+    fold_count: int = 5,
+    cache: WinRateCache | None = None,
+    drop_trained: bool = False,
+    progress: bool = False,
+) -> Report:
+    """Measure routers on benchmarks; random, length and the oracle stand in every result.
+
+    Args:
+        routers: routers by label. ``random`` is averaged analytically and never asked.
+        benchmarks: from ``benchmarks`` and ``traffic``.
+        protocol: see ``protocols``; with "in-domain", routers in ``trainers`` are trained anew
+            on the other folds, and those not in it are scored as they are, after the check that
+            they were not trained on the benchmark.
+        method: "exact" or "routellm", see ``metrics``.
+        axis: "calls", or "cost" for benchmarks with dollars a prompt.
+        resamples: bootstrap resamples; 0 for no intervals.
+        confidence: of the intervals.
+        seed: of resamples and folds.
+        trainers: for "in-domain", how to train each router, by label.
+        fold_count: for "in-domain".
+        cache: remembers win rates of routers that were loaded from artifacts.
+        drop_trained: leave out prompts that any of the routers was trained on, for all of them,
+            instead of raising.
+        progress: show a progress bar on standard error (needs tqdm).
+
+    Raises ContaminationError if a router was trained on what the protocol scores it on,
+    InvalidInputError for arguments that can't be used.
+    """
+    from fastroute import __version__
+
+    check_protocol(protocol)
+    check_method(method)
+    check_confidence(confidence)
+    if axis not in ("calls", "cost"):
+        raise InvalidInputError(f"axis must be 'calls' or 'cost', got {axis!r}")
+    if resamples < 0:
+        raise InvalidInputError(f"resamples must be 0 or more, got {resamples}")
+    if not benchmarks:
+        raise InvalidInputError("benchmarks is empty; name at least one")
+    trainers = dict(trainers or {})
+    _check_labels(routers, trainers, protocol)
+    # Random routing is the straight line, and length is in every report: both are made here.
+    asked = {k: r for k, r in routers.items() if not isinstance(r, RandomRouter)}
+    if not any(isinstance(router, LengthRouter) for router in asked.values()):
+        asked["length"] = LengthRouter()
+    settings = _Settings(protocol, method, axis, resamples, confidence, seed, trainers, fold_count)
+    as_they_are = {label: r for label, r in asked.items() if label not in trainers}
+    # Everything that can be refused is refused here, before any long work.
+    parts = [_scored_part(b, as_they_are, settings, drop_trained) for b in benchmarks]
+    scorers = {label: Scorer(label, router, cache) for label, router in asked.items()}
+    results = [_evaluate_one(part, scorers, settings, progress) for part in parts]
+    notes = []
+    if protocol == "in-domain":
+        trained = ", ".join(trainers) or "no router"
+        notes.append(f"{fold_count} folds: {trained} trained on the others; the rest as it is.")
+    return Report(
+        tuple(results), protocol, method, axis, resamples, confidence, seed, __version__,
+        tuple(notes),
+    )  # fmt: skip
+
+
+def _check_labels(
+    routers: Mapping[str, Router], trainers: Mapping[str, Trainer], protocol: Protocol
+) -> None:
+    reserved: dict[str, tuple[type[Router], ...]] = {
+        "oracle": (),
+        "random": (RandomRouter,),
+        "length": (LengthRouter,),
+    }
+    for label, router in routers.items():
+        if not isinstance(router, Router):
+            raise InvalidTypeError(f"routers[{label!r}] is a {type(router).__name__}, no Router")
+        if label in reserved and not isinstance(router, reserved[label]):
+            raise InvalidInputError(f"a router can't be labelled {label!r}: reports have that row")
+    unknown = set(trainers) - set(routers)
+    if unknown or (trainers and protocol != "in-domain"):
+        raise InvalidInputError(
+            f"trainers names {', '.join(sorted(unknown)) or 'routers'}; it is for routers that "
+            "are evaluated, by protocol in-domain"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    protocol: Protocol
+    method: Method
+    axis: Axis
+    resamples: int
+    confidence: float
+    seed: int
+    trainers: dict[str, Trainer]
+    fold_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is scored of a benchmark, after every check."""
+
+    benchmark: Benchmark
+    costs: tuple[Float64Array, Float64Array] | tuple[None, None]
+    dropped: int
+    check_s: dict[str, float]
+
+
+def _scored_part(
+    benchmark: Benchmark, routers: Mapping[str, Router], settings: _Settings, drop_trained: bool
+) -> _Part:
+    """What the protocol scores, without prompts that were trained on if that is asked for."""
+    part = scored(benchmark, settings.protocol)
+    dropped = 0
+    trained = [r.trained_on for r in routers.values() if r.trained_on is not None]
+    if drop_trained and trained:
+        seen = np.isin(prompt_hashes(part.prompts), np.concatenate(trained))
+        if seen.all():
+            raise InvalidInputError(
+                f"every prompt of {part.name!r} was trained on; nothing is left to score"
+            )
+        part, dropped = (part.select(~seen) if seen.any() else part), int(seen.sum())
+    check_s = {}
+    for label, router in routers.items():
+        start = time.perf_counter()
+        check_untrained(part, router.trained_on, label)
+        check_s[label] = time.perf_counter() - start
+    costs: tuple[Float64Array, Float64Array] | tuple[None, None] = (None, None)
+    if settings.axis == "cost":
+        if part.cost_weak is None or part.cost_strong is None:
+            raise InvalidInputError(
+                f"axis 'cost' needs dollars a prompt, and benchmark {part.name!r} has none; give "
+                "cost_weak and cost_strong columns, or take axis 'calls'"
+            )
+        costs = (part.cost_weak, part.cost_strong)
+    try:
+        apgr(random_curve(part.weak, part.strong, *costs))
+    except InvalidInputError as error:  # no gap, or nothing to save
+        raise InvalidInputError(f"benchmark {part.name!r}: {error}") from None
+    return _Part(part, costs, dropped, check_s)
+
+
+def _evaluate_one(
+    part: _Part, scorers: Mapping[str, Scorer], settings: _Settings, progress: bool
+) -> BenchmarkResult:
+    benchmark = part.benchmark
+    rates: dict[str, Float64Array] = {}
+    timings: dict[str, Timings] = {}
+    for label, scorer in scorers.items():
+        title = f"{benchmark.name}: {label}"
+        if label in settings.trainers:
+            start = time.perf_counter()
+            rates[label] = _in_domain(benchmark, label, settings, title, progress)
+            timings[label] = Timings(len(benchmark), 0, score_s=time.perf_counter() - start)
+        else:
+            rates[label], spent = scorer.win_rates(benchmark.prompts, title, progress)
+            timings[label] = replace(spent, check_s=part.check_s[label])
+    rates["random"] = np.zeros(len(benchmark))  # one group of ties: the mean over all its orders
+    rates["oracle"] = oracle_win_rates(benchmark.weak, benchmark.strong, *part.costs)
+
+    start = time.perf_counter()
+    samples = _resample(part, rates, settings, progress)
+    resample_s = time.perf_counter() - start
+
+    length = next(k for k, s in scorers.items() if isinstance(s.router, LengthRouter))
+    kinds: dict[str, Kind] = {"random": "baseline", length: "baseline", "oracle": "bound"}
+    rows = [
+        measure(
+            label,
+            kinds.get(label, "router"),
+            rates[label],
+            benchmark,
+            part.costs,
+            samples,
+            method=_method(label, settings),
+            confidence=settings.confidence,
+            length=length,
+            timings=timings.get(label, Timings()),
+        )
+        for label in rates
+    ]
+    place = {length: 1, "random": 2, "oracle": 3}
+    rows.sort(key=lambda row: (place.get(row.name, 0), -row.apgr.value))
+    compared = comparisons(rows, samples, settings.confidence)
+    return BenchmarkResult(benchmark, tuple(rows), compared, part.dropped, resample_s)
+
+
+def _method(label: str, settings: _Settings) -> Method:
+    # Random and the oracle have no thresholds, so the deciles of "routellm" mean nothing to them.
+    return "exact" if label in ("random", "oracle") else settings.method
+
+
+def _in_domain(
+    benchmark: Benchmark, label: str, settings: _Settings, title: str, progress: bool
+) -> Float64Array:
+    with ProgressBar(settings.fold_count, title, unit="fold", shown=progress) as advance:
+
+        def fit(part: Benchmark) -> Router:
+            router = settings.trainers[label](part)
+            advance()
+            return router
+
+        return in_domain_win_rates(
+            benchmark, fit, fold_count=settings.fold_count, seed=settings.seed
+        )
+
+
+def _resample(
+    part: _Part, rates: Mapping[str, Float64Array], settings: _Settings, progress: bool
+) -> dict[str, Resampled]:
+    if not settings.resamples:
+        return {}
+    benchmark = part.benchmark
+    by_method: dict[Method, list[str]] = {"exact": [], "routellm": []}
+    for label in rates:
+        by_method[_method(label, settings)].append(label)
+    samples: dict[str, Resampled] = {}
+    used = {method: labels for method, labels in by_method.items() if labels}
+    total = settings.resamples * len(used)
+    title = f"{benchmark.name}: intervals"
+    with ProgressBar(total, title, unit="resample", shown=progress) as advance:
+        for method, labels in used.items():
+            samples |= resample_curves(
+                {label: rates[label] for label in labels},
+                benchmark.weak,
+                benchmark.strong,
+                *part.costs,
+                method=method,
+                targets=CPT_TARGETS,
+                grid=GRID,
+                resamples=settings.resamples,
+                seed=settings.seed,
+                advance=advance,
+            )
+    return samples

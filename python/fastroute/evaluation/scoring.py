@@ -1,0 +1,120 @@
+"""Win rates of many prompts: each distinct one asked once, through the cache, with a clock."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastroute.embedders.base import Embedder
+from fastroute.errors import InvalidInputError
+from fastroute.evaluation.cache import WinRateCache, router_identity
+from fastroute.evaluation.progress import ProgressBar
+from fastroute.evaluation.results import Timings
+from fastroute.routers.base import EmbeddingRouter, Router
+from fastroute.types import Float32Array, Float64Array
+
+_PROMPTS_PER_CHUNK = 1024
+
+
+def score(
+    router: Router,
+    prompts: Sequence[str],
+    *,
+    cache: WinRateCache | None = None,
+    progress: bool = False,
+) -> Float64Array:
+    """Win rates of ``prompts``, float64[n], each distinct one asked once.
+
+    Args:
+        router: any router.
+        prompts: n texts.
+        cache: remembers the win rates of a router that was loaded from an artifact.
+        progress: show a progress bar on standard error.
+
+    Raises InvalidInputError if the router gives something else than one finite number a prompt.
+    """
+    return Scorer(router.name, router, cache).win_rates(prompts, router.name, progress)[0]
+
+
+class Scorer:
+    """Asks one router for win rates, each distinct prompt once, and measures the time."""
+
+    def __init__(self, label: str, router: Router, cache: WinRateCache | None) -> None:
+        self.label = label
+        self.router = router
+        self._cache = cache
+        self._identity = None if cache is None else router_identity(router)
+        self._known: dict[str, float] = {}
+        self._timer: _TimedEmbedder | None = None
+        self._asked = router
+        if isinstance(router, EmbeddingRouter) and router.embedder is not None:
+            # A shallow copy, so that the caller's router keeps its own embedder.
+            timed = copy.copy(router)
+            timed.embedder = self._timer = _TimedEmbedder(router.embedder)
+            self._asked = timed
+
+    def win_rates(
+        self, prompts: Sequence[str], title: str, progress: bool
+    ) -> tuple[Float64Array, Timings]:
+        missing = [p for p in dict.fromkeys(prompts) if p not in self._known]
+        if self._cache is not None and self._identity is not None and missing:
+            found = self._cache.lookup(self._identity, missing)
+            self._known |= {
+                p: float(rate) for p, rate in zip(missing, found, strict=True) if rate == rate
+            }
+            missing = [p for p in missing if p not in self._known]
+        start = time.perf_counter()
+        embedded_before = 0.0 if self._timer is None else self._timer.seconds
+        with ProgressBar(len(missing), title, shown=progress and bool(missing)) as advance:
+            for i in range(0, len(missing), _PROMPTS_PER_CHUNK):
+                chunk = missing[i : i + _PROMPTS_PER_CHUNK]
+                rates = np.asarray(self._asked.win_rates(chunk), dtype=np.float64)
+                self._check(chunk, rates)
+                self._known.update(zip(chunk, rates.tolist(), strict=True))
+                if self._cache is not None and self._identity is not None:
+                    self._cache.store(self._identity, chunk, rates)
+                advance(len(chunk))
+        spent = time.perf_counter() - start
+        embed_s = 0.0 if self._timer is None else self._timer.seconds - embedded_before
+        values = np.array([self._known[p] for p in prompts], dtype=np.float64)
+        return values, Timings(
+            len(missing), len(prompts) - len(missing), embed_s=embed_s, score_s=spent - embed_s
+        )
+
+    def _check(self, chunk: Sequence[str], rates: Float64Array) -> None:
+        if rates.shape != (len(chunk),) or not np.isfinite(rates).all():
+            raise InvalidInputError(
+                f"router {self.label!r} gave {rates.shape} win rates for {len(chunk)} prompts, or "
+                "some that are not finite; a router gives one number a prompt"
+            )
+
+
+class _TimedEmbedder(Embedder):
+    """Another embedder, with a clock."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self.seconds = 0.0
+
+    @property
+    def name(self) -> str:
+        return self._embedder.name
+
+    @property
+    def dimensions(self) -> int:
+        return self._embedder.dimensions
+
+    def embed(self, prompt: str) -> Float32Array:
+        start = time.perf_counter()
+        vector = self._embedder.embed(prompt)
+        self.seconds += time.perf_counter() - start
+        return vector
+
+    def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
+        start = time.perf_counter()
+        vectors = self._embedder.embed_batch(prompts)
+        self.seconds += time.perf_counter() - start
+        return vectors

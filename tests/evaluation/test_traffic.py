@@ -1,0 +1,216 @@
+"""Graded prompts of the user's: three formats, malformed rows by line, multi-model files."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute.evaluation.traffic import load_prompts, load_traffic
+from fastroute.evaluation.transfer import load_pairs, parse_pair
+from fastroute.types import ModelPair
+
+ROWS: list[dict[str, Any]] = [
+    {"prompt": "one\nof two lines, with a comma", "weak": 0, "strong": 1, "id": "a"},
+    {"prompt": "zwei \u00fc \u2028 separators", "weak": 0.5, "strong": 0.25, "id": "b"},
+    {"prompt": "three", "weak": 1, "strong": 1, "id": "c"},
+]
+COSTS = [{"cost_weak": 0.001 * i, "cost_strong": 0.01 * i} for i in (1, 2, 3)]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    name = path.name
+    if name.endswith(".parquet"):
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    open_text = gzip.open if name.endswith(".gz") else open
+    with open_text(path, "wt", encoding="utf-8", newline="") as file:
+        if ".csv" in name:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return path
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.csv", "t.parquet", "t.jsonl.gz", "t.csv.gz"])
+@pytest.mark.parametrize("with_costs", [False, True])
+def test_every_format_gives_the_same_benchmark(tmp_path: Path, name: str, with_costs: bool) -> None:
+    rows = [r | c for r, c in zip(ROWS, COSTS, strict=True)] if with_costs else ROWS
+    loaded = load_traffic(write(tmp_path / name, rows))
+    b = loaded.benchmark
+    assert (loaded.bad, loaded.unscored) == ((), 0)
+    assert b.name == name  # never the name of a benchmark such as mmlu
+    assert b.prompts == tuple(row["prompt"] for row in ROWS)
+    assert b.ids == ("a", "b", "c")
+    assert b.weak.tolist() == [0.0, 0.5, 1.0]
+    assert b.strong.tolist() == [1.0, 0.25, 1.0]
+    if with_costs:
+        assert b.cost_weak is not None
+        assert b.cost_strong is not None
+        assert b.cost_weak.tolist() == pytest.approx([0.001, 0.002, 0.003])
+        assert b.cost_strong.tolist() == pytest.approx([0.01, 0.02, 0.03])
+    else:
+        assert b.cost_weak is None
+    assert load_prompts(tmp_path / name) == b.prompts
+
+
+def test_byte_order_mark_booleans_and_missing_ids(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("prompt,weak,strong\nhello,False,TRUE\n", encoding="utf-8-sig")
+    b = load_traffic(path).benchmark
+    assert (b.weak[0], b.strong[0], b.ids) == (0.0, 1.0, ("line 2",))
+
+
+BAD_LINES = [
+    ('{"prompt": "x", "weak": 1}', "no 'strong'"),
+    ('{"prompt": "x", "weak": "good", "strong": 1}', "'weak' is 'good', not a number"),
+    ('{"prompt": "x", "weak": NaN, "strong": 1}', "not a finite number"),
+    ('{"prompt": "x", "weak": null, "strong": 1}', "'weak' is None"),
+    ('{"prompt": "  ", "weak": 0, "strong": 1}', "'prompt' is '  '"),
+    ('{"prompt": 7, "weak": 0, "strong": 1}', "'prompt' is 7"),
+    ('{"prompt": "\\ud800", "weak": 0, "strong": 1}', "lone surrogate"),
+    ('{"weak": 0, "strong": 1}', "no 'prompt'"),
+    ('{"prompt": "x", "weak": 0, "strong": 1, "cost_weak": 1}', "has 'cost_weak' only"),
+    ('{"prompt": "x", "weak": 0, "strong": 1, "cost_weak": -1, "cost_strong": 1}', "below 0"),
+    ('{"prompt": "x", "scores": {"a": 1, "b": 0}}', "choose two"),
+    ("[1, 2]", "not a JSON object"),
+    ('{"prompt": ', "not JSON"),
+    ("[" * 100_000, "not JSON"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD_LINES)
+def test_malformed_lines_are_named_and_stop_the_run(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    path = tmp_path / "t.jsonl"
+    good = json.dumps(ROWS[0])
+    path.write_text(f"{good}\n\n{line}\n{good}\n")
+    with pytest.raises(InvalidInputError, match=rf"1 malformed row .*line 3: .*{message}.*skip"):
+        load_traffic(path)
+    loaded = load_traffic(path, skip_bad=True)
+    assert len(loaded.benchmark) == 2
+    (bad,) = loaded.bad
+    assert bad.startswith("line 3: ")
+
+
+def test_a_byte_that_is_no_utf8_spoils_its_line_only(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    good = json.dumps(ROWS[0]).encode()
+    path.write_bytes(good + b"\n" + good[:-1] + b', "x": "\xff"}\n' + good)
+    assert load_traffic(path, skip_bad=True).bad == ("line 2: not UTF-8 text",)
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"prompt,weak,strong\na,0,1\nb\xff,0,1\n")
+    assert load_traffic(path, skip_bad=True).bad == ("line 3: not UTF-8 text",)
+    path = tmp_path / "t.txt"
+    path.write_bytes(b"one\n\n\xff\ntwo\r\n")
+    assert load_prompts(path, skip_bad=True) == ("one", "two")
+    with pytest.raises(InvalidInputError, match="line 3: not UTF-8"):
+        load_prompts(path)
+
+
+def test_csv_rows_are_named_by_their_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('prompt,weak,strong\n"two\nlines",0,1\nshort,0\nx,y,1\n"open,0,1\n')
+    bad = load_traffic(path, skip_bad=True).bad
+    assert [text.split(":")[0] for text in bad] == ["line 4", "line 5", "line 6"]
+    assert "2 cells where the header has 3" in bad[0]
+
+
+def test_many_malformed_rows_are_counted_and_only_some_shown(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text("{}\n" * 12)
+    with pytest.raises(InvalidInputError, match=r"12 malformed rows .*line 5:.*; and 7 more\)"):
+        load_traffic(path)
+    with pytest.raises(InvalidInputError, match="no usable rows"):
+        load_traffic(path, skip_bad=True)
+
+
+def test_a_row_without_costs_among_rows_with_them_is_the_malformed_one(tmp_path: Path) -> None:
+    rows = [ROWS[0], ROWS[1] | COSTS[1], ROWS[2] | COSTS[2]]
+    loaded = load_traffic(write(tmp_path / "t.jsonl", rows), skip_bad=True)
+    assert loaded.bad == ("line 1: no cost_weak and cost_strong, which other rows have",)
+    assert loaded.benchmark.ids == ("b", "c")
+
+
+def test_multi_model_files(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "p1", "scores": {"big": 1.0, "small": 0.0, "old": 0.0}},
+        {"prompt": "p2", "scores": {"big": 1.0, "small": 1.0}},
+        {"prompt": "p3", "scores": {"small": 1.0, "old": 1.0}},
+    ]
+    path = write(tmp_path / "m.jsonl.gz", rows)
+    pairs = [ModelPair(strong="big", weak="small"), ModelPair(strong="small", weak="old")]
+    first, second = load_pairs(path, pairs)
+    assert first.benchmark.prompts == ("p1", "p2")
+    assert first.benchmark.pair == pairs[0]
+    assert first.unscored == 1
+    assert second.benchmark.prompts == ("p1", "p3")
+    assert second.benchmark.name == "m.jsonl.gz: small or old"
+    with pytest.raises(InvalidInputError, match=r"'huge'.*its models are big, old, small"):
+        load_pairs(path, [ModelPair(strong="huge", weak="small")])
+    flat = write(tmp_path / "m.csv", [{"prompt": "p", "big": 1, "small": 0}])
+    (only,) = load_pairs(flat, pairs[:1])
+    assert (only.benchmark.strong[0], only.benchmark.weak[0]) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["strong=a", "strong=b"], "strong=COLUMN weak=COLUMN"),
+        (["strong=a", "weak="], "strong=COLUMN weak=COLUMN"),
+        (["a", "b"], "strong=COLUMN weak=COLUMN"),
+        (["strong=a", "weak=a"], "two models"),
+    ],
+)
+def test_pairs_that_are_none(words: list[str], message: str) -> None:
+    assert parse_pair(["weak=x=1", "strong=y"]) == ModelPair(strong="y", weak="x=1")
+    with pytest.raises(InvalidInputError, match=message):
+        parse_pair(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.jsonl", None, "can't be read: No such file"),
+        ("t.xlsx", b"", "must end in .jsonl, .csv or .parquet"),
+        ("t.parquet", b"PAR1 no", "can't be read as Parquet"),
+        ("t.jsonl.gz", b"no gzip", "can't be read"),
+        ("t.jsonl.gz", gzip.compress(b'{"prompt": "x"}' * 99)[:-20], "can't be read"),
+        ("t.csv.gz", gzip.compress(b"prompt,weak\n" * 99)[:-20], "can't be read"),
+        ("t.jsonl", b"", "no usable rows"),
+    ],
+)
+def test_files_that_cannot_be_read(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidInputError, match=message):
+        load_traffic(tmp_path / name)
+
+
+def test_parquet_without_pyarrow_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "t.parquet", ROWS)
+    real_import = builtins.__import__
+
+    def without_pyarrow(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_pyarrow)
+    with pytest.raises(MissingDependencyError, match=r"fastroute\[eval\]"):
+        load_traffic(path)
