@@ -1,0 +1,92 @@
+"""``python -m fastroute.training``: makes the router that ships with fastroute.
+
+Exit status: 0 done, 2 bad arguments or input (one line on standard error), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastroute.errors import FastRouteError, InvalidInputError
+from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments`` (by default the process's) and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fastroute.training",
+        description="Distil the static embedder from a sentence encoder, train the mf head on "
+        "preference data, and write both as artifacts: OUTPUT/embedder and OUTPUT/mf.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--encoder", required=True, metavar="FOLDER", help="ONNX sentence encoder, tokenizer.json"
+    )
+    parser.add_argument(
+        "--preferences", required=True, metavar="FOLDER", help="the files of graded prompts"
+    )
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="where artifacts go")
+    parser.add_argument(
+        "--gold",
+        metavar="DATA",
+        help="train on the hashed 10.7 %% of MMLU too, from a checkout of RouteLLM; the figures "
+        "are then of the other 89.3 %%",
+    )
+    parser.add_argument(
+        "--data", metavar="DATA", help="print figures on the benchmarks of a RouteLLM checkout"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        _run(options)
+    except FastRouteError as error:
+        parser.exit(2, f"{parser.prog}: {' '.join(str(error).split())}\n")
+    except ImportError as error:
+        parser.exit(2, f'{parser.prog}: {error}; pip install "fastroute[train]"\n')
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    from fastroute.training.default_router import make_embedder, save_default, train_default
+    from fastroute.training.gold import read_gold, train_gold
+    from fastroute.training.preferences import read_preferences
+
+    output = Path(options.output)
+    if options.gold and output.resolve() == DEFAULT_FOLDER.parent.resolve():
+        raise InvalidInputError(
+            f"--output is {str(output)!r}, where the bundled router is, and --gold trains on MMLU: "
+            "give another folder"
+        )
+    # What is cheap to read and can be wrong comes before what takes time.
+    rows = read_preferences(options.preferences)
+    gold = read_gold(options.gold) if options.gold else None
+    began = time.perf_counter()
+
+    def say(text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"[{time.perf_counter() - began:5.1f} s] {text}", file=sys.stderr, flush=True)
+
+    say(f"distilling {options.encoder}")
+    embedder = make_embedder(options.encoder, output / "embedder")
+    say(f"training on {len(rows)} prompts" + (f" and {len(gold)} of MMLU" if gold else ""))
+    if gold is None:
+        router = train_default(rows, embedder)
+    else:
+        router, weight = train_gold(rows, gold, embedder)
+        print(f"weight of a gold prompt: {weight:g}")
+    save_default(output, router)
+    say("done")
+    print(f"wrote {output / 'embedder'} and {output / 'mf'}")
+    if options.data:
+        from fastroute.training.figures import print_figures
+
+        print_figures(router, options.data, "gold" if gold else "zero-shot")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,76 @@
+"""Labels of graded prompts: what a head learns, from the scores of many models.
+
+Labels are win rates, 0..1. Two kinds:
+
+``difficulty``
+    How often a model that is always right would beat one of the graded models, drawn at random: d,
+    1 less the mean score. Where both are right nothing is won, so that counts for the weak model.
+``halves``
+    How often a model of the stronger half beats one of the weaker half: 1/2 + (mean score of the
+    stronger half - mean score of the weaker half) / 2.
+
+The scores of a dataset's models are first put beside each other in one table. A model that is
+missing from a prompt is taken to have scored there what the others say it would: its own mean plus
+the prompt's mean departure. Without that a prompt would look easy because a weak model skipped it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fastroute.training.preferences import Preference
+from fastroute.types import Float64Array
+
+
+def difficulty(rows: Sequence[Preference]) -> Float64Array:
+    """The ``difficulty`` label of each row, float64[n]."""
+    return _by_group(rows, lambda scores: 1.0 - scores.mean(axis=1))
+
+
+def halves(rows: Sequence[Preference]) -> Float64Array:
+    """The ``halves`` label of each row, float64[n]; halves are taken within each dataset."""
+    return _by_group(rows, _gap_of_halves)
+
+
+LABELS: dict[str, Callable[[Sequence[Preference]], Float64Array]] = {
+    "difficulty": difficulty,
+    "halves": halves,
+}
+
+
+def score_table(rows: Sequence[Preference]) -> Float64Array:
+    """Scores, float64[rows, models], 0..1; models sorted by name, missing scores filled in."""
+    models = {name: j for j, name in enumerate(sorted({m for row in rows for m in row.scores}))}
+    table = np.full((len(rows), len(models)), np.nan)
+    for i, row in enumerate(rows):
+        for model, score in row.scores.items():
+            table[i, models[model]] = score
+    known = ~np.isnan(table)
+    if known.all():
+        return table
+    means = np.nanmean(table, axis=0)
+    departure = np.nanmean(table - means, axis=1)
+    filled: Float64Array = np.where(known, table, np.clip(means + departure[:, None], 0.0, 1.0))
+    return filled
+
+
+def _gap_of_halves(scores: Float64Array) -> Float64Array:
+    order = np.argsort(-scores.mean(axis=0), kind="stable")
+    half = len(order) // 2
+    strong, weak = scores[:, order[:half]], scores[:, order[len(order) - half :]]
+    gap: Float64Array = strong.mean(axis=1) - weak.mean(axis=1)
+    return 0.5 + gap / 2.0
+
+
+def _by_group(
+    rows: Sequence[Preference], label: Callable[[Float64Array], Float64Array]
+) -> Float64Array:
+    members: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        members.setdefault(row.group, []).append(i)
+    labels = np.empty(len(rows))
+    for group in members.values():
+        labels[group] = label(score_table([rows[i] for i in group]))
+    return labels

@@ -1,0 +1,106 @@
+"""The comparison of recipes: what it scores, and that transfer never sees the file it scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastroute.evaluation.benchmarks import ROUTELLM_PAIR, Benchmark
+from fastroute.training.default_router import Recipe, weights_of
+from fastroute.training.gold import WEIGHTS, train_gold
+from fastroute.training.preferences import Preference, read_preferences
+from fastroute.training.selection import (
+    apgr_by_file,
+    arenas,
+    compare,
+    correlation_by_file,
+)
+
+from .training_data import embedder, prompts, write_preferences
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[Preference]:
+    return read_preferences(write_preferences(tmp_path, per_file=400))
+
+
+def test_only_useful_pairs_are_arenas() -> None:
+    def dataset(name: str, count: int, strong: float, weak: float) -> list[Preference]:
+        return [
+            Preference(
+                "f.gz",
+                name,
+                f"{name} {i}",
+                {"s": float(i < strong * count), "w": float(i < weak * count)},
+            )
+            for i in range(count)
+        ]
+
+    made = [
+        *dataset("useful", 200, 0.8, 0.5),
+        *dataset("few", 100, 0.8, 0.5),
+        *dataset("hard", 200, 0.6, 0.1),
+        *dataset("level", 200, 0.8, 0.78),
+    ]
+    (arena,) = arenas(made)
+    assert {made[i].dataset for i in arena.rows} == {"useful"}
+    assert (arena.strong.mean(), arena.weak.mean()) == (0.8, 0.5)
+    oracle = np.zeros(len(made))
+    oracle[arena.rows] = arena.strong - arena.weak
+    assert apgr_by_file(oracle, [arena])["f.gz"] > 0.8
+    oracle[arena.rows[0]] = np.nan
+    assert apgr_by_file(oracle, [arena]) == {}
+
+
+def test_correlation_is_spearmans() -> None:
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    made = [Preference("f", "d", str(i), {"a": 1, "b": 0}) for i in range(160)]
+    rates, wanted = rng.random(160), rng.integers(0, 4, size=160) / 4
+    got = correlation_by_file(rates, made, wanted)["f"]
+    assert got == pytest.approx(spearmanr(rates, wanted).statistic, abs=1e-12)
+
+
+def test_transfer_does_not_see_the_file_that_it_scores(rows: list[Preference]) -> None:
+    X = embedder().embed_batch([row.prompt for row in rows])
+    file = rows[0].file
+    # The labels of one file turned round: its own transfer figure only changes its sign.
+    turned = [
+        Preference(r.file, r.dataset, r.prompt, {m: 1 - s for m, s in r.scores.items()})
+        if r.file == file
+        else r
+        for r in rows
+    ]
+    recipe = Recipe(ridge=1.0)
+    before, after = compare(rows, X, recipe), compare(turned, X, recipe)
+    assert before.transfer_by_file[file] > 0.2
+    assert after.transfer_by_file[file] == pytest.approx(-before.transfer_by_file[file], abs=0.02)
+
+
+def test_files_can_count_the_same(rows: list[Preference]) -> None:
+    part = rows[: 400 + 100]
+    weights = weights_of(part, "files")
+    assert weights.mean() == pytest.approx(1.0)
+    assert weights[:400].sum() == pytest.approx(weights[400:].sum())
+    assert set(weights_of(part, "rows")) == {1.0}
+
+
+def test_gold_labels_are_learnt_over_preferences_that_say_otherwise(
+    rows: list[Preference],
+) -> None:
+    texts = prompts(800, seed=123)
+    right = np.array([float("prove" in text) for text in texts])  # the weak model is right on these
+    gold = Benchmark("gold", tuple(texts), right, np.ones(800), ROUTELLM_PAIR, tuple(texts))
+    router, weight = train_gold(rows, gold, embedder(), Recipe(ridge=1.0))
+    assert weight in WEIGHTS[1:]
+    fresh = prompts(300, seed=321)
+    rates = router.win_rates(fresh)
+    hard = np.array(["prove" in text for text in fresh])
+    assert rates[hard].mean() < rates[~hard].mean() - 0.1
+    assert router.trained_on is not None
+    assert len(router.trained_on) > len(set(texts))
+    assert router.calibration is not None
+    assert router.calibration.shape == (1001,)

@@ -1,0 +1,186 @@
+"""Distillation of the static table against a float64 reference, and the command that does it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastroute.embedders.static import StaticEmbedder
+from fastroute.errors import InvalidInputError
+from fastroute.routers import MatrixFactorizationRouter
+from fastroute.training import static_table
+from fastroute.training.__main__ import main
+from fastroute.training.default_router import make_embedder
+from fastroute.training.encoder import load_encoder
+
+from .training_data import TABLE, WORDS, D, prompts, tokenizer, write_encoder, write_preferences
+
+
+def test_a_token_is_encoded_alone_between_the_special_tokens(tmp_path: Path) -> None:
+    encode = load_encoder(write_encoder(tmp_path))
+    vectors = static_table.token_vectors(encode, tokenizer())
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, (TABLE[2] + TABLE + TABLE[3]) / 3, atol=1e-6)
+
+
+def test_components_are_those_of_the_singular_value_decomposition() -> None:
+    X = TABLE.astype(np.float64)
+    _, _, axes = np.linalg.svd(X, full_matrices=False)
+    got = static_table.principal_components(TABLE, 5)
+    wanted = X @ axes[:5].T
+    signs = np.sign((got * wanted).sum(axis=0))
+    np.testing.assert_allclose(got, wanted * signs, atol=1e-9)
+
+
+def test_axes_do_not_depend_on_the_sign_that_a_solver_returns() -> None:
+    # The axes can be recovered, because X has full rank: X @ axes = components.
+    axes = np.linalg.lstsq(
+        TABLE.astype(np.float64), static_table.principal_components(TABLE, D), rcond=None
+    )[0]
+    assert (axes[np.abs(axes).argmax(axis=0), np.arange(D)] > 0).all()
+
+
+def test_frequency_weights_are_zipfs_law_and_special_tokens_say_nothing() -> None:
+    weights = static_table.frequency_weights(tokenizer(), 0.01)
+    assert not weights[:5].any()  # the four special ones and [unused0]
+    p = 1 / np.arange(1, len(WORDS) - 4)
+    p /= p.sum()
+    np.testing.assert_allclose(weights[5:], 0.01 / (0.01 + p), rtol=1e-12)
+    with pytest.raises(InvalidInputError, match="frequency must be above 0, got 0"):
+        static_table.frequency_weights(tokenizer(), 0)
+
+
+def test_quantised_rows_are_within_half_a_step() -> None:
+    rows = np.random.default_rng(1).normal(size=(50, 7)) * np.logspace(-3, 3, 50)[:, None]
+    rows[3] = 0.0
+    weights = np.linspace(0, 1, 50)
+    table, scales = static_table.quantise(rows, weights)
+    assert (table.dtype, scales.dtype) == (np.int8, np.float32)
+    assert np.abs(table.astype(int)).max() == 127
+    half_step = np.abs(rows).max(axis=1) / 127 / 2 * weights
+    error = np.abs(table * scales.astype(np.float64)[:, None] - rows * weights[:, None])
+    assert (error <= half_step[:, None] * (1 + 1e-4) + 1e-12).all()
+
+
+def test_embeddings_of_the_artifact_are_the_reference(tmp_path: Path) -> None:
+    """From the encoder's own rows to an embedding, all in float64, but for the 8-bit rounding."""
+    encoder = write_encoder(tmp_path / "encoder")
+    with pytest.raises(InvalidInputError, match=r"dimensions is 256, where .* have 12"):
+        make_embedder(encoder, tmp_path / "embedder")
+    arrays, files = static_table.distil(
+        load_encoder(encoder), tokenizer(), dimensions=D, frequency=0.02
+    )
+    assert json.loads(files["tokenizer.json"])["truncation"] is None
+    assert b"\n" not in files["tokenizer.json"]
+    made = StaticEmbedder(arrays["table"], arrays["scales"], tokenizer(), name="static:tiny")
+    rows = (TABLE[2] + TABLE + TABLE[3]).astype(np.float64) / 3
+    weights = static_table.frequency_weights(tokenizer(), 0.02)
+    texts = ["prove the integral of w3", "hello w7 w7 w20", "w1 w2 w3 w4 w5 unknown"]
+    X = made.embed_batch(texts).astype(np.float64)
+    wanted = []
+    for text in texts:
+        ids = [WORDS.index(w) for w in text.split() if w in WORDS]
+        s = (rows[ids] * weights[ids, None]).sum(axis=0)
+        wanted.append(s / np.linalg.norm(s))
+    # All axes were kept, so the projection is a rotation: inner products stay.
+    np.testing.assert_allclose(X @ X.T, np.array(wanted) @ np.array(wanted).T, atol=0.03)
+
+
+def test_a_tokenizer_without_special_tokens(tmp_path: Path) -> None:
+    encode = load_encoder(write_encoder(tmp_path))
+    with pytest.raises(InvalidInputError, match="tokenizer adds 0 special tokens"):
+        static_table.token_vectors(encode, tokenizer(special=False))
+
+
+def test_an_encoder_that_returns_nan() -> None:
+    with pytest.raises(InvalidInputError, match="vector of token 0 is not finite"):
+        static_table.token_vectors(
+            lambda ids: np.full((len(ids), 3), np.nan, dtype=np.float32), tokenizer()
+        )
+
+
+def test_encoder_folders_that_are_not(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"has none of model_int8\.onnx, model\.onnx"):
+        load_encoder(tmp_path)
+    with pytest.raises(InvalidInputError, match="and embedding are needed"):
+        load_encoder(write_encoder(tmp_path, output="other"))
+    write_encoder(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(InvalidInputError, match=r"tokenizer\.json can't be read as a tokenizer"):
+        make_embedder(tmp_path, tmp_path / "out")
+
+
+# The command
+
+
+@pytest.fixture
+def small_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test's encoder has 12 dimensions where the default takes 256 of more."""
+    monkeypatch.setattr(static_table.distil, "__kwdefaults__", {"dimensions": D, "frequency": 1.0})
+
+
+@pytest.mark.usefixtures("small_table")
+def test_the_command_writes_a_router_that_loads_the_same_bytes_each_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = write_encoder(tmp_path / "encoder")
+    preferences = write_preferences(tmp_path / "preferences")
+    contents = []
+    for run in ("one", "two"):
+        out = tmp_path / run
+        arguments = ["--encoder", str(encoder), "--preferences", str(preferences)]
+        assert main([*arguments, "--output", str(out)]) == 0
+        files = sorted(f for f in out.rglob("*") if f.is_file())
+        contents.append({str(f.relative_to(out)): f.read_bytes() for f in files})
+    assert contents[0] == contents[1]
+    assert set(contents[0]) == {
+        *(f"embedder/{name}" for name in ("artifact.json", "arrays.safetensors", "tokenizer.json")),
+        *(f"mf/{name}" for name in ("artifact.json", "arrays.safetensors")),
+    }
+    assert "wrote" in capsys.readouterr().out
+    router = MatrixFactorizationRouter.load(
+        out / "mf", embedder=StaticEmbedder.load(out / "embedder")
+    )
+    assert (router.strong_model, router.weak_model) == ("strong", "weak")
+    # Prompts with "prove" were made harder.
+    fresh = prompts(600, seed=77)
+    rates = router.win_rates(fresh)
+    harder = np.array(["prove" in prompt for prompt in fresh])
+    assert rates[harder].mean() > rates[~harder].mean() + 0.02
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "fastroute.training"),
+            *("--encoder", str(tmp_path), "--preferences", str(tmp_path)),
+            *("--output", str(tmp_path / "out")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "difficulty_small_models.jsonl.gz can't be read" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_gold_labels_never_reach_the_bundled_router(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
+
+    with pytest.raises(SystemExit, match="2"):
+        main(
+            [
+                *("--encoder", str(tmp_path), "--preferences", str(tmp_path)),
+                *("--gold", str(tmp_path), "--output", str(DEFAULT_FOLDER.parent)),
+            ]
+        )
+    assert "--gold trains on MMLU" in capsys.readouterr().err
