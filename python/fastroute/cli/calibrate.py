@@ -1,0 +1,144 @@
+"""``fastroute calibrate``: a threshold for a share of strong calls, or for a quality."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from fastroute.cli.options import (
+    NAMED_BENCHMARKS,
+    PAIR_METAVAR,
+    ROUTER_HELP,
+    add_intervals,
+    add_leniency,
+    interval_text,
+    load_benchmarks,
+    load_router,
+    number,
+    open_cache,
+)
+from fastroute.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastroute.evaluation.thresholds import Measure
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--router", default="mf", metavar="R", help=f"{ROUTER_HELP} (default: mf)")
+    goal = parser.add_mutually_exclusive_group(required=True)
+    goal.add_argument(
+        "--strong-share", metavar="P", help="find the threshold for this share of strong calls"
+    )
+    goal.add_argument(
+        "--target-quality", metavar="Q",
+        help="find the cheapest threshold with this part of the strong model's quality (0.95)",
+    )  # fmt: skip
+    goal.add_argument(
+        "--target-pgr", metavar="Q",
+        help="the same, as a part of the gap between weak and strong model",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prompts", metavar="FILE",
+        help="with --strong-share: your prompts, a line each (.txt) or .jsonl, .csv, .parquet with "
+        "prompt; without it the quantiles that come with the router",
+    )  # fmt: skip
+    parser.add_argument(
+        "--benchmark", metavar="B",
+        help=f"with a target: {NAMED_BENCHMARKS} or a file, as in fastroute evaluate",
+    )  # fmt: skip
+    parser.add_argument("--data", metavar="FOLDER", help="as in fastroute evaluate")
+    parser.add_argument("--pair", nargs=2, metavar=PAIR_METAVAR, help="as in fastroute evaluate")
+    add_intervals(parser)
+    add_leniency(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the threshold, with what it does."""
+    if options.strong_share is not None:
+        if options.benchmark or options.pair or options.data:
+            raise InvalidInputError(
+                "--benchmark, --data and --pair go with a target; --strong-share takes --prompts"
+            )
+        return _share(options)
+    if options.prompts:
+        raise InvalidInputError("--prompts goes with --strong-share; a target needs --benchmark")
+    if not options.benchmark:
+        raise InvalidInputError(
+            "--target-quality and --target-pgr need --benchmark: only graded prompts know quality"
+        )
+    return _quality(options)
+
+
+def _share(options: argparse.Namespace) -> int:
+    from fastroute.evaluation.calibration import calibrate_share
+    from fastroute.evaluation.traffic import load_prompts
+
+    share = number("--strong-share", options.strong_share)
+    label, router = load_router(options.router)
+    prompts = None
+    if options.prompts:
+        prompts = load_prompts(options.prompts, skip_bad=options.skip_bad)
+    with open_cache(options.no_cache) as cache:
+        found = calibrate_share(router, share, prompts=prompts, cache=cache, **_common(options))
+    if prompts is None:
+        source = f"the {found.prompts:,} quantiles that come with the router, counted as prompts"
+    else:
+        source = f"{found.prompts:,} prompts of {options.prompts}"
+    if options.json:
+        print(json.dumps({"router": label, "source": source} | asdict(found), indent=2))
+        return 0
+    print(f"threshold {found.threshold.value!r}{interval_text(found.threshold, '.4f')}")
+    print(f"strong calls {found.share.value:.2%}{interval_text(found.share, '.2%')}, from {source}")
+    print(f"model string: router-{router.name}-{found.threshold.value!r}")
+    return 0
+
+
+def _quality(options: argparse.Namespace) -> int:
+    from fastroute.evaluation.calibration import calibrate_quality
+
+    measure: Measure = "quality" if options.target_pgr is None else "pgr"
+    text = options.target_quality if measure == "quality" else options.target_pgr
+    target = number(f"--target-{measure}", text)
+    benchmarks = load_benchmarks(
+        [options.benchmark],
+        data=options.data,
+        pairs=[options.pair] if options.pair else (),
+        skip_bad=options.skip_bad,
+    )
+    label, router = load_router(options.router)
+    with open_cache(options.no_cache) as cache:
+        found = calibrate_quality(
+            router, benchmarks[0], target, measure=measure, cache=cache, **_common(options)
+        )
+    if options.json:
+        facts = {"router": label, "benchmark": benchmarks[0].name, "unit": benchmarks[0].unit}
+        print(json.dumps(facts | asdict(found), indent=2))
+        return 0
+    what = "of the strong model's quality" if measure == "quality" else "of the gap"
+    print(f"threshold {found.threshold!r}, for {target:.2%} {what}")
+    for name, half in (("chosen on", found.chosen_on), ("held out", found.held_out)):
+        cost = "" if half.cost is None else f", {half.cost.value:.4g} dollars a prompt"
+        print(
+            f"{name:<10} {half.prompts:>6,} prompts: {half.reached.value:.2%}"
+            f"{interval_text(half.reached, '.2%')} {what}, strong calls {half.share.value:.2%}"
+            f"{interval_text(half.share, '.2%')}{cost}"
+        )
+    if found.held_out.reached.value < target:
+        print(f"On the held-out half it fell short of {target:.2%}.")
+    print(f"model string: router-{router.name}-{found.threshold!r}")
+    return 0
+
+
+def _common(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "drop_trained": options.drop_trained,
+        "resamples": options.resamples,
+        "confidence": options.confidence,
+        "seed": options.seed,
+        "progress": sys.stderr.isatty(),
+    }

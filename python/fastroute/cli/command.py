@@ -1,0 +1,69 @@
+"""The command ``fastroute``: it parses, calls the Python API, and prints.
+
+Exit status: 0 done, 1 a provider or the machine failed, 2 bad arguments or input (one line on
+standard error), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fastroute.errors import DispatchError, FastRouteError
+
+# Each command is the module of its name here, with ``configure(parser)`` and ``run(options)``. It
+# is imported only when it is called, because `fastroute route` should start fast.
+_COMMANDS = {
+    "route": "Route prompts and print the decisions; nothing is sent.",
+    "evaluate": "Measure routers on benchmarks or on your own traffic.",
+    "calibrate": "Find the threshold for a share of strong calls or a quality.",
+    "info": "Print versions, SIMD level and the default router.",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (try {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments`` (by default the process's) and return its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _make_parser(words).parse_args(words)
+    try:
+        status = int(options.run(options))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has stopped; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except FastRouteError as error:
+        print(f"fastroute: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1 if isinstance(error, DispatchError) else 2
+    return status
+
+
+def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    from fastroute import __version__
+
+    parser = _Parser(
+        prog="fastroute",
+        description="Decide which language model should answer a prompt: the strong, expensive "
+        "one or the weak, cheap one.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"fastroute {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, summary in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        if words and words[0] == name:
+            module = importlib.import_module(f"fastroute.cli.{name}")
+            module.configure(command)
+            command.set_defaults(run=module.run)
+    return parser

@@ -1,0 +1,156 @@
+"""``fastroute evaluate``: routers on benchmarks, as tables, JSON, figures and a page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastroute.cli.options import (
+    DATA_HELP,
+    NAMED_BENCHMARKS,
+    PAIR_METAVAR,
+    ROUTER_HELP,
+    add_intervals,
+    add_leniency,
+    load_benchmarks,
+    open_cache,
+    parse_router,
+)
+from fastroute.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastroute.evaluation.run import Trainer
+    from fastroute.routers.base import Router
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--benchmark", nargs="+", required=True, metavar="B", action="extend",
+        help=f"{NAMED_BENCHMARKS}, or a .jsonl, .csv or .parquet file with prompt, weak, strong "
+        "and optionally cost_weak, cost_strong, id",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", metavar="FOLDER",
+        help=DATA_HELP,
+    )  # fmt: skip
+    parser.add_argument(
+        "--router",
+        nargs="+",
+        metavar="R",
+        action="extend",
+        help=f"{ROUTER_HELP}; may be given several times (default: mf)",
+    )
+    parser.add_argument(
+        "--pair", nargs=2, action="append", metavar=PAIR_METAVAR,
+        help="two models of a file with scores of many; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--protocol", default="zero-shot", metavar="P",
+        help="zero-shot (default), gold (the hashed 10.7%% of MMLU is not scored) or in-domain "
+        "(k-fold)",
+    )  # fmt: skip
+    parser.add_argument("--folds", type=int, default=5, metavar="K", help="of in-domain")
+    parser.add_argument(
+        "--method", default="exact", metavar="M",
+        help="exact (default), or routellm: thresholds at deciles, as in published numbers",
+    )  # fmt: skip
+    parser.add_argument(
+        "--axis", default="calls", metavar="A",
+        help="calls (default), or cost: dollars, from cost_weak and cost_strong",
+    )  # fmt: skip
+    add_intervals(parser)
+    add_leniency(parser)
+    parser.add_argument(
+        "--timings", action="store_true", help="say where the time went; goes without the cache"
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    output.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    parser.add_argument("--html", metavar="FILE", help="write a self-contained report")
+    parser.add_argument(
+        "--plot", metavar="FILE", action="append", help="write a figure: .png, .svg or .pdf"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report, and write it to files if that is asked for."""
+    from fastroute.evaluation.page import write_html
+    from fastroute.evaluation.plots import check_figure_file, load_matplotlib, save_figure
+    from fastroute.evaluation.published import mt_bench_points
+    from fastroute.evaluation.report import to_dict
+    from fastroute.evaluation.run import evaluate
+    from fastroute.evaluation.tables import to_markdown, to_text
+
+    # What can go wrong at the end is looked at before the long work.
+    figures = list(options.plot or ())
+    for file in figures:
+        check_figure_file(file)
+    for file in [*([options.html] if options.html else []), *figures]:
+        if not Path(file).parent.is_dir():
+            raise InvalidInputError(f"{file}: there is no folder {Path(file).parent}")
+    if options.html or figures:
+        load_matplotlib()
+    benchmarks = load_benchmarks(
+        options.benchmark, data=options.data, pairs=options.pair or (), skip_bad=options.skip_bad
+    )
+    routers, trainers = _routers(options)
+    with open_cache(options.no_cache or options.timings) as cache:
+        report = evaluate(
+            routers,
+            benchmarks,
+            protocol=options.protocol,
+            method=options.method,
+            axis=options.axis,
+            resamples=options.resamples,
+            confidence=options.confidence,
+            seed=options.seed,
+            trainers=trainers,
+            fold_count=options.folds,
+            cache=cache,
+            drop_trained=options.drop_trained,
+            progress=sys.stderr.isatty(),
+        )
+    points = mt_bench_points(options.data) if "mt-bench" in options.benchmark else ()
+    if options.json:
+        print(json.dumps(to_dict(report, points=points), indent=2, allow_nan=False))
+    elif options.markdown:
+        print(to_markdown(report, points=points), end="")
+    else:
+        print(to_text(report, points=points, timings=options.timings), end="")
+    if options.html:
+        command = shlex.join(["fastroute", *sys.argv[1:]])
+        write_html(report, options.html, points=points, command=command)
+    for file in figures:
+        save_figure(report, file, points=points)
+    return 0
+
+
+def _routers(options: argparse.Namespace) -> tuple[dict[str, Router], dict[str, Trainer] | None]:
+    """Routers by label and, for the in-domain protocol, how to train those that can be."""
+    from fastroute.cli.in_domain import trainer, untrained_router
+    from fastroute.routers.registry import create_router
+
+    in_domain = options.protocol == "in-domain"
+    routers: dict[str, Router] = {}
+    trainers: dict[str, Trainer] = {}
+    for specification in options.router or ["mf"]:
+        name, label, config = parse_router(specification)
+        if label in routers:
+            raise InvalidInputError(
+                f"--router: two routers are labelled {label!r}; give one a label: "
+                f"{name},...,label=other"
+            )
+        if name == "sw_ranking":  # the same win rates for any number, and this one waits for them
+            config.setdefault("num_threads", os.cpu_count() or 1)
+        untrained = untrained_router(name, config) if in_domain else None
+        routers[label] = create_router(name, **config) if untrained is None else untrained
+        train = trainer(routers[label], options.seed) if in_domain else None
+        if train is not None:
+            trainers[label] = train
+    return routers, trainers if in_domain else None

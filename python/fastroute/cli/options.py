@@ -1,0 +1,162 @@
+"""Options that several commands share, and how their values become objects of the Python API."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastroute.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastroute.evaluation.benchmarks import Benchmark
+    from fastroute.evaluation.bootstrap import Estimate
+    from fastroute.evaluation.cache import WinRateCache
+    from fastroute.routers.base import Router
+    from fastroute.types import ModelPair
+
+NAMED_BENCHMARKS = "mmlu, gsm8k, mt-bench"
+
+ROUTER_HELP = (
+    "a router by name (mf, sw_ranking, length, random), with its config after commas: "
+    "mf,checkpoint_path=FOLDER,label=mine"
+)
+DATA_HELP = "a checkout of github.com/lm-sys/RouteLLM, for the benchmarks that have a name"
+PAIR_METAVAR = ("strong=COLUMN", "weak=COLUMN")
+
+
+def add_intervals(parser: argparse.ArgumentParser) -> None:
+    """Add ``--resamples``, ``--confidence`` and ``--seed``."""
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="bootstrap resamples; 0 for no intervals (default: 1000)",
+    )
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, metavar="C", help="of intervals (default: 0.95)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of resamples and splits")
+
+
+def add_leniency(parser: argparse.ArgumentParser) -> None:
+    """Add ``--skip-bad``, ``--drop-trained`` and ``--no-cache``."""
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave malformed rows out instead of stopping"
+    )
+    parser.add_argument(
+        "--drop-trained",
+        action="store_true",
+        help="leave out prompts that a router was trained on instead of stopping",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="neither read nor write the cache")
+
+
+def open_cache(without: bool) -> contextlib.AbstractContextManager[WinRateCache | None]:
+    """The cache of win rates, or nothing."""
+    from fastroute.evaluation.cache import WinRateCache
+
+    return contextlib.nullcontext() if without else WinRateCache()
+
+
+def load_benchmarks(
+    names: Sequence[str], *, data: str | None, pairs: Sequence[Sequence[str]], skip_bad: bool
+) -> list[Benchmark]:
+    """The benchmarks of ``--benchmark``; says on standard error what was left out of files."""
+    from fastroute.evaluation.benchmarks import LOADERS
+    from fastroute.evaluation.transfer import parse_pair
+
+    model_pairs = [parse_pair(words) for words in pairs]
+    found: list[Benchmark] = []
+    for name in names:
+        if name in LOADERS:
+            if data is None:
+                raise InvalidInputError(f"--benchmark {name} needs --data: {DATA_HELP}")
+            if len(model_pairs) > 1:
+                raise InvalidInputError(f"--benchmark {name} takes one --pair")
+            loader = LOADERS[name]
+            found.append(loader(data, pair=model_pairs[0]) if model_pairs else loader(data))
+        elif "." in Path(name).name:
+            found += _load_file(name, model_pairs, skip_bad)
+        else:
+            raise InvalidInputError(
+                f"--benchmark {name!r} is neither one of {NAMED_BENCHMARKS} nor a file that ends "
+                "in .jsonl, .csv or .parquet"
+            )
+    named = [benchmark.name for benchmark in found]
+    for name in named:
+        if named.count(name) > 1:
+            raise InvalidInputError(f"--benchmark: two of them are named {name!r}")
+    return found
+
+
+def _load_file(name: str, pairs: Sequence[ModelPair], skip_bad: bool) -> list[Benchmark]:
+    from fastroute.evaluation.traffic import load_traffic
+    from fastroute.evaluation.transfer import load_pairs
+
+    if pairs:
+        loaded = load_pairs(name, pairs, skip_bad=skip_bad)
+    else:
+        loaded = [load_traffic(name, skip_bad=skip_bad)]
+    for traffic in loaded:
+        for what, count in (
+            ("malformed rows", len(traffic.bad)),
+            ("rows without scores of both models", traffic.unscored),
+        ):
+            if count:
+                print(f"{traffic.benchmark.name}: left out {count:,} {what}", file=sys.stderr)
+    return [traffic.benchmark for traffic in loaded]
+
+
+def parse_router(specification: str) -> tuple[str, str, dict[str, Any]]:
+    """Name, label and config of ``name,KEY=VALUE,...``."""
+    name, *settings = specification.split(",")
+    config: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise InvalidInputError(f"--router {specification!r}: {setting!r} is not KEY=VALUE")
+        config[key] = _setting(value)
+    label = str(config.pop("label", name))
+    return name, label, config
+
+
+def load_router(specification: str) -> tuple[str, Router]:
+    """Label and router of ``--router``."""
+    from fastroute.routers.registry import create_router
+
+    name, label, config = parse_router(specification)
+    return label, create_router(name, **config)
+
+
+def number(option: str, text: str) -> float:
+    """The number that an option was given, or an error that names the option."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise InvalidInputError(f"{option} must be a number from 0 to 1, got {text!r}")
+    return value
+
+
+def interval_text(value: Estimate, form: str) -> str:
+    """The interval as `` (low to high)``, or nothing."""
+    if value.low is None or value.high is None:
+        return ""
+    return f" ({format(value.low, form)} to {format(value.high, form)})"
+
+
+def _setting(value: str) -> Any:
+    """A number or true and false where it reads as one, else the text."""
+    with contextlib.suppress(ValueError):
+        parsed = json.loads(value)
+        if isinstance(parsed, (bool, int, float)):
+            return parsed
+    return value

@@ -1,0 +1,128 @@
+"""``fastroute route``: prompts in, decisions out; nothing is sent to a model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastroute.cli.options import number
+from fastroute.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastroute.routers.base import Router
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "prompts",
+        nargs="+",
+        metavar="PROMPT",
+        help="a prompt to route; - reads prompts from standard input, a line each",
+    )
+    parser.add_argument("--router", default="mf", metavar="R", help="router (default: mf)")
+    cut = parser.add_mutually_exclusive_group()
+    cut.add_argument(
+        "--threshold",
+        metavar="T",
+        help="win rate, 0 to 1, from which the strong model answers (default: 0.5)",
+    )
+    cut.add_argument(
+        "--strong-share",
+        metavar="P",
+        help="choose the threshold that sends this share, 0 to 1, of prompts like the ones the "
+        "router was calibrated on to the strong model",
+    )
+    parser.add_argument("--strong-model", default="strong", metavar="NAME", help="its name")
+    parser.add_argument("--weak-model", default="weak", metavar="NAME", help="its name")
+    parser.add_argument(
+        "--checkpoint", metavar="FOLDER", help="mf: a fastroute artifact or RouteLLM checkpoint"
+    )
+    parser.add_argument(
+        "--battles", metavar="FILE", help="sw_ranking: JSONL of prompt, model_a, model_b, winner"
+    )
+    parser.add_argument("--num-tiers", type=int, metavar="N", help="sw_ranking: rating tiers")
+    parser.add_argument("--seed", type=int, metavar="N", help="random: seed")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a prompt")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a decision a prompt, each as soon as it is made."""
+    from fastroute.controller import Controller
+    from fastroute.routers import create_router
+
+    router = create_router(options.router, **_router_config(options))
+    threshold = _threshold(options, router)
+    controller = Controller(
+        routers=[router], strong_model=options.strong_model, weak_model=options.weak_model
+    )
+    for prompt in _prompts(options.prompts):
+        decision = controller.decide(prompt, router=router.name, threshold=threshold)
+        if options.json:
+            print(json.dumps(decision._asdict()), flush=True)
+        else:
+            sign = ">=" if decision.strong else "< "
+            print(
+                f"{decision.model}  win rate {decision.win_rate:.4f} {sign} threshold "
+                f"{decision.threshold:.4f}  ({decision.router}, {decision.latency_us:.0f} us)",
+                flush=True,
+            )
+    return 0
+
+
+def _router_config(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of the chosen router; one that belongs to another router is an error."""
+    belongs = {
+        "checkpoint": ("mf", "checkpoint_path"),
+        "battles": ("sw_ranking", "battles"),
+        "num_tiers": ("sw_ranking", "num_tiers"),
+        "seed": ("random", "seed"),
+    }
+    config: dict[str, Any] = {}
+    for option, (router, key) in belongs.items():
+        value = getattr(options, option)
+        if value is None:
+            continue
+        if options.router != router:
+            raise InvalidInputError(
+                f"--{option.replace('_', '-')} belongs to --router {router}, not {options.router}"
+            )
+        config[key] = value
+    pair = (options.strong_model, options.weak_model)
+    if options.router == "sw_ranking" or "checkpoint_path" in config:
+        for key, value, default in zip(
+            ("strong_model", "weak_model"), pair, ("strong", "weak"), strict=True
+        ):
+            if value != default:
+                config[key] = value
+    return config
+
+
+def _threshold(options: argparse.Namespace, router: Router) -> float:
+    from fastroute.policy import check_threshold, threshold_for_strong_share
+
+    if options.strong_share is None:
+        return check_threshold(number("--threshold", options.threshold or "0.5"))
+    share = number("--strong-share", options.strong_share)
+    if router.calibration is None:
+        raise InvalidInputError(
+            f"--strong-share: router {router.name!r} was never calibrated; give --threshold, or "
+            "find one with fastroute calibrate --prompts FILE"
+        )
+    return threshold_for_strong_share(router.calibration, share)
+
+
+def _prompts(words: Sequence[str]) -> Iterator[str]:
+    for word in words:
+        if word == "-":
+            # A byte that is no UTF-8 must not lose the line that it is in.
+            stream = open(  # noqa: SIM115 - closefd=False: standard input is not ours to close
+                sys.stdin.fileno(), encoding="utf-8", errors="replace", closefd=False
+            )
+            for line in stream:
+                yield line.rstrip("\r\n")
+        else:
+            yield word

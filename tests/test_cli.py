@@ -1,0 +1,189 @@
+"""The command as a whole, and ``route`` and ``info``, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastroute as package
+from cli_runner import fastroute, refused
+from fastroute.cli import main
+from fastroute.routers import create_router
+from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
+
+needs_default = pytest.mark.skipif(
+    not (DEFAULT_FOLDER / "artifact.json").is_file(),
+    reason="the default router has not been made in this checkout",
+)
+LONG = "x" * 900  # length's win rate is 0.75
+
+
+def test_version_help_and_entry_point() -> None:
+    assert fastroute("--version").out == f"fastroute {package.__version__}\n"
+    shown = fastroute("--help").out
+    for command in ("route", "evaluate", "calibrate", "info"):
+        assert command in shown
+        assert f"usage: fastroute {command}" in fastroute(command, "--help").out
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])  # what the entry point calls
+    assert stopped.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["rout", "x"], "invalid choice"),
+        (["route"], "PROMPT"),
+        (["route", "--thresh", "0.5", "x"], "unrecognized arguments"),
+        (["route", "--router", "nope", "x"], "there is no router 'nope'"),
+        (
+            ["route", "--router", "length", "--threshold", "much", "x"],
+            "--threshold must be a number",
+        ),
+        (
+            ["route", "--router", "length", "--threshold", "nan", "x"],
+            "--threshold must be a number",
+        ),
+        (["route", "--router", "length", "--threshold", "1.5", "x"], "1.5"),
+        (["route", "--router", "length", "--strong-share", "0.5", "x"], "never calibrated"),
+        (["route", "--router", "random", "--strong-share", "2", "x"], "2"),
+        (["route", "--threshold", "0.5", "--strong-share", "0.5", "x"], "not allowed with"),
+        (["route", "--router", "length", "--seed", "1", "x"], "--seed belongs to --router random"),
+        (["route", "--router", "sw_ranking", "x"], "sw_ranking needs battles"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_status_2(arguments: list[str], message: str) -> None:
+    assert message in refused(*arguments)
+
+
+def test_route_prints_a_json_object_a_prompt_and_length_decides() -> None:
+    ran = fastroute(
+        "route", "--router", "length", "--threshold", "0.5", "--json", "--strong-model", "big",
+        "--weak-model", "small", "short", LONG,
+    )  # fmt: skip
+    assert ran.status == 0
+    short, long = (json.loads(line) for line in ran.out.splitlines())
+    assert (short["model"], short["strong"]) == ("small", False)
+    assert (long["model"], long["strong"]) == ("big", True)
+    assert long["win_rate"] == pytest.approx(0.75)
+    assert (long["router"], long["threshold"]) == ("length", 0.5)
+    assert long["latency_us"] > 0
+
+
+def test_route_reads_lines_from_standard_input() -> None:
+    ran = fastroute(
+        "route", "--router", "length", "--json", "-", stdin=f"one\r\ntw\u00f6\n{LONG}\n"
+    )
+    assert [json.loads(line)["model"] for line in ran.out.splitlines()] == [
+        "weak", "weak", "strong",
+    ]  # fmt: skip
+    text = fastroute("route", "--router", "length", "hello").out
+    assert text.startswith("weak  win rate 0.0164 <  threshold 0.5000  (length, ")
+
+
+def test_strong_share_takes_the_router_s_calibration() -> None:
+    ran = fastroute(
+        "route", "--router", "random", "--seed", "3", "--strong-share", "0.25", "--json", "x"
+    )
+    decision = ran.json
+    assert decision["threshold"] == pytest.approx(0.75, abs=0.01)
+    assert decision["win_rate"] == create_router("random", seed=3).win_rate("x")
+
+
+@needs_default
+def test_the_default_router_routes_offline() -> None:
+    ran = fastroute("route", "--json", "Prove that there are infinitely many primes.")
+    assert ran.json["router"] == "mf"
+    assert 0.0 < ran.json["win_rate"] < 1.0
+    prompt = "Prove that there are infinitely many primes."
+    assert ran.json["win_rate"] == create_router("mf").win_rate(prompt)
+
+
+def test_sw_ranking_routes_by_battles(tmp_path: Path) -> None:
+    path = tmp_path / "battles.jsonl"
+    prompts = ["write a long proof of a theorem", "say hello to my little cat please"]
+    battles = [
+        {"prompt": p, "model_a": "big", "model_b": "small", "winner": w}
+        for p in prompts
+        for w in ("model_a", "model_a", "model_b")
+    ]
+    path.write_text("".join(json.dumps(battle) + "\n" for battle in battles))
+    arguments = [
+        "--router", "sw_ranking", "--battles", str(path), "--num-tiers", "2", "--strong-model",
+        "big", "--weak-model", "small", "--json", prompts[0],
+    ]  # fmt: skip
+    if not (DEFAULT_FOLDER / "artifact.json").is_file():
+        pytest.skip("sw_ranking embeds by the default embedder, which has not been made")
+    decision = fastroute("route", *arguments).json
+    assert decision["model"] == "big"
+    assert decision["win_rate"] == pytest.approx(2 / 3, abs=0.01)
+
+
+@needs_default
+def test_info_tells_what_a_bug_report_needs() -> None:
+    facts = fastroute("info", "--json").json
+    assert facts["version"] == package.__version__
+    assert facts["simd_level"] in facts["simd_levels"]
+    assert facts["dependencies"]["numpy"]
+    assert len(facts["default_artifact"]["checksum"]) == 64
+    assert facts["default_artifact"]["bytes"] < 12 * 2**20
+    text = fastroute("info").out
+    assert facts["default_artifact"]["checksum"] in text
+
+
+def test_a_reader_that_stops_is_no_error() -> None:
+    command = [sys.executable, "-m", "fastroute", "route", "--router", "length", "-"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.write("one\n")
+    process.stdin.flush()
+    assert process.stdout.readline().startswith("weak")  # each decision at once
+    process.stdout.close()
+    try:
+        process.stdin.write("two\n" * 5000)
+        process.stdin.close()
+    except BrokenPipeError:
+        pass
+    assert process.wait(timeout=30) == 1
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
+def test_an_interrupt_ends_quietly() -> None:
+    command = [sys.executable, "-m", "fastroute", "route", "--router", "length", "-"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write("one\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert process.stderr.read() == ""
+
+
+def test_only_the_command_that_is_called_is_imported() -> None:
+    code = (
+        "import sys\nfrom fastroute.cli import main\n"
+        "main(['route', '--router', 'length', 'x'])\n"
+        "print(*sorted(m for m in sys.modules if m.startswith('fastroute.')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1].split()
+    assert "fastroute.cli.route" in modules
+    assert not [m for m in modules if "evaluation" in m or "training" in m or m.endswith(".info")]
