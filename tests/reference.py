@@ -215,3 +215,86 @@ class SimilarityWeightedRanking:
         R = elo(ratings)
         difference = R[self.model_tiers[strong]] - R[self.model_tiers[weak]]
         return float(1.0 - 1.0 / (1.0 + 10.0 ** (difference / 400.0)))
+
+
+def rating_gradient(
+    cells: Sequence[tuple[int, int, int]],
+    counts: Sequence[float],
+    tiers: int,
+    strong: int,
+    weak: int,
+    *,
+    strict: bool,
+) -> Float64:
+    """Derivative of R_strong - R_weak by the weight of each kind (a, b, outcome) of battle.
+
+    By central differences of the whole fit.
+    """
+    a, b, outcome = (np.array(column) for column in zip(*cells, strict=True))
+    result = np.empty(len(cells))
+    for c in range(len(cells)):
+        ends = []
+        for sign in (1.0, -1.0):
+            weight = np.array(counts, dtype=np.float64)
+            weight[c] *= 1.0 + sign * 1e-4
+            ratings = battle_ratings(a, b, outcome, weight, tiers, strict=strict)
+            ends.append(ratings[strong] - ratings[weak])
+        result[c] = (ends[0] - ends[1]) / (2e-4 * counts[c])
+    return result
+
+
+class FarField:
+    """The far-field approximation, battle by battle in float64: no moments, no low rank.
+
+    Battles are (tier_a, tier_b, outcome) over unit embeddings; ``axes``, [axes, d], are
+    orthonormal, and the first ``cell_axes`` are those in which the cells see the prompt.
+    ``gradient``, [n], has each battle's effect on R_strong - R_weak by its share of all weight.
+    """
+
+    def __init__(
+        self,
+        embeddings: Array,
+        kinds: tuple[Array, Array, Array],
+        tiers: int,
+        pair: tuple[int, int],
+        axes: Array,
+        cell_axes: int,
+        sample: Array,
+        gradient: Array,
+        counts: Array,
+        *,
+        strict: bool,
+    ) -> None:
+        self.E = embeddings.astype(np.float64)
+        self.kinds, self.tiers, self.pair, self.strict = kinds, tiers, pair, strict
+        self.axes = axes.astype(np.float64)
+        self.cell_axes, self.sample = cell_axes, sample.astype(np.float64)
+        self.gradient, self.counts = gradient, counts  # counts: 1 if a battle says something
+        along = self.E @ self.axes.T
+        self.energies = (along**2).mean(axis=0)
+        beyond = self.E.shape[1] - len(axes)
+        self.spread = (1.0 - (along**2).sum(axis=1)).mean() / beyond if beyond else 0.0
+
+    def win_rate(self, q: Array, near: Sequence[int]) -> float:
+        q = q.astype(np.float64) / np.linalg.norm(q.astype(np.float64))
+        s = self.E @ q
+        s_near = s[list(near)]
+        largest, least = s_near.max(), s_near.min()
+        p = self.axes @ q
+        outside = max(1.0 - float(p @ p), 0.0) * self.spread
+        middle = self.sample @ p
+        points = np.concatenate([middle - math.sqrt(outside), middle + math.sqrt(outside)])
+        points = np.minimum(points, least)
+        a = np.polynomial.Polynomial.fit(points, 10.0 ** (points / largest), 2).convert().coef
+        m = self.cell_axes
+        missing = outside + float(self.energies[m:] @ p[m:] ** 2)
+        s_cells = (self.E @ self.axes[:m].T) @ p[:m]
+        weight = a[0] + a[1] * s_cells + a[2] * (s_cells**2 + missing)
+        quadratic = a[0] + a[1] * s + a[2] * s**2
+        for i in near:
+            weight[i] += 10.0 ** (s[i] / largest) - quadratic[i]
+        ratings = battle_ratings(*self.kinds, weight, self.tiers, strict=self.strict)
+        scale = 1.0 / (self.counts @ weight)
+        shift = scale * (self.gradient @ (a[1] * (s - s_cells) + a[2] * (s**2 - s_cells**2)))
+        strong, weak = self.pair
+        return float(sigmoid(ratings[strong] - ratings[weak] + shift))

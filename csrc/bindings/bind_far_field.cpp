@@ -67,9 +67,6 @@ class Field {
                 "an active cell is out of range");
         require(size(start_) == tiers && strong < tiers && weak < tiers, "tiers differ");
         pointer(start_, 1);
-        for (std::size_t c = 0; c < field_.moments.rows; ++c) {
-            field_.total_count += static_cast<double>(field_.moments.row(c)[0]);
-        }
     }
 
     py::object project(const Array<float>& query) const {

@@ -38,7 +38,7 @@ void solve3(double (&m)[3][4]) noexcept {
 }
 
 // Least squares of y over points x, in a variable that is centred and scaled so that nothing is
-// lost to rounding; ridged by a hair, so that equal points give their value and no slope.
+// lost to rounding; ridged by a hair. Points that are all but equal give their mean and no slope.
 Quadratic fit_quadratic(const float* x, const double* y, std::size_t count) noexcept {
     constexpr std::size_t kLanes = 8;  // independent sums, which the compiler can vectorise
     float lowest = x[0];
@@ -48,8 +48,12 @@ Quadratic fit_quadratic(const float* x, const double* y, std::size_t count) noex
         highest = std::max(highest, x[i]);
     }
     const double centre = 0.5 * (static_cast<double>(lowest) + static_cast<double>(highest));
-    const double half =
-        std::max(0.5 * (static_cast<double>(highest) - static_cast<double>(lowest)), 1e-6);
+    const double half = 0.5 * (static_cast<double>(highest) - static_cast<double>(lowest));
+    if (half < 1e-4) {
+        double sum = 0.0;
+        for (std::size_t i = 0; i < count; ++i) sum += y[i];
+        return {{sum / static_cast<double>(count), 0.0, 0.0}, 0.0};
+    }
     const double inverse = 1.0 / half;
     double sums[8][kLanes] = {};
     const auto add = [&](std::size_t i, std::size_t lane) {
@@ -74,7 +78,7 @@ Quadratic fit_quadratic(const float* x, const double* y, std::size_t count) noex
         for (std::size_t lane = 0; lane < kLanes; ++lane) s[k] += sums[k][lane];
     }
     const auto n = static_cast<double>(count);
-    const double ridge = 1e-12 * n;
+    const double ridge = 1e-9 * n;
     double system[3][4] = {
         {n, s[0], s[1], s[4]}, {s[0], s[1] + ridge, s[2], s[5]}, {s[1], s[2], s[3] + ridge, s[6]}};
     solve3(system);
@@ -228,7 +232,7 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
         }
     }
     result.shift = (quadratic.a[1] * static_cast<double>(directed[0]) + quadratic.a[2] * curved) *
-                   (total > 0.0 ? field.total_count / total : 0.0);
+                   (total > 0.0 ? 1.0 / total : 0.0);
 
     if (!rate_cells(cell_sums, battles.tiers, battles.strict, workspace.ratings, ratings)) {
         result.status = RatingStatus::no_finite_rating;

@@ -12,13 +12,14 @@
 // What is kept of M_c and S_c, and why so little suffices. A router asks for one number, the
 // difference of two ratings. It moves with the weights as
 //
-//     d(R_strong - R_weak) = sum_c g_c dW_c * (total weight at equal weights / total weight)
+//     d(R_strong - R_weak) = sum_c g_c dW_c / (total weight)
 //
-// where g is the gradient at the solution for equal weights. So the cells keep their moments in a
-// few leading principal axes only (they carry what bends the answer), and everything outside these
-// axes enters to first order, through one vector  m = sum_i g_c(i) e_i  and one symmetric matrix
-// H = sum_i g_c(i) e_i e_i'  instead of one of each a cell. H is kept as its strongest directions
-// for prompts distributed as the battles are:  q'Hq = sum_k lambda_k (d_k . q)^2.
+// where g is the gradient at the solution for equal weights, by shares of the total weight. So the
+// cells keep their moments in a few leading principal axes only (they carry what bends the answer),
+// and everything outside these axes enters to first order, through one vector  m = sum_i g_c(i) e_i
+// and one symmetric matrix H = sum_i g_c(i) e_i e_i'  instead of one of each a cell. H is kept as
+// its strongest directions for prompts distributed as the battles are:  q'Hq = sum_k lambda_k (d_k
+// . q)^2.
 //
 // The quadratic is the least-squares fit over a sample of battles, each at its similarity to the
 // prompt in the principal axes plus and minus the spread that the missing axes leave, clipped to
@@ -45,7 +46,6 @@ struct FarField {
     std::size_t cell_axes;     // how many of the axes the cells use
     MatrixView moments;        // [active cells, moment_count(cell_axes)], as accumulated below
     const std::int32_t* active_cells;  // [active cells]: number of each in the cells' layout
-    double total_count;                // sum of n_c over the active cells
 };
 
 constexpr std::size_t kMostCellAxes = 64;

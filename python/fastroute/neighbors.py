@@ -118,7 +118,7 @@ class NeighborIndex:
         parameters: how hard to search, as ``faiss.ParameterSpace`` reads it, such as
             "nprobe=16" or "efSearch=64"; by default nprobe=8 and efSearch=64.
 
-    A search on one thread at a time: FAISS runs a single query without its own threads.
+    A search is one query on the calling thread; building uses FAISS's own threads.
     """
 
     def __init__(
@@ -149,10 +149,13 @@ class NeighborIndex:
     def _own(self, faiss: Any, index: Any) -> None:
         self._faiss: Any = faiss
         self._index: Any = index
+        self._mapped = False
+        self._parameters: str | None = None
         self._local = threading.local()
         self.dimensions = int(index.d)
 
     def _tune(self, parameters: str | None) -> None:
+        self._parameters = parameters
         space = self._faiss.ParameterSpace()
         if parameters is not None:
             try:
@@ -215,7 +218,17 @@ class NeighborIndex:
             pointers = self._faiss.swig_ptr(similarities), self._faiss.swig_ptr(near)
             found = self._local.found = near, similarities, pointers
         near, _, pointers = found
-        self._index.search_c(1, self._faiss.swig_ptr(x), count, *pointers)
+        faiss = self._faiss
+        # One query is too little to share: waking FAISS's threads takes longer than the search.
+        threads = faiss.omp_get_max_threads()
+        if threads == 1:
+            self._index.search_c(1, faiss.swig_ptr(x), count, *pointers)
+        else:
+            faiss.omp_set_num_threads(1)  # of this thread only
+            try:
+                self._index.search_c(1, faiss.swig_ptr(x), count, *pointers)
+            finally:
+                faiss.omp_set_num_threads(threads)
         result: npt.NDArray[np.int64] = near
         return result
 
@@ -231,8 +244,11 @@ class NeighborIndex:
 
     @property
     def lends_rows(self) -> bool:
-        """Whether the index stores its vectors whole, as float32, in the order of ``add``."""
-        return self._flat() is not None
+        """Whether the index stores its vectors whole, as float32, in the order of ``add``.
+
+        And where kernels can read them: in a mapped file they need not be aligned.
+        """
+        return self._flat() is not None and len(self) > 0 and self.rows().flags.aligned
 
     def _flat(self) -> Any:
         inner = self._faiss.downcast_index(self._index)
@@ -243,7 +259,12 @@ class NeighborIndex:
     def extended(self, rows: Float32Array) -> NeighborIndex:
         """A copy with more vectors; this one stays as it is, for threads that search it."""
         copy = NeighborIndex.__new__(NeighborIndex)
-        copy._own(self._faiss, self._faiss.clone_index(self._index))
+        if self._mapped:  # FAISS aborts when it is to add to vectors that it does not own
+            written = self._faiss.serialize_index(self._index)
+            copy._own(self._faiss, self._faiss.deserialize_index(written))
+            copy._tune(self._parameters)
+        else:
+            copy._own(self._faiss, self._faiss.clone_index(self._index))
         copy._index.add(rows)
         return copy
 
@@ -263,5 +284,6 @@ class NeighborIndex:
             index = faiss.read_index(os.fspath(path))
         loaded = cls.__new__(cls)
         loaded._own(faiss, index)
+        loaded._mapped = True
         loaded._tune(parameters)
         return loaded

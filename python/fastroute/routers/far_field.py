@@ -4,7 +4,7 @@ Over all battles but the nearest, a quadratic a0 + a1 s + a2 s^2 replaces the we
 10^(s / s_max), so that summed weights need only moments of the embeddings. A router asks for the
 difference of two ratings, R_strong - R_weak, and that moves with the summed weights W_c as
 
-    sum_c g_c dW_c * (total at equal weights / total),
+    sum_c g_c dW_c / (total weight),
 
 where g is the gradient at the solution for equal weights (``gradient``). So the cells keep
 moments in a few leading principal axes only, and what lies outside them enters through one vector
@@ -32,7 +32,7 @@ Blocks = Callable[[], Iterator[tuple[int, Float32Array]]]
 #: Axes in which each cell keeps its own moments.
 CELL_AXES = 8
 #: Axes that tell how similarities to a prompt are distributed, and that an index may search in.
-AXES = 64
+AXES = 128
 #: Directions of the first-order part. More cost more and err less; ``max_error`` chooses.
 RANK = 128
 _SAMPLE = 1024
@@ -77,8 +77,21 @@ class Moments:
         weighted = rows * g.astype(np.float32)[:, None]
         along = rows @ own_axes.T
         projected = rows @ self.duals.astype(np.float32)
+        # What the quadratic is fitted on becomes a sample of all battles.
+        in_axes = rows @ self.axes.T
+        share = len(rows) / (self.cells[:, 0].sum() + len(rows))
+        energies = np.square(in_axes, dtype=np.float64).mean(axis=0)
+        beyond = rows.shape[1] - len(self.axes)
+        spread = max(1.0 - float(energies.sum()), 0.0) / beyond if beyond else 0.0
+        size = max(_SAMPLE, len(self.sample))
+        newer = round(share * size)
         return replace(
             self,
+            energies=(1.0 - share) * self.energies + share * energies,
+            spread=(1.0 - share) * self.spread + share * spread,
+            sample=np.concatenate(
+                [_spaced(self.sample, size - newer), _spaced(in_axes, max(newer, 1))]
+            ),
             cells=self.cells + _native.accumulate_moments(battles, own_axes, num_threads),
             linear=self.linear + weighted.sum(axis=0, dtype=np.float64),
             corner=self.corner + _weighted_square(along, g),
@@ -195,7 +208,7 @@ def active_cells(counts: Float64Array, num_tiers: int, *, strict: bool) -> npt.N
 def gradient(
     counts: Float64Array, ratings: Float64Array, strong: int, weak: int, *, strict: bool
 ) -> Float64Array:
-    """Derivative of R_strong - R_weak by the weight of each cell, float64[cells].
+    """Derivative of R_strong - R_weak by the share of each cell in the weight, float64[cells].
 
     At the ratings R, float64[t], that are best for the weights ``counts``, float64[cells]. The
     stationary point of the log-likelihood moves by -(its second derivative)^-1 times the cell's
@@ -232,8 +245,14 @@ def gradient(
     pair = np.zeros(t)
     pair[strong] += 1.0
     pair[weak] -= 1.0
-    result: Float64Array = slopes @ (np.linalg.pinv(hessian, hermitian=True) @ pair)
+    total = counts[active_cells(counts, t, strict=strict)].sum()
+    result: Float64Array = slopes @ (np.linalg.pinv(hessian, hermitian=True) @ pair) * total
     return result
+
+
+def _spaced(rows: Float32Array, count: int) -> Float32Array:
+    """``count`` of the rows at equal distances, or all if there are fewer."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64))]
 
 
 def _weighted_square(rows: Float32Array, weights: Float64Array) -> Float64Array:

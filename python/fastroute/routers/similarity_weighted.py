@@ -25,7 +25,7 @@ Mode = Literal["auto", "exact", "far_field"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 #: From so many battles on, "auto" is the far field: below, looking at all of them is as quick.
-FAR_FIELD_FROM = 5_000
+FAR_FIELD_FROM = 20_000
 
 
 class SimilarityWeightedRouter(EmbeddingRouter):
@@ -44,14 +44,14 @@ class SimilarityWeightedRouter(EmbeddingRouter):
             that tier's own rating. By default such a battle says nothing, as in the formula.
         mode: "exact" looks at every battle for every prompt. "far_field" looks at the nearest and
             at moments of the rest, so that a prompt costs the same among any number of battles;
-            its error is a few 1e-4 (``max_error``). "auto" is "far_field" from 5,000 battles on.
+            its error is a few 1e-4 (``max_error``). "auto" is "far_field" from 20,000 battles on.
         embedder: makes prompt embeddings; needed for text only.
         num_threads: threads for one prompt in exact mode, and for ``fit``.
         storage: "float32", "float16" or "int8" embeddings. The smaller ones stream faster in exact
             mode; win rates move by about 1e-6 (float16) and 1e-5 (int8).
         index: a string for ``faiss.index_factory`` (inner product) that finds the nearest battles
             in the far field: "Flat", "HNSW32", "IVF1024,Flat", "HNSW32_SQ8" ... By default one that
-            suits the number of battles, over the embeddings' 64 principal axes.
+            suits the number of battles, over the embeddings' 128 principal axes.
         index_parameters: how hard it searches, such as "nprobe=16" or "efSearch=64".
         index_in_axes: whether ``index`` holds embeddings along the principal axes, which is
             smaller and quicker, or whole. By default whole if ``index`` is given.
@@ -151,7 +151,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         table = rate_models(len(embeddings), model_a, model_b, winner, self.num_tiers, pair)
         vectors = UnitRows.store(embeddings, self.storage)
         far = self.mode == "far_field" or (self.mode == "auto" and len(vectors) >= FAR_FIELD_FROM)
-        fitter = self._fitter()
+        fitter = self.fitter()
         error: float | None = None
         if not far:
             fitted = fitter.exact(table, vectors)
@@ -186,9 +186,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
             check_array("embeddings", embeddings, np.float32, 2)
             more = now.table.read(len(embeddings), model_a, model_b, winner)
             check_length("embeddings", embeddings, now.battles.dimensions, "the router")
-            self._publish(
-                self._fitter().joined(now, more, UnitRows.store(embeddings, self.storage))
-            )
+            self._publish(self.fitter().joined(now, more, UnitRows.store(embeddings, self.storage)))
         return self
 
     def win_rate_from_embedding(self, x: Float32Array) -> float:
@@ -302,7 +300,8 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         self.mode_: Mode = "exact" if fitted.far is None else "far_field"
         self.tier_ratings_ = ELO_PER_RATING * fitted.start + ELO_ORIGIN
 
-    def _fitter(self) -> Fitter:
+    def fitter(self) -> Fitter:
+        """What a fit needs of the arguments."""
         return Fitter(
             self.strong_model,
             self.weak_model,

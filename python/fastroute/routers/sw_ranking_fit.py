@@ -65,6 +65,7 @@ class Fitter:
     index_in_axes: bool
 
     def exact(self, table: BattleTable, vectors: UnitRows) -> Fitted:
+        """Ratings of the tiers at equal weights, and the battles for the core."""
         cells = table.cells()
         counts = np.bincount(cells, minlength=2 * self.num_tiers**2 + self.num_tiers)
         start = _native.rate_cells(
@@ -81,12 +82,14 @@ class Fitter:
         )
 
     def tiered(self, vectors: UnitRows, cells: far_field.Cells) -> _native.TieredBattles:
+        """Battles for the core."""
         # The battles keep the vectors alive: a refit must not free them under another's query.
         return _native.TieredBattles(
             vectors.rows, cells, self.num_tiers, self.strict, vectors.owner, vectors.scales
         )
 
     def far(self, table: BattleTable, vectors: UnitRows) -> Fitted:
+        """``exact`` and a far field of the default size."""
         exact = self.exact(table, vectors)
         moments = far_field.fit_moments(
             exact.battles,
@@ -111,16 +114,21 @@ class Fitter:
         rank: int,
         neighbors: int,
     ) -> Fitted:
+        """``exact`` with a far field."""
         if index.lends_rows and not self.index_in_axes and self.storage == "float32":
             # The index has the same rows: the kernels borrow them, and the copy is let go.
             vectors = UnitRows(index.rows(), owner=index)
             battles = self.tiered(vectors, exact.table.cells())
             exact = replace(exact, vectors=vectors, battles=battles)
-        field = moments.field(
-            exact.battles, exact.start, exact.strong, exact.weak, strict=self.strict, rank=rank
+        return with_field(
+            exact,
+            moments,
+            index,
+            strict=self.strict,
+            in_axes=self.index_in_axes,
+            rank=rank,
+            neighbors=neighbors,
         )
-        far = near_field.FarFieldModel(moments, field, index, self.index_in_axes, rank, neighbors)
-        return replace(exact, far=far)
 
     def far_within(
         self, table: BattleTable, vectors: UnitRows, max_error: float
@@ -180,3 +188,21 @@ class Fitter:
         moments = moments.extended(self.tiered(vectors, cells), cells, rows, self.num_threads)
         index = index.extended(rows @ moments.axes.T if now.far.in_axes else rows)
         return self.with_far(exact, moments, index, now.far.rank, now.far.neighbors)
+
+
+def with_field(
+    exact: Fitted,
+    moments: far_field.Moments,
+    index: NeighborIndex,
+    *,
+    strict: bool,
+    in_axes: bool,
+    rank: int,
+    neighbors: int,
+) -> Fitted:
+    """What was learned, with the far field that these moments and this index make."""
+    field = moments.field(
+        exact.battles, exact.start, exact.strong, exact.weak, strict=strict, rank=rank
+    )
+    far = near_field.FarFieldModel(moments, field, index, in_axes, rank, neighbors)
+    return replace(exact, far=far)
