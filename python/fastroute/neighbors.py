@@ -7,6 +7,7 @@ it, so index and view live together in one object and the view never leaves the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -195,9 +196,9 @@ class NeighborIndex:
                         f"index has {inner.nlist} lists for {len(rows)} battles; use fewer"
                     )
                 # Lists need not be perfect: what they miss costs the near field a little.
-                inner.cp.max_points_per_centroid = 64
+                inner.cp.max_points_per_centroid = 40
                 inner.cp.min_points_per_centroid = 1
-                inner.cp.niter = 10
+                inner.cp.niter = 6
             try:
                 self._index.train(rows)
             except RuntimeError as error:
@@ -277,10 +278,14 @@ class NeighborIndex:
         """Read an index, leaving its vectors in the file where FAISS can: pages are shared."""
         import faiss
 
-        flags = faiss.IO_FLAG_MMAP | getattr(faiss, "IO_FLAG_MMAP_IFC", 0)
-        try:
-            index = faiss.read_index(os.fspath(path), flags)
-        except RuntimeError:
+        index = None
+        # The first maps flat and inverted lists; FAISS before 1.11 has only the second. What an
+        # index can't be read with, it refuses.
+        for flag in ("IO_FLAG_MMAP_IFC", "IO_FLAG_MMAP"):
+            if index is None and hasattr(faiss, flag):
+                with contextlib.suppress(RuntimeError):
+                    index = faiss.read_index(os.fspath(path), getattr(faiss, flag))
+        if index is None:
             index = faiss.read_index(os.fspath(path))
         loaded = cls.__new__(cls)
         loaded._own(faiss, index)

@@ -14,6 +14,7 @@ from fastroute.types import Float32Array
 
 #: Nearest battles whose weights are taken exactly.
 NEIGHBORS = 32
+_READ_PER_SEARCH = 800
 #: Above this misfit the quadratic means little, and the prompt is looked at exactly. Prompts like
 #: the battles' have 0.005 to 0.045.
 _MOST_MISFIT = 0.15
@@ -65,12 +66,18 @@ class FarFieldModel:
         return self.index.search(x, self.neighbors)
 
 
-def default_factory(count: int) -> str:
-    """An index for so many battles along the principal axes, whose search grows slowly."""
+def default_index(count: int) -> tuple[str, str | None]:
+    """An index for so many battles along the principal axes, and how hard it searches.
+
+    It reads about as many vectors a search for any count: lists grow with the root of the count,
+    and the more they hold, the fewer are opened.
+    """
     if count < 4096:
-        return "Flat"
-    lists = 2 ** int(np.log2(4.0 * np.sqrt(count)))
-    return f"IVF{lists},Flat" if lists < 2048 else f"IVF{lists}_HNSW32,Flat"
+        return "Flat", None
+    lists = 2 ** round(np.log2(4.0 * np.sqrt(count)))
+    opened = min(max(round(_READ_PER_SEARCH * lists / count), 2), 8)
+    coarse = "_HNSW32" if lists >= 2048 else ""
+    return f"IVF{lists}{coarse},Flat", f"nprobe={opened}"
 
 
 def build_index(
@@ -88,7 +95,9 @@ def build_index(
         rows = vectors.rows
     else:
         rows = np.concatenate([block for _, block in vectors.blocks()])
-    factory = default_factory(len(vectors)) if factory is None else factory
+    if factory is None:
+        factory, chosen = default_index(len(vectors))
+        parameters = chosen if parameters is None else parameters
     index = NeighborIndex(rows.shape[1], factory, parameters)
     index.train_and_add(rows)
     return index
