@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 import threading
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 import reference
 from battle_factory import SyntheticBattles, make_battles
+from fastroute.embedders import Embedder
 from fastroute.errors import (
     ArtifactChecksumError,
     ArtifactError,
@@ -25,7 +28,7 @@ from fastroute.errors import (
     NotFittedError,
     RatingError,
 )
-from fastroute.routers import SimilarityWeightedRouter, near_field
+from fastroute.routers import SimilarityWeightedRouter, create_router, near_field
 from fastroute.routers import similarity_weighted as module
 
 INDEXES = ["Flat", "HNSW16", "IVF8,Flat", "HNSW16_SQ8", "SQ8", "IVF8,PQ8x4", None]
@@ -366,6 +369,45 @@ def test_large_files_stay_on_disk(data: SyntheticBattles, tmp_path: Path) -> Non
     rows = loaded._fitted.vectors.rows
     assert isinstance(rows, np.memmap)
     assert str(rows.filename).endswith("rows.npy")
+
+
+class _Words(Embedder):
+    """Adds up a vector for each word."""
+
+    name = ""
+    dimensions = 40
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def embed_batch(self, texts: Sequence[str]) -> np.ndarray:
+        rows = np.zeros((len(texts), 40), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word in text.split():
+                row += np.random.default_rng(zlib.crc32(word.encode())).normal(size=40)
+        return rows
+
+    def embed(self, text: str) -> np.ndarray:
+        return self.embed_batch([text])[0]
+
+
+def test_text_and_the_registry(data: SyntheticBattles, tmp_path: Path) -> None:
+    router = _fit(data, embedder=_Words("words"))
+    router.trained_on = np.array([3, 5], np.uint64)
+    router.calibration = np.linspace(0, 1, 1001, dtype=np.float32)
+    router.save(tmp_path / "router")
+    made = create_router(
+        "sw_ranking", checkpoint_path=tmp_path / "router", embedder=_Words("words"), num_threads=2
+    )
+    assert made.win_rate("how many roads") == router.win_rate("how many roads")
+    assert isinstance(made, SimilarityWeightedRouter)
+    np.testing.assert_array_equal(made.trained_on, router.trained_on)
+    np.testing.assert_array_equal(made.calibration, router.calibration)
+    assert made.explain("how many roads", 3).win_rate == router.win_rate("how many roads")
+    with pytest.raises(InvalidInputError, match=r"embedder is 'other' where .* with 'words'"):
+        SimilarityWeightedRouter.load(tmp_path / "router", embedder=_Words("other"))
+    with pytest.raises(InvalidInputError, match="only embedder and num_threads go with it"):
+        create_router("sw_ranking", checkpoint_path=tmp_path / "router", num_tiers=4)
 
 
 def test_damage_is_named(data: SyntheticBattles, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from fastroute.errors import (
     ArtifactNotFoundError,
     ArtifactTruncatedError,
     FastRouteError,
+    InvalidInputError,
 )
 from fastroute.neighbors import NeighborIndex, UnitRows
 from fastroute.routers import far_field
@@ -70,6 +71,10 @@ def save(router: SimilarityWeightedRouter, fitted: Fitted, folder: str | os.Path
     except OSError as error:
         raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
     arrays: dict[str, Any] = {"elo": table.elo, "tiers": table.tiers, "start": fitted.start}
+    if router.trained_on is not None:
+        arrays["trained_on"] = router.trained_on
+    if router.calibration is not None:
+        arrays["calibration_win_rates"] = router.calibration
     config: dict[str, Any] = {
         "options": {name: getattr(router, name) for name in _OPTIONS},
         "embedder": None if router.embedder is None else router.embedder.name,
@@ -92,6 +97,12 @@ def load(
     artifact = load_artifact(folder, kind=KIND)
     config = artifact.config
     try:
+        made_with = config["embedder"]
+        if embedder is not None and made_with is not None and embedder.name != made_with:
+            raise InvalidInputError(
+                f"embedder is {embedder.name!r} where {artifact.path} was fitted with "
+                f"{made_with!r}; pass that one"
+            )
         for name, stated in config["large_files"].items():
             _check_file(artifact.path / name, int(stated["bytes"]), stated["sha256"], verify=verify)
         router = SimilarityWeightedRouter(
@@ -105,6 +116,8 @@ def load(
             f"{artifact.path} can't be read as a sw_ranking router "
             f"({type(error).__name__}: {error}); restore the folder"
         ) from error
+    router.trained_on = artifact.arrays.get("trained_on")
+    router.calibration = artifact.arrays.get("calibration_win_rates")
     router.artifact_checksum = artifact.checksum
     return router, fitted, config["measured_error"]
 
