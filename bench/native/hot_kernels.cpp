@@ -22,7 +22,7 @@ constexpr std::size_t kTiers = 10;
 constexpr std::size_t kAxes = 128;
 constexpr std::size_t kCellAxes = 8;
 constexpr std::size_t kRank = 128;
-constexpr std::size_t kSamples = 1024;
+constexpr std::size_t kClusters = 256;
 constexpr std::size_t kNear = 32;
 
 std::mt19937 generator(7);
@@ -81,7 +81,10 @@ int main(int count, char** arguments) {
     } else if (kernel == "far_field") {
         const std::vector<float> axes = unit_rows(kAxes, kDimensions);
         const std::vector<float> directions = unit_rows(1 + kRank, kDimensions);
-        const std::vector<float> sample = unit_rows(kSamples, kAxes);
+        const std::vector<float> centres = unit_rows(kClusters, kAxes);
+        const std::vector<double> sizes(kClusters, 16.0), pulls(kClusters, 0.1);
+        const std::vector<double> widths(kClusters, 1.0), gradient(fastroute::cell_count(kTiers));
+        const std::vector<std::uint16_t> clusters(kBattles);
         const std::vector<double> curvatures(kRank, 0.0), corner(kCellAxes * kCellAxes, 0.0);
         const std::vector<double> energies(kAxes, 1e-3);
         const std::size_t width = fastroute::moment_count(kCellAxes);
@@ -97,7 +100,14 @@ int main(int count, char** arguments) {
                                         {directions.data(), 1 + kRank, kDimensions, kDimensions},
                                         curvatures.data(),
                                         corner.data(),
-                                        {sample.data(), kSamples, kAxes, kAxes},
+                                        {centres.data(), kClusters, kAxes, kAxes},
+                                        {centres.data(), kClusters, kAxes, kAxes},
+                                        sizes.data(),
+                                        pulls.data(),
+                                        widths.data(),
+                                        energies.data(),
+                                        clusters.data(),
+                                        gradient.data(),
                                         energies.data(),
                                         1e-3,
                                         kCellAxes,

@@ -21,7 +21,9 @@ FarFieldWorkspace& workspace() {
 class Field {
   public:
     Field(const Battles& battles, Array<float> axes, Array<float> directions,
-          Array<double> curvatures, Array<double> corner, Array<float> sample,
+          Array<double> curvatures, Array<double> corner, Array<float> centres,
+          Array<float> influences, Array<double> sizes, Array<double> pulls, Array<double> widths,
+          Array<double> variances, Array<std::uint16_t> clusters, Array<double> gradient,
           Array<double> energies, double spread, Array<float> moments,
           Array<std::int32_t> active_cells, Array<double> start, std::size_t strong,
           std::size_t weak)
@@ -30,7 +32,14 @@ class Field {
           directions_(std::move(directions)),
           curvatures_(std::move(curvatures)),
           corner_(std::move(corner)),
-          sample_(std::move(sample)),
+          centres_(std::move(centres)),
+          influences_(std::move(influences)),
+          sizes_(std::move(sizes)),
+          pulls_(std::move(pulls)),
+          widths_(std::move(widths)),
+          variances_(std::move(variances)),
+          clusters_(std::move(clusters)),
+          gradient_(std::move(gradient)),
           energies_(std::move(energies)),
           moments_(std::move(moments)),
           active_cells_(std::move(active_cells)),
@@ -41,7 +50,14 @@ class Field {
         field_.directions = matrix(directions_);
         field_.curvatures = pointer(curvatures_, 1);
         field_.corner = pointer(corner_, 2);
-        field_.sample = matrix(sample_);
+        field_.centres = matrix(centres_);
+        field_.influences = matrix(influences_);
+        field_.sizes = pointer(sizes_, 1);
+        field_.pulls = pointer(pulls_, 1);
+        field_.widths = pointer(widths_, 1);
+        field_.variances = pointer(variances_, 1);
+        field_.clusters = pointer(clusters_, 1);
+        field_.gradient = pointer(gradient_, 1);
         field_.energies = pointer(energies_, 1);
         field_.spread = spread;
         field_.cell_axes = size(corner_);
@@ -55,8 +71,18 @@ class Field {
                 "directions and curvatures differ");
         require(size(corner_, 1) == field_.cell_axes && field_.cell_axes <= field_.axes.rows,
                 "corner is not square or has too many axes");
-        require(field_.sample.columns == field_.axes.rows && field_.sample.rows >= 1,
-                "sample and axes differ");
+        const std::size_t groups = field_.centres.rows;
+        require(groups >= 1 && field_.centres.columns == field_.axes.rows &&
+                    field_.influences.rows == groups &&
+                    field_.influences.columns == field_.axes.rows && size(sizes_) == groups &&
+                    size(pulls_) == groups && size(widths_) == groups,
+                "centres and what belongs to them differ");
+        require(size(clusters_) == battles_.view().embeddings.rows &&
+                    std::all_of(field_.clusters, field_.clusters + size(clusters_),
+                                [groups](std::uint16_t cluster) { return cluster < groups; }),
+                "a cluster is out of range");
+        require(size(variances_) == field_.axes.rows && size(gradient_) == cell_count(tiers),
+                "variances or gradient differ in length");
         require(size(energies_) == field_.axes.rows, "energies and axes differ");
         require(field_.moments.columns == moment_count(field_.cell_axes) &&
                     field_.moments.rows == size(active_cells_),
@@ -125,8 +151,10 @@ class Field {
     Battles battles_;
     Array<float> axes_, directions_;
     Array<double> curvatures_, corner_;
-    Array<float> sample_;
-    Array<double> energies_;
+    Array<float> centres_, influences_;
+    Array<double> sizes_, pulls_, widths_, variances_;
+    Array<std::uint16_t> clusters_;
+    Array<double> gradient_, energies_;
     Array<float> moments_;
     Array<std::int32_t> active_cells_;
     Array<double> start_;
@@ -157,13 +185,18 @@ void register_far_field(py::module_& module) {
     py::class_<Field>(module, "FarField",
                       "Moments of battles, with which a win rate costs the same for any number.")
         .def(py::init<const Battles&, Array<float>, Array<float>, Array<double>, Array<double>,
-                      Array<float>, Array<double>, double, Array<float>, Array<std::int32_t>,
-                      Array<double>, std::size_t, std::size_t>(),
+                      Array<float>, Array<float>, Array<double>, Array<double>, Array<double>,
+                      Array<double>, Array<std::uint16_t>, Array<double>, Array<double>, double,
+                      Array<float>, Array<std::int32_t>, Array<double>, std::size_t, std::size_t>(),
              py::arg("battles"), py::arg("axes").noconvert(), py::arg("directions").noconvert(),
              py::arg("curvatures").noconvert(), py::arg("corner").noconvert(),
-             py::arg("sample").noconvert(), py::arg("energies").noconvert(), py::arg("spread"),
-             py::arg("moments").noconvert(), py::arg("active_cells").noconvert(),
-             py::arg("start").noconvert(), py::arg("strong"), py::arg("weak"))
+             py::arg("centres").noconvert(), py::arg("influences").noconvert(),
+             py::arg("sizes").noconvert(), py::arg("pulls").noconvert(),
+             py::arg("widths").noconvert(), py::arg("variances").noconvert(),
+             py::arg("clusters").noconvert(), py::arg("gradient").noconvert(),
+             py::arg("energies").noconvert(), py::arg("spread"), py::arg("moments").noconvert(),
+             py::arg("active_cells").noconvert(), py::arg("start").noconvert(), py::arg("strong"),
+             py::arg("weak"))
         .def("project", &Field::project, py::arg("query").noconvert(),
              "The prompt along the principal axes, float32[axes]; None if it has no length.")
         .def("win_rate", &Field::win_rate, py::arg("query").noconvert(), py::arg("projected"),

@@ -37,9 +37,11 @@ void solve3(double (&m)[3][4]) noexcept {
     }
 }
 
-// Least squares of y over points x, in a variable that is centred and scaled so that nothing is
-// lost to rounding; ridged by a hair. Points that are all but equal give their mean and no slope.
-Quadratic fit_quadratic(const float* x, const double* y, std::size_t count) noexcept {
+// Weighted least squares of y over points x, in a variable that is centred and scaled so that
+// nothing is lost to rounding; ridged by a hair. Points that are all but equal give their mean and
+// no slope.
+Quadratic fit_quadratic(const float* x, const double* y, const double* weights,
+                        std::size_t count) noexcept {
     constexpr std::size_t kLanes = 8;  // independent sums, which the compiler can vectorise
     float lowest = x[0];
     float highest = x[0];
@@ -51,33 +53,39 @@ Quadratic fit_quadratic(const float* x, const double* y, std::size_t count) noex
     const double half = 0.5 * (static_cast<double>(highest) - static_cast<double>(lowest));
     if (half < 1e-4) {
         double sum = 0.0;
-        for (std::size_t i = 0; i < count; ++i) sum += y[i];
-        return {{sum / static_cast<double>(count), 0.0, 0.0}, 0.0};
+        double total = 0.0;
+        for (std::size_t i = 0; i < count; ++i) {
+            sum += weights[i] * y[i];
+            total += weights[i];
+        }
+        return {{sum / total, 0.0, 0.0}, 0.0};
     }
     const double inverse = 1.0 / half;
-    double sums[8][kLanes] = {};
+    double sums[9][kLanes] = {};
     const auto add = [&](std::size_t i, std::size_t lane) {
         const double t = (static_cast<double>(x[i]) - centre) * inverse;
-        const double u = t * t;
-        sums[0][lane] += t;
+        const double w = weights[i];
+        const double u = w * t * t;
+        sums[0][lane] += w * t;
         sums[1][lane] += u;
         sums[2][lane] += u * t;
-        sums[3][lane] += u * u;
-        sums[4][lane] += y[i];
-        sums[5][lane] += y[i] * t;
-        sums[6][lane] += y[i] * u;
-        sums[7][lane] += y[i] * y[i];
+        sums[3][lane] += u * t * t;
+        sums[4][lane] += w * y[i];
+        sums[5][lane] += w * t * y[i];
+        sums[6][lane] += u * y[i];
+        sums[7][lane] += w * y[i] * y[i];
+        sums[8][lane] += w;
     };
     std::size_t i = 0;
     for (; i + kLanes <= count; i += kLanes) {
         for (std::size_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
     }
     for (; i < count; ++i) add(i, 0);
-    double s[8] = {};
-    for (int k = 0; k < 8; ++k) {
+    double s[9] = {};
+    for (int k = 0; k < 9; ++k) {
         for (std::size_t lane = 0; lane < kLanes; ++lane) s[k] += sums[k][lane];
     }
-    const auto n = static_cast<double>(count);
+    const double n = s[8];
     const double ridge = 1e-9 * n;
     double system[3][4] = {
         {n, s[0], s[1], s[4]}, {s[0], s[1] + ridge, s[2], s[5]}, {s[1], s[2], s[3] + ridge, s[6]}};
@@ -161,21 +169,63 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
         inside += static_cast<double>(p[a]) * static_cast<double>(p[a]);
     }
     const double outside = std::max(1.0 - inside, 0.0) * field.spread;
-    const auto deviation = static_cast<float>(std::sqrt(outside));
-    const std::size_t samples = field.sample.rows;
-    workspace.points.resize(2 * samples);
-    workspace.values.resize(2 * samples);
+    double within = 0.0;  // mean variance of a similarity within a cluster, along the axes
+    for (std::size_t a = 0; a < axis_count; ++a) {
+        within += field.variances[a] * static_cast<double>(p[a]) * static_cast<double>(p[a]);
+    }
+    // Three points a cluster: centre - h, centre, centre + h with h = sqrt(3) deviations.
+    const std::size_t clusters = field.centres.rows;
+    workspace.points.resize(3 * clusters);
+    workspace.values.resize(3 * clusters);
+    workspace.weights.resize(3 * clusters);
+    workspace.slopes.resize(clusters);
+    workspace.means.resize(clusters);
+    workspace.sums.resize(std::max(clusters, field.moments.rows));
+    workspace.moves.resize(clusters);
+    float* middles = workspace.sums.data();
     float* points = workspace.points.data();
-    functions.dot_rows(field.sample.data, samples, field.sample.stride, p, axis_count, points);
-    for (std::size_t i = 0; i < samples; ++i) {
-        const float middle = points[i];
-        points[i] = std::min(middle - deviation, least);
-        points[samples + i] = std::min(middle + deviation, least);
+    functions.dot_rows(field.centres.data, clusters, field.centres.stride, p, axis_count, middles);
+    functions.dot_rows(field.influences.data, clusters, field.influences.stride, p, axis_count,
+                       workspace.moves.data());
+    for (std::size_t k = 0; k < clusters; ++k) {
+        const double step = std::sqrt(3.0 * (field.widths[k] * within + outside));
+        workspace.slopes[k] = step;
+        const float middle = middles[k];
+        points[k] = std::min(middle - static_cast<float>(step), least);
+        points[clusters + k] = std::min(middle, least);
+        points[2 * clusters + k] = std::min(middle + static_cast<float>(step), least);
+        workspace.weights[k] = workspace.weights[2 * clusters + k] = field.sizes[k];
+        workspace.weights[clusters + k] = 4.0 * field.sizes[k];
     }
     const double scale = kLog2Of10 / result.largest;
-    functions.exp2_scaled(points, 2 * samples, scale, workspace.values.data());
-    const Quadratic quadratic = fit_quadratic(points, workspace.values.data(), 2 * samples);
+    double* values = workspace.values.data();
+    functions.exp2_scaled(points, 3 * clusters, scale, values);
+    const Quadratic quadratic =
+        fit_quadratic(points, values, workspace.weights.data(), 3 * clusters);
     result.misfit = quadratic.misfit;
+
+    // What the quadratic leaves, a line a cluster.
+    double residual = 0.0;
+    for (std::size_t k = 0; k < clusters; ++k) {
+        const auto left = [&](std::size_t i) {
+            return values[i] - quadratic(static_cast<double>(points[i]));
+        };
+        const double low = left(k);
+        const double high = left(2 * clusters + k);
+        const double step = workspace.slopes[k];
+        workspace.means[k] = (low + 4.0 * left(clusters + k) + high) / 6.0;
+        workspace.slopes[k] = step > 1e-6 ? (high - low) / (2.0 * step) : 0.0;
+        residual += field.pulls[k] * workspace.means[k] +
+                    workspace.slopes[k] * static_cast<double>(workspace.moves[k]);
+    }
+    for (std::size_t i = 0; i < near_count; ++i) {
+        if (near_ids[i] < 0) continue;  // its weight is exact: nothing of it is left
+        const std::size_t k = field.clusters[near_ids[i]];
+        const double line =
+            workspace.means[k] + workspace.slopes[k] * (static_cast<double>(workspace.near[i]) -
+                                                        static_cast<double>(middles[k]));
+        residual -= field.gradient[battles.cells[near_ids[i]]] * line;
+    }
 
     // Sums of the quadratic over the cells: one dot product a cell, with the monomials of q.
     const std::size_t m = field.cell_axes;
@@ -196,7 +246,6 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
         }
     }
     const MatrixView& moments = field.moments;
-    workspace.sums.resize(moments.rows);
     functions.dot_rows(moments.data, moments.rows, moments.stride, workspace.features.data(),
                        moments.columns, workspace.sums.data());
     workspace.cell_sums.assign(cell_count(battles.tiers), 0.0);
@@ -231,8 +280,9 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
                 field.corner[a * m + b] * static_cast<double>(p[a]) * static_cast<double>(p[b]);
         }
     }
-    result.shift = (quadratic.a[1] * static_cast<double>(directed[0]) + quadratic.a[2] * curved) *
-                   (total > 0.0 ? 1.0 / total : 0.0);
+    result.shift =
+        (quadratic.a[1] * static_cast<double>(directed[0]) + quadratic.a[2] * curved + residual) *
+        (total > 0.0 ? 1.0 / total : 0.0);
 
     if (!rate_cells(cell_sums, battles.tiers, battles.strict, workspace.ratings, ratings)) {
         result.status = RatingStatus::no_finite_rating;

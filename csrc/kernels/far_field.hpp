@@ -21,9 +21,16 @@
 // its strongest directions for prompts distributed as the battles are:  q'Hq = sum_k lambda_k (d_k
 // . q)^2.
 //
-// The quadratic is the least-squares fit over a sample of battles, each at its similarity to the
-// prompt in the principal axes plus and minus the spread that the missing axes leave, clipped to
-// the range that remains after the near field.
+// What the quadratic leaves, r(s) = 10^(s / s_max) - quadratic, is taken up to first order in the
+// gradient too, by clusters of the battles: within cluster k, r is nearly a line through its mean,
+//
+//     sum_i g_i r(s_i) = sum_k [ G_k mean(r) + slope(r) q . m_k ],   G_k = sum g_i,
+//     m_k = sum g_i (e_i - centre of k)
+//
+// with mean and slope over the distribution of similarities in the cluster: q . centre, and a
+// spread that its variance along the prompt and the axes left out give; three points stand for it
+// (Gauss and Hermite's). The quadratic itself is the least-squares fit over the same points,
+// weighted by the clusters' sizes, and clipped to the range that remains after the near field.
 #pragma once
 
 #include <cstddef>
@@ -40,11 +47,18 @@ struct FarField {
     MatrixView directions;     // [1 + rank, d]: m less its part in the cells' axes, then d_k
     const double* curvatures;  // [rank]: lambda_k
     const double* corner;      // [cell_axes, cell_axes]: H in the cells' axes, which the cells have
-    MatrixView sample;         // [samples, axes]: embeddings of some battles in the principal axes
-    const double* energies;    // [axes]: mean square of the battles along each axis
-    double spread;             // mean square a dimension outside the axes
-    std::size_t cell_axes;     // how many of the axes the cells use
-    MatrixView moments;        // [active cells, moment_count(cell_axes)], as accumulated below
+    MatrixView centres;        // [clusters, axes]: mean of each cluster's battles along the axes
+    MatrixView influences;     // [clusters, axes]: m_k along the axes
+    const double* sizes;       // [clusters]: number of battles
+    const double* pulls;       // [clusters]: G_k
+    const double* widths;      // [clusters]: variance of the cluster over the mean one
+    const double* variances;   // [axes]: mean variance along each axis within clusters
+    const std::uint16_t* clusters;  // [battles]: cluster of each
+    const double* gradient;         // [cell_count(tiers)]: g
+    const double* energies;         // [axes]: mean square of the battles along each axis
+    double spread;                  // mean square a dimension outside the axes
+    std::size_t cell_axes;          // how many of the axes the cells use
+    MatrixView moments;             // [active cells, moment_count(cell_axes)], as accumulated below
     const std::int32_t* active_cells;  // [active cells]: number of each in the cells' layout
 };
 
@@ -56,7 +70,8 @@ constexpr std::size_t moment_count(std::size_t cell_axes) noexcept {
 }
 
 struct FarFieldWorkspace {
-    std::vector<float> query, projected, directed, points, features, sums;
+    std::vector<float> query, projected, directed, points, features, sums, moves;
+    std::vector<double> weights, means, slopes;
     std::vector<float> near;
     std::vector<double> values;
     std::vector<double> cell_sums;
@@ -68,7 +83,7 @@ struct FarFieldResult {
     double win_rate;
     double shift;    // of R_strong - R_weak, from what lies outside the cells' axes
     double largest;  // similarity of the nearest battle
-    double misfit;   // root mean square of (quadratic - weight) / mean weight over the sample
+    double misfit;   // root mean square of (quadratic - weight) / mean weight over the battles
     std::size_t near_count;
 };
 

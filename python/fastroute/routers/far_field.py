@@ -35,8 +35,10 @@ CELL_AXES = 8
 AXES = 128
 #: Directions of the first-order part. More cost more and err less; ``max_error`` chooses.
 RANK = 128
-_SAMPLE = 1024
+#: Clusters of battles, within which what the quadratic leaves is a line.
+CLUSTERS = 256
 _ROWS_FOR_AXES = 65_536
+_ROWS_FOR_SEEDS = 16_384
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ class Moments:
         axes: float32[axes, d], orthonormal, strongest first.
         energies: float64[axes], mean square of the battles along each.
         spread: mean square a dimension outside the axes.
-        sample: float32[samples, axes], some battles along the axes.
+        seeds: float32[clusters, axes]; a battle belongs to the nearest.
+        sizes, squares, pulls: float64[clusters], sums of 1, |p|^2 and g over the battles of each
+            cluster, where p are their embeddings along the axes.
+        places, influences: float64[clusters, axes], sums of p and of g p.
         gradient: float64[cells], g; as it was at ``fit``, so that sums stay sums.
         cells: float64[cells, moments], what ``_native.accumulate_moments`` gives in the first axes.
         linear: float64[d], m.
@@ -59,7 +64,12 @@ class Moments:
     axes: Float32Array
     energies: Float64Array
     spread: float
-    sample: Float32Array
+    seeds: Float32Array
+    sizes: Float64Array
+    squares: Float64Array
+    pulls: Float64Array
+    places: Float64Array
+    influences: Float64Array
     gradient: Float64Array
     cells: Float64Array
     linear: Float64Array
@@ -77,21 +87,21 @@ class Moments:
         weighted = rows * g.astype(np.float32)[:, None]
         along = rows @ own_axes.T
         projected = rows @ self.duals.astype(np.float32)
-        # What the quadratic is fitted on becomes a sample of all battles.
         in_axes = rows @ self.axes.T
-        share = len(rows) / (self.cells[:, 0].sum() + len(rows))
+        share = len(rows) / (self.sizes.sum() + len(rows))
         energies = np.square(in_axes, dtype=np.float64).mean(axis=0)
         beyond = rows.shape[1] - len(self.axes)
         spread = max(1.0 - float(energies.sum()), 0.0) / beyond if beyond else 0.0
-        size = max(_SAMPLE, len(self.sample))
-        newer = round(share * size)
+        sums = _cluster_sums(in_axes, nearest(in_axes, self.seeds), g, len(self.seeds))
         return replace(
             self,
             energies=(1.0 - share) * self.energies + share * energies,
             spread=(1.0 - share) * self.spread + share * spread,
-            sample=np.concatenate(
-                [_spaced(self.sample, size - newer), _spaced(in_axes, max(newer, 1))]
-            ),
+            sizes=self.sizes + sums[0],
+            squares=self.squares + sums[1],
+            pulls=self.pulls + sums[2],
+            places=self.places + sums[3],
+            influences=self.influences + sums[4],
             cells=self.cells + _native.accumulate_moments(battles, own_axes, num_threads),
             linear=self.linear + weighted.sum(axis=0, dtype=np.float64),
             corner=self.corner + _weighted_square(along, g),
@@ -101,6 +111,7 @@ class Moments:
     def field(
         self,
         battles: _native.TieredBattles,
+        clusters: Cells,
         tier_ratings: Float64Array,
         strong: int,
         weak: int,
@@ -108,7 +119,10 @@ class Moments:
         strict: bool,
         rank: int = RANK,
     ) -> _native.FarField:
-        """What answers queries, with the ``rank`` strongest directions."""
+        """What answers queries, with the ``rank`` strongest directions.
+
+        ``clusters``, uint16[n], is the cluster of each battle (``cluster_battles``).
+        """
         count = len(self.corner)
         outside = self.linear - self.axes[:count].T.astype(np.float64) @ (
             self.axes[:count].astype(np.float64) @ self.linear
@@ -117,6 +131,11 @@ class Moments:
         best = np.argsort(-np.abs(values))[:rank]
         directions = self.directions @ vectors[:, best]
         lengths = np.maximum(np.linalg.norm(directions, axis=0), 1e-300)
+        filled = np.maximum(self.sizes, 1.0)
+        centres = self.places / filled[:, None]
+        variances = self.energies - self.sizes @ np.square(centres) / self.sizes.sum()
+        variances = variances.clip(min=0.0)
+        widths = (self.squares / filled - np.square(centres).sum(axis=1)).clip(min=0.0)
         active = active_cells(self.cells[:, 0], len(tier_ratings), strict=strict)
         return _native.FarField(
             battles,
@@ -124,7 +143,14 @@ class Moments:
             directions=np.vstack([outside, (directions / lengths).T]).astype(np.float32, order="C"),
             curvatures=np.ascontiguousarray(values[best] * lengths**2),
             corner=np.ascontiguousarray(self.corner),
-            sample=self.sample,
+            centres=centres.astype(np.float32),
+            influences=(self.influences - self.pulls[:, None] * centres).astype(np.float32),
+            sizes=self.sizes,
+            pulls=self.pulls,
+            widths=widths / max(float(variances.sum()), 1e-30),
+            variances=variances,
+            clusters=clusters,
+            gradient=self.gradient,
             energies=self.energies,
             spread=self.spread,
             moments=self.cells[active].astype(np.float32),
@@ -155,9 +181,9 @@ def fit_moments(
 
     # H and m from all battles, S from the first so many (in any order, the battles are a sample).
     H, m, S, used = np.zeros((d, d)), np.zeros(d), np.zeros((d, d)), 0
-    picked = np.unique(np.linspace(0, count - 1, min(_SAMPLE, count)).astype(np.int64))
-    sample_rows: list[Float32Array] = []
+    some_rows: list[Float32Array] = []
     stride = max(1, count // _ROWS_FOR_AXES)
+    stride_of_seeds = max(1, count // _ROWS_FOR_SEEDS)
     for first, rows in blocks():
         weights = g[cells[first : first + len(rows)]].astype(np.float32)
         weighted = rows * weights[:, None]
@@ -166,8 +192,7 @@ def fit_moments(
         some = rows[::stride]
         S += some.T @ some
         used += len(some)
-        inside = picked[(picked >= first) & (picked < first + len(rows))]
-        sample_rows.append(rows[inside - first])
+        some_rows.append(some[:: max(1, stride_of_seeds // stride)].copy())
     S /= used
     H = (H + H.T) / 2
 
@@ -182,11 +207,25 @@ def fit_moments(
     values, turned = np.linalg.eigh(scaled.T @ H @ scaled)
     best = np.argsort(-np.abs(values))[:most_directions]
     beyond = energies[axis_count:].clip(min=0.0)
+    seeds = _seeds(np.concatenate(some_rows) @ axes.T)
+    sums = [np.zeros(len(seeds))] * 3 + [np.zeros(seeds.shape)] * 2
+    mean_square = np.zeros(axis_count)
+    for first, rows in blocks():
+        in_axes = rows @ axes.T
+        own_g = g[cells[first : first + len(rows)]]
+        more = _cluster_sums(in_axes, nearest(in_axes, seeds), own_g, len(seeds))
+        sums = [a + b for a, b in zip(sums, more, strict=True)]
+        mean_square += np.square(in_axes, dtype=np.float64).sum(axis=0) / count
     return Moments(
         axes=axes,
-        energies=np.ascontiguousarray(energies[:axis_count]),
+        energies=mean_square,
         spread=float(beyond.mean()) if beyond.size else 0.0,
-        sample=np.ascontiguousarray(np.concatenate(sample_rows) @ axes.T),
+        seeds=seeds,
+        sizes=sums[0],
+        squares=sums[1],
+        pulls=sums[2],
+        places=sums[3],
+        influences=sums[4],
         gradient=g,
         cells=_native.accumulate_moments(battles, own, num_threads),
         linear=m,
@@ -250,9 +289,51 @@ def gradient(
     return result
 
 
-def _spaced(rows: Float32Array, count: int) -> Float32Array:
-    """``count`` of the rows at equal distances, or all if there are fewer."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64))]
+def cluster_battles(blocks: Blocks, moments: Moments) -> Cells:
+    """Cluster of each battle, uint16[n], whose unit rows ``blocks`` gives."""
+    return np.concatenate([nearest(rows @ moments.axes.T, moments.seeds) for _, rows in blocks()])
+
+
+def nearest(points: Float32Array, seeds: Float32Array) -> Cells:
+    """Number of the seed nearest to each point, uint16[n]."""
+    half_squares = np.square(seeds).sum(axis=1) / 2
+    found: Cells = (points @ seeds.T - half_squares).argmax(axis=1).astype(np.uint16)
+    return found
+
+
+def _seeds(points: Float32Array) -> Float32Array:
+    """Centres of clusters, float32[k, axes], by k-means from points at equal distances."""
+    count = min(CLUSTERS, max(len(points) // 8, 1))
+    seeds = points[np.linspace(0, len(points) - 1, count).astype(np.int64)].copy()
+    for _ in range(8):
+        sizes, _, _, places, _ = _cluster_sums(
+            points, nearest(points, seeds), np.zeros(len(points)), count
+        )
+        filled = sizes > 0
+        seeds[filled] = (places[filled] / sizes[filled, None]).astype(np.float32)
+    return seeds
+
+
+def _cluster_sums(
+    points: Float32Array, clusters: Cells, g: Float64Array, count: int
+) -> list[Float64Array]:
+    """Sums of 1, |p|^2, g, p and g p over the points of each cluster."""
+    order = np.argsort(clusters, kind="stable")
+    present, starts = np.unique(clusters[order], return_index=True)
+    wide = points[order].astype(np.float64)
+    weights = g[order]
+    sums = []
+    for terms in (
+        np.ones(len(points)),
+        np.square(wide).sum(axis=1),
+        weights,
+        wide,
+        wide * weights[:, None],
+    ):
+        total = np.zeros((count, *terms.shape[1:]))
+        total[present] = np.add.reduceat(terms, starts, axis=0)
+        sums.append(total)
+    return sums
 
 
 def _weighted_square(rows: Float32Array, weights: Float64Array) -> Float64Array:

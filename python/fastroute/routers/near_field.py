@@ -30,6 +30,7 @@ class FarFieldModel:
 
     Attributes:
         in_axes: whether the index holds the embeddings along the principal axes, not whole.
+        clusters: uint16[n], cluster of each battle.
         rank, neighbors: directions of the first-order part, and battles taken exactly.
     """
 
@@ -37,6 +38,7 @@ class FarFieldModel:
     field: _native.FarField
     index: NeighborIndex
     in_axes: bool
+    clusters: far_field.Cells
     rank: int
     neighbors: int
 

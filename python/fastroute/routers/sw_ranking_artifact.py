@@ -5,7 +5,8 @@ arrays, the large files that ``config["large_files"]`` lists by length and SHA-2
 
     rows.npy, scales.npy   the unit embeddings; scales for int8
     index.faiss            the index of the far field
-    cells.npy, model_a.npy, model_b.npy, outcome.npy, order.npy    one number a battle
+    cells.npy, clusters.npy, model_a.npy, model_b.npy, outcome.npy, order.npy
+                           one number a battle
 
 Their lengths are always checked, their content only with ``verify=True``: reading gigabytes takes
 longer than a service may take to start, and would pull in pages that no query needs.
@@ -56,6 +57,7 @@ def save(router: SimilarityWeightedRouter, fitted: Fitted, folder: str | os.Path
         "model_a": table.a,
         "model_b": table.b,
         "outcome": table.outcome,
+        "clusters": None if far is None else far.clusters,
         "order": fitted.order,
         "scales": fitted.vectors.scales,
         "rows": fitted.vectors.rows,
@@ -163,6 +165,7 @@ def _fitted(artifact: Artifact, router: SimilarityWeightedRouter) -> Fitted:
         fitted,
         far_field.Moments(**sums),
         index,
+        column("clusters"),
         strict=router.strict,
         in_axes=router.index_in_axes,
         rank=config["rank"],

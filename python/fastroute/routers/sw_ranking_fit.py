@@ -104,13 +104,15 @@ class Fitter:
         index = near_field.build_index(
             vectors, moments.axes, self.index, self.index_parameters, in_axes=self.index_in_axes
         )
-        return self.with_far(exact, moments, index, far_field.RANK, near_field.NEIGHBORS)
+        clusters = far_field.cluster_battles(vectors.blocks, moments)
+        return self.with_far(exact, moments, index, clusters, far_field.RANK, near_field.NEIGHBORS)
 
     def with_far(
         self,
         exact: Fitted,
         moments: far_field.Moments,
         index: NeighborIndex,
+        clusters: far_field.Cells,
         rank: int,
         neighbors: int,
     ) -> Fitted:
@@ -124,6 +126,7 @@ class Fitter:
             exact,
             moments,
             index,
+            clusters,
             strict=self.strict,
             in_axes=self.index_in_axes,
             rank=rank,
@@ -149,7 +152,13 @@ class Fitter:
         def remake(rank: int) -> _native.FarField:
             assert trial.far is not None
             return trial.far.moments.field(
-                trial.battles, trial.start, trial.strong, trial.weak, strict=self.strict, rank=rank
+                trial.battles,
+                trial.far.clusters,
+                trial.start,
+                trial.strong,
+                trial.weak,
+                strict=self.strict,
+                rank=rank,
             )
 
         wanted: list[float | None] = []
@@ -187,13 +196,16 @@ class Fitter:
         rows = vectors.take(np.arange(len(vectors)))
         moments = moments.extended(self.tiered(vectors, cells), cells, rows, self.num_threads)
         index = index.extended(rows @ moments.axes.T if now.far.in_axes else rows)
-        return self.with_far(exact, moments, index, now.far.rank, now.far.neighbors)
+        more = far_field.nearest(rows @ moments.axes.T, moments.seeds)
+        clusters = np.concatenate([now.far.clusters, more])
+        return self.with_far(exact, moments, index, clusters, now.far.rank, now.far.neighbors)
 
 
 def with_field(
     exact: Fitted,
     moments: far_field.Moments,
     index: NeighborIndex,
+    clusters: far_field.Cells,
     *,
     strict: bool,
     in_axes: bool,
@@ -202,7 +214,7 @@ def with_field(
 ) -> Fitted:
     """What was learned, with the far field that these moments and this index make."""
     field = moments.field(
-        exact.battles, exact.start, exact.strong, exact.weak, strict=strict, rank=rank
+        exact.battles, clusters, exact.start, exact.strong, exact.weak, strict=strict, rank=rank
     )
-    far = near_field.FarFieldModel(moments, field, index, in_axes, rank, neighbors)
+    far = near_field.FarFieldModel(moments, field, index, in_axes, clusters, rank, neighbors)
     return replace(exact, far=far)
