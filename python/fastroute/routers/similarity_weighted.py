@@ -24,7 +24,8 @@ from fastroute.types import WINNERS, Float32Array, Float64Array
 Mode = Literal["auto", "exact", "far_field"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-#: From so many battles on, "auto" is the far field: below, looking at all of them is as quick.
+#: From so many battles on, "auto" is the far field. It is 20 times as fast at half as many, but
+#: looking at all of them takes a millisecond or two, and with few in a tier it errs by over 1e-3.
 FAR_FIELD_FROM = 20_000
 
 
