@@ -215,3 +215,116 @@ class SimilarityWeightedRanking:
         R = elo(ratings)
         difference = R[self.model_tiers[strong]] - R[self.model_tiers[weak]]
         return float(1.0 - 1.0 / (1.0 + 10.0 ** (difference / 400.0)))
+
+
+def rating_gradient(
+    cells: Sequence[tuple[int, int, int]],
+    counts: Sequence[float],
+    tiers: int,
+    strong: int,
+    weak: int,
+    *,
+    strict: bool,
+) -> Float64:
+    """Derivative of R_strong - R_weak by the weight of each kind (a, b, outcome) of battle.
+
+    By central differences of the whole fit.
+    """
+    a, b, outcome = (np.array(column) for column in zip(*cells, strict=True))
+    result = np.empty(len(cells))
+    for c in range(len(cells)):
+        ends = []
+        for sign in (1.0, -1.0):
+            weight = np.array(counts, dtype=np.float64)
+            weight[c] *= 1.0 + sign * 1e-4
+            ratings = battle_ratings(a, b, outcome, weight, tiers, strict=strict)
+            ends.append(ratings[strong] - ratings[weak])
+        result[c] = (ends[0] - ends[1]) / (2e-4 * counts[c])
+    return result
+
+
+class FarField:
+    """The far-field approximation, battle by battle in float64: no moments, no low rank.
+
+    Battles are (tier_a, tier_b, outcome) over unit embeddings; ``axes``, [axes, d], are
+    orthonormal, and the first ``cell_axes`` are those in which the cells see the prompt.
+    ``gradient``, [n], has each battle's effect on R_strong - R_weak by its share of all weight;
+    ``says``, [n], is 1 if a battle says something, ``clusters``, [n], the cluster of each.
+    """
+
+    def __init__(
+        self,
+        embeddings: Array,
+        kinds: tuple[Array, Array, Array],
+        tiers: int,
+        pair: tuple[int, int],
+        axes: Array,
+        cell_axes: int,
+        clusters: Array,
+        gradient: Array,
+        says: Array,
+        *,
+        strict: bool,
+    ) -> None:
+        self.E = embeddings.astype(np.float64)
+        self.kinds, self.tiers, self.pair, self.strict = kinds, tiers, pair, strict
+        self.axes = axes.astype(np.float64)
+        self.cell_axes, self.gradient, self.says = cell_axes, gradient, says
+        self.along = self.E @ self.axes.T
+        self.members = [np.flatnonzero(clusters == k) for k in np.unique(clusters)]
+        self.energies = (self.along**2).mean(axis=0)
+        beyond = self.E.shape[1] - len(axes)
+        self.spread = (1.0 - (self.along**2).sum(axis=1)).mean() / beyond if beyond else 0.0
+
+    def win_rate(self, q: Array, near: Sequence[int]) -> float:
+        q = q.astype(np.float64) / np.linalg.norm(q.astype(np.float64))
+        s = self.E @ q
+        largest, least = s[list(near)].max(), s[list(near)].min()
+        p = self.axes @ q
+        outside = max(1.0 - float(p @ p), 0.0) * self.spread
+        s_axes = self.along @ p
+
+        # Each cluster as three points with the weights 1, 4, 1.
+        centred = self.along.copy()
+        for members in self.members:
+            centred[members] -= self.along[members].mean(axis=0)
+        variances = (centred**2).mean(axis=0)
+        points, weights, middles, steps = [], [], [], []
+        for members in self.members:
+            width = (centred[members] ** 2).sum(axis=1).mean() / variances.sum()
+            step = math.sqrt(3.0 * (width * float(variances @ p**2) + outside))
+            middle = s_axes[members].mean()
+            points.append(np.minimum([middle - step, middle, middle + step], least))
+            weights.append(len(members) * np.array([1.0, 4.0, 1.0]))
+            middles.append(middle)
+            steps.append(step)
+        x = np.concatenate(points)
+        fit = np.polynomial.Polynomial.fit(
+            x, 10.0 ** (x / largest), 2, w=np.sqrt(np.concatenate(weights))
+        )
+        a = fit.convert().coef
+
+        # The cells: the quadratic along their own axes, the rest at its mean; near battles exactly.
+        m = self.cell_axes
+        missing = outside + float(self.energies[m:] @ p[m:] ** 2)
+        s_cells = self.along[:, :m] @ p[:m]
+        weight = a[0] + a[1] * s_cells + a[2] * (s_cells**2 + missing)
+        quadratic = a[0] + a[1] * s + a[2] * s**2
+        for i in near:
+            weight[i] += 10.0 ** (s[i] / largest) - quadratic[i]
+        ratings = battle_ratings(*self.kinds, weight, self.tiers, strict=self.strict)
+
+        # First order: what lies outside the cells' axes, and a line a cluster for what is left.
+        change = a[1] * (s - s_cells) + a[2] * (s**2 - s_cells**2)
+        for members, at, middle, step in zip(self.members, points, middles, steps, strict=True):
+            left = 10.0 ** (at / largest) - fit(at)
+            slope = (left[2] - left[0]) / (2.0 * step) if step > 1e-6 else 0.0
+            mean = (left[0] + 4.0 * left[1] + left[2]) / 6.0
+            for i in members:
+                # A near battle's similarity is known whole, not along the axes only.
+                change[i] += mean + slope * (s_axes[i] - middle)
+                if i in near:
+                    change[i] -= mean + slope * (s[i] - middle)
+        shift = self.gradient @ change / (self.says @ weight)
+        strong, weak = self.pair
+        return float(sigmoid(ratings[strong] - ratings[weak] + shift))

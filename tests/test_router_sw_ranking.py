@@ -48,8 +48,9 @@ def test_the_signature_is_the_published_one() -> None:
     assert {k: defaults[k] for k in ("num_tiers", "strict", "mode")} == {
         "num_tiers": 10,
         "strict": False,
-        "mode": "exact",
+        "mode": "auto",  # which is "exact" up to thousands of battles
     }
+    assert SimilarityWeightedRouter(num_tiers=10, strict=False, mode="exact").mode == "exact"
     assert {"strong_model", "weak_model"} < set(parameters)
     fit = list(inspect.signature(SimilarityWeightedRouter.fit).parameters)
     assert fit == ["self", "embeddings", "model_a", "model_b", "winner"]
@@ -284,7 +285,7 @@ def test_not_fitted(small_battles: SyntheticBattles) -> None:
         ({"num_tiers": 181}, "num_tiers must be an int from 1 to 180, got 181"),
         ({"num_tiers": 2.0}, "num_tiers must be an int from 1 to 180, got 2.0"),
         ({"num_tiers": True}, "num_tiers must be an int from 1 to 180, got True"),
-        ({"mode": "far"}, "mode must be one of exact, got 'far'"),
+        ({"mode": "far"}, "mode must be one of auto, exact, far_field, got 'far'"),
         ({"num_threads": 0}, "num_threads must be an int from 1 to 1024, got 0"),
     ],
 )
@@ -474,7 +475,7 @@ def test_real_battles(shared_data: Path, strict: bool) -> None:
     )
     wanted = reference.SimilarityWeightedRanking(by_number, len(names), 4, strict=strict)
     router = SimilarityWeightedRouter(
-        strong_model=names[0], weak_model=names[-1], num_tiers=4, strict=strict
+        strong_model=names[0], weak_model=names[-1], num_tiers=4, strict=strict, mode="exact"
     ).fit(by_number.embeddings, a, b, winner)
     for x in by_number.embeddings[:: len(E) // 5]:
         error = abs(router.win_rate_from_embedding(x) - wanted.win_rate(x, 0, len(names) - 1))

@@ -21,4 +21,5 @@ PYBIND11_MODULE(_core, module) {
     fastroute::bindings::register_matrix_factorization(module);
     fastroute::bindings::register_bradley_terry(module);
     fastroute::bindings::register_similarity_weighting(module);
+    fastroute::bindings::register_far_field(module);
 }

@@ -9,6 +9,10 @@ namespace {
 constexpr int kMostIterations = 100;
 // Newton squares the error at each step: after a step this short it is far below 1e-8.
 constexpr double kShortStep = 1e-6;
+// The likelihood's third derivative along a direction u is at most max |u_i - u_j| times its second
+// (so it is for the logarithm of the sigmoid). A full Newton step that changes no difference by
+// more than this is within a factor of two of the quadratic model all along, and so goes uphill.
+constexpr double kSafeChange = 0.5;
 
 // log(sigmoid(x)), without overflow.
 double log_sigmoid(double x) noexcept {
@@ -116,7 +120,6 @@ NewtonResult fit_bradley_terry(const WinTable& table, NewtonWorkspace& workspace
 
     if (n == 1 && table.anchor_wins == nullptr) return {true, 0, 0.0};  // any rating will do
     NewtonResult result{false, 0, 0.0};
-    double likelihood = log_likelihood(table, ratings);
     while (result.iterations < kMostIterations) {
         ++result.iterations;
         const double total_weight = derivatives(table, ratings, gradient, hessian);
@@ -140,19 +143,19 @@ NewtonResult fit_bradley_terry(const WinTable& table, NewtonWorkspace& workspace
             largest_step = std::max(largest_step, std::abs(step[i]));
         }
 
-        // Newton's step, halved until the likelihood does not fall by more than rounding (it is
-        // concave, so this ends).
-        const double slack = 1e-13 * std::abs(likelihood);
-        double length = 1.0;
-        for (int halvings = 0;; ++halvings) {
-            for (std::size_t i = 0; i < n; ++i) trial[i] = ratings[i] + length * step[i];
-            const double trial_likelihood = log_likelihood(table, trial);
-            if (largest_step <= kShortStep || trial_likelihood >= likelihood - slack) {
-                likelihood = trial_likelihood;
-                break;
+        // Newton's step; a long one is halved until the likelihood does not fall by more than
+        // rounding (it is concave, so this ends).
+        for (std::size_t i = 0; i < n; ++i) trial[i] = ratings[i] + step[i];
+        if (2.0 * largest_step > kSafeChange) {
+            const double likelihood = log_likelihood(table, ratings);
+            const double slack = 1e-13 * std::abs(likelihood);
+            double length = 1.0;
+            for (int halvings = 0; !(log_likelihood(table, trial) >= likelihood - slack);
+                 ++halvings) {
+                if (halvings == 60) return result;
+                length *= 0.5;
+                for (std::size_t i = 0; i < n; ++i) trial[i] = ratings[i] + length * step[i];
             }
-            if (halvings == 60) return result;
-            length *= 0.5;
         }
         std::copy_n(trial, n, ratings);
         if (largest_step <= kShortStep) {

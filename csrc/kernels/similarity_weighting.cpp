@@ -18,7 +18,7 @@ constexpr double kLog2Of10 = 3.321928094887362;
 
 RatingStatus sum_weights_by_cell(const TieredBattles& battles, const float* query,
                                  std::size_t thread_count, SimilarityWorkspace& workspace) {
-    const MatrixView& rows = battles.embeddings;
+    const StoredRows& rows = battles.embeddings;
     const simd::Functions& functions = simd::functions();
     float square = 0.0F;
     functions.dot_rows(query, 1, rows.columns, query, rows.columns, &square);
@@ -35,7 +35,7 @@ RatingStatus sum_weights_by_cell(const TieredBattles& battles, const float* quer
         const std::size_t begin = block * kRowsPerBlock;
         const std::size_t count = std::min(kRowsPerBlock, rows.rows - begin);
         float* similarities = workspace.similarities.data() + begin;
-        functions.dot_rows(rows.row(begin), count, rows.stride, query, rows.columns, similarities);
+        rows.dot(functions, begin, count, query, similarities);
         workspace.block_maxima[block] = *std::max_element(similarities, similarities + count);
     });
     const float largest =

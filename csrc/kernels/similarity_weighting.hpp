@@ -22,12 +22,12 @@
 #include <vector>
 
 #include "kernels/bradley_terry.hpp"
-#include "kernels/matrix_view.hpp"
+#include "kernels/stored_rows.hpp"
 
 namespace fastroute {
 
 struct TieredBattles {
-    MatrixView embeddings;       // unit rows, one a battle
+    StoredRows embeddings;       // unit rows, one a battle
     const std::uint16_t* cells;  // [battles], as above
     std::size_t tiers;
     // strict: a battle within a tier pulls on the tier's own rating, as in RouteLLM's code.

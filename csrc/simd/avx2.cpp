@@ -1,4 +1,4 @@
-// AVX2 and FMA: 8 floats or 4 doubles at a time. Compiled with -mavx2 -mfma, this file only.
+// AVX2, FMA and F16C: 8 floats or 4 doubles at a time. Compiled with those flags, this file only.
 #include <immintrin.h>
 
 #include "simd/functions.hpp"
@@ -6,10 +6,23 @@
 namespace fastroute::simd {
 namespace {
 
+// One vector of elements of a row, widened to float32.
+__m256 load(const float* row) noexcept { return _mm256_loadu_ps(row); }
+__m256 load(const std::uint16_t* row) noexcept {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row)));
+}
+__m256 load(const std::int8_t* row) noexcept {
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(row))));
+}
+float widen(float value) noexcept { return value; }
+float widen(std::uint16_t bits) noexcept { return _cvtsh_ss(bits); }
+float widen(std::int8_t value) noexcept { return static_cast<float>(value); }
+
 // Four partial sums a row hide the latency of the FMA; two rows share each load of the query.
 // A row's sum is formed in the same order whether it is computed alone or beside another.
-template <int kRows>
-void dot_block(const float* rows, std::size_t stride, const float* query, std::size_t dimensions,
+template <int kRows, typename Element>
+void dot_block(const Element* rows, std::size_t stride, const float* query, std::size_t dimensions,
                float* out) noexcept {
     __m256 sums[kRows][4];
     for (int r = 0; r < kRows; ++r) {
@@ -20,17 +33,16 @@ void dot_block(const float* rows, std::size_t stride, const float* query, std::s
         for (int lane = 0; lane < 4; ++lane) {
             const __m256 q = _mm256_loadu_ps(query + j + 8 * lane);
             for (int r = 0; r < kRows; ++r) {
-                const float* row = rows + static_cast<std::size_t>(r) * stride;
-                sums[r][lane] =
-                    _mm256_fmadd_ps(_mm256_loadu_ps(row + j + 8 * lane), q, sums[r][lane]);
+                const Element* row = rows + static_cast<std::size_t>(r) * stride;
+                sums[r][lane] = _mm256_fmadd_ps(load(row + j + 8 * lane), q, sums[r][lane]);
             }
         }
     }
     for (; j + 8 <= dimensions; j += 8) {
         const __m256 q = _mm256_loadu_ps(query + j);
         for (int r = 0; r < kRows; ++r) {
-            const float* row = rows + static_cast<std::size_t>(r) * stride;
-            sums[r][0] = _mm256_fmadd_ps(_mm256_loadu_ps(row + j), q, sums[r][0]);
+            const Element* row = rows + static_cast<std::size_t>(r) * stride;
+            sums[r][0] = _mm256_fmadd_ps(load(row + j), q, sums[r][0]);
         }
     }
     for (int r = 0; r < kRows; ++r) {
@@ -40,19 +52,35 @@ void dot_block(const float* rows, std::size_t stride, const float* query, std::s
             _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
         const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
         float sum = _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
-        const float* row = rows + static_cast<std::size_t>(r) * stride;
-        for (std::size_t k = j; k < dimensions; ++k) sum += row[k] * query[k];
+        const Element* row = rows + static_cast<std::size_t>(r) * stride;
+        for (std::size_t k = j; k < dimensions; ++k) sum += widen(row[k]) * query[k];
         out[r] = sum;
     }
 }
 
-void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,
-              std::size_t dimensions, float* out) noexcept {
+template <typename Element>
+void dot_all(const Element* rows, std::size_t row_count, std::size_t stride, const float* query,
+             std::size_t dimensions, float* out) noexcept {
     std::size_t r = 0;
     for (; r + 2 <= row_count; r += 2) {
         dot_block<2>(rows + r * stride, stride, query, dimensions, out + r);
     }
     if (r < row_count) dot_block<1>(rows + r * stride, stride, query, dimensions, out + r);
+}
+
+void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,
+              std::size_t dimensions, float* out) noexcept {
+    dot_all(rows, row_count, stride, query, dimensions, out);
+}
+
+void dot_rows_half(const std::uint16_t* rows, std::size_t row_count, std::size_t stride,
+                   const float* query, std::size_t dimensions, float* out) noexcept {
+    dot_all(rows, row_count, stride, query, dimensions, out);
+}
+
+void dot_rows_int8(const std::int8_t* rows, std::size_t row_count, std::size_t stride,
+                   const float* query, std::size_t dimensions, float* out) noexcept {
+    dot_all(rows, row_count, stride, query, dimensions, out);
 }
 
 // Adds kVectors * 8 columns of every token's row, with the sums kept in registers.
@@ -140,7 +168,8 @@ void exp2_scaled(const float* x, std::size_t count, double scale, double* out) n
 }  // namespace
 
 const Functions& avx2_functions() noexcept {
-    static constexpr Functions functions{dot_rows, add_scaled_rows, exp2_scaled};
+    static constexpr Functions functions{dot_rows, dot_rows_half, dot_rows_int8, add_scaled_rows,
+                                         exp2_scaled};
     return functions;
 }
 

@@ -11,11 +11,28 @@ __mmask16 first_lanes(std::size_t count) noexcept {
     return static_cast<__mmask16>((1U << count) - 1U);
 }
 
+// One vector of elements of a row, widened to float32.
+__m512 load(const float* row) noexcept { return _mm512_loadu_ps(row); }
+__m512 load(const std::uint16_t* row) noexcept {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row)));
+}
+__m512 load(const std::int8_t* row) noexcept {
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row))));
+}
+__m512 load(__mmask16 mask, const float* row) noexcept { return _mm512_maskz_loadu_ps(mask, row); }
+__m512 load(__mmask16 mask, const std::uint16_t* row) noexcept {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, row));
+}
+__m512 load(__mmask16 mask, const std::int8_t* row) noexcept {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, row)));
+}
+
 // Four partial sums a row hide the latency of the FMA; four rows share each load of the query and
 // keep four streams of memory in flight. A row's sum is formed in the same order whether it is
 // computed alone or beside others.
-template <int kRows>
-void dot_block(const float* rows, std::size_t stride, const float* query, std::size_t dimensions,
+template <int kRows, typename Element>
+void dot_block(const Element* rows, std::size_t stride, const float* query, std::size_t dimensions,
                float* out) noexcept {
     __m512 sums[kRows][4];
     for (int r = 0; r < kRows; ++r) {
@@ -26,9 +43,8 @@ void dot_block(const float* rows, std::size_t stride, const float* query, std::s
         for (int lane = 0; lane < 4; ++lane) {
             const __m512 q = _mm512_loadu_ps(query + j + 16 * lane);
             for (int r = 0; r < kRows; ++r) {
-                const float* row = rows + static_cast<std::size_t>(r) * stride;
-                sums[r][lane] =
-                    _mm512_fmadd_ps(_mm512_loadu_ps(row + j + 16 * lane), q, sums[r][lane]);
+                const Element* row = rows + static_cast<std::size_t>(r) * stride;
+                sums[r][lane] = _mm512_fmadd_ps(load(row + j + 16 * lane), q, sums[r][lane]);
             }
         }
     }
@@ -37,8 +53,8 @@ void dot_block(const float* rows, std::size_t stride, const float* query, std::s
         const __mmask16 mask = left >= 16 ? static_cast<__mmask16>(0xFFFF) : first_lanes(left);
         const __m512 q = _mm512_maskz_loadu_ps(mask, query + j);
         for (int r = 0; r < kRows; ++r) {
-            const float* row = rows + static_cast<std::size_t>(r) * stride;
-            sums[r][0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, row + j), q, sums[r][0]);
+            const Element* row = rows + static_cast<std::size_t>(r) * stride;
+            sums[r][0] = _mm512_fmadd_ps(load(mask, row + j), q, sums[r][0]);
         }
     }
     for (int r = 0; r < kRows; ++r) {
@@ -47,8 +63,9 @@ void dot_block(const float* rows, std::size_t stride, const float* query, std::s
     }
 }
 
-void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,
-              std::size_t dimensions, float* out) noexcept {
+template <typename Element>
+void dot_all(const Element* rows, std::size_t row_count, std::size_t stride, const float* query,
+             std::size_t dimensions, float* out) noexcept {
     std::size_t r = 0;
     for (; r + 4 <= row_count; r += 4) {
         dot_block<4>(rows + r * stride, stride, query, dimensions, out + r);
@@ -56,6 +73,21 @@ void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, cons
     for (; r < row_count; ++r) {
         dot_block<1>(rows + r * stride, stride, query, dimensions, out + r);
     }
+}
+
+void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,
+              std::size_t dimensions, float* out) noexcept {
+    dot_all(rows, row_count, stride, query, dimensions, out);
+}
+
+void dot_rows_half(const std::uint16_t* rows, std::size_t row_count, std::size_t stride,
+                   const float* query, std::size_t dimensions, float* out) noexcept {
+    dot_all(rows, row_count, stride, query, dimensions, out);
+}
+
+void dot_rows_int8(const std::int8_t* rows, std::size_t row_count, std::size_t stride,
+                   const float* query, std::size_t dimensions, float* out) noexcept {
+    dot_all(rows, row_count, stride, query, dimensions, out);
 }
 
 // Adds kVectors * 16 columns of every token's row, with the sums kept in registers.
@@ -138,7 +170,8 @@ void exp2_scaled(const float* x, std::size_t count, double scale, double* out) n
 }  // namespace
 
 const Functions& avx512_functions() noexcept {
-    static constexpr Functions functions{dot_rows, add_scaled_rows, exp2_scaled};
+    static constexpr Functions functions{dot_rows, dot_rows_half, dot_rows_int8, add_scaled_rows,
+                                         exp2_scaled};
     return functions;
 }
 

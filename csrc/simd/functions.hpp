@@ -1,4 +1,4 @@
-// The contract that every instruction set fulfils: three loops, one struct of pointers.
+// The contract that every instruction set fulfils: five loops, one struct of pointers.
 //
 // This header declares and defines nothing inline. An ISA file includes it, its intrinsics and
 // nothing else: an inline function compiled twice, once for AVX-512 and once for the baseline, is
@@ -18,6 +18,13 @@ struct Functions {
     // partial sums (scalar: in float64).
     void (*dot_rows)(const float* rows, std::size_t row_count, std::size_t stride,
                      const float* query, std::size_t dimensions, float* out) noexcept;
+
+    // The same for rows of IEEE half-precision floats, given as their bits, and of signed bytes:
+    // each element is widened to float32, which is exact.
+    void (*dot_rows_half)(const std::uint16_t* rows, std::size_t row_count, std::size_t stride,
+                          const float* query, std::size_t dimensions, float* out) noexcept;
+    void (*dot_rows_int8)(const std::int8_t* rows, std::size_t row_count, std::size_t stride,
+                          const float* query, std::size_t dimensions, float* out) noexcept;
 
     // sum[j] += sum_t scales[ids[t]] * table[ids[t] * dimensions + j], in float32, tokens in order.
     // Every id is a valid row of the table.

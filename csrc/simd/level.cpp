@@ -17,7 +17,8 @@ constexpr std::array kLevels = {
 #if defined(FASTROUTE_X86)
     Level{"avx2", avx2_functions,
           []() noexcept {
-              return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+              return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+                     __builtin_cpu_supports("f16c") != 0;
           }},
     Level{"avx512", avx512_functions,
           []() noexcept {

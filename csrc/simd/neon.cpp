@@ -6,10 +6,27 @@
 namespace fastroute::simd {
 namespace {
 
+// One vector of elements of a row, widened to float32.
+float32x4_t load(const float* row) noexcept { return vld1q_f32(row); }
+float32x4_t load(const std::uint16_t* row) noexcept {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(row)));
+}
+float32x4_t load(const std::int8_t* row) noexcept {
+    std::int32_t four = 0;
+    __builtin_memcpy(&four, row, 4);
+    const int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+}
+float widen(float value) noexcept { return value; }
+float widen(std::uint16_t bits) noexcept {
+    return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits))), 0);
+}
+float widen(std::int8_t value) noexcept { return static_cast<float>(value); }
+
 // Four partial sums a row hide the latency of the FMA; two rows share each load of the query.
 // A row's sum is formed in the same order whether it is computed alone or beside another.
-template <int kRows>
-void dot_block(const float* rows, std::size_t stride, const float* query, std::size_t dimensions,
+template <int kRows, typename Element>
+void dot_block(const Element* rows, std::size_t stride, const float* query, std::size_t dimensions,
                float* out) noexcept {
     float32x4_t sums[kRows][4];
     for (int r = 0; r < kRows; ++r) {
@@ -20,27 +37,43 @@ void dot_block(const float* rows, std::size_t stride, const float* query, std::s
         for (int lane = 0; lane < 4; ++lane) {
             const float32x4_t q = vld1q_f32(query + j + 4 * lane);
             for (int r = 0; r < kRows; ++r) {
-                const float* row = rows + static_cast<std::size_t>(r) * stride;
-                sums[r][lane] = vfmaq_f32(sums[r][lane], vld1q_f32(row + j + 4 * lane), q);
+                const Element* row = rows + static_cast<std::size_t>(r) * stride;
+                sums[r][lane] = vfmaq_f32(sums[r][lane], load(row + j + 4 * lane), q);
             }
         }
     }
     for (int r = 0; r < kRows; ++r) {
-        const float* row = rows + static_cast<std::size_t>(r) * stride;
+        const Element* row = rows + static_cast<std::size_t>(r) * stride;
         float sum = vaddvq_f32(
             vaddq_f32(vaddq_f32(sums[r][0], sums[r][1]), vaddq_f32(sums[r][2], sums[r][3])));
-        for (std::size_t k = j; k < dimensions; ++k) sum += row[k] * query[k];
+        for (std::size_t k = j; k < dimensions; ++k) sum += widen(row[k]) * query[k];
         out[r] = sum;
     }
 }
 
-void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,
-              std::size_t dimensions, float* out) noexcept {
+template <typename Element>
+void dot_all(const Element* rows, std::size_t row_count, std::size_t stride, const float* query,
+             std::size_t dimensions, float* out) noexcept {
     std::size_t r = 0;
     for (; r + 2 <= row_count; r += 2) {
         dot_block<2>(rows + r * stride, stride, query, dimensions, out + r);
     }
     if (r < row_count) dot_block<1>(rows + r * stride, stride, query, dimensions, out + r);
+}
+
+void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,
+              std::size_t dimensions, float* out) noexcept {
+    dot_all(rows, row_count, stride, query, dimensions, out);
+}
+
+void dot_rows_half(const std::uint16_t* rows, std::size_t row_count, std::size_t stride,
+                   const float* query, std::size_t dimensions, float* out) noexcept {
+    dot_all(rows, row_count, stride, query, dimensions, out);
+}
+
+void dot_rows_int8(const std::int8_t* rows, std::size_t row_count, std::size_t stride,
+                   const float* query, std::size_t dimensions, float* out) noexcept {
+    dot_all(rows, row_count, stride, query, dimensions, out);
 }
 
 // Adds kVectors * 8 columns of every token's row, with the sums kept in registers.
@@ -123,7 +156,8 @@ void exp2_scaled(const float* x, std::size_t count, double scale, double* out) n
 }  // namespace
 
 const Functions& neon_functions() noexcept {
-    static constexpr Functions functions{dot_rows, add_scaled_rows, exp2_scaled};
+    static constexpr Functions functions{dot_rows, dot_rows_half, dot_rows_int8, add_scaled_rows,
+                                         exp2_scaled};
     return functions;
 }
 

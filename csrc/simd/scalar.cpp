@@ -2,6 +2,7 @@
 // fallback where no other level runs.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "simd/functions.hpp"
 
@@ -10,6 +11,41 @@ namespace {
 
 void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,
               std::size_t dimensions, float* out) noexcept {
+    for (std::size_t r = 0; r < row_count; ++r) {
+        double sum = 0.0;
+        for (std::size_t j = 0; j < dimensions; ++j) {
+            sum += static_cast<double>(rows[r * stride + j]) * static_cast<double>(query[j]);
+        }
+        out[r] = static_cast<float>(sum);
+    }
+}
+
+// The value of the half-precision float with these bits.
+double half_value(std::uint16_t bits) noexcept {
+    const int exponent = (bits >> 10) & 31;
+    const int fraction = bits & 1023;
+    double value =
+        exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+    if (exponent == 31) {
+        value = fraction == 0 ? std::numeric_limits<double>::infinity()
+                              : std::numeric_limits<double>::quiet_NaN();
+    }
+    return (bits & 0x8000) != 0 ? -value : value;
+}
+
+void dot_rows_half(const std::uint16_t* rows, std::size_t row_count, std::size_t stride,
+                   const float* query, std::size_t dimensions, float* out) noexcept {
+    for (std::size_t r = 0; r < row_count; ++r) {
+        double sum = 0.0;
+        for (std::size_t j = 0; j < dimensions; ++j) {
+            sum += half_value(rows[r * stride + j]) * static_cast<double>(query[j]);
+        }
+        out[r] = static_cast<float>(sum);
+    }
+}
+
+void dot_rows_int8(const std::int8_t* rows, std::size_t row_count, std::size_t stride,
+                   const float* query, std::size_t dimensions, float* out) noexcept {
     for (std::size_t r = 0; r < row_count; ++r) {
         double sum = 0.0;
         for (std::size_t j = 0; j < dimensions; ++j) {
@@ -38,7 +74,8 @@ void exp2_scaled(const float* x, std::size_t count, double scale, double* out) n
 }  // namespace
 
 const Functions& scalar_functions() noexcept {
-    static constexpr Functions functions{dot_rows, add_scaled_rows, exp2_scaled};
+    static constexpr Functions functions{dot_rows, dot_rows_half, dot_rows_int8, add_scaled_rows,
+                                         exp2_scaled};
     return functions;
 }
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['TieredBattles', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'model_deltas', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'use_simd_level']
+__all__: list[str] = ['FarField', 'TieredBattles', 'accumulate_moments', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'model_deltas', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'use_simd_level']
 class TieredBattles:
     """
     Battles between tiers, with unit embeddings that it borrows.
     """
-    def __init__(self, embeddings: numpy.typing.NDArray[numpy.float32], cells: numpy.typing.NDArray[numpy.uint16], tiers: typing.SupportsInt | typing.SupportsIndex, strict: bool) -> None:
+    def __init__(self, embeddings: numpy.ndarray, cells: numpy.typing.NDArray[numpy.uint16], tiers: typing.SupportsInt | typing.SupportsIndex, strict: bool, scales: numpy.typing.NDArray[numpy.float32]) -> None:
         ...
     def rate(self, query: numpy.typing.NDArray[numpy.float32], start: numpy.typing.NDArray[numpy.float64], num_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.float64], str]:
         """
@@ -20,6 +20,28 @@ class TieredBattles:
         """
         (summed weights, float64[cells], status).
         """
+class FarField:
+    """
+    Moments of battles, with which a win rate costs the same for any number.
+    """
+    def __init__(self, battles: TieredBattles, axes: numpy.typing.NDArray[numpy.float32], directions: numpy.typing.NDArray[numpy.float32], curvatures: numpy.typing.NDArray[numpy.float64], corner: numpy.typing.NDArray[numpy.float64], centres: numpy.typing.NDArray[numpy.float32], influences: numpy.typing.NDArray[numpy.float32], sizes: numpy.typing.NDArray[numpy.float64], pulls: numpy.typing.NDArray[numpy.float64], widths: numpy.typing.NDArray[numpy.float64], variances: numpy.typing.NDArray[numpy.float64], clusters: numpy.typing.NDArray[numpy.uint16], gradient: numpy.typing.NDArray[numpy.float64], energies: numpy.typing.NDArray[numpy.float64], spread: typing.SupportsFloat | typing.SupportsIndex, moments: numpy.typing.NDArray[numpy.float32], active_cells: numpy.typing.NDArray[numpy.int32], start: numpy.typing.NDArray[numpy.float64], strong: typing.SupportsInt | typing.SupportsIndex, weak: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def project(self, query: numpy.typing.NDArray[numpy.float32]) -> typing.Any:
+        """
+        The prompt along the principal axes, float32[axes]; None if it has no length.
+        """
+    def rate(self, query: numpy.typing.NDArray[numpy.float32], near: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.float64], float, float, str]:
+        """
+        (ratings of the tiers, shift of strong less weak, largest similarity, status).
+        """
+    def win_rate(self, query: numpy.typing.NDArray[numpy.float32], projected: typing.Any, near: numpy.typing.NDArray[numpy.int64]) -> tuple[float, str, float]:
+        """
+        (win rate, status, misfit of the quadratic).
+        """
+def accumulate_moments(battles: TieredBattles, axes: numpy.typing.NDArray[numpy.float32], num_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Moments by cell: float64[cells, moments].
+    """
 def compiler() -> str:
     """
     The compiler that made this, and its version.

@@ -7,7 +7,7 @@ call pays nothing for the checks: the core itself accepts exact dtypes and layou
 from __future__ import annotations
 
 import math
-from typing import Literal, NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ except ImportError as error:
 Int8Array = npt.NDArray[np.int8]
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
+#: Stored embeddings: exact, or in half or a quarter of the memory.
+RowsArray = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.int8]
 
 #: Cells are numbered in 16 bits: 2 t^2 + t of them for t tiers.
 MOST_TIERS = 180
@@ -301,27 +303,35 @@ def cut_rating_tiers(ratings: Float64Array, num_tiers: int) -> Int32Array:
 
 
 class TieredBattles:
-    """Battles between tiers, and the unit embeddings, float32[n, d], that they borrow.
+    """Battles between tiers, and the unit embeddings, [n, d], that they borrow.
 
-    ``cells``, uint16[n], says what kind of battle each is (``battle_cells``). The embeddings are
-    not copied, nor read for NaN; ``owner``, whatever owns their memory, lives as long as this.
+    Embeddings are float32, float16, or int8 with ``scales``, float32[n]: row i is then
+    scales[i] * embeddings[i]. ``cells``, uint16[n], says what kind of battle each is
+    (``battle_cells``). The embeddings are not copied, nor read for NaN; ``owner``, whatever owns
+    their memory, lives as long as this.
     """
 
     def __init__(
         self,
-        embeddings: Float32Array,
+        embeddings: RowsArray,
         cells: npt.NDArray[np.uint16],
         num_tiers: int,
         strict: bool,
         owner: object = None,
+        scales: Float32Array | None = None,
     ) -> None:
-        check_array("embeddings", embeddings, np.float32, 2)
+        dtype: npt.DTypeLike = np.float32
+        if isinstance(embeddings, np.ndarray) and embeddings.dtype in (np.float16, np.int8):
+            dtype = embeddings.dtype
+        check_array("embeddings", embeddings, dtype, 2)
         check_array("cells", cells, np.uint16, 1)
+        scales = np.empty(0, np.float32) if scales is None else scales
+        check_array("scales", scales, np.float32, 1)
         self.dimensions = embeddings.shape[1]
         self._num_tiers = _check_int("num_tiers", num_tiers, MOST_TIERS)
         self._owner = owner
         try:
-            self._core = _core.TieredBattles(embeddings, cells, num_tiers, bool(strict))
+            self._core = _core.TieredBattles(embeddings, cells, num_tiers, bool(strict), scales)
         except (TypeError, ValueError) as error:
             _refused(error)
 
@@ -343,9 +353,7 @@ class TieredBattles:
             _check_start(start, self._num_tiers)
             _refused(error)
         if status == "bad_query":
-            check_finite("x", x)
-            check_no_zero_rows("x", x)
-            _out_of_range(x)
+            _bad_query(x)
         return ratings, cast(RatingStatus, status)
 
     def weights_by_cell(self, x: Float32Array, num_threads: int = 1) -> Float64Array:
@@ -356,10 +364,80 @@ class TieredBattles:
         check_no_zero_rows("x", x)
         sums, status = self._core.weights_by_cell(x, check_num_threads(num_threads))
         if status == "bad_query":
-            _out_of_range(x)
+            _bad_query(x)
         if status != "converged":
             raise RatingError("no battle has a positive similarity to x: the weights mean nothing")
         return sums
+
+
+class FarField:
+    """Win rates from moments of the battles, at a cost that does not grow with their number.
+
+    The arrays are those of ``fastroute.routers.far_field``, whose docstring has the method.
+    """
+
+    def __init__(self, battles: TieredBattles, **arrays: Any) -> None:
+        self.dimensions = battles.dimensions
+        try:
+            self._core = _core.FarField(battles._core, **arrays)
+        except (TypeError, ValueError) as error:
+            _refused(error)
+
+    def project(self, x: Float32Array) -> Float32Array:
+        """``x``, float32[d], scaled to length one, along the principal axes: float32[axes]."""
+        try:
+            projected = self._core.project(x)
+        except (TypeError, ValueError) as error:
+            self._explain(x, error)
+        if projected is None:
+            _bad_query(x)
+        return cast(Float32Array, projected)
+
+    def win_rate(
+        self, x: Float32Array, near: Int64Array, projected: Float32Array | None = None
+    ) -> tuple[float, RatingStatus, float]:
+        """Win rate for one prompt, how it went, and the misfit of its quadratic.
+
+        ``near``, int64[k], numbers battles near the prompt; -1 for none. The misfit is the root
+        mean square error of the quadratic over the mean weight.
+        """
+        try:
+            rate, status, misfit = self._core.win_rate(x, projected, near)
+        except (TypeError, ValueError) as error:
+            self._explain(x, error)
+        if status == "bad_query":
+            _bad_query(x)
+        return rate, cast(RatingStatus, status), misfit
+
+    def rate(
+        self, x: Float32Array, near: Int64Array
+    ) -> tuple[Float64Array, float, float, RatingStatus]:
+        """Ratings of the tiers, what is added to strong less weak, s_max, and how it went."""
+        try:
+            ratings, shift, largest, status = self._core.rate(x, near)
+        except (TypeError, ValueError) as error:
+            self._explain(x, error)
+        if status == "bad_query":
+            _bad_query(x)
+        return ratings, shift, largest, cast(RatingStatus, status)
+
+    def _explain(self, x: Float32Array, error: Exception) -> NoReturn:
+        check_array("x", x, np.float32, 1)
+        check_length("x", x, self.dimensions, "the router")
+        _refused(error)
+
+
+def accumulate_moments(
+    battles: TieredBattles, axes: Float32Array, num_threads: int = 1
+) -> Float64Array:
+    """Moments of the battles by cell, float64[2 t^2 + t, 1 + m + m (m + 1) / 2].
+
+    A row holds the sums of 1, of p_a and of p_a p_b for a <= b over the battles of a cell, where
+    p are their embeddings along ``axes``, float32[m, d], m <= 64.
+    """
+    check_array("axes", axes, np.float32, 2)
+    check_length("axes", axes, battles.dimensions, "the battles")
+    return _core.accumulate_moments(battles._core, axes, check_num_threads(num_threads))
 
 
 def battle_cells(
@@ -399,7 +477,19 @@ def _check_start(start: Float64Array, num_tiers: int) -> None:
     check_length("start", start, num_tiers, "the list of tiers")
 
 
-def _out_of_range(x: Float32Array) -> NoReturn:
+def check_embedding(x: Float32Array, dimensions: int) -> None:
+    """Check one prompt embedding, for a library that would read it unchecked."""
+    if type(x) is np.ndarray and x.dtype == np.float32 and x.shape == (dimensions,):
+        flags = x.flags
+        if flags.c_contiguous and flags.aligned:
+            return
+    check_array("x", x, np.float32, 1)
+    check_length("x", x, dimensions, "the router")
+
+
+def _bad_query(x: Float32Array) -> NoReturn:
+    check_finite("x", x)
+    check_no_zero_rows("x", x)
     raise InvalidInputError(
         f"x has length {np.linalg.norm(x.astype(np.float64))}, too small or too large for "
         "float32; scale it to length 1"

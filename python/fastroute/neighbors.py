@@ -1,31 +1,178 @@
-"""Owns a FAISS index of unit vectors and lends its rows to kernels.
+"""Unit vectors: how they are stored, and the FAISS index that finds those near a prompt.
 
-FAISS builds, trains, searches and stores; the kernels read the vectors where FAISS keeps them,
-without a copy. The view of that memory does not keep the index alive, and ``add`` moves it, so
-index and view live together in one object and the view never leaves the package.
+FAISS builds, trains, searches and stores; where it keeps whole vectors, the kernels read them
+there, without a copy. The view of that memory does not keep the index alive, and ``add`` moves
+it, so index and view live together in one object and the view never leaves the package.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from fastroute._arrays import check_array, check_finite, check_length, check_no_zero_rows
+from fastroute._native import RowsArray
+from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.types import Float32Array
+
+Storage = Literal["float32", "float16", "int8"]
+STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 _ROWS_PER_BLOCK = 16384  # what is normalised at a time: a copy of this many rows, no more
 
 
-class NeighborIndex:
-    """Unit vectors in a flat FAISS index, by inner product."""
+def unit_blocks(
+    embeddings: Float32Array, dimensions: int, name: str = "embeddings"
+) -> Iterator[tuple[int, Float32Array]]:
+    """(first, rows) of ``embeddings``, float32[n, d], scaled to length one, a block at a time.
 
-    def __init__(self, dimensions: int) -> None:
+    Raises InvalidInputError, before the first block, for a wrong dtype, layout or dimension, NaN,
+    infinity and zero rows.
+    """
+    check_array(name, embeddings, np.float32, 2)
+    check_length(name, embeddings, dimensions, "the index")
+    check_finite(name, embeddings)
+    check_no_zero_rows(name, embeddings)
+    for begin in range(0, len(embeddings), _ROWS_PER_BLOCK):
+        block = embeddings[begin : begin + _ROWS_PER_BLOCK].astype(np.float64)
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+        yield begin, block.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """Unit vectors as float32, float16, or int8 with a factor a row.
+
+    Attributes:
+        rows: [n, d], C-contiguous.
+        scales: float32[n] where rows are int8: vector i is scales[i] * rows[i].
+        owner: whatever owns the memory of ``rows``, if it isn't ``rows``.
+    """
+
+    rows: RowsArray
+    scales: Float32Array | None = None
+    owner: object = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def storage(self) -> Storage:
+        """The name of the rows' dtype."""
+        return cast(Storage, self.rows.dtype.name)
+
+    @classmethod
+    def store(cls, embeddings: Float32Array, storage: Storage = "float32") -> UnitRows:
+        """Scale rows, float32[n, d], to length one and store them; errors as ``unit_blocks``."""
+        check_array("embeddings", embeddings, np.float32, 2)
+        count, d = embeddings.shape
+        rows = np.empty((count, d), dtype=storage)
+        scales = np.empty(count, np.float32) if storage == "int8" else None
+        for first, block in unit_blocks(embeddings, d):
+            part = slice(first, first + len(block))
+            if scales is not None:
+                scales[part] = np.abs(block).max(axis=1) / np.float32(127.0)
+                block = np.rint(block / scales[part, None])
+            rows[part] = block
+        return cls(rows, scales)
+
+    def blocks(self) -> Iterator[tuple[int, Float32Array]]:
+        """(first, float32[n, d]) for all rows in order."""
+        for first in range(0, len(self), _ROWS_PER_BLOCK):
+            block = self.rows[first : first + _ROWS_PER_BLOCK].astype(np.float32, copy=False)
+            if self.scales is not None:
+                block = block * self.scales[first : first + len(block), None]
+            yield first, block
+
+    def take(self, which: npt.NDArray[np.integer[Any]]) -> Float32Array:
+        """The vectors with these numbers, float32[k, d]."""
+        picked: Float32Array = self.rows[which].astype(np.float32, copy=False)
+        return picked if self.scales is None else picked * self.scales[which, None]
+
+    def selected(self, which: npt.NDArray[np.integer[Any]]) -> UnitRows:
+        """A copy of the vectors with these numbers, stored as here."""
+        return UnitRows(self.rows[which], None if self.scales is None else self.scales[which])
+
+    def joined(self, other: UnitRows) -> UnitRows:
+        """These rows and then the ``other``'s, of the same storage, in memory of their own."""
+        scales = None
+        if self.scales is not None and other.scales is not None:
+            scales = np.concatenate([self.scales, other.scales])
+        rows: RowsArray = np.concatenate([self.rows, other.rows])
+        return UnitRows(rows, scales)
+
+
+class NeighborIndex:
+    """Vectors in a FAISS index, by inner product.
+
+    Args:
+        dimensions: of the vectors.
+        factory: a string for ``faiss.index_factory``, such as "Flat", "HNSW32", "IVF1024,Flat"
+            or "HNSW32_SQ8".
+        parameters: how hard to search, as ``faiss.ParameterSpace`` reads it, such as
+            "nprobe=16" or "efSearch=64"; by default nprobe=8 and efSearch=64.
+
+    A search is one query on the calling thread; building uses FAISS's own threads.
+    """
+
+    def __init__(
+        self, dimensions: int, factory: str = "Flat", parameters: str | None = None
+    ) -> None:
         import faiss
 
-        self.dimensions = dimensions
+        self.check_factory(factory)
+        try:
+            index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise InvalidInputError(
+                f"index must be a string that faiss.index_factory reads for {dimensions} "
+                f"dimensions, such as 'HNSW32' or 'IVF1024,Flat', got {factory!r} ({reason})"
+            ) from None
+        self._own(faiss, index)
+        self._tune(parameters)
+
+    @staticmethod
+    def check_factory(factory: str) -> None:
+        """Check the type; what the string says is checked when the dimension is known."""
+        if not isinstance(factory, str):
+            raise InvalidTypeError(
+                f"index must be a str for faiss.index_factory, such as 'HNSW32', got {factory!r}"
+            )
+
+    def _own(self, faiss: Any, index: Any) -> None:
         self._faiss: Any = faiss
-        self._index: Any = faiss.IndexFlatIP(dimensions)
+        self._index: Any = index
+        self._mapped = False
+        self._parameters: str | None = None
+        self._local = threading.local()
+        self.dimensions = int(index.d)
+
+    def _tune(self, parameters: str | None) -> None:
+        self._parameters = parameters
+        space = self._faiss.ParameterSpace()
+        if parameters is not None:
+            try:
+                space.set_index_parameters(self._index, parameters)
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise InvalidInputError(
+                    f"index_parameters must suit the index, such as 'nprobe=16' for IVF or "
+                    f"'efSearch=64' for HNSW, got {parameters!r} ({reason})"
+                ) from None
+            return
+        inner = self._faiss.downcast_index(self._index)
+        if isinstance(inner, self._faiss.IndexIVF):
+            space.set_index_parameters(inner, f"nprobe={min(8, inner.nlist)}")
+        elif isinstance(inner, self._faiss.IndexHNSW):
+            space.set_index_parameters(inner, "efSearch=64")
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -36,18 +183,112 @@ class NeighborIndex:
         Raises InvalidInputError, before anything is added, for a wrong dtype, layout or
         dimension, NaN, infinity and zero rows.
         """
-        check_array(name, embeddings, np.float32, 2)
-        check_length(name, embeddings, self.dimensions, "the index")
-        check_finite(name, embeddings)
-        check_no_zero_rows(name, embeddings)
-        for begin in range(0, len(embeddings), _ROWS_PER_BLOCK):
-            block = embeddings[begin : begin + _ROWS_PER_BLOCK].astype(np.float64)
-            block /= np.linalg.norm(block, axis=1, keepdims=True)
-            self._index.add(block.astype(np.float32))
+        for _, block in unit_blocks(embeddings, self.dimensions, name):
+            self._index.add(block)
+
+    def train_and_add(self, rows: Float32Array) -> None:
+        """Add rows, float32[n, d], as they are; trains the index on them first if it needs it."""
+        if not self._index.is_trained:
+            inner = self._faiss.downcast_index(self._index)
+            if isinstance(inner, self._faiss.IndexIVF):
+                if inner.nlist > len(rows):
+                    raise InvalidInputError(
+                        f"index has {inner.nlist} lists for {len(rows)} battles; use fewer"
+                    )
+                # Lists need not be perfect: what they miss costs the near field a little.
+                inner.cp.max_points_per_centroid = 40
+                inner.cp.min_points_per_centroid = 1
+                inner.cp.niter = 6
+            try:
+                self._index.train(rows)
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise InvalidInputError(
+                    f"index can't be trained on {len(rows)} battles ({reason}); use a simpler one"
+                ) from None
+        self._index.add(rows)
+
+    def search(self, x: Float32Array, count: int) -> npt.NDArray[np.int64]:
+        """Numbers of ``count`` vectors near ``x``, float32[d], int64; -1 where there are none.
+
+        The array belongs to the calling thread until it searches again.
+        """
+        found = getattr(self._local, "found", None)
+        if found is None or len(found[0]) != count:
+            near, similarities = np.empty(count, np.int64), np.empty(count, np.float32)
+            pointers = self._faiss.swig_ptr(similarities), self._faiss.swig_ptr(near)
+            found = self._local.found = near, similarities, pointers
+        near, _, pointers = found
+        faiss = self._faiss
+        # One query is too little to share: waking FAISS's threads takes longer than the search.
+        threads = faiss.omp_get_max_threads()
+        if threads == 1:
+            self._index.search_c(1, faiss.swig_ptr(x), count, *pointers)
+        else:
+            faiss.omp_set_num_threads(1)  # of this thread only
+            try:
+                self._index.search_c(1, faiss.swig_ptr(x), count, *pointers)
+            finally:
+                faiss.omp_set_num_threads(threads)
+        result: npt.NDArray[np.int64] = near
+        return result
 
     def rows(self) -> Float32Array:
         """The stored vectors, float32[n, d], in FAISS's memory: valid until the next ``add``."""
+        flat = self._flat()
+        if flat is None:
+            raise InvalidInputError("this index does not store whole vectors in order")
         count = len(self) * self.dimensions
-        view = self._faiss.rev_swig_ptr(self._index.get_xb(), count)
+        view = self._faiss.rev_swig_ptr(flat.get_xb(), count)
         rows: Float32Array = view.reshape(len(self), self.dimensions)
         return rows
+
+    @property
+    def lends_rows(self) -> bool:
+        """Whether the index stores its vectors whole, as float32, in the order of ``add``.
+
+        And where kernels can read them: in a mapped file they need not be aligned.
+        """
+        return self._flat() is not None and len(self) > 0 and self.rows().flags.aligned
+
+    def _flat(self) -> Any:
+        inner = self._faiss.downcast_index(self._index)
+        if isinstance(inner, self._faiss.IndexHNSWFlat):
+            inner = self._faiss.downcast_index(inner.storage)
+        return inner if isinstance(inner, self._faiss.IndexFlat) else None
+
+    def extended(self, rows: Float32Array) -> NeighborIndex:
+        """A copy with more vectors; this one stays as it is, for threads that search it."""
+        copy = NeighborIndex.__new__(NeighborIndex)
+        if self._mapped:  # FAISS aborts when it is to add to vectors that it does not own
+            written = self._faiss.serialize_index(self._index)
+            copy._own(self._faiss, self._faiss.deserialize_index(written))
+            copy._tune(self._parameters)
+        else:
+            copy._own(self._faiss, self._faiss.clone_index(self._index))
+        copy._index.add(rows)
+        return copy
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to a file."""
+        self._faiss.write_index(self._index, os.fspath(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], parameters: str | None = None) -> NeighborIndex:
+        """Read an index, leaving its vectors in the file where FAISS can: pages are shared."""
+        import faiss
+
+        index = None
+        # The first maps flat and inverted lists; FAISS before 1.11 has only the second. What an
+        # index can't be read with, it refuses.
+        for flag in ("IO_FLAG_MMAP_IFC", "IO_FLAG_MMAP"):
+            if index is None and hasattr(faiss, flag):
+                with contextlib.suppress(RuntimeError):
+                    index = faiss.read_index(os.fspath(path), getattr(faiss, flag))
+        if index is None:
+            index = faiss.read_index(os.fspath(path))
+        loaded = cls.__new__(cls)
+        loaded._own(faiss, index)
+        loaded._mapped = True
+        loaded._tune(parameters)
+        return loaded

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/bradley_terry.hpp"
+#include "kernels/far_field.hpp"
 #include "kernels/matrix_factorization.hpp"
 #include "kernels/parallel.hpp"
 #include "kernels/rating_tiers.hpp"
@@ -81,6 +82,49 @@ void check_dot_rows(const Functions& scalar, const Functions& simd, const std::s
             check(close, level + " dot_rows " + size);
             check(alone == got, level + " dot_rows alone and together " + size);
         }
+    }
+}
+
+// Rows of halves and of bytes: each level against the scalar one, and alone as together.
+void check_narrow_rows(const Functions& scalar, const Functions& simd, const std::string& level) {
+    std::uniform_int_distribution<int> bytes(-128, 127);
+    std::uniform_int_distribution<int> halves(0, 0x7bff);  // every finite one that isn't negative
+    for (const std::size_t dimensions : kSizes) {
+        constexpr std::size_t kRows = 9;
+        const std::size_t stride = dimensions + 3;
+        std::vector<std::uint16_t> half(kRows * stride + 1);
+        std::vector<std::int8_t> byte(kRows * stride + 1);
+        for (std::uint16_t& value : half) {
+            const int sign = bytes(generator) < 0 ? 0x8000 : 0;
+            value = static_cast<std::uint16_t>(halves(generator) | sign);
+        }
+        for (std::int8_t& value : byte) value = static_cast<std::int8_t>(bytes(generator));
+        const std::vector<float> query = normal_floats(dimensions + 1);
+        const auto compare = [&](const auto& function, const auto& rows, const char* what) {
+            std::vector<float> wanted(kRows), got(kRows), alone(kRows);
+            (scalar.*function)(rows.data() + 1, kRows, stride, query.data() + 1, dimensions,
+                               wanted.data());
+            (simd.*function)(rows.data() + 1, kRows, stride, query.data() + 1, dimensions,
+                             got.data());
+            // The largest element times the sum of the query's magnitudes bounds every sum.
+            double sum = 0.0;
+            for (std::size_t j = 0; j < dimensions; ++j) sum += std::abs(query[j + 1]);
+            const double largest = sizeof(rows[0]) == 1 ? 128.0 : 65504.0;
+            const double bound =
+                std::ldexp(static_cast<double>(dimensions) / 16.0 + 24.0, -24) * largest * sum;
+            bool close = true;
+            for (std::size_t r = 0; r < kRows; ++r) {
+                close = close && std::abs(static_cast<double>(got[r]) -
+                                          static_cast<double>(wanted[r])) <= bound;
+                (simd.*function)(rows.data() + 1 + r * stride, 1, stride, query.data() + 1,
+                                 dimensions, &alone[r]);
+            }
+            const std::string size = std::to_string(dimensions);
+            check(close, level + " " + what + " " + size);
+            check(alone == got, level + " " + what + " alone and together " + size);
+        };
+        compare(&Functions::dot_rows_half, half, "dot_rows_half");
+        compare(&Functions::dot_rows_int8, byte, "dot_rows_int8");
     }
 }
 
@@ -156,7 +200,8 @@ void check_kernels(const std::string& level) {
     }
     const std::vector<float> query = normal_floats(d);
     for (const bool strict : {false, true}) {
-        const fastroute::TieredBattles battles{{rows.data(), n, d, d}, cells.data(), tiers, strict};
+        const fastroute::StoredRows stored{rows.data(), nullptr, nullptr, nullptr, n, d};
+        const fastroute::TieredBattles battles{stored, cells.data(), tiers, strict};
         std::vector<std::vector<double>> ratings;
         for (const std::size_t threads : {std::size_t{1}, std::size_t{2}, std::size_t{3}}) {
             fastroute::SimilarityWorkspace workspace;
@@ -169,6 +214,15 @@ void check_kernels(const std::string& level) {
         check(ratings[0] == ratings[1] && ratings[0] == ratings[2],
               level + " rate_tiers for any number of threads");
     }
+
+    const fastroute::StoredRows stored{rows.data(), nullptr, nullptr, nullptr, n, d};
+    const fastroute::TieredBattles battles{stored, cells.data(), tiers, false};
+    const std::size_t width = fastroute::moment_count(3) * fastroute::cell_count(tiers);
+    std::vector<double> alone(width, 0.0), shared(width, 0.0);
+    const fastroute::MatrixView axes{rows.data(), 3, d, d};
+    fastroute::accumulate_moments(battles, axes, 1, alone.data());
+    fastroute::accumulate_moments(battles, axes, 3, shared.data());
+    check(alone == shared, level + " accumulate_moments for any number of threads");
 
     std::vector<double> one(n), two(n);
     const fastroute::MatrixView prompts{rows.data(), n, d, d};
@@ -216,6 +270,7 @@ int main() {
         std::printf("checking %s\n", level.c_str());
         const Functions simd = functions_of(name);
         check_dot_rows(scalar, simd, level);
+        check_narrow_rows(scalar, simd, level);
         check_add_scaled_rows(scalar, simd, level);
         check_exp2_scaled(scalar, simd, level);
         check_kernels(level);

@@ -43,6 +43,7 @@ def _make_mf(
 
 def _make_sw_ranking(
     battles: str | os.PathLike[str] | None = None,
+    checkpoint_path: str | os.PathLike[str] | None = None,
     embedder: Embedder | None = None,
     **options: Any,
 ) -> Router:
@@ -56,10 +57,20 @@ def _make_sw_ranking(
     from fastroute.embedders.static import StaticEmbedder
     from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
 
+    if checkpoint_path is not None:
+        if battles is not None or set(options) - {"num_threads"}:
+            raise InvalidInputError(
+                "checkpoint_path has a fitted sw_ranking router, with its battles and options; "
+                "only embedder and num_threads go with it"
+            )
+        return SimilarityWeightedRouter.load(
+            checkpoint_path, embedder=embedder or StaticEmbedder.load_default(), **options
+        )
     if battles is None:
         raise InvalidInputError(
             "sw_ranking needs battles: give the path of a JSONL file with prompt, model_a, "
-            "model_b and winner, or make a SimilarityWeightedRouter and fit it yourself"
+            "model_b and winner, or checkpoint_path, the folder of a saved router, or make a "
+            "SimilarityWeightedRouter and fit it yourself"
         )
     rows = read_battles(battles)
     embedder = embedder or StaticEmbedder.load_default()
@@ -109,7 +120,8 @@ def create_router(name: str, **config: Any) -> Router:
       that ships with fastroute), ``strong_model``, ``weak_model``, ``embedder`` (by default the
       one that ships with fastroute, where the artifact was trained with it).
     - ``sw_ranking``: ``battles`` (path of a JSONL file), ``embedder`` (by default the static one),
-      and the arguments of ``SimilarityWeightedRouter``.
+      and the arguments of ``SimilarityWeightedRouter``; or ``checkpoint_path`` (folder of a saved
+      one), ``embedder`` and ``num_threads``.
     - ``random``: ``seed``. ``length``: ``half_length``.
 
     Raises UnknownRouterError for another name, InvalidInputError for a key that the router does

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from typing import Literal
+import os
+import threading
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute import _native
 from fastroute._arrays import check_array, check_length
+from fastroute._prompts import check_prompt
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
-from fastroute.neighbors import NeighborIndex
+from fastroute.neighbors import STORAGES, NeighborIndex, Storage, UnitRows
 from fastroute.routers.base import EmbeddingRouter, check_embedder
+from fastroute.routers.battle_table import ELO_ORIGIN, ELO_PER_RATING, rate_models
+from fastroute.routers.explanation import Explanation, NearBattle
+from fastroute.routers.sw_ranking_fit import Fitted, Fitter
 from fastroute.types import WINNERS, Float32Array, Float64Array
 
-Mode = Literal["exact"]
-MODES: tuple[Mode, ...] = ("exact",)
+Mode = Literal["auto", "exact", "far_field"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
-#: Elo = 400 / ln 10 * rating + 1000, shifted so that this model, where present, has 1082.
-_ELO_PER_RATING = 400.0 / math.log(10.0)
-_ELO_ANCHOR = ("llama-2-70b-chat", 1082.0)
-_ELO_ORIGIN = 1000.0
-
-_OUTCOMES = {"model_a": 1, "model_b": -1, "tie": 0, "tie (bothbad)": 0}
+#: From so many battles on, "auto" is the far field. It is 20 times as fast at half as many, but
+#: looking at all of them takes a millisecond or two, and with few in a tier it errs by over 1e-3.
+FAR_FIELD_FROM = 20_000
 
 
 class SimilarityWeightedRouter(EmbeddingRouter):
@@ -42,16 +43,31 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         num_tiers: number of tiers, at most the number of models.
         strict: reproduce RouteLLM's code, which takes a battle within one tier for evidence on
             that tier's own rating. By default such a battle says nothing, as in the formula.
-        mode: "exact" looks at every battle for every prompt.
+        mode: "exact" looks at every battle for every prompt. "far_field" looks at the nearest and
+            at moments of the rest, so that a prompt costs the same among any number of battles;
+            its error is a few 1e-4 (``max_error``). "auto" is "far_field" from 20,000 battles on.
         embedder: makes prompt embeddings; needed for text only.
-        num_threads: threads for one prompt.
+        num_threads: threads for one prompt in exact mode, and for ``fit``.
+        storage: "float32", "float16" or "int8" embeddings. The smaller ones stream faster in exact
+            mode; win rates move by about 1e-6 (float16) and 1e-5 (int8).
+        index: a string for ``faiss.index_factory`` (inner product) that finds the nearest battles
+            in the far field: "Flat", "HNSW32", "IVF1024,Flat", "HNSW32_SQ8" ... By default one that
+            suits the number of battles, over the embeddings' 128 principal axes.
+        index_parameters: how hard it searches, such as "nprobe=16" or "efSearch=64".
+        index_in_axes: whether ``index`` holds embeddings along the principal axes, which is
+            smaller and quicker, or whole. By default whole if ``index`` is given.
+        max_error: the largest error of a win rate that you accept in the far field. ``fit`` then
+            chooses its size by measuring on battles held out, reports ``measured_error_``, and
+            falls back to exact mode with a warning where it can't hold the bound. None: the
+            default size, not measured.
 
     Where no battle has a positive similarity to the prompt, or its weights leave the tiers
     unconnected, the weights mean nothing: the win rate is that of equal weights
     (``win_rate_without_signal``), or with ``strict`` a RatingError.
 
     Learned by ``fit``: ``model_ratings_`` (Elo by model, best first), ``model_tiers_`` (tier by
-    model, 0 the best), ``tier_ratings_`` (Elo of the tiers at equal weights, float64[num_tiers]).
+    model, 0 the best), ``tier_ratings_`` (Elo of the tiers at equal weights, float64[num_tiers]),
+    ``mode_`` ("exact" or "far_field"), ``measured_error_`` (float, or None).
     """
 
     name = "sw_ranking"
@@ -63,12 +79,21 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         weak_model: str = "mixtral-8x7b-instruct-v0.1",
         num_tiers: int = 10,
         strict: bool = False,
-        mode: Mode = "exact",
+        mode: Mode = "auto",
         embedder: Embedder | None = None,
         num_threads: int = 1,
+        storage: Storage = "float32",
+        index: str | None = None,
+        index_parameters: str | None = None,
+        index_in_axes: bool | None = None,
+        max_error: float | None = None,
     ) -> None:
         if mode not in MODES:
             raise InvalidInputError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if storage not in STORAGES:
+            raise InvalidInputError(
+                f"storage must be one of {', '.join(STORAGES)}, got {storage!r}"
+            )
         if (
             isinstance(num_tiers, bool)
             or not isinstance(num_tiers, int)
@@ -77,15 +102,32 @@ class SimilarityWeightedRouter(EmbeddingRouter):
             raise InvalidInputError(
                 f"num_tiers must be an int from 1 to {_native.MOST_TIERS}, got {num_tiers!r}"
             )
+        if max_error is not None and (
+            isinstance(max_error, bool)
+            or not isinstance(max_error, (int, float))
+            or not 0 < max_error < 1
+        ):
+            raise InvalidInputError(
+                f"max_error must be a number between 0 and 1, or None, got {max_error!r}"
+            )
         self.strong_model, self.weak_model = strong_model, weak_model
         self.num_tiers = num_tiers
         if not isinstance(strict, bool):
             raise InvalidTypeError(f"strict must be True or False, got {strict!r}")
+        if index is not None:
+            NeighborIndex.check_factory(index)
         self.strict = strict
         self.mode = mode
         self.embedder = check_embedder(embedder)
         self.num_threads = _native.check_num_threads(num_threads)
-        self._index: NeighborIndex | None = None
+        self.storage = storage
+        self.index = index
+        self.index_parameters = index_parameters
+        self.index_in_axes = index is None if index_in_axes is None else bool(index_in_axes)
+        self.max_error = max_error
+        self.measured_error_: float | None = None
+        self._fitted: Fitted | None = None
+        self._writing = threading.Lock()
 
     def fit(
         self,
@@ -98,7 +140,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
 
         Args:
             embeddings: float32[n, d], C-contiguous, one prompt embedding a battle, of any length
-                but zero. Copied once, scaled to length one, into a FAISS index.
+                but zero. Copied once, scaled to length one.
             model_a, model_b: n model names each.
             winner: n of "model_a", "model_b", "tie", "tie (bothbad)".
 
@@ -106,78 +148,65 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         ratings (a model that only won or only lost, or groups that never met).
         """
         check_array("embeddings", embeddings, np.float32, 2)
-        names_a, names_b = _names("model_a", model_a), _names("model_b", model_b)
-        outcome = _outcomes(winner)
-        if not len(embeddings) == len(names_a) == len(names_b) == len(outcome) > 0:
-            raise InvalidInputError(
-                "embeddings, model_a, model_b and winner must have the same length, at least 1, "
-                f"got {len(embeddings)}, {len(names_a)}, {len(names_b)} and {len(outcome)}"
-            )
-        models, ids = np.unique(np.concatenate([names_a, names_b]), return_inverse=True)
-        a, b = ids[: len(names_a)], ids[len(names_a) :]
-        if (a == b).any():
-            i = int(np.argmax(a == b))
-            raise InvalidInputError(
-                f"battle {i} is of {str(names_a[i])!r} with itself; drop battles of a model with "
-                "itself"
-            )
-        for argument, model in (
-            ("strong_model", self.strong_model),
-            ("weak_model", self.weak_model),
-        ):
-            if model not in models:
-                raise InvalidInputError(
-                    f"{argument} is {model!r}, which is in no battle; the battles are between "
-                    f"{', '.join(map(str, models[:8]))}{' ...' if len(models) > 8 else ''}"
-                )
-        if len(models) < self.num_tiers:
-            raise InvalidInputError(
-                f"num_tiers is {self.num_tiers}, more than the {len(models)} models in the "
-                f"battles; pass num_tiers={len(models)} or fewer"
-            )
+        pair = {"strong_model": self.strong_model, "weak_model": self.weak_model}
+        table = rate_models(len(embeddings), model_a, model_b, winner, self.num_tiers, pair)
+        vectors = UnitRows.store(embeddings, self.storage)
+        far = self.mode == "far_field" or (self.mode == "auto" and len(vectors) >= FAR_FIELD_FROM)
+        fitter = self.fitter()
+        error: float | None = None
+        if not far:
+            fitted = fitter.exact(table, vectors)
+        elif self.max_error is None:
+            fitted = fitter.far(table, vectors)
+        else:
+            fitted, error = fitter.far_within(table, vectors, self.max_error)
+        with self._writing:
+            self._publish(fitted)
+            self.measured_error_ = error
+            self.model_ratings_ = {table.models[i]: float(table.elo[i]) for i in table.best_first()}
+            self.model_tiers_ = {table.models[i]: int(table.tiers[i]) for i in table.best_first()}
+        return self
 
-        elo = _elo(models, a, b, outcome)
-        order = np.argsort(-elo, kind="stable")
-        tier_of_sorted = _native.cut_rating_tiers(elo[order], self.num_tiers)
-        tiers = np.empty_like(tier_of_sorted)
-        tiers[order] = tier_of_sorted
+    def add_battles(
+        self,
+        embeddings: Float32Array,
+        model_a: Sequence[str],
+        model_b: Sequence[str],
+        winner: Sequence[str],
+    ) -> SimilarityWeightedRouter:
+        """Learn from more battles between the models of ``fit``, without starting again.
 
-        cells = _native.battle_cells(tiers[a], tiers[b], outcome, self.num_tiers)
-        cell_sums = np.bincount(cells, minlength=2 * self.num_tiers**2 + self.num_tiers)
-        tier_ratings = _native.rate_cells(
-            cell_sums.astype(np.float64), self.num_tiers, self.strict, np.zeros(self.num_tiers)
-        )
-        index = NeighborIndex(embeddings.shape[1])
-        index.add(embeddings)
-
-        # The battles keep the index alive: a refit must not free it under another thread's query.
-        self._battles = _native.TieredBattles(
-            index.rows(), cells, self.num_tiers, self.strict, owner=index
-        )
-        self._index = index
-        self._start = tier_ratings
-        self._strong = int(tiers[np.searchsorted(models, self.strong_model)])
-        self._weak = int(tiers[np.searchsorted(models, self.weak_model)])
-        self.model_ratings_ = {str(models[i]): float(elo[i]) for i in order}
-        self.model_tiers_ = {str(models[i]): int(tiers[i]) for i in order}
-        self.tier_ratings_ = _ELO_PER_RATING * tier_ratings + _ELO_ORIGIN
+        The tiers stay as ``fit`` cut them (so do ``model_ratings_`` and ``model_tiers_``), and so
+        do the axes of the far field; the ratings of the tiers, the moments and the index are then
+        those of all battles: moments are sums. Arguments as for ``fit``. Other threads may score
+        prompts meanwhile: each prompt sees all of the new battles or none. ``measured_error_``
+        stays that of ``fit``; after as many battles again, call ``fit``.
+        """
+        with self._writing:
+            now = self._state()
+            check_array("embeddings", embeddings, np.float32, 2)
+            more = now.table.read(len(embeddings), model_a, model_b, winner)
+            check_length("embeddings", embeddings, now.battles.dimensions, "the router")
+            self._publish(self.fitter().joined(now, more, UnitRows.store(embeddings, self.storage)))
         return self
 
     def win_rate_from_embedding(self, x: Float32Array) -> float:
         """Win rate for one prompt embedding, float32[d]."""
-        return self._win_rate(x, self.num_threads)
+        return self._win_rate(self._state(), x, self.num_threads)
 
     def win_rates_from_embeddings(
         self, X: Float32Array, *, num_threads: int | None = None
     ) -> Float64Array:
-        self._check_fitted()
-        threads = self.num_threads if num_threads is None else num_threads
+        now = self._state()
+        threads = _native.check_num_threads(
+            self.num_threads if num_threads is None else num_threads
+        )
         check_array("X", X, np.float32, 2)
-        check_length("X", X, self._battles.dimensions, "the router")
+        check_length("X", X, now.battles.dimensions, "the router")
         rates = np.empty(len(X))
-        for i, x in enumerate(X):  # milliseconds each, so Ctrl-C is heard in between
+        for i, x in enumerate(X):  # milliseconds each at most, so Ctrl-C is heard in between
             try:
-                rates[i] = self._win_rate(x, threads)
+                rates[i] = self._win_rate(now, x, threads)
             except InvalidInputError as error:
                 raise type(error)(f"X[{i}]: {error}") from None
         return rates
@@ -185,14 +214,115 @@ class SimilarityWeightedRouter(EmbeddingRouter):
     @property
     def win_rate_without_signal(self) -> float:
         """Win rate at equal weights: what the battles say when the prompt says nothing."""
-        self._check_fitted()
-        return self._preference(self._start)
+        now = self._state()
+        return now.preference()
 
-    def _win_rate(self, x: Float32Array, num_threads: int) -> float:
-        self._check_fitted()
-        ratings, status = self._battles.rate(x, self._start, num_threads)
+    def explain(self, prompt: str, count: int = 10) -> Explanation:
+        """Why a prompt has its win rate: see ``explain_from_embedding``."""
+        return self.explain_from_embedding(self._embedder().embed(check_prompt(prompt)), count)
+
+    def explain_from_embedding(self, x: Float32Array, count: int = 10) -> Explanation:
+        """The nearest battles with their weights, the ratings of the tiers, and the win rate.
+
+        In the far field the nearest battles are those that its index finds.
+        """
+        now = self._state()
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise InvalidInputError(f"count must be an int of at least 1, got {count!r}")
+        win_rate = self._win_rate(now, x, self.num_threads)
+        unit = x / np.linalg.norm(x.astype(np.float64))
+        found = None if now.far is None else now.far.win_rate(x)
+        if now.far is not None and found is not None:
+            near = now.far.near(x)
+            near = near[near >= 0]
+            similarities = now.vectors.take(near) @ unit
+            ratings, shift, _, _ = now.far.field.rate(x, near)
+            if now.strong != now.weak:  # what the axes of the cells miss, half to each of the pair
+                ratings[now.strong] += shift / 2
+                ratings[now.weak] -= shift / 2
+        else:
+            similarities = np.concatenate([block @ unit for _, block in now.vectors.blocks()])
+            near = np.argsort(-similarities, kind="stable")[:count]
+            similarities = similarities[near]
+            ratings, status = now.battles.rate(x, now.start, self.num_threads)
+            ratings = ratings if status == "converged" else now.start
+        order = np.argsort(-similarities, kind="stable")[:count]
+        largest = similarities[order[0]]
+        table = now.table
+        nearest = []
+        for i, s in zip(near[order], similarities[order], strict=True):
+            nearest.append(
+                NearBattle(
+                    battle=int(i if now.order is None else now.order[i]),
+                    model_a=table.models[table.a[i]],
+                    model_b=table.models[table.b[i]],
+                    winner=WINNERS[{1: 0, -1: 1, 0: 2}[int(table.outcome[i])]],
+                    similarity=float(s),
+                    weight=float(10.0 * 10.0 ** (s / largest)) if largest > 0 else 1.0,
+                )
+            )
+        return Explanation(win_rate, nearest, ELO_PER_RATING * ratings + ELO_ORIGIN)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Save the fitted router, with its index, for ``load``; the embedder is not saved."""
+        from fastroute.routers import sw_ranking_artifact
+
+        sw_ranking_artifact.save(self, self._state(), folder)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        embedder: Embedder | None = None,
+        num_threads: int = 1,
+        verify: bool = False,
+    ) -> SimilarityWeightedRouter:
+        """Load a saved router. Its large files stay on disk, mapped, and processes share them.
+
+        Only their lengths are checked, since to read gigabytes for a checksum takes longer than
+        to start; ``verify=True`` reads and checks them. Small files are always verified. Errors as
+        ``fastroute.artifacts.load_artifact``.
+        """
+        from fastroute.routers import sw_ranking_artifact
+
+        router, fitted, error = sw_ranking_artifact.load(
+            folder, embedder=embedder, num_threads=num_threads, verify=verify
+        )
+        router._publish(fitted)
+        router.measured_error_ = error
+        table = fitted.table
+        router.model_ratings_ = {table.models[i]: float(table.elo[i]) for i in table.best_first()}
+        router.model_tiers_ = {table.models[i]: int(table.tiers[i]) for i in table.best_first()}
+        return router
+
+    def _publish(self, fitted: Fitted) -> None:
+        self._fitted = fitted
+        self.mode_: Mode = "exact" if fitted.far is None else "far_field"
+        self.tier_ratings_ = ELO_PER_RATING * fitted.start + ELO_ORIGIN
+
+    def fitter(self) -> Fitter:
+        """What a fit needs of the arguments."""
+        return Fitter(
+            self.strong_model,
+            self.weak_model,
+            self.num_tiers,
+            self.strict,
+            self.num_threads,
+            self.storage,
+            self.index,
+            self.index_parameters,
+            self.index_in_axes,
+        )
+
+    def _win_rate(self, now: Fitted, x: Float32Array, num_threads: int) -> float:
+        if now.far is not None:
+            rate = now.far.win_rate(x)
+            if rate is not None:
+                return rate
+        ratings, status = now.battles.rate(x, now.start, num_threads)
         if status == "converged":
-            return self._preference(ratings)
+            return now.preference(ratings)
         if self.strict:
             raise RatingError(
                 "no finite rating for this prompt: "
@@ -202,75 +332,12 @@ class SimilarityWeightedRouter(EmbeddingRouter):
                     else "its weights leave the tiers unconnected"
                 )
             )
-        return self.win_rate_without_signal
+        return now.preference()
 
-    def _preference(self, ratings: Float64Array) -> float:
-        # 1 - 1 / (1 + 10^((R_s - R_w) / 400)), with R in Elo, is the sigmoid of the difference;
-        # written so that no difference overflows and the win rate of a sure loss keeps its digits.
-        odds = math.exp(-abs(ratings[self._strong] - ratings[self._weak]))
-        strong_leads = ratings[self._strong] >= ratings[self._weak]
-        return 1.0 / (1.0 + odds) if strong_leads else odds / (1.0 + odds)
-
-    def _check_fitted(self) -> None:
-        if self._index is None:
+    def _state(self) -> Fitted:
+        if self._fitted is None:
             raise NotFittedError(
                 "this sw_ranking router has no battles; call fit(embeddings, model_a, model_b, "
-                "winner) first"
+                "winner) or load(folder) first"
             )
-
-
-def _names(argument: str, values: Sequence[str]) -> npt.NDArray[np.str_]:
-    # Looked at before NumPy sees them: it would write a number as a string.
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise InvalidTypeError(
-            f"{argument} must be a sequence of str, one a battle, got {values!r}"
-        )
-    names = list(values)
-    for i, name in enumerate(names):
-        if not isinstance(name, str):
-            raise InvalidTypeError(f"{argument}[{i}] must be a str, got {name!r}")
-    return np.array(names, dtype=np.str_)
-
-
-def _outcomes(winner: Sequence[str]) -> npt.NDArray[np.int8]:
-    names = _names("winner", winner)
-    outcomes = np.empty(len(names), dtype=np.int8)
-    for i, value in enumerate(names):
-        if value not in _OUTCOMES:
-            raise InvalidInputError(
-                f"winner[{i}] is {str(value)!r}; it must be one of {', '.join(map(repr, WINNERS))}"
-            )
-        outcomes[i] = _OUTCOMES[value]
-    return outcomes
-
-
-def _elo(
-    models: npt.NDArray[np.str_],
-    a: npt.NDArray[np.intp],
-    b: npt.NDArray[np.intp],
-    outcome: npt.NDArray[np.int8],
-) -> Float64Array:
-    """Elo of every model from all battles at equal weight, float64[models]."""
-    count = len(models)
-    winner, loser = np.where(outcome >= 0, a, b), np.where(outcome >= 0, b, a)
-    decided = np.where(outcome == 0, 1.0, 2.0)
-    won = np.bincount(winner * count + loser, decided, count * count)
-    tied = outcome == 0
-    won_back = np.bincount(b[tied] * count + a[tied], minlength=count * count)
-    wins = (won + won_back).astype(np.float64).reshape(count, count)
-    groups = _native.rating_groups(wins)
-    if groups.max() > 0:
-        small = np.argmin(np.bincount(groups))
-        members = ", ".join(map(str, models[groups == small][:5]))
-        raise RatingError(
-            f"no finite ratings: against all others, {members} only won, only lost or never met "
-            f"(there are {groups.max() + 1} such groups); drop the battles of those models or add "
-            "some that connect them"
-        )
-    elo = _ELO_PER_RATING * _native.fit_bradley_terry(wins) + _ELO_ORIGIN
-    anchor, rating = _ELO_ANCHOR
-    at = np.flatnonzero(models == anchor)
-    if at.size:
-        elo += rating - elo[at[0]]
-    shifted: Float64Array = elo
-    return shifted
+        return self._fitted

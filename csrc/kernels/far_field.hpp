@@ -1,0 +1,108 @@
+// Similarity-weighted ranking (similarity_weighting.hpp) at a cost that does not grow with the
+// number of battles.
+//
+// 10^(s / s_max) is smooth, so over all battles but the nearest a quadratic a0 + a1 s + a2 s^2
+// replaces it, and a sum of weights over a cell c of battles becomes
+//
+//     a0 n_c + a1 q . M_c + a2 q' S_c q        n_c = count, M_c = sum of e_i, S_c = sum of e_i e_i'
+//
+// with moments that are precomputed. The nearest battles' true weights, less the quadratic's, are
+// added to their cells: exact there, whatever the index found or missed.
+//
+// What is kept of M_c and S_c, and why so little suffices. A router asks for one number, the
+// difference of two ratings. It moves with the weights as
+//
+//     d(R_strong - R_weak) = sum_c g_c dW_c / (total weight)
+//
+// where g is the gradient at the solution for equal weights, by shares of the total weight. So the
+// cells keep their moments in a few leading principal axes only (they carry what bends the answer),
+// and everything outside these axes enters to first order, through one vector  m = sum_i g_c(i) e_i
+// and one symmetric matrix H = sum_i g_c(i) e_i e_i'  instead of one of each a cell. H is kept as
+// its strongest directions for prompts distributed as the battles are:  q'Hq = sum_k lambda_k (d_k
+// . q)^2.
+//
+// What the quadratic leaves, r(s) = 10^(s / s_max) - quadratic, is taken up to first order in the
+// gradient too, by clusters of the battles: within cluster k, r is nearly a line through its mean,
+//
+//     sum_i g_i r(s_i) = sum_k [ G_k mean(r) + slope(r) q . m_k ],   G_k = sum g_i,
+//     m_k = sum g_i (e_i - centre of k)
+//
+// with mean and slope over the distribution of similarities in the cluster: q . centre, and a
+// spread that its variance along the prompt and the axes left out give; three points stand for it
+// (Gauss and Hermite's). The quadratic itself is the least-squares fit over the same points,
+// weighted by the clusters' sizes, and clipped to the range that remains after the near field.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/matrix_view.hpp"
+#include "kernels/similarity_weighting.hpp"
+
+namespace fastroute {
+
+struct FarField {
+    MatrixView axes;           // [axes, d] orthonormal principal axes, strongest first
+    MatrixView directions;     // [1 + rank, d]: m less its part in the cells' axes, then d_k
+    const double* curvatures;  // [rank]: lambda_k
+    const double* corner;      // [cell_axes, cell_axes]: H in the cells' axes, which the cells have
+    MatrixView centres;        // [clusters, axes]: mean of each cluster's battles along the axes
+    MatrixView influences;     // [clusters, axes]: m_k along the axes
+    const double* sizes;       // [clusters]: number of battles
+    const double* pulls;       // [clusters]: G_k
+    const double* widths;      // [clusters]: variance of the cluster over the mean one
+    const double* variances;   // [axes]: mean variance along each axis within clusters
+    const std::uint16_t* clusters;  // [battles]: cluster of each
+    const double* gradient;         // [cell_count(tiers)]: g
+    const double* energies;         // [axes]: mean square of the battles along each axis
+    double spread;                  // mean square a dimension outside the axes
+    std::size_t cell_axes;          // how many of the axes the cells use
+    MatrixView moments;             // [active cells, moment_count(cell_axes)], as accumulated below
+    const std::int32_t* active_cells;  // [active cells]: number of each in the cells' layout
+};
+
+constexpr std::size_t kMostCellAxes = 64;
+
+// Weight of 1, of each axis, and of each pair of axes a <= b (off the diagonal counted twice).
+constexpr std::size_t moment_count(std::size_t cell_axes) noexcept {
+    return 1 + cell_axes + cell_axes * (cell_axes + 1) / 2;
+}
+
+struct FarFieldWorkspace {
+    std::vector<float> query, projected, directed, points, features, sums, moves;
+    std::vector<double> weights, means, slopes;
+    std::vector<float> near;
+    std::vector<double> values;
+    std::vector<double> cell_sums;
+    SimilarityWorkspace ratings;
+};
+
+struct FarFieldResult {
+    RatingStatus status;
+    double win_rate;
+    double shift;    // of R_strong - R_weak, from what lies outside the cells' axes
+    double largest;  // similarity of the nearest battle
+    double misfit;   // root mean square of (quadratic - weight) / mean weight over the battles
+    std::size_t near_count;
+};
+
+// out[a] = the prompt, scaled to length one, along the principal axes: what an index in those axes
+// is searched with. False: the prompt is NaN, infinite or zero.
+bool project(const FarField& field, const float* query, FarFieldWorkspace& workspace, float* out);
+
+// Win rate of tier `strong` over tier `weak` for one prompt. near_ids: battles near the prompt,
+// -1 for none; `projected` what project() gave, or null. `ratings` holds the starting point and
+// gets the ratings.
+FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& battles,
+                                  const float* query, const float* projected,
+                                  const std::int64_t* near_ids, std::size_t near_count,
+                                  std::size_t strong, std::size_t weak,
+                                  FarFieldWorkspace& workspace, double* ratings);
+
+// Adds the moments of battles to out, float64 [cell_count(tiers), moment_count(cell_axes)], in
+// the order 1, axes, pairs (a, b) with a <= b. Bitwise the same for any thread count.
+void accumulate_moments(const TieredBattles& battles, const MatrixView& axes,
+                        std::size_t thread_count, double* out);
+
+}  // namespace fastroute

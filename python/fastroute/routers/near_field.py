@@ -1,0 +1,135 @@
+"""The far field and the index of the near field together, and how rank and K are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fastroute import _native
+from fastroute.neighbors import NeighborIndex, UnitRows
+from fastroute.routers import far_field
+from fastroute.types import Float32Array
+
+#: Nearest battles whose weights are taken exactly.
+NEIGHBORS = 32
+_READ_PER_SEARCH = 800
+#: Above this misfit the quadratic means little, and the prompt is looked at exactly. Prompts like
+#: the battles' have 0.005 to 0.045.
+_MOST_MISFIT = 0.15
+#: (rank, K) that ``max_error`` tries, cheapest first.
+_CHOICES = [(64, 16), (128, 32), (128, 64), (256, 64), (256, 128), (256, 256), (256, 512)]
+#: The largest error of some prompts is below that of all, so the bound is asked of this share.
+_MARGIN = 0.75
+
+
+@dataclass(frozen=True)
+class FarFieldModel:
+    """Moments, an index, and the compiled object made of them. Immutable; threads share it.
+
+    Attributes:
+        in_axes: whether the index holds the embeddings along the principal axes, not whole.
+        clusters: uint16[n], cluster of each battle.
+        rank, neighbors: directions of the first-order part, and battles taken exactly.
+    """
+
+    moments: far_field.Moments
+    field: _native.FarField
+    index: NeighborIndex
+    in_axes: bool
+    clusters: far_field.Cells
+    rank: int
+    neighbors: int
+
+    def win_rate(self, x: Float32Array) -> float | None:
+        """Win rate of one prompt embedding, or None where it has to be looked at exactly."""
+        if self.in_axes:
+            projected = self.field.project(x)
+            near = self.index.search(projected, self.neighbors)
+        else:
+            projected = None
+            near = self._search_whole(x)
+        rate, status, misfit = self.field.win_rate(x, near, projected)
+        return rate if status == "converged" and misfit <= _MOST_MISFIT else None
+
+    def near(self, x: Float32Array) -> _native.Int64Array:
+        """Numbers of the battles that the index finds near ``x``; -1 for none."""
+        found = (
+            self.index.search(self.field.project(x), self.neighbors)
+            if self.in_axes
+            else (self._search_whole(x))
+        )
+        return found.copy()
+
+    def _search_whole(self, x: Float32Array) -> _native.Int64Array:
+        # FAISS would read whatever memory it is given, so the kernel's check comes first.
+        _native.check_embedding(x, self.index.dimensions)
+        return self.index.search(x, self.neighbors)
+
+
+def default_index(count: int) -> tuple[str, str | None]:
+    """An index for so many battles along the principal axes, and how hard it searches.
+
+    It reads about as many vectors a search for any count: lists grow with the root of the count,
+    and the more they hold, the fewer are opened.
+    """
+    if count < 4096:
+        return "Flat", None
+    lists = 2 ** round(np.log2(4.0 * np.sqrt(count)))
+    opened = min(max(round(_READ_PER_SEARCH * lists / count), 2), 8)
+    coarse = "_HNSW32" if lists >= 2048 else ""
+    return f"IVF{lists}{coarse},Flat", f"nprobe={opened}"
+
+
+def build_index(
+    vectors: UnitRows,
+    axes: Float32Array,
+    factory: str | None,
+    parameters: str | None,
+    *,
+    in_axes: bool,
+) -> NeighborIndex:
+    """Index all vectors, whole or along the ``axes``."""
+    if in_axes:
+        rows = np.concatenate([block @ axes.T for _, block in vectors.blocks()])
+    elif vectors.storage == "float32":
+        rows = vectors.rows
+    else:
+        rows = np.concatenate([block for _, block in vectors.blocks()])
+    if factory is None:
+        factory, chosen = default_index(len(vectors))
+        parameters = chosen if parameters is None else parameters
+    index = NeighborIndex(rows.shape[1], factory, parameters)
+    index.train_and_add(rows)
+    return index
+
+
+def choose(
+    model: FarFieldModel,
+    remake: Callable[[int], _native.FarField],
+    queries: Float32Array,
+    wanted: list[float | None],
+    max_error: float,
+) -> tuple[FarFieldModel, float]:
+    """The cheapest (rank, K) that holds the bound on ``queries``, and its largest error there.
+
+    ``wanted`` has the exact win rates, None where a query has none; ``remake(rank)`` gives the
+    compiled object of that rank. Where no choice holds the bound, the most exact one and its error.
+    """
+    error = float("inf")
+    for rank, neighbors in _CHOICES:
+        model = replace(model, field=remake(rank), rank=rank, neighbors=neighbors)
+        error = 0.0
+        for x, exact in zip(queries, wanted, strict=True):
+            found = model.win_rate(x)
+            if exact is not None and found is not None:
+                error = max(error, abs(found - exact))
+        if error <= _MARGIN * max_error:
+            break
+    return model, error
+
+
+def within(error: float, max_error: float) -> bool:
+    """Whether a measured error leaves the margin that ``choose`` asks for."""
+    return error <= _MARGIN * max_error
