@@ -113,6 +113,7 @@ def test_auto_is_exact_until_it_pays(
     assert _fit(data, mode="auto").mode_ == "exact"
     monkeypatch.setattr(module, "FAR_FIELD_FROM", 6000)
     assert _fit(data, mode="auto").mode_ == "far_field"
+    assert _fit(data, mode="auto", strict=True).mode_ == "exact"
 
 
 @pytest.mark.parametrize("storage", ["float16", "int8"])

@@ -84,7 +84,8 @@ def measure(settings: Settings) -> Iterator[Figure]:
         len(pulled[light]),
         "",
         f"`import fastroute`: {', '.join(pulled[light]) or 'none'}; `{controller}`: "
-        f"{', '.join(pulled[controller]) or 'none'}; looked for {', '.join(sorted(HEAVY))}",
+        f"{', '.join(pulled[controller]) or 'none'}; of {len(HEAVY)} looked for, such as torch, "
+        "faiss, onnxruntime, tokenizers, httpx2 and matplotlib",
     )
     route = [sys.executable, "-m", "fastroute", "route", PROMPT]
     yield Figure(

@@ -45,7 +45,8 @@ class SimilarityWeightedRouter(EmbeddingRouter):
             that tier's own rating. By default such a battle says nothing, as in the formula.
         mode: "exact" looks at every battle for every prompt. "far_field" looks at the nearest and
             at moments of the rest, so that a prompt costs the same among any number of battles;
-            its error is a few 1e-4 (``max_error``). "auto" is "far_field" from 20,000 battles on.
+            its error is a few 1e-4 (``max_error``). "auto" is "far_field" from 20,000 battles on,
+            but "exact" where ``strict`` asks for RouteLLM's very numbers.
         embedder: makes prompt embeddings; needed for text only.
         num_threads: threads for one prompt in exact mode, and for ``fit``.
         storage: "float32", "float16" or "int8" embeddings. The smaller ones stream faster in exact
@@ -151,7 +152,9 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         pair = {"strong_model": self.strong_model, "weak_model": self.weak_model}
         table = rate_models(len(embeddings), model_a, model_b, winner, self.num_tiers, pair)
         vectors = UnitRows.store(embeddings, self.storage)
-        far = self.mode == "far_field" or (self.mode == "auto" and len(vectors) >= FAR_FIELD_FROM)
+        far = self.mode == "far_field" or (
+            self.mode == "auto" and not self.strict and len(vectors) >= FAR_FIELD_FROM
+        )
         fitter = self.fitter()
         error: float | None = None
         if not far:
