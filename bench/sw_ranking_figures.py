@@ -238,14 +238,29 @@ def _plot(latencies: dict[str, dict[int, float]], path: str) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4.5))
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    colours = {"RouteLLM": "#666666", "exact": "#d55e00", "far field": "#0072b2"}
     for name, by_count in sorted(latencies.items()):
-        axes.loglog(list(by_count), list(by_count.values()), marker="o", label=name)
-    axes.set_xlabel("battles")
-    axes.set_ylabel("median microseconds a prompt")
-    axes.grid(which="both", alpha=0.3)
-    axes.legend()
-    figure.tight_layout()
+        who, dimensions = name.removesuffix(" dimensions").split(", ")
+        counts = sorted(by_count)
+        values = [by_count[count] for count in counts]
+        style = "-o" if dimensions == "384" else "--s"
+        axes.loglog(counts, values, style, color=colours[who], markersize=5, linewidth=1.8)
+        axes.annotate(
+            f"{who}, {dimensions}",
+            (counts[-1], values[-1]),
+            xytext=(7, 0) if len(counts) > 1 else (0, 10),
+            textcoords="offset points",
+            ha="left" if len(counts) > 1 else "center",
+            va="center",
+            color=colours[who],
+        )
+    axes.set_xlabel("Battles")
+    axes.set_ylabel("Median time a prompt (microseconds)")
+    axes.set_title("Similarity-weighted ranking: embedding to win rate", loc="left", fontsize=11)
+    axes.margins(x=0.22)
+    axes.grid(which="major", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
 
 
