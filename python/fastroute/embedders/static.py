@@ -85,6 +85,10 @@ class StaticEmbedder(Embedder):
     def dimensions(self) -> int:
         return int(self._table.shape[1])
 
+    @property
+    def is_quick(self) -> bool:
+        return True
+
     def embed(self, prompt: str) -> Float32Array:
         encoding = self._tokenizer.encode(check_prompt(prompt), add_special_tokens=False)
         ids = np.array(encoding.ids, dtype=np.int32)
