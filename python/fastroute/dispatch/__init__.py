@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from fastroute.dispatch.async_http import AsyncHttpTransport
     from fastroute.dispatch.base import AsyncResponse, Endpoint, Request, Response, Transport
     from fastroute.dispatch.completion import AsyncChatStream, ChatCompletion, ChatStream, Record
     from fastroute.dispatch.http import HttpTransport
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncChatStream",
+    "AsyncHttpTransport",
     "AsyncResponse",
     "ChatCompletion",
     "ChatStream",
@@ -31,6 +33,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "AsyncChatStream": "fastroute.dispatch.completion",
+        "AsyncHttpTransport": "fastroute.dispatch.async_http",
         "AsyncResponse": "fastroute.dispatch.base",
         "ChatCompletion": "fastroute.dispatch.completion",
         "ChatStream": "fastroute.dispatch.completion",
