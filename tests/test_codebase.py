@@ -26,7 +26,8 @@ LAYERS = [
     {"policy", "prompts"},
     {"controller"},
     {"training", "evaluation"},
-    {"server", "cli"},
+    {"server"},
+    {"cli"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
