@@ -131,6 +131,14 @@ class AsyncHttpTransport:
         return self._session
 
 
+def never_arrived(error: DispatchError) -> bool:
+    """Whether a request was certainly not seen by its provider: there was no connection."""
+    import aiohttp
+
+    cause = error.__cause__
+    return isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+
+
 @lru_cache(maxsize=4096)
 def _url(endpoint: Endpoint, path: str) -> yarl.URL:
     import yarl
