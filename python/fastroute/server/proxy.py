@@ -144,7 +144,9 @@ class ProxyEndpoint:
                 response = await gateway.transport.asend(request)
                 facts.answered_by = response.request.model if response.request else routed.model
                 label = gateway.label(facts.answered_by)
-                metrics.first_byte_s.labels(label).observe(perf_counter() - sent)
+                first_s = perf_counter() - sent
+                metrics.first_byte_s.labels(label).observe(first_s)
+                facts.more["first_byte_ms"] = round(first_s * 1000, 3)
                 tail = await self._pass_on(response, routed, send, facts)
         except ProviderStatusError as error:
             facts.status = error.status_code
