@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -61,41 +60,43 @@ class AsyncHttpTransport:
         endpoint = request.endpoint
         timeout_s = endpoint.timeout_s if request.timeout_s is None else request.timeout_s
         first_s = min(endpoint.first_byte_timeout_s or timeout_s, timeout_s)
-        began = time.monotonic()
-        with _translated(request, "first_byte_timeout_s", first_s):
-            async with asyncio.timeout(first_s):
-                response = await session.post(
-                    _url(endpoint, request.path),
-                    data=request.body,
-                    headers=_headers(request),
-                    allow_redirects=False,
-                    timeout=_timeout(min(endpoint.connect_timeout_s, first_s), timeout_s),
-                )
-                pieces = response.content.iter_any()
-                try:
-                    is_stream = request.stream and 200 <= response.status < 300
-                    first = await anext(pieces, b"") if is_stream else b""
-                except BaseException:
-                    response.close()
-                    raise
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        if is_stream:
-
-            async def close() -> None:
-                response.close()
-
-            rest = _rest(request, timeout_s, first, pieces)
-            return AsyncResponse(response.status, headers, rest, close, request)
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_s
+        response = None
         try:
-            with _translated(request, "timeout_s", timeout_s):
-                async with asyncio.timeout(max(0.0, timeout_s - (time.monotonic() - began))):
-                    body = await response.read()
+            with _translated(request, "first_byte_timeout_s", first_s):
+                async with asyncio.timeout(first_s) as limit:
+                    response = await session.post(
+                        _url(endpoint, request.path),
+                        data=request.body,
+                        headers=_headers(request),
+                        allow_redirects=False,
+                        timeout=_timeout(min(endpoint.connect_timeout_s, first_s), timeout_s),
+                    )
+                    is_success = 200 <= response.status < 300
+                    if request.stream and is_success:
+                        pieces = response.content.iter_any()
+                        first = await anext(pieces, b"")
+                    else:  # the answer has begun, and has the rest of its time
+                        if first_s < timeout_s:
+                            limit.reschedule(end_s)
+                            first_s = timeout_s
+                        body = await response.read()
         except BaseException:
-            response.close()
+            if response is not None:
+                response.close()
             raise
-        if not 200 <= response.status < 300:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        if not is_success:
             raise status_error(request, response.status, headers, body)
-        return AsyncResponse(response.status, headers, _once(body), request=request)
+        if not request.stream:
+            return AsyncResponse(response.status, headers, _once(body), request=request)
+
+        async def close() -> None:
+            response.close()
+
+        rest = _rest(request, timeout_s, first, pieces)
+        return AsyncResponse(response.status, headers, rest, close, request)
 
     def close(self) -> None:
         """Refuse further requests; ``aclose`` closes the connections."""

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fastroute.server.proxy import ProxyEndpoint, unauthorized
-from fastroute.server.replies import RefusalError
+from fastroute.server.replies import Receive, RefusalError, Scope, Send, send_refusal
 from fastroute.server.state import State
 
 #: Paths below /v1 that are passed on.
@@ -19,13 +19,32 @@ PROXIED = ("/chat/completions", "/completions", "/responses", "/embeddings")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(state: State) -> Starlette:
-    """The application around ``state``."""
+class Application:
+    """Requests that are passed on go straight to their endpoint, all others through Starlette."""
+
+    def __init__(self, state: State) -> None:
+        self._posts = {f"/v1{path}": ProxyEndpoint(state, path) for path in (*PROXIED, "/route")}
+        self._others = _starlette(state)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            endpoint = self._posts.get(scope["path"])
+            if endpoint is not None:
+                if scope["method"] == "POST":
+                    await endpoint(scope, receive, send)
+                else:
+                    said = f"{scope['method']} is not what this path takes"
+                    refusal = RefusalError(
+                        405, "method_not_allowed", said, headers={"allow": "POST"}
+                    )
+                    await send_refusal(send, refusal, [])
+                return
+        await self._others(scope, receive, send)
+
+
+def _starlette(state: State) -> Starlette:
     routes = [
-        Route(f"/v1{path}", ProxyEndpoint(state, path), methods=["POST"])
-        for path in (*PROXIED, "/route")
-    ]
-    routes += [
         Route("/v1/models", _with_key(state, _models(state)), methods=["GET"]),
         Route("/metrics", _with_key(state, _metrics(state)), methods=["GET"]),
         Route("/health", _health, methods=["GET"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -133,8 +132,9 @@ class Gateway:
         """What goes to the provider of ``model``. Raises RefusalError if it has none."""
         sent_headers = {k: v for k, v in headers.items() if k not in _OWN_REQUEST_HEADERS}
         stream = document.fields.get("stream") is True
-        requests = [
-            Request(
+
+        def to(target: Target, **more: Any) -> Request:
+            return Request(
                 endpoint=target.endpoint,
                 body=document.with_model(target.model),
                 path=path,
@@ -142,10 +142,11 @@ class Gateway:
                 headers=sent_headers,
                 model=model,
                 weight=target.weight,
+                **more,
             )
-            for target in self.targets(model)
-        ]
-        return replace(requests[0], variants=tuple(requests[1:]), fallback=fallback)
+
+        first, *others = self.targets(model)
+        return to(first, variants=tuple(map(to, others)), fallback=fallback)
 
     def other_model(self, decision: Decision) -> str | None:
         """The model to fall back to when the chosen one fails; None where the policy says so."""

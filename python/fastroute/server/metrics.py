@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -52,6 +52,24 @@ def read_usage(tail: bytes) -> Usage | None:
     return None
 
 
+_M = TypeVar("_M", Counter, Histogram)
+
+
+class _Family(Generic[_M]):
+    """A metric whose children are looked up without the library's checks and its lock."""
+
+    def __init__(self, metric: _M) -> None:
+        self._metric: Any = metric
+        self._children: dict[tuple[str, ...], _M] = {}
+
+    def labels(self, *values: str) -> _M:
+        """The child with these label values."""
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = self._metric.labels(*values)
+        return child
+
+
 class Metrics:
     """Counts what happens. With several workers, through files that all of them share."""
 
@@ -59,13 +77,17 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         self._multiprocess = _MULTIPROCESS in os.environ
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"fastroute_{name}", text, labels, registry=self.registry)
+        def counter(name: str, text: str, *labels: str) -> _Family[Counter]:
+            made = Counter(f"fastroute_{name}", text, labels, registry=self.registry)
+            return _Family(made)
 
-        def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
-            return Histogram(
+        def histogram(
+            name: str, text: str, buckets: Iterable[float], *labels: str
+        ) -> _Family[Histogram]:
+            made = Histogram(
                 f"fastroute_{name}", text, labels, buckets=tuple(buckets), registry=self.registry
             )
+            return _Family(made)
 
         self.requests = counter("requests", "Requests by path and status.", "path", "status")
         self.decisions = counter("decisions", "Decisions by router and model.", "router", "model")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from fastroute.errors import InvalidInputError
-from fastroute.server.app import make_app
+from fastroute.server.app import Application
 from fastroute.server.config import Config, ServerConfig
 from fastroute.server.limits import LimitedProtocol
 from fastroute.server.logs import configure_logs, log
@@ -62,12 +62,13 @@ async def _serve(config: Config, load: Callable[[], Config], listener: socket.so
     state = State(config, load, Metrics())
     server = _Server(
         uvicorn.Config(
-            make_app(state),
+            Application(state),
             http=LimitedProtocol,
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(1, round(config.server.shutdown_timeout_s)),
@@ -85,6 +86,7 @@ async def _serve(config: Config, load: Callable[[], Config], listener: socket.so
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     host, port = listener.getsockname()[:2]
     log("serving", host=host, port=port, keys=len(config.keys))
     if host not in ("127.0.0.1", "::1") and not config.keys:
