@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from fastroute.server.pages import page_routes
 from fastroute.server.proxy import ProxyEndpoint, unauthorized
 from fastroute.server.replies import Receive, RefusalError, Scope, Send, send_refusal
 from fastroute.server.state import State
@@ -49,6 +50,7 @@ def _starlette(state: State) -> Starlette:
         Route("/metrics", _with_key(state, _metrics(state)), methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
         Route("/ready", _ready(state), methods=["GET"]),
+        *page_routes(state, lambda handler: _with_key(state, handler)),
     ]
 
     @asynccontextmanager
