@@ -110,6 +110,8 @@ class Upstream(asyncio.Protocol):
             self._usual(stream)
 
     def _usual(self, stream: bool) -> None:
+        if self.transport.is_closing():  # the client gave a stalled request up
+            return
         if stream:
             self.transport.write(_STREAM_HEAD + b"".join(_CHUNKS) + b"0\r\n\r\n")
         else:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from fastroute.server.openapi import openapi_document
 from fastroute.server.pages import page_routes
 from fastroute.server.proxy import ProxyEndpoint, unauthorized
 from fastroute.server.replies import Receive, RefusalError, Scope, Send, send_refusal
@@ -48,6 +49,7 @@ def _starlette(state: State) -> Starlette:
     routes = [
         Route("/v1/models", _with_key(state, _models(state)), methods=["GET"]),
         Route("/metrics", _with_key(state, _metrics(state)), methods=["GET"]),
+        Route("/openapi.json", _openapi, methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
         Route("/ready", _ready(state), methods=["GET"]),
         *page_routes(state, lambda handler: _with_key(state, handler)),
@@ -94,6 +96,10 @@ def _metrics(state: State) -> Handler:
         return Response(state.metrics.render(), media_type="text/plain; version=0.0.4")
 
     return metrics
+
+
+async def _openapi(_: Request) -> Response:
+    return JSONResponse(openapi_document(PROXIED))
 
 
 async def _health(_: Request) -> Response:

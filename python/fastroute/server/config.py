@@ -33,6 +33,7 @@ class ServerConfig:
     page: bool = True
     log_prompts: bool = False
     log_level: str = "info"
+    opentelemetry: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def _read_server(section: Section, overrides: Mapping[str, Any]) -> ServerConfig
         shutdown_timeout_s=section.number("shutdown_timeout_s", d.shutdown_timeout_s),
         page=section.flag("page", d.page),
         log_prompts=section.flag("log_prompts", d.log_prompts),
+        opentelemetry=section.flag("opentelemetry", d.opentelemetry),
         log_level=section.text("log_level", d.log_level, ("debug", "info", "warning", "error")),
     )
     section.finish()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,7 +18,10 @@ from fastroute.battles import read_battles
 from fastroute.errors import FastRouteError
 from fastroute.routers.base import EmbeddingRouter, Router
 from fastroute.server.conversation import messages_of, prompt_to_route_on
+from fastroute.server.document import read_document
 from fastroute.server.gateway import Gateway
+from fastroute.server.limits import ClientGoneError, read_body
+from fastroute.server.replies import RefusalError
 from fastroute.server.state import State
 from fastroute.types import Battle, Float32Array
 
@@ -41,7 +43,6 @@ _HEADERS = {
     "cache-control": "no-cache",
 }
 _NEIGHBORS = 5
-_MOST_BODY_BYTES = 1 << 20
 
 
 def page_routes(state: State, guard: Guard) -> list[BaseRoute]:
@@ -70,11 +71,11 @@ def page_routes(state: State, guard: Guard) -> list[BaseRoute]:
         return JSONResponse(curve_of(router, state.gateway))
 
     async def similar(request: Request) -> Response:
-        body = await request.body()
         try:
-            fields = json.loads(body[:_MOST_BODY_BYTES])
-            prompt = prompt_to_route_on(messages_of(fields, "/chat/completions"), 1)
-        except (ValueError, AttributeError, FastRouteError):
+            raw = await read_body(request.scope, request.receive, state.gateway.config.server)
+            messages = messages_of(read_document(raw).fields, "/chat/completions")
+            prompt = prompt_to_route_on(messages, 1)
+        except (ClientGoneError, RefusalError, FastRouteError):
             return JSONResponse({"battles": []})
         found = await asyncio.to_thread(neighbors.find, state.gateway, prompt)
         return JSONResponse({"battles": found})

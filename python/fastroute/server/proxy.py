@@ -18,7 +18,7 @@ from fastroute.errors import (
     ProviderStatusError,
     ProviderTimeoutError,
 )
-from fastroute.server.document import BodyError, read_document
+from fastroute.server.document import BodyError, Document, read_document
 from fastroute.server.limits import ClientGoneError, read_body
 from fastroute.server.logs import log
 from fastroute.server.metrics import TAIL_BYTES, read_usage
@@ -61,6 +61,7 @@ class Facts:
     answered_by: str | None = None
     stream: bool = False
     error: str | None = None
+    span: Any = None
     more: dict[str, Any] = field(default_factory=dict)
 
 
@@ -82,6 +83,7 @@ class ProxyEndpoint:
             self._finish(facts)
             return
         state.metrics.in_flight.inc()
+        facts.span = state.tracing.begin(self._path, headers_of(scope))
         watch = _Watch(receive)
         gateway = state.lease()
         try:
@@ -135,6 +137,20 @@ class ProxyEndpoint:
             }
             if gateway.config.server.log_prompts:
                 facts.more["prompt"] = routed.prompt
+        with self._state.tracing.upstream(facts.span, routed.model) as traced:
+            await self._ask(gateway, routed, document, {**headers, **traced}, send, facts)
+
+    async def _ask(
+        self,
+        gateway: Gateway,
+        routed: Routed,
+        document: Document,
+        headers: Mapping[str, str],
+        send: Send,
+        facts: Facts,
+    ) -> None:
+        """Send the request on, and hand the answer back."""
+        metrics = self._state.metrics
         other = None if routed.decision is None else gateway.other_model(routed.decision)
         fallback = other and gateway.request(other, document, self._path, headers)
         request = gateway.request(routed.model, document, self._path, headers, fallback or None)
@@ -207,20 +223,21 @@ class ProxyEndpoint:
 
     def _finish(self, facts: Facts) -> None:
         self._state.metrics.requests.labels(facts.path, str(facts.status)).inc()
-        log(
-            "request",
-            logging.INFO,
-            request_id=facts.request_id,
-            path=facts.path,
-            status=facts.status,
-            caller=facts.caller,
-            model=facts.model,
-            answered_by=facts.answered_by,
-            stream=facts.stream,
-            error=facts.error,
-            duration_ms=round((perf_counter() - facts.began) * 1000, 3),
-            **facts.more,
-        )
+        known = {
+            "request_id": facts.request_id,
+            "path": facts.path,
+            "status": facts.status,
+            "caller": facts.caller,
+            "model": facts.model,
+            "answered_by": facts.answered_by,
+            "stream": facts.stream,
+            "error": facts.error,
+            "duration_ms": round((perf_counter() - facts.began) * 1000, 3),
+        }
+        log("request", logging.INFO, **known, **facts.more)
+        if facts.span is not None:
+            more = {name: value for name, value in facts.more.items() if name != "prompt"}
+            self._state.tracing.end(facts.span, known | more)
 
 
 class _Watch:

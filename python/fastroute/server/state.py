@@ -15,6 +15,7 @@ from fastroute.server.logs import log
 from fastroute.server.metrics import Metrics
 from fastroute.server.stickiness import Sessions
 from fastroute.server.survival import build_transport
+from fastroute.server.tracing import NoTracing, OpenTelemetry, Tracing
 
 
 class State:
@@ -25,6 +26,7 @@ class State:
         self.admission = Admission(config.server)
         self.started_s = time.time()
         self.draining = False
+        self.tracing: Tracing = OpenTelemetry() if config.server.opentelemetry else NoTracing()
         self._load = load
         self._current = self._make(config)
         self._users: dict[Gateway, int] = {self._current: 0}
@@ -62,7 +64,7 @@ class State:
             before, self._current = self._current, made
             self._users[made] = 0
             self.admission.configure(made.config.server)
-            fixed = ("host", "port", "workers")
+            fixed = ("host", "port", "workers", "opentelemetry", "log_level")
             old, new = before.config.server, made.config.server
             kept = [name for name in fixed if getattr(old, name) != getattr(new, name)]
             log("reloaded", needs_restart=kept)
@@ -74,6 +76,7 @@ class State:
         for gateway in list(self._users):
             await gateway.aclose()
         self._users.clear()
+        await asyncio.to_thread(self.tracing.close)
 
     def _make(self, config: Config) -> Gateway:
         return Gateway(config, build_transport(config, self.metrics))
