@@ -6,6 +6,7 @@ import configparser
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,14 @@ def test_the_unit_runs_a_command_that_exists() -> None:
     command = shlex.split(unit["Service"]["ExecStart"])
     assert command[1:3] == ["serve", "--config"]
     assert unit["Service"]["ExecReload"].startswith("/bin/kill -HUP")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd to ask")
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+    text = (FOLDER / "fastroute.service").read_text()
+    path = tmp_path / "fastroute.service"
+    path.write_text(text.replace("/opt/fastroute/bin/fastroute serve", f"{sys.executable} serve"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -64,7 +64,8 @@ class AsyncHttpTransport:
         end_s = loop.time() + timeout_s
         response = None
         try:
-            with _translated(request, "first_byte_timeout_s", first_s):
+            which = ["first_byte_timeout_s" if first_s < timeout_s else "timeout_s"]
+            with _translated(request, which):
                 async with asyncio.timeout(first_s) as limit:
                     response = await session.post(
                         _url(endpoint, request.path),
@@ -80,7 +81,7 @@ class AsyncHttpTransport:
                     else:  # the answer has begun, and has the rest of its time
                         if first_s < timeout_s:
                             limit.reschedule(end_s)
-                            first_s = timeout_s
+                            which[0] = "timeout_s"
                         body = await response.read()
         except BaseException:
             if response is not None:
@@ -95,7 +96,7 @@ class AsyncHttpTransport:
         async def close() -> None:
             response.close()
 
-        rest = _rest(request, timeout_s, first, pieces)
+        rest = _rest(request, first, pieces)
         return AsyncResponse(response.status, headers, rest, close, request)
 
     def close(self) -> None:
@@ -173,29 +174,38 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
 
 
 async def _rest(
-    request: Request, timeout_s: float, first: bytes, pieces: AsyncIterator[bytes]
+    request: Request, first: bytes, pieces: AsyncIterator[bytes]
 ) -> AsyncIterator[bytes]:
     if first:
         yield first
-    with _translated(request, "timeout_s", timeout_s):
+    with _translated(request, ["timeout_s"]):
         async for piece in pieces:
             yield piece
 
 
 @contextmanager
-def _translated(request: Request, limit: str, limit_s: float) -> Iterator[None]:
-    """The one door: what aiohttp raises leaves as an error of ours, with aiohttp's as its cause."""
+def _translated(request: Request, limits: list[str]) -> Iterator[None]:
+    """The one door: what aiohttp raises leaves as an error of ours, with aiohttp's as its cause.
+
+    ``limits[0]`` names the time limit that holds at the moment.
+    """
     import aiohttp
 
     try:
         yield
     except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError, TimeoutError) as error:
-        connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
-        what = "no connection" if connecting else f"no answer in {limit_s:g} s"
-        which = "connect_timeout_s" if connecting else limit
-        shown = request.endpoint.address(request.path).shown
+        endpoint = request.endpoint
+        limit = limits[0]
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            limit, what = "connect_timeout_s", "no connection"
+        elif limit == "timeout_s":
+            timeout_s = endpoint.timeout_s if request.timeout_s is None else request.timeout_s
+            what = f"no complete answer in {timeout_s:g} s"
+        else:
+            what = f"no first byte in {endpoint.first_byte_timeout_s:g} s"
+        shown = endpoint.address(request.path).shown
         raise ProviderTimeoutError(
-            f"{shown}: {what}; check that the endpoint is up, or raise {which}"
+            f"{shown}: {what}; check that the endpoint is up, or raise {limit}"
         ) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         key = request.endpoint.find_key()

@@ -11,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from fastroute.server.logs import configure_logs, log
 
 #: A worker that dies sooner than this is started again only after a pause.
@@ -64,6 +66,9 @@ class Supervisor:
             if worker.poll() is None or self._stopping:
                 continue
             del self._workers[worker]
+            # What it was serving is served no longer; what it counted stays counted.
+            folder = environment["PROMETHEUS_MULTIPROC_DIR"]
+            mark_process_dead(worker.pid, folder)  # type: ignore[no-untyped-call] # it has no types
             log("worker died", logging.ERROR, pid=worker.pid, status=worker.returncode)
             if time.monotonic() - started_s < _YOUNG_S:
                 time.sleep(_PAUSE_S)
