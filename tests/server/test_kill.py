@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import subprocess
 import sys
 import threading
@@ -62,7 +63,7 @@ def load(gateway: Gateway, kill: Callable[[], None]) -> Counter[str]:
         for _ in range(REQUESTS):
             try:
                 outcome = str(gateway.ask("POST", "/v1/chat/completions", BODY).status)
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 outcome = type(error).__name__
             with lock:
                 seen[outcome] += 1
