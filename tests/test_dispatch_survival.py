@@ -63,7 +63,7 @@ class Script:
         number = len(self.sent)
         self.sent.append(request.endpoint)
         answer = self.answers[number] if number < len(self.answers) else self.usual
-        if isinstance(answer, Callable):  # type: ignore[arg-type] # any function of the request
+        if isinstance(answer, Callable):
             answer = answer(request)
         if isinstance(answer, BaseException):
             raise answer
@@ -265,7 +265,7 @@ def test_open_circuits_are_avoided() -> None:
 
 def test_a_retry_goes_to_another_endpoint_at_once() -> None:
     script = Script(status(503, retry_after="9"), status(503, retry_after="9"))
-    transport = RetryTransport(BalancingTransport(script), retries=2, sleep=None)  # type: ignore[arg-type] # never called
+    transport = RetryTransport(BalancingTransport(script), retries=2, sleep=None)
     run(transport, variants())
     assert set(script.sent) == {A, B, C}
 

@@ -113,7 +113,7 @@ def test_requests_are_counted() -> None:
         (lambda: Exponential(0.0), "mean_s"),
         (lambda: Recorded(np.array([])), "recorded"),
         (lambda: Recorded(np.array([1.0, np.nan])), "recorded"),
-        (lambda: simulate(Exponential(1), Policy("never")), "mode"),  # type: ignore[arg-type]
+        (lambda: simulate(Exponential(1), Policy("never")), "mode"),
         (lambda: simulate(Exponential(1), Policy("delayed", -1.0)), "delay_s"),
         (lambda: simulate(Exponential(1), Policy("replicate", 1.0)), "at once"),
         (lambda: simulate(Exponential(1), Policy(), tasks=0), "tasks"),

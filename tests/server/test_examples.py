@@ -67,7 +67,7 @@ def test_the_dashboard_asks_for_metrics_that_exist(gateway: Gateway) -> None:
 
 def test_the_unit_runs_a_command_that_exists() -> None:
     unit = configparser.RawConfigParser(strict=True)
-    unit.optionxform = str  # type: ignore[assignment,method-assign] # keys of units keep their case
+    unit.optionxform = str
     unit.read(FOLDER / "fastroute.service")
     command = shlex.split(unit["Service"]["ExecStart"])
     assert command[1:3] == ["serve", "--config"]

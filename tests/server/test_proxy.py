@@ -185,6 +185,15 @@ def test_plain_names_pass_through(client: Any, upstream: View) -> None:
     assert "x-fastroute-router" not in answer.headers
 
 
+def test_a_model_of_any_name_passes_and_fills_no_log(gateway: Gateway, upstream: View) -> None:
+    for name in ("m" * 100_000, "naïve\r\nx: y", "☃"):
+        answer = gateway.ask("POST", "/v1/chat/completions", {"model": name, "messages": ASK})
+        assert answer.status == 200
+        assert "x-fastroute-model" not in answer.headers
+        assert upstream.requests()[-1]["model"] == name
+    assert all(len(line) < 2000 for line in gateway.lines)
+
+
 def test_route_decides_and_sends_nothing(gateway: Gateway, upstream: View) -> None:
     answer = gateway.ask("POST", "/v1/route", {"model": "router-length-0.5", "messages": LONG})
     said = answer.json()
@@ -251,10 +260,10 @@ def test_async_calls_and_streams(gateway: Gateway, upstream: View) -> None:
         async with openai.AsyncOpenAI(
             base_url=gateway.base_url, api_key="unused", max_retries=0
         ) as client:
-            whole = await client.chat.completions.create(model="weak", messages=ASK)  # type: ignore[arg-type]
+            whole = await client.chat.completions.create(model="weak", messages=ASK)
             stream = await client.chat.completions.create(
                 model="weak",
-                messages=ASK,  # type: ignore[arg-type]
+                messages=ASK,
                 stream=True,
             )
             text = "".join([c.choices[0].delta.content or "" async for c in stream])

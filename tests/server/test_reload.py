@@ -54,12 +54,12 @@ def test_a_reload_drops_no_request(config_file: str, upstream: View) -> None:
             with openai.OpenAI(base_url=gateway.base_url, api_key="x", max_retries=0) as client:
                 while not done.is_set():
                     try:
-                        client.chat.completions.create(model="weak", messages=ASK)  # type: ignore[arg-type]
+                        client.chat.completions.create(model="weak", messages=ASK)
                     except openai.OpenAIError as error:
                         failures.append(error)
 
         with openai.OpenAI(base_url=gateway.base_url, api_key="x", max_retries=0) as client:
-            stream = client.chat.completions.create(model="weak", messages=ASK, stream=True)  # type: ignore[call-overload]
+            stream = client.chat.completions.create(model="weak", messages=ASK, stream=True)
             text = [next(iter(stream)).choices[0].delta.content]
             threads = [threading.Thread(target=ask_on) for _ in range(3)]
             for thread in threads:

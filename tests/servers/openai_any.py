@@ -21,7 +21,7 @@ def start() -> AbstractContextManager[planned.Server]:
 
 class _Handler(openai_chat.Handler):
     @property
-    def path_served(self) -> str:  # type: ignore[override] # the one of many that was asked for
+    def path_served(self) -> str:
         path = self.path.partition("?")[0]
         return path if path in PATHS else PATHS[0]
 

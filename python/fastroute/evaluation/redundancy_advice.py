@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,7 +92,7 @@ def write_settings(path: str, settings: dict[str, Any]) -> None:
         lines[begin + 1 : end] = new + kept
     aside = Path(f"{path}.new")
     aside.write_text("\n".join(lines) + "\n", "utf-8")
-    os.replace(aside, path)  # noqa: PTH105 - Path.replace is the same
+    aside.replace(path)
 
 
 def read_latencies(path: str) -> Recorded:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from fastroute.server.state import State
 
 _CUT = 499  # the status that logs have for a client that left, as nginx has it
+#: A client may name a model of any length; logs and headers show no more of it.
+_SHOWN_CHARS = 200
 # Of the provider's connection to us, or what the server here writes itself.
 _OWN_RESPONSE_HEADERS = frozenset(
     {
@@ -228,8 +230,8 @@ class ProxyEndpoint:
             "path": facts.path,
             "status": facts.status,
             "caller": facts.caller,
-            "model": facts.model,
-            "answered_by": facts.answered_by,
+            "model": facts.model and facts.model[:_SHOWN_CHARS],
+            "answered_by": facts.answered_by and facts.answered_by[:_SHOWN_CHARS],
             "stream": facts.stream,
             "error": facts.error,
             "duration_ms": round((perf_counter() - facts.began) * 1000, 3),
@@ -304,7 +306,7 @@ def decision_headers(routed: Routed, answered_by: str | None = None) -> RawHeade
     """The decision as response headers."""
     model = answered_by or routed.model
     headers: RawHeaders = []
-    if model.isascii() and model.isprintable():
+    if model.isascii() and model.isprintable() and len(model) <= _SHOWN_CHARS:
         headers.append((b"x-fastroute-model", model.encode()))
     decision = routed.decision
     if decision is None:

@@ -23,12 +23,13 @@ def build_transport(config: Config, metrics: Metrics) -> Transport:
     From the outside: fallback, retries, redundancy, balancing, breaker, HTTP. So every attempt is
     balanced and known to the breaker, and another model is the last resort.
     """
-    survival = config.survival
+    survival, routing = config.survival, config.routing
+    known = {routing.strong_model, routing.weak_model, *config.models}
 
     def observe(event: str, request: Request) -> None:
-        model = request.model if request.model in config.models else "other"
+        model = request.model if request.model in known else "other"
         metrics.events.labels(model, event).inc()
-        log(event, logging.INFO, model=request.model, path=request.path)
+        log(event, logging.INFO, model=model, path=request.path)
 
     breaker = BreakerTransport(
         AsyncHttpTransport(),
