@@ -8,6 +8,8 @@ import re
 import signal
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import openai
@@ -80,7 +82,7 @@ def _worker_pids(gateway: Gateway) -> list[int]:
 
 
 def test_a_killed_worker_is_started_again_and_the_other_serves_on(
-    config_file: str, upstream: View
+    config_file: str, upstream: View, record_property: Callable[[str, object], None]
 ) -> None:
     arguments = ("--config", config_file, "--workers", "2")
     with gateways.start(*arguments, environment=PROVIDER) as gateway:
@@ -106,6 +108,8 @@ def test_a_killed_worker_is_started_again_and_the_other_serves_on(
         # Clients of the dead worker saw their connection break, at most those under way; no
         # request was answered by anything but 200 or its connection's end.
         broken = [outcome for outcome in outcomes if outcome != "200"]
+        record_property("clients_saw", dict(Counter(outcomes)))
+        print("kill -9 of one of two workers: clients saw", dict(Counter(outcomes)))
         assert len(outcomes) == 160
         assert set(broken) <= {"ConnectionResetError", "RemoteDisconnected", "IncompleteRead"}
         assert len(broken) <= 8
