@@ -134,6 +134,12 @@ def test_embeddings_are_passed_on_and_never_routed(gateway: Gateway, upstream: V
     assert len(upstream.requests()) == 1
 
 
+def test_the_query_reaches_the_provider(gateway: Gateway, upstream: View) -> None:
+    path = "/v1/chat/completions?api-version=2025-01-01&x=%20a"
+    assert gateway.ask("POST", path, {"model": "weak", "messages": ASK}).status == 200
+    assert upstream.requests()[0]["path"] == path
+
+
 def test_headers_of_the_client_reach_the_provider_but_not_its_key(
     client: Any, upstream: View
 ) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from fastroute.controller import Controller
 from fastroute.dispatch.base import Request, Transport
@@ -38,6 +39,7 @@ from fastroute.types import Decision
 DEFAULT_NAME = "fastroute"
 #: Longer prompts are scored in a thread even by quick routers.
 QUICK_CHARS = 8192
+_QUERY_SAFE = "%/:?@!$&'()*+,;=-._~[]"
 _ROUTED_PATHS = frozenset({"/chat/completions", "/completions", "/responses"})
 # Of the client's connection to us, or answered by us; the rest reaches the provider.
 _OWN_REQUEST_HEADERS = frozenset(
@@ -128,16 +130,20 @@ class Gateway:
         path: str,
         headers: Mapping[str, str],
         fallback: Request | None = None,
+        query: bytes = b"",
     ) -> Request:
         """What goes to the provider of ``model``. Raises RefusalError if it has none."""
         sent_headers = {k: v for k, v in headers.items() if k not in _OWN_REQUEST_HEADERS}
         stream = document.fields.get("stream") is True
 
         def to(target: Target, **more: Any) -> Request:
+            asked = quote(query, safe=_QUERY_SAFE)
+            # An endpoint's own query, such as an api-version, is not to be overruled.
+            own = target.endpoint.base_url is not None and "?" in target.endpoint.base_url
             return Request(
                 endpoint=target.endpoint,
                 body=document.with_model(target.model),
-                path=path,
+                path=path if own or not asked else f"{path}?{asked}",
                 stream=stream,
                 headers=sent_headers,
                 model=model,

@@ -64,6 +64,7 @@ class Facts:
     stream: bool = False
     error: str | None = None
     span: Any = None
+    query: bytes = b""
     more: dict[str, Any] = field(default_factory=dict)
 
 
@@ -77,7 +78,7 @@ class ProxyEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         state = self._state
-        facts = Facts(self._path, secrets.token_hex(8))
+        facts = Facts(self._path, secrets.token_hex(8), query=scope.get("query_string", b""))
         try:
             state.admission.enter()
         except RefusalError as refusal:
@@ -154,8 +155,13 @@ class ProxyEndpoint:
         """Send the request on, and hand the answer back."""
         metrics = self._state.metrics
         other = None if routed.decision is None else gateway.other_model(routed.decision)
-        fallback = other and gateway.request(other, document, self._path, headers)
-        request = gateway.request(routed.model, document, self._path, headers, fallback or None)
+        query = facts.query
+        fallback = (
+            None
+            if other is None
+            else gateway.request(other, document, self._path, headers, query=query)
+        )
+        request = gateway.request(routed.model, document, self._path, headers, fallback, query)
         sent = perf_counter()
         try:
             async with asyncio.timeout(gateway.config.survival.total_timeout_s):
