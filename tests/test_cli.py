@@ -27,7 +27,7 @@ LONG = "x" * 900  # length's win rate is 0.75
 def test_version_help_and_entry_point() -> None:
     assert fastroute("--version").out == f"fastroute {package.__version__}\n"
     shown = fastroute("--help").out
-    for command in ("route", "evaluate", "calibrate", "info"):
+    for command in ("route", "evaluate", "calibrate", "serve", "simulate", "info"):
         assert command in shown
         assert f"usage: fastroute {command}" in fastroute(command, "--help").out
     with pytest.raises(SystemExit) as stopped:

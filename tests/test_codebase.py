@@ -28,7 +28,8 @@ LAYERS = [
     {"controller"},
     {"evaluation"},
     {"training"},
-    {"server", "cli"},
+    {"server"},
+    {"cli"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

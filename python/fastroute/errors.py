@@ -21,6 +21,7 @@
     ├── DispatchError                         a model's API
     │   ├── ProviderConnectionError (ConnectionError)
     │   ├── ProviderTimeoutError (TimeoutError)
+    │   ├── CircuitOpenError                  a provider that failed so often that it is let be
     │   ├── ProviderStatusError               an HTTP error status, with the provider's own body
     │   └── ProviderResponseError             an answer that can't be read, or an error in a stream
     └── MissingDependencyError (ImportError)  an optional dependency, or the compiled core
@@ -105,6 +106,10 @@ class ProviderConnectionError(DispatchError, ConnectionError):
 
 class ProviderTimeoutError(DispatchError, TimeoutError):
     """The provider did not answer in time."""
+
+
+class CircuitOpenError(DispatchError):
+    """Nothing was sent: the endpoint failed several times in a row, a moment ago."""
 
 
 class ProviderStatusError(DispatchError):

@@ -34,7 +34,7 @@ def event(content: str | None, finish_reason: str | None = None) -> str:
     return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
 
 
-class _Handler(planned.PlannedHandler):
+class Handler(planned.PlannedHandler):
     path_served = "/v1/chat/completions"
 
     def usual(self, behaviour: dict[str, Any], body: dict[str, Any]) -> bytes:
@@ -92,4 +92,4 @@ class _Handler(planned.PlannedHandler):
 
 
 if __name__ == "__main__":
-    planned.serve(_Handler)
+    planned.serve(Handler)

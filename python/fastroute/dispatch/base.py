@@ -47,6 +47,8 @@ class Endpoint:
             header is sent, as local servers like it.
         timeout_s: seconds to wait for a whole answer, or, of a stream, for each piece of it.
         connect_timeout_s: seconds to wait for a connection.
+        first_byte_timeout_s: seconds to wait for the first byte of an answer; None for as long as
+            ``timeout_s``. Of transports here, ``AsyncHttpTransport`` keeps to it.
         max_retries: attempts after the first: when there is no connection or a broken one, and for
             the statuses 408, 409, 429 and 5xx (not 501, 505 or an exhausted quota), honouring
             Retry-After up to a minute. Never after the first byte of a stream has come, nor when an
@@ -61,6 +63,7 @@ class Endpoint:
     timeout_s: float = 600.0
     connect_timeout_s: float = 5.0
     max_retries: int = 2
+    first_byte_timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
@@ -69,6 +72,8 @@ class Endpoint:
             check_key(self.api_key, "api_key")
         check_seconds("timeout_s", self.timeout_s)
         check_seconds("connect_timeout_s", self.connect_timeout_s)
+        if self.first_byte_timeout_s is not None:
+            check_seconds("first_byte_timeout_s", self.first_byte_timeout_s)
         check_count("max_retries", self.max_retries, least=0)
 
     def address(self, path: str) -> Address:
@@ -99,6 +104,11 @@ class Request:
         stream: whether the answer is wanted piece by piece.
         headers: sent beside fastroute's own, or instead of them.
         timeout_s: instead of the endpoint's.
+        model: what the caller calls the model that is asked, for reports; it is not sent.
+        weight: share of the load that this endpoint of several should get.
+        variants: the same question to other endpoints of the same model. A transport that balances
+            sends one of them; every other one sends the request itself.
+        fallback: the request to another model, should this one fail.
     """
 
     endpoint: Endpoint
@@ -107,6 +117,10 @@ class Request:
     stream: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout_s: float | None = None
+    model: str = ""
+    weight: float = 1.0
+    variants: tuple[Request, ...] = field(default=(), repr=False)
+    fallback: Request | None = field(default=None, repr=False)
 
     def json(self) -> Any:
         """The body, read."""
@@ -159,7 +173,11 @@ async def _nothing_async() -> None:
 
 
 class AsyncResponse:
-    """``Response`` for an event loop; close it, or read it to its end."""
+    """``Response`` for an event loop; close it, or read it to its end.
+
+    Attributes:
+        request: what is answered, where transports choose between several; None if none says.
+    """
 
     def __init__(
         self,
@@ -167,7 +185,9 @@ class AsyncResponse:
         headers: Mapping[str, str],
         pieces: AsyncIterator[bytes],
         close: Callable[[], Awaitable[object]] = _nothing_async,
+        request: Request | None = None,
     ) -> None:
+        self.request = request
         self.status_code = status_code
         self.headers = dict(headers)
         self._pieces = pieces

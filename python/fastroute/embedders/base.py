@@ -31,6 +31,11 @@ class Embedder(ABC):
         the prompt's length."""
         return 0
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether ``embed`` takes microseconds for a usual prompt and waits for nothing."""
+        return False
+
     @abstractmethod
     def embed(self, prompt: str) -> Float32Array:
         """Embed one prompt: float32[dimensions]."""

@@ -98,6 +98,10 @@ class StaticEmbedder(Embedder):
     def signals(self) -> int:
         return 1 if self._length_scale > 0 else 0
 
+    @property
+    def is_quick(self) -> bool:
+        return True
+
     def embed(self, prompt: str) -> Float32Array:
         encoding = self._tokenizer.encode(check_prompt(prompt), add_special_tokens=False)
         ids = np.array(encoding.ids, dtype=np.int32)

@@ -42,6 +42,12 @@ class Router(ABC):
     #: Checksum of the artifact that the router was loaded from; it pins every number in it.
     artifact_checksum: str | None = None
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether one usual prompt takes microseconds and waits for nothing, so that an event loop
+        may call ``win_rate`` itself. A router that does not say so is called in a thread."""
+        return False
+
     @abstractmethod
     def win_rate(self, prompt: str) -> float:
         """Probability, 0..1, that the strong model's answer to ``prompt`` would be preferred."""

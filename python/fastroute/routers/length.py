@@ -29,6 +29,10 @@ class LengthRouter(Router):
             raise InvalidInputError(f"half_length must be above 0 characters, got {half_length!r}")
         self.half_length = half_length
 
+    @property
+    def is_quick(self) -> bool:
+        return True
+
     def win_rate(self, prompt: str) -> float:
         length = len(check_prompt(prompt))
         return length / (length + self.half_length)

@@ -155,6 +155,10 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         router.artifact_checksum = artifact.checksum
         return router
 
+    @property
+    def is_quick(self) -> bool:
+        return self.embedder is not None and self.embedder.is_quick
+
     def win_rate_from_embedding(self, x: Float32Array) -> float:
         """Win rate for one prompt embedding, float32[d]."""
         return _native.pair_win_rate(self._pair, x)

@@ -26,6 +26,10 @@ class RandomRouter(Router):
         # Known without any prompt.
         self.calibration = np.linspace(0.0, 1.0, 1001, dtype=np.float32)
 
+    @property
+    def is_quick(self) -> bool:
+        return True
+
     def win_rate(self, prompt: str) -> float:
         check_prompt(prompt)
         return self._random.random()

@@ -1,0 +1,111 @@
+"""``fastroute simulate``: what a second request to a slow provider costs and wins."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from fastroute.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastroute.evaluation.redundancy import Latency
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--exponential", type=float, metavar="MEAN", help="mean seconds")
+    source.add_argument(
+        "--pareto", type=float, nargs=2, metavar=("LEAST", "SHAPE"), help="least seconds, tail"
+    )
+    source.add_argument(
+        "--latencies", metavar="FILE", help="recorded: seconds, one a line, or a gateway's log"
+    )
+    parser.add_argument(
+        "--tasks", type=int, default=1, metavar="K", help="tasks a job (default: 1)"
+    )
+    parser.add_argument(
+        "--copies", type=int, default=1, metavar="C", help="further copies (default: 1)"
+    )
+    parser.add_argument("--runs", type=int, default=100_000, metavar="N", help="simulated jobs")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed")
+    parser.add_argument(
+        "--most-extra",
+        type=float,
+        default=0.05,
+        metavar="P",
+        help="most further requests a request that the advice may cost (default: 0.05)",
+    )
+    parser.add_argument("--plot", metavar="FILE", help="draw the trade-off: .png, .svg or .pdf")
+    parser.add_argument(
+        "--write", metavar="FILE", help="write the advice into a gateway's TOML config"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Simulate, print, advise."""
+    from fastroute.evaluation.redundancy import expected
+    from fastroute.evaluation.redundancy_advice import (
+        advise,
+        compare,
+        plot,
+        settings_of,
+        write_settings,
+    )
+
+    if options.copies < 1:
+        raise InvalidInputError("--copies must be 1 or more")
+    if not 0 <= options.most_extra <= 10:
+        raise InvalidInputError(f"--most-extra must be in 0..10, got {options.most_extra}")
+    latency = _latency(options)
+    rows = compare(
+        latency,
+        tasks=options.tasks,
+        runs=options.runs,
+        seed=options.seed,
+        copies=options.copies,
+    )
+    chosen = advise(rows, most_extra=options.most_extra)
+    settings = settings_of(chosen, options.most_extra)
+    exact = [expected(latency, row.policy, tasks=options.tasks) for row in rows]
+    if options.json:
+        table = [
+            row.policy._asdict() | row.outcome._asdict() | {"expected": e._asdict()}
+            for row, e in zip(rows, exact, strict=True)
+        ]
+        print(json.dumps({"policies": table, "advice": settings}))
+    else:
+        print(
+            f"{'policy':<10}{'at':>9}{'quantile':>10}{'latency':>10}{'(exact)':>10}{'p95':>9}"
+            f"{'p99':>9}{'cost':>9}{'(exact)':>10}{'requests':>10}"
+        )
+        for row, e in zip(rows, exact, strict=True):
+            o = row.outcome
+            quantile = "" if row.quantile is None else f"{row.quantile:g}"
+            print(
+                f"{row.policy.mode:<10}{row.policy.delay_s:>9.3g}{quantile:>10}"
+                f"{o.latency_s:>10.4g}{e.latency_s:>10.4g}{o.p95_s:>9.4g}{o.p99_s:>9.4g}"
+                f"{o.cost_s:>9.4g}{e.cost_s:>10.4g}{o.requests:>10.3f}"
+                + ("  <- advice" if row is chosen else "")
+            )
+        print("\n[survival]")
+        for name, value in settings.items():
+            print(f"{name} = {json.dumps(value)}")
+    if options.plot is not None:
+        plot(rows, chosen, options.plot)
+    if options.write is not None:
+        write_settings(options.write, settings)
+    return 0
+
+
+def _latency(options: argparse.Namespace) -> Latency:
+    from fastroute.evaluation.redundancy import Exponential, Pareto
+    from fastroute.evaluation.redundancy_advice import read_latencies
+
+    if options.exponential is not None:
+        return Exponential(options.exponential)
+    if options.pareto is not None:
+        return Pareto(*options.pareto)
+    return read_latencies(options.latencies)

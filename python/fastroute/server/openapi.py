@@ -1,0 +1,94 @@
+"""The gateway's OpenAPI document. Bodies of the paths that are passed on are their provider's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastroute import __version__
+
+_ERROR = {
+    "description": "An error in OpenAI's form, of the gateway or as the provider sent it.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+}
+_MODEL = {
+    "type": "string",
+    "description": "`fastroute`, `router-<name>-<threshold>`, or the name of a model.",
+}
+
+
+def openapi_document(proxied: tuple[str, ...]) -> dict[str, Any]:
+    """OpenAPI 3.1 for the paths of the gateway."""
+    paths: dict[str, Any] = {
+        f"/v1{path}": {
+            "post": _post(
+                f"Passed on to the model's provider as {path}.",
+                {"description": "As the provider sent it."},
+            )
+        }
+        for path in proxied
+    }
+    decision = {
+        "description": "Where the request would go.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Decision"}}},
+    }
+    paths["/v1/route"] = {"post": _post("Decide, and send nothing.", decision)}
+    for path, summary in (
+        ("/v1/models", "The models that can be named."),
+        ("/metrics", "Prometheus metrics."),
+        ("/health", "Whether the process is up."),
+        ("/ready", "Whether new requests are taken."),
+    ):
+        answers: dict[str, Any] = {"200": {"description": summary}, "401": _ERROR}
+        if path == "/ready":
+            answers["503"] = {"description": "It is shutting down."}
+        paths[path] = {"get": {"summary": summary, "responses": answers}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "fastroute", "version": __version__},
+        "paths": paths,
+        "security": [{}, {"key": []}],
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {
+                "Error": {
+                    "type": "object",
+                    "required": ["error"],
+                    "properties": {"error": {"type": "object"}},
+                },
+                "Request": {
+                    "type": "object",
+                    "required": ["model"],
+                    "properties": {
+                        "model": _MODEL,
+                        "messages": {"type": "array", "items": {"type": "object"}},
+                        "stream": {"type": ["boolean", "null"]},
+                        "user": {"type": "string"},
+                    },
+                    "additionalProperties": True,
+                },
+                "Decision": {
+                    "type": "object",
+                    "required": ["model", "router"],
+                    "properties": {
+                        "model": {"type": "string"},
+                        "router": {"type": ["string", "null"]},
+                        "win_rate": {"type": "number", "minimum": 0, "maximum": 1},
+                        "threshold": {"type": "number", "minimum": 0, "maximum": 1},
+                        "strong": {"type": "boolean"},
+                        "stayed": {"type": "boolean"},
+                        "decision_us": {"type": "number"},
+                    },
+                },
+            },
+        },
+    }
+
+
+def _post(summary: str, success: dict[str, Any]) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Request"}
+    refusals = ("400", "401", "404", "405", "408", "413", "429")
+    return {
+        "summary": summary,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"200": success, **dict.fromkeys(refusals, _ERROR), "default": _ERROR},
+    }

@@ -1,0 +1,180 @@
+"use strict";
+// The gateway's page. Every text from outside goes in by textContent, never as HTML.
+const $ = (id) => document.getElementById(id);
+const percent = (x) => `${(100 * x).toFixed(1)} %`;
+const number = (x) => x.toLocaleString("en", { maximumFractionDigits: 0 });
+const dollars = (x) => `$${x.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: x < 1 ? 6 : 2 })}`;
+let curve = null;
+
+function problem(said) {
+  $("problem").textContent = said || "";
+  $("problem").hidden = !said;
+}
+
+async function ask(path, body) {
+  const headers = {};
+  const key = sessionStorage.getItem("fastroute-key");
+  if (key) headers.authorization = `Bearer ${key}`;
+  const options = { headers };
+  if (body !== undefined) {
+    headers["content-type"] = "application/json";
+    options.method = "POST";
+    options.body = JSON.stringify(body);
+  }
+  const answer = await fetch(path, options);
+  const read = await answer.json().catch(() => ({}));
+  if (answer.status === 401) {
+    $("unlock").hidden = false;
+    throw new Error("The gateway wants a key of its own.");
+  }
+  if (!answer.ok) throw new Error(read.error ? read.error.message : `HTTP ${answer.status}`);
+  return read;
+}
+
+function element(name, text, parent) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (parent) parent.append(made);
+  return made;
+}
+
+async function decide(event) {
+  if (event) event.preventDefault();
+  problem("");
+  const model = `router-${$("router").value}-${Number($("threshold").value)}`;
+  const body = { model, messages: [{ role: "user", content: $("prompt").value }] };
+  try {
+    const found = await ask("v1/route", body);
+    const box = $("decision");
+    box.className = found.strong ? "is-strong" : "is-weak";
+    $("side").textContent = found.strong ? "The strong model:" : "The weak model:";
+    $("model").textContent = found.model;
+    $("bar").style.width = `${100 * found.win_rate}%`;
+    $("mark").style.left = `${100 * found.threshold}%`;
+    const sign = found.strong ? "≥" : "<";
+    $("said").textContent = `win rate ${found.win_rate.toFixed(4)} ${sign} threshold ${found.threshold} · ${found.decision_us.toFixed(0)} µs`;
+    $("meter").setAttribute("aria-label", $("said").textContent);
+    box.hidden = false;
+    await showNeighbors(body);
+  } catch (error) {
+    problem(error.message);
+  }
+}
+
+async function showNeighbors(body) {
+  const { battles } = await ask("ui/neighbors", body);
+  const list = $("battles");
+  list.replaceChildren();
+  for (const battle of battles) {
+    const item = element("li", battle.prompt.length > 240 ? `${battle.prompt.slice(0, 240)}…` : battle.prompt, list);
+    element("small", `similarity ${battle.similarity.toFixed(3)} · ${battle.model_a} against ${battle.model_b}: ${battle.winner}`, item);
+  }
+  $("neighbors").hidden = battles.length === 0;
+}
+
+async function refresh() {
+  if (document.hidden) return;
+  const found = await ask("ui/stats");
+  $("unlock").hidden = true;
+  const tiles = [
+    ["Requests", number(found.requests)],
+    ["Under way", number(found.in_flight)],
+    ["To the strong model", found.decisions ? percent(found.strong / found.decisions) : "–"],
+    ["Spent", found.has_prices ? dollars(found.spent_usd) : "no prices"],
+    ["Saved", found.has_prices ? dollars(found.saved_usd) : "no prices"],
+  ];
+  $("tiles").replaceChildren();
+  for (const [name, value] of tiles) {
+    const tile = element("div", undefined, $("tiles"));
+    element("dt", name, tile);
+    element("dd", value, tile);
+  }
+  $("decisions").replaceChildren();
+  for (const row of found.by_model) {
+    const line = element("tr", undefined, $("decisions"));
+    for (const text of [row.router, row.model, number(row.count), percent(row.count / found.decisions)]) element("td", text, line);
+  }
+}
+
+const X = (share) => 60 + 550 * share;
+const Y = (kept) => 270 - 250 * kept;
+
+function shape(name, attributes, text) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== undefined) made.textContent = text;
+  $("curve").append(made);
+  return made;
+}
+
+async function loadCurve() {
+  curve = await ask(`ui/curve?router=${encodeURIComponent($("router").value)}`);
+  $("curve-section").hidden = curve.thresholds.length === 0;
+  if (!curve.thresholds.length) return;
+  $("curve").replaceChildren();
+  for (const at of [0, 0.25, 0.5, 0.75, 1]) {
+    shape("path", { class: "axis", d: `M${X(0)} ${Y(at)}H${X(1)}` });
+    shape("text", { x: X(0) - 8, y: Y(at) + 5, "text-anchor": "end" }, `${100 * at} %`);
+    shape("text", { x: X(at), y: Y(0) + 20, "text-anchor": "middle" }, `${100 * at} %`);
+  }
+  shape("text", { x: X(0.5), y: 314, "text-anchor": "middle" }, "calls to the strong model");
+  shape("text", { x: X(0) + 6, y: 16 }, "advantage kept");
+  shape("path", { class: "even", d: `M${X(0)} ${Y(0)}L${X(1)} ${Y(1)}` });
+  const points = curve.shares.map((share, i) => `${X(share).toFixed(1)} ${Y(curve.kept[i]).toFixed(1)}`);
+  shape("path", { class: "line", d: `M${points.join("L")}` });
+  shape("circle", { id: "dot", r: 8 });
+  moveDot();
+}
+
+function moveDot() {
+  const threshold = Number($("slider").value) / 1000;
+  // The last point whose threshold is not above the slider's: points go from 0 to 1.
+  let i = 0;
+  while (i + 1 < curve.thresholds.length && curve.thresholds[i + 1] <= threshold) i += 1;
+  $("dot").setAttribute("cx", X(curve.shares[i]));
+  $("dot").setAttribute("cy", Y(curve.kept[i]));
+  $("slider-value").textContent = threshold.toFixed(3);
+  let said = `${percent(curve.shares[i])} of calls to the strong model keep ${percent(curve.kept[i])} of its advantage`;
+  if (curve.price_ratio !== null) {
+    const cost = curve.shares[i] + (1 - curve.shares[i]) * curve.price_ratio;
+    said += `, at ${percent(cost)} of its cost`;
+  }
+  $("curve-said").textContent = `${said}.`;
+}
+
+async function start() {
+  try {
+    const about = await ask("ui/about");
+    $("unlock").hidden = true;
+    $("pair").textContent = `strong: ${about.strong_model} · weak: ${about.weak_model} · ${about.version}`;
+    $("router").replaceChildren();
+    for (const name of about.routers) element("option", name, $("router")).value = name;
+    $("router").value = about.default_router;
+    $("threshold").value = Number(about.threshold.toFixed(4));
+    $("slider").value = Math.round(about.threshold * 1000);
+    await refresh();
+    await loadCurve();
+    problem("");
+  } catch (error) {
+    problem(error.message);
+  }
+}
+
+$("route-form").addEventListener("submit", decide);
+$("prompt").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("route-form").requestSubmit();
+});
+$("router").addEventListener("change", () => loadCurve().catch((error) => problem(error.message)));
+$("slider").addEventListener("input", moveDot);
+$("adopt").addEventListener("click", () => {
+  $("threshold").value = Number($("slider").value) / 1000;
+  $("prompt").focus();
+});
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("fastroute-key", $("key").value);
+  $("key").value = "";
+  start();
+});
+start();
+setInterval(() => refresh().catch(() => {}), 2000);

@@ -1,0 +1,69 @@
+"""Answers of the gateway's own, in the form that OpenAI's clients read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class RefusalError(Exception):
+    """A request that is answered by an error of the gateway's own."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def body(self) -> bytes:
+        """OpenAI's error object."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return json.dumps(
+            {
+                "error": {
+                    "message": str(self),
+                    "type": kind,
+                    "param": self.param,
+                    "code": self.code,
+                }
+            }
+        ).encode()
+
+
+async def send_whole(
+    send: Send, status: int, headers: RawHeaders, body: bytes, *, head: bool = False
+) -> None:
+    """Send a complete answer."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": b"" if head else body})
+
+
+async def send_json(send: Send, status: int, value: Any, headers: RawHeaders | None = None) -> None:
+    """Send ``value`` as JSON."""
+    kind = (b"content-type", b"application/json")
+    body = json.dumps(value, ensure_ascii=False).encode(errors="replace")
+    await send_whole(send, status, [kind, *(headers or [])], body)
+
+
+async def send_refusal(send: Send, refusal: RefusalError, headers: RawHeaders) -> None:
+    """Send the error."""
+    own = [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
+    kind = (b"content-type", b"application/json")
+    await send_whole(send, refusal.status, [kind, *own, *headers], refusal.body())

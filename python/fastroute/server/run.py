@@ -1,0 +1,114 @@
+"""Runs the gateway: one process, or several that share a socket and are started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from fastroute.errors import InvalidInputError
+from fastroute.server.app import Application
+from fastroute.server.config import Config, ServerConfig
+from fastroute.server.limits import LimitedProtocol
+from fastroute.server.logs import configure_logs, log
+from fastroute.server.metrics import Metrics
+from fastroute.server.state import State
+
+
+def listen(config: ServerConfig) -> socket.socket:
+    """A socket that listens where ``config`` says. Raises InvalidInputError if it can't."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((config.host, config.port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise InvalidInputError(
+            f"can't listen on {config.host}:{config.port}: {error.strerror}; give another --port"
+        ) from error
+    return listener
+
+
+def serve(config: Config, load: Callable[[], Config], listener: socket.socket) -> None:
+    """Serve in this process until SIGTERM or SIGINT; SIGHUP reads the config again.
+
+    New connections are refused at once, requests under way are finished, streams too, for at most
+    ``shutdown_timeout_s``.
+    """
+    configure_logs(config.server.log_level)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(config, load, listener))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(config: Config, load: Callable[[], Config], listener: socket.socket) -> None:
+    state = State(config, load, Metrics())
+    server = _Server(
+        uvicorn.Config(
+            Application(state),
+            http=LimitedProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, round(config.server.shutdown_timeout_s)),
+        ),
+        state,
+    )
+    reloads: set[asyncio.Task[bool]] = set()
+
+    def reload() -> None:
+        task = asyncio.get_running_loop().create_task(state.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    # What is loaded now stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+    host, port = listener.getsockname()[:2]
+    log("serving", host=host, port=port, keys=len(config.keys))
+    if host not in ("127.0.0.1", "::1") and not config.keys:
+        log("no keys: everybody who can reach this address can use it", logging.WARNING)
+    began = time.monotonic()
+    await server.serve(sockets=[listener])
+    log("stopped", after_s=round(time.monotonic() - began, 1))
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, state: State) -> None:
+        super().__init__(config)
+        self._state = state
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's would raise the signal again when all is done: status -15 for a clean end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._state.draining = True
+        await super().shutdown(sockets)

@@ -1,0 +1,147 @@
+"""Only the model's value is rewritten; everything else keeps its bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastroute.server.document import BodyError, read_document
+
+SPACES = st.text(alphabet=" \t\r\n", max_size=3)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(["model", "messages", 'mo"del', "model\\", "mødel", ""]) | st.text(
+    max_size=6
+)
+
+
+@st.composite
+def written(draw: st.DrawFn) -> tuple[list[tuple[str, str]], str]:
+    """Members as (key, text of the value), and an object of them with odd white space."""
+    members: list[tuple[str, str]] = []
+    parts = []
+    for key, value in draw(st.lists(st.tuples(KEYS, VALUES), max_size=6)):
+        text = json.dumps(
+            value, ensure_ascii=draw(st.booleans()), indent=draw(st.none() | st.just(1))
+        )
+        name = json.dumps(key, ensure_ascii=draw(st.booleans()))
+        if key == "model" and draw(st.booleans()):
+            name = '"m\\u006fdel"'  # the same key, spelled otherwise
+        space = [draw(SPACES) for _ in range(4)]
+        parts.append(f"{space[0]}{name}{space[1]}:{space[2]}{text}{space[3]}")
+        members.append((key, text))
+    return members, draw(SPACES) + "{" + ",".join(parts) + "}" + draw(SPACES)
+
+
+@given(written(), st.text(min_size=1, max_size=10))
+def test_only_the_model_changes(document: tuple[list[tuple[str, str]], str], model: str) -> None:
+    members, text = document
+    try:
+        raw = text.encode()
+        model.encode()
+    except UnicodeEncodeError:  # a lone surrogate has no UTF-8
+        return
+    read = read_document(raw)
+    assert read.fields == json.loads(text)
+    models = [value for key, value in members if key == "model"]
+    assert [read.text[a:b] for a, b in read.spans] == models
+    changed = read.with_model(model).decode()
+    # Every top-level "model" has the new value and what stands around the values is the same.
+    assert json.loads(changed) == json.loads(text) | ({"model": model} if models else {})
+    outside, at = [], 0
+    for begin, end in read.spans:
+        outside.append(text[at:begin])
+        at = end
+    rest = changed
+    new = json.dumps(model, ensure_ascii=False)
+    for piece in outside:
+        assert rest.startswith(piece + new)
+        rest = rest[len(piece) + len(new) :]
+    assert rest == text[at:]
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40).map(lambda t: t.encode(errors="replace")))
+def test_what_json_refuses_is_refused(raw: bytes) -> None:
+    try:
+        expected: Any = json.loads(raw.decode())
+    except ValueError:
+        expected = None
+    if isinstance(expected, dict):
+        assert read_document(raw).fields == expected
+    else:
+        with pytest.raises(BodyError):
+            read_document(raw)
+
+
+@given(written(), st.integers(0, 200), st.sampled_from(['"', "{", "}", ",", ":", "\\", "[", "0"]))
+def test_damage_is_judged_as_json_judges_it(
+    document: tuple[list[tuple[str, str]], str], at: int, character: str
+) -> None:
+    text = document[1]
+    damaged = text[: at % (len(text) + 1)] + character + text[at % (len(text) + 1) :]
+    try:
+        raw = damaged.encode()
+    except UnicodeEncodeError:
+        return
+    try:
+        expected: Any = json.loads(damaged)
+    except ValueError:
+        expected = None
+    if isinstance(expected, dict):
+        assert read_document(raw).fields == expected
+    else:
+        with pytest.raises(BodyError):
+            read_document(raw)
+
+
+def test_numbers_order_escapes_and_duplicates_keep_their_bytes() -> None:
+    raw = (
+        '{"z": 1.0e-05,\t"model":"a", "n": 0.10, "big": 123456789012345678901234567890,'
+        ' "s": "\\u00e9\\/é", "model" : "b", "x": {"model": "inner"}}\n'
+    ).encode()
+    expected = raw.replace(b'"a"', b'"new"').replace(b'"b"', b'"new"')
+    assert read_document(raw).with_model("new") == expected
+
+
+def test_the_same_model_gives_the_same_bytes() -> None:
+    raw = b'{"model":"a"}'
+    assert read_document(raw).with_model("a") is raw
+
+
+def test_a_number_longer_than_python_reads_passes() -> None:
+    raw = b'{"model":"a","n":' + b"1" * 5000 + b"}"
+    assert read_document(raw).with_model("b") == raw.replace(b'"a"', b'"b"')
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "must be a JSON object"),
+        (b"[1]", "must be a JSON object"),
+        (b'{"a":\xff}', "not UTF-8"),
+        (b'{"a":1,}', "property name"),
+        (b'{"a" 1}', "':' delimiter"),
+        (b'{"a":1} x', "Extra data"),
+        (b'{"a":' + b"[" * 100_000, "nested too deeply"),
+        (b"\xef\xbb\xbf{}", "must be a JSON object"),
+    ],
+)
+def test_the_error_says_what_is_wrong(raw: bytes, said: str) -> None:
+    with pytest.raises(BodyError, match=said):
+        read_document(raw)
