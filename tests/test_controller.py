@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -451,3 +452,67 @@ def test_a_given_transport_stays_open() -> None:
     client.completion(model="m", messages=user("x"))
     asyncio.run(client.aclose())
     assert transport.send(transport.requests[0]).status_code == 200
+
+
+@pytest.mark.parametrize("rate", [None, "x", float("nan"), 1.5, np.array([0.5, 0.5])])
+def test_a_router_that_returns_no_win_rate_is_named(rate: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"win_rate must be a number in 0..1, got"):
+        make(FixedRouter(rate)).decide("hello", "my-router", 0.5)
+
+
+def test_win_rates_of_numpy_become_floats() -> None:
+    decision = make(FixedRouter(np.float32(0.75))).decide("hello", "my-router", 0.5)
+    assert type(decision.win_rate) is float
+    assert decision.strong is True
+
+
+def test_a_router_without_a_name_and_a_transport_that_is_none_are_refused() -> None:
+    router = FixedRouter()
+    router.name = 5  # type: ignore[misc, assignment]
+    with pytest.raises(InvalidTypeError, match="must have a name"):
+        make(router)
+    with pytest.raises(InvalidTypeError, match="transport must be a Transport"):
+        make("length", transport=5)
+
+
+def test_extra_body_can_not_pass_by_the_router() -> None:
+    transport = MockTransport()
+    client = make("length", transport=transport)
+    with pytest.raises(InvalidModelNameError, match="extra_body has model='other'"):
+        client.completion(
+            model="router-length-0.5", messages=user("hi"), extra_body={"model": "other"}
+        )
+    assert not transport.requests
+
+
+def test_a_router_that_raises_stop_iteration_does_not_hang_the_event_loop() -> None:
+    def stop() -> None:
+        raise StopIteration
+
+    client = make(FixedRouter(job=stop), transport=MockTransport())
+    call = client.acompletion(model="router-my-router-0.5", messages=user("hi"))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(asyncio.wait_for(call, timeout=20))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_starts_with_threads_and_connections_of_its_own() -> None:
+    code = """
+import asyncio, os, signal, warnings
+from fastroute import Controller
+from fastroute.dispatch import MockTransport
+
+client = Controller(["length"], "big", "small", transport=MockTransport("hello"))
+call = dict(model="router-length-0.5", messages=[{"role": "user", "content": "hi"}])
+assert asyncio.run(client.acompletion(**call)).model == "small"
+client._lock.acquire()  # as if another thread held it at the fork
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of threads here
+    child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    assert asyncio.run(client.acompletion(**call)).model == "small"
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

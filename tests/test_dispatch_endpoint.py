@@ -120,3 +120,11 @@ def test_what_may_be_retried(
 ) -> None:
     request = Request(Endpoint("http://x/v1"), b"{}")
     assert may_retry(status_error(request, status, headers, body)) is again
+
+
+@pytest.mark.parametrize(
+    "base_url", ["http://exa mple/v1", "http://ex\x00ample/v1", "http://\ud800/"]
+)
+def test_an_address_with_spaces_or_unprintable_characters_is_refused(base_url: str) -> None:
+    with pytest.raises(InvalidInputError, match="base_url must hold no space"):
+        Endpoint(base_url=base_url)

@@ -47,7 +47,12 @@ class Call(NamedTuple):
         router, threshold, timeout = (body.pop(k, None) for k in ("router", "threshold", "timeout"))
         headers = _check_dict("extra_headers", body.pop("extra_headers", None))
         _check_headers(headers)
-        body.update(_check_dict("extra_body", body.pop("extra_body", None)))
+        extra = _check_dict("extra_body", body.pop("extra_body", None))
+        if "model" in extra:  # it would pass by the router
+            raise InvalidModelNameError(
+                f"extra_body has model={extra['model']!r}; name the model by model="
+            )
+        body.update(extra)
         timeout_s = None if timeout is None else check_seconds("timeout", timeout)
         model = body.get("model")
         cut = _read_cut(model, router, threshold)

@@ -34,6 +34,10 @@ def read_base_url(base_url: object, path: str, source: str = "base_url") -> Addr
     """Append ``path`` to ``base_url``, which may have a query; ``source`` names it in errors."""
     if not isinstance(base_url, str):
         raise InvalidTypeError(f"{source} must be a str, got {type(base_url).__name__}")
+    if not base_url.isprintable() or " " in base_url:
+        raise InvalidInputError(
+            f"{source} must hold no space and no unprintable character, got {base_url!r}"
+        )
     try:
         parts = urlsplit(base_url)
         _ = parts.port  # reading it checks it

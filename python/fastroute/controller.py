@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -31,7 +33,7 @@ from fastroute.policy import (
     DecisionBatch,
     are_strong,
     check_threshold,
-    is_strong,
+    check_win_rate,
 )
 from fastroute.prompts import prompt_from_messages
 from fastroute.routers import ROUTER_NAMES, Router, create_router
@@ -99,10 +101,16 @@ class Controller:
         self.chat = SimpleNamespace(
             completions=SimpleNamespace(create=self.completion, acreate=self.acompletion)
         )
+        if transport is not None and not callable(getattr(transport, "send", None)):
+            raise InvalidTypeError(
+                f"transport must be a Transport, with send and asend, got {transport!r}; see "
+                "fastroute.dispatch"
+            )
         self._transport = transport
         self._owns_transport = transport is None
         self._workers: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        _controllers.add(self)
 
     # Decisions
 
@@ -117,8 +125,8 @@ class Controller:
         started_ns = perf_counter_ns()
         chosen = self._router(router)
         threshold = check_threshold(threshold)
-        win_rate = chosen.win_rate(prompt)
-        strong = is_strong(win_rate, threshold)
+        win_rate = check_win_rate(chosen.win_rate(prompt))
+        strong = win_rate >= threshold
         return Decision(
             self.model_pair.strong if strong else self.model_pair.weak,
             router,
@@ -212,7 +220,7 @@ class Controller:
 
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
-        job = partial(context.run, self._prepare, arguments)
+        job = partial(context.run, self._prepare_in_thread, arguments)
         request, decision = await loop.run_in_executor(self._open_workers(), job)
         response = await self._open_transport().asend(request)
         if request.stream:
@@ -270,6 +278,8 @@ class Controller:
                 if not isinstance(router, (str, Router)):
                     raise InvalidTypeError(f"routers must hold names and routers, got {router!r}")
                 name = router.name if isinstance(router, Router) else router
+                if isinstance(router, Router) and (not isinstance(name, str) or not name):
+                    raise InvalidTypeError(f"{router!r} must have a name (str), got {name!r}")
                 if name in loaded:
                     raise InvalidInputError(f"routers has {name!r} twice; give each name once")
                 if not isinstance(router, Router):
@@ -297,6 +307,12 @@ class Controller:
             self.model_counts[decision.router][decision.model] += 1
         return request, decision
 
+    def _prepare_in_thread(self, arguments: dict[str, Any]) -> tuple[Request, Decision | None]:
+        try:
+            return self._prepare(arguments)
+        except StopIteration as error:  # no future can carry it: its caller would wait for ever
+            raise RuntimeError("a router raised StopIteration") from error
+
     def _endpoint_of(self, model: str) -> Endpoint:
         return self._endpoints.get(model, self._endpoint)
 
@@ -317,6 +333,13 @@ class Controller:
                 self._workers = ThreadPoolExecutor(thread_name_prefix="fastroute-scoring")
             return self._workers
 
+    def _start_anew(self) -> None:
+        """In the child of a fork: threads, connections and a held lock stayed with the parent."""
+        self._lock = threading.Lock()
+        self._workers = None
+        if self._owns_transport:
+            self._transport = None
+
     def _release(self) -> Transport | None:
         """Give up workers and transport; returns the transport if it is ours to close."""
         with self._lock:
@@ -327,6 +350,18 @@ class Controller:
         if workers is not None:
             workers.shutdown(wait=False)
         return transport
+
+
+_controllers: weakref.WeakSet[Controller] = weakref.WeakSet()
+
+
+def _start_all_anew() -> None:
+    for controller in list(_controllers):
+        controller._start_anew()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_start_all_anew)
 
 
 def _check_name(what: str, value: object) -> str:

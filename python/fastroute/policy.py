@@ -32,15 +32,24 @@ def check_threshold(value: object) -> float:
     return number
 
 
-def is_strong(win_rate: float, threshold: float) -> bool:
-    """Whether the strong model answers: ``win_rate >= threshold``.
+def check_win_rate(value: object) -> float:
+    """Return ``value`` as a float if it is a number in 0..1.
 
-    Raises InvalidInputError for a win rate outside 0..1, NaN too: it would go to the weak model
-    unseen.
+    Raises InvalidInputError for anything else, NaN too: it would go to the weak model unseen.
     """
-    if not 0.0 <= win_rate <= 1.0:
-        raise InvalidInputError(f"win_rate must be in 0..1, got {win_rate!r}; mend the router")
-    return win_rate >= threshold
+    if type(value) is float and 0.0 <= value <= 1.0:  # the usual case first
+        return value
+    number = _share(value)
+    if number is None:
+        raise InvalidInputError(
+            f"win_rate must be a number in 0..1, got {value!r}; mend the router that returned it"
+        )
+    return number
+
+
+def is_strong(win_rate: float, threshold: float) -> bool:
+    """Whether the strong model answers: ``win_rate >= threshold``. Raises as ``check_win_rate``."""
+    return check_win_rate(win_rate) >= threshold
 
 
 def are_strong(win_rates: Float64Array, threshold: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
