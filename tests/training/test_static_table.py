@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastroute.artifacts import prompt_hash
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
 from fastroute.routers import MatrixFactorizationRouter
+from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
 from fastroute.training import static_table
 from fastroute.training.__main__ import main
 from fastroute.training.default_router import make_embedder
 from fastroute.training.encoder import load_encoder
+from fastroute.training.preferences import FILES, read_preferences
 
 from .training_data import TABLE, WORDS, D, prompts, tokenizer, write_encoder, write_preferences
 
@@ -174,8 +177,6 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
 def test_gold_labels_never_reach_the_bundled_router(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
-
     with pytest.raises(SystemExit, match="2"):
         main(
             [
@@ -184,3 +185,38 @@ def test_gold_labels_never_reach_the_bundled_router(
             ]
         )
     assert "--gold trains on MMLU" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_table")
+def test_a_file_can_be_left_out_so_that_it_can_be_evaluated(tmp_path: Path) -> None:
+    preferences = write_preferences(tmp_path / "preferences")
+    arguments = ["--encoder", str(write_encoder(tmp_path / "encoder"))]
+    arguments += ["--preferences", str(preferences), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--without", "zeroeval"]) == 0
+    router = MatrixFactorizationRouter.load(tmp_path / "out" / "mf")
+    seen = {
+        row.file: prompt_hash(row.prompt) in router.trained_on
+        for row in read_preferences(preferences)
+    }
+    assert not seen.pop("zeroeval.jsonl.gz")
+    assert all(seen.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--without", "zero"], "--without 'zero' is none of the files: difficulty_small_models,"),
+        (
+            [f"--without={file.name.split('.')[0]}" for file in FILES],
+            "--without leaves no file to train on",
+        ),
+        (["--without", "zeroeval", "--output", str(DEFAULT_FOLDER.parent)], "give another folder"),
+    ],
+)
+def test_what_can_not_be_left_out(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--encoder", str(tmp_path), "--preferences", str(tmp_path)]
+    with pytest.raises(SystemExit, match="2"):
+        main([*common, "--output", str(tmp_path / "out"), *arguments])
+    assert message in capsys.readouterr().err

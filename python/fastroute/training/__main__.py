@@ -31,6 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where artifacts go")
     parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="leave a file of the preferences out, by its name up to the first dot, so that the "
+        "router can be evaluated on it; may be given several times",
+    )
+    parser.add_argument(
         "--gold",
         metavar="DATA",
         help="train on the hashed 10.7 %% of MMLU too, from a checkout of RouteLLM; the figures "
@@ -54,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     from fastroute.training.default_router import make_embedder, save_default, train_default
     from fastroute.training.gold import read_gold, train_gold
-    from fastroute.training.preferences import read_preferences
+    from fastroute.training.preferences import FILES, read_preferences
 
     output = Path(options.output)
     if options.gold and output.resolve() == DEFAULT_FOLDER.parent.resolve():
@@ -62,8 +70,20 @@ def _run(options: argparse.Namespace) -> None:
             f"--output is {str(output)!r}, where the bundled router is, and --gold trains on MMLU: "
             "give another folder"
         )
+    if options.without and output.resolve() == DEFAULT_FOLDER.parent.resolve():
+        raise InvalidInputError(
+            f"--output is {str(output)!r}, where the bundled router is, and --without makes "
+            "another: give another folder"
+        )
+    names = {file.name.split(".")[0]: file for file in FILES}
+    for name in options.without:
+        if name not in names:
+            raise InvalidInputError(f"--without {name!r} is none of the files: {', '.join(names)}")
     # What is cheap to read and can be wrong comes before what takes time.
-    rows = read_preferences(options.preferences)
+    kept = [file for name, file in names.items() if name not in options.without]
+    if not kept:
+        raise InvalidInputError("--without leaves no file to train on; leave fewer out")
+    rows = read_preferences(options.preferences, kept)
     gold = read_gold(options.gold) if options.gold else None
     began = time.perf_counter()
 
