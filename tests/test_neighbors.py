@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from fastroute.errors import InvalidInputError, InvalidTypeError
-from fastroute.neighbors import NeighborIndex
+from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
+from fastroute.neighbors import NeighborIndex, UnitRows
+from fastroute.routers import near_field
 
 
 def _vectors(n: int, d: int = 17) -> np.ndarray:
@@ -68,3 +72,83 @@ def test_nothing_is_added_of_what_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="embeddings must be C-contiguous"):
         index.add(np.asfortranarray(good))
     assert len(index) == 0
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("HNSW0", "from 2 to 1024 links a vector after HNSW"),
+        ("HNSW1", "from 2 to 1024 links a vector after HNSW"),
+        ("HNSW1_SQ8", "from 2 to 1024 links a vector after HNSW"),
+        ("HNSW1,Flat", "from 2 to 1024 links a vector after HNSW"),
+        ("IVF4_HNSW1,Flat", "from 2 to 1024 links a vector after HNSW"),
+        ("HNSW99999999", "from 2 to 1024 links a vector after HNSW"),
+        ("IVF0,Flat", "at least one list after IVF"),
+        ("IVF00_HNSW8,Flat", "at least one list after IVF"),
+        ("PCA4,IVF0,Flat", "at least one list after IVF"),
+        ("IDMap,Flat", "an IDMap takes vectors with numbers of the caller's"),
+        ("IDMap2,Flat", "an IDMap takes vectors with numbers of the caller's"),
+        ("L2norm,Flat", "FAISS can't copy an L2norm"),
+        ("NSG16", "FAISS can't add vectors to an NSG"),
+        ("NSG16,Flat", "FAISS can't add vectors to an NSG"),
+        ("", "must be a string that faiss"),
+        ("Flatt", "must be a string that faiss"),
+        ("IMI2x2,Flat", "must be a string that faiss.*MultiIndex not implemented"),
+    ],
+)
+def test_strings_that_give_no_index(factory: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"^index .*{message}") as caught:
+        NeighborIndex(16, factory)
+    assert repr(factory) in str(caught.value)
+    assert "faiss::" not in str(caught.value)
+    assert ".cpp" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ("nprobe=0", "must have nprobe from 1 to"),
+        ("nprobe=-1", "must have nprobe from 1 to"),
+        ("nprobe=1e99", "must have nprobe from 1 to"),
+        ("nprobe=1.5", "must have nprobe from 1 to"),
+        ("quantizer_nprobe=0", "must have quantizer_nprobe from 1 to"),
+        ("nprobe=4,quantizer_efSearch=0", "must have quantizer_efSearch from 1 to"),
+        ("nprobe=nan", "must be names and numbers"),
+        ("nprobe", "must be names and numbers"),
+        ("=3", "must be names and numbers"),
+        ("nprobe=2,", "must be names and numbers"),
+        ("", "must be names and numbers"),
+        ("nprobes=3", "must suit the index, .*could not set parameter"),
+        ("efSearch=16", "must suit the index"),
+    ],
+)
+def test_parameters_that_give_no_search(parameters: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"^index_parameters {message}") as caught:
+        NeighborIndex(16, "IVF4,Flat", parameters)
+    assert "faiss::" not in str(caught.value)
+    assert ".cpp" not in str(caught.value)
+    NeighborIndex(16, "IVF4,Flat", "nprobe=2")
+    NeighborIndex(16, "HNSW8", "efSearch=16")
+
+
+@pytest.mark.parametrize("value", [3, 2.0, b"nprobe=1", ["nprobe=1"], {"nprobe": 1}])
+def test_parameters_of_the_wrong_type(value: Any) -> None:
+    with pytest.raises(InvalidTypeError, match=r"^index_parameters must be a str for faiss\."):
+        NeighborIndex(16, "IVF4,Flat", value)
+
+
+def test_lists_are_counted_before_memory_is_taken_for_them() -> None:
+    vectors = UnitRows.store(_vectors(100, 4))
+    axes = np.eye(4, dtype=np.float32)
+    for factory in ("IVF2000000000,Flat", "IVF2000000k,Flat", "IVF101,Flat", "PCA4,IVF101,Flat"):
+        with pytest.raises(InvalidInputError, match=r"index has \d+ lists for 100 battles"):
+            near_field.build_index(vectors, axes, factory, None, in_axes=False)
+
+
+def test_a_file_that_is_no_index(tmp_path: Path) -> None:
+    path = tmp_path / "index.faiss"
+    for content in (b"", b"IxFI", b"nope" * 100, b"IHNf" + b"\xff" * 400):
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match="can't be read as a FAISS index") as caught:
+            NeighborIndex.load(path)
+        assert "faiss::" not in str(caught.value)

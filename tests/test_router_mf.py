@@ -292,6 +292,53 @@ def test_an_artifact_without_something(tmp_path: Path, missing: str) -> None:
         MatrixFactorizationRouter.load(_save(tmp_path, **{missing: None}))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("models", "abc", "models that are no list of names"),
+        ("models", [1, 2, 3], "models that are no list of names"),
+        ("models", {"a": 1, "b": 2, "c": 3}, "models that are no list of names"),
+        ("models", ["a", "a", "b"], "names a model twice"),
+        ("models", ["a", "b"], "are needed"),
+        ("strong_model", "z", "strong_model 'z', which is none of its models"),
+        ("weak_model", 3, "weak_model 3, which is none of its models"),
+        ("embedder", ["x"], "an embedder that is no name"),
+        ("classifier.0.weight", np.ones((5, 1), np.float32), "are needed"),
+        ("classifier.0.weight", np.ones((2, 5), np.float32), "are needed"),
+        ("classifier.0.weight", np.ones((1, 4), np.float32), "are needed"),
+        ("classifier.0.weight", np.ones((1, 5), np.float64), "are needed"),
+        ("P.weight", np.float32(1), "are needed"),
+        ("P.weight", np.ones((3, 5), np.int8), "are needed"),
+        ("P.weight", np.full((3, 5), np.nan, np.float32), r"NaN or infinity in P\.weight"),
+        ("text_proj.0.weight", np.ones((4, 20), np.float32), "are needed"),
+        ("text_proj.0.weight", np.ones(20, np.float32), "are needed"),
+        ("calibration_win_rates", np.full(1001, np.nan, np.float32), "not rising float32"),
+        ("calibration_win_rates", np.linspace(1, 0, 9, dtype=np.float32), "not rising float32"),
+        ("calibration_win_rates", np.linspace(0, 2, 9, dtype=np.float32), "not rising float32"),
+        ("calibration_win_rates", np.linspace(0, 1, 9), "not rising float32"),
+        ("calibration_win_rates", np.zeros((1, 1001), np.float32), "not rising float32"),
+        ("calibration_win_rates", np.float32(0.5), "not rising float32"),
+        ("trained_on", np.arange(3), "where uint64 hashes are needed"),
+        ("trained_on", np.zeros((1, 3), np.uint64), "where uint64 hashes are needed"),
+    ],
+)
+def test_an_artifact_with_something_odd(tmp_path: Path, key: str, value: Any, message: str) -> None:
+    _save(tmp_path, **{key: np.asarray(value) if isinstance(value, np.generic) else value})
+    with pytest.raises(ArtifactError, match=f"{message}.*restore the folder"):
+        MatrixFactorizationRouter.load(tmp_path)
+
+
+def test_folders_that_are_no_paths() -> None:
+    for bad in (None, 3, b"folder"):
+        with pytest.raises(InvalidTypeError, match="folder must be a str or a path, got"):
+            MatrixFactorizationRouter.load(bad)  # type: ignore[arg-type]
+    for text in ("a\0b", "\ud800"):
+        with pytest.raises(ArtifactError, match="has a character that no path can have"):
+            MatrixFactorizationRouter.load(text)
+    with pytest.raises(ArtifactError, match="can't be read: File name too long"):
+        MatrixFactorizationRouter.load("x" * 5000)
+
+
 def test_an_artifact_with_the_wrong_embedder(tmp_path: Path) -> None:
     other = FakeEmbedder(20)
     other.name = "other:characters"

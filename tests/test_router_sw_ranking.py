@@ -287,6 +287,11 @@ def test_not_fitted(small_battles: SyntheticBattles) -> None:
         ({"num_tiers": True}, "num_tiers must be an int from 1 to 180, got True"),
         ({"mode": "far"}, "mode must be one of auto, exact, far_field, got 'far'"),
         ({"num_threads": 0}, "num_threads must be an int from 1 to 1024, got 0"),
+        ({"mode": "exact", "max_error": 0.01}, "max_error is 0.01 with mode='exact', which has no"),
+        ({"index": "HNSW1"}, "index must have from 2 to 1024 links a vector after HNSW"),
+        ({"index_parameters": ""}, "index_parameters must be names and numbers"),
+        ({"index_parameters": 3}, "index_parameters must be a str for faiss.ParameterSpace"),
+        ({"strong_model": None}, "strong_model must be a model name (str), got None"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
@@ -357,6 +362,31 @@ def test_bad_names_and_outcomes(small_battles: SyntheticBattles) -> None:
     _refuses("must have the same length, at least 1, got 600, 600, 600 and 0", s, winner=[])
     nothing = np.empty((0, 17), np.float32)
     _refuses("at least 1, got 0, 0, 0", s, embeddings=nothing, model_a=[], model_b=[], winner=[])
+
+
+def test_names_that_differ_by_a_nul(small_battles: SyntheticBattles) -> None:
+    s = small_battles
+    for name in ("model_a", "model_b", "winner"):
+        value = getattr(s, name)[5] + "\0"
+        _refuses(
+            rf"{name}\[5\] is '.*', which has a NUL",
+            s,
+            **{name: _with(getattr(s, name), 5, value)},
+        )
+    _refuses("is in no battle", s, options={"strong_model": s.strong + "\0"})
+
+
+@pytest.mark.parametrize("mode", ["exact", "far_field"])
+def test_how_many_are_explained(small_battles: SyntheticBattles, mode: str) -> None:
+    router = _fit(small_battles, num_tiers=4, mode=mode)
+    x = small_battles.prompts[0]
+    for count in (3, np.int64(3), np.uint8(3)):
+        assert len(router.explain_from_embedding(x, count).nearest) == 3  # type: ignore[arg-type]
+    for count in (True, 2.0, np.float64(2), "3", None, np.int64(0), np.bool_(True)):
+        with pytest.raises(InvalidInputError, match="count must be an int of at least 1, got"):
+            router.explain_from_embedding(x, count)  # type: ignore[arg-type]
+    most = 32 if mode == "far_field" else 600
+    assert len(router.explain_from_embedding(x, 10_000).nearest) == most
 
 
 def test_bad_embeddings_at_fit(small_battles: SyntheticBattles) -> None:

@@ -32,6 +32,7 @@ from fastroute.errors import (
     ArtifactTruncatedError,
     ArtifactVersionError,
     InvalidInputError,
+    InvalidTypeError,
 )
 
 FORMAT = "fastroute-artifact"
@@ -73,6 +74,66 @@ def prompt_hash(prompt: str) -> int:
     return int.from_bytes(digest[:8], "little")
 
 
+def check_folder(folder: str | os.PathLike[str]) -> Path:
+    """Return the path of an artifact's folder, or say why it can't be one.
+
+    Raises InvalidTypeError for anything but a str or a path, ArtifactError for a path that no
+    system can have.
+    """
+    text = os.fspath(folder) if isinstance(folder, (str, os.PathLike)) else folder
+    if not isinstance(text, str):
+        raise InvalidTypeError(
+            f"folder must be a str or a path, got {folder!r}; pass the path of an artifact's folder"
+        )
+    try:
+        possible = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise ArtifactError(
+            f"folder is {text!r}, which has a character that no path can have; pass the path of an "
+            "artifact's folder"
+        )
+    return Path(text)
+
+
+def read_calibration(artifact: Artifact) -> npt.NDArray[np.float32] | None:
+    """Quantiles of win rates, float32[n], from ``calibration_win_rates``; None if there are none.
+
+    Raises ArtifactError for anything but rising numbers from 0 to 1.
+    """
+    found = artifact.arrays.get("calibration_win_rates")
+    if found is not None and not (
+        found.dtype == np.float32
+        and found.ndim == 1
+        and found.size >= 2
+        and np.isfinite(found).all()
+        and found[0] >= 0
+        and found[-1] <= 1
+        and (np.diff(found) >= 0).all()
+    ):
+        raise ArtifactError(
+            f"{artifact.path / ARRAYS} has a calibration_win_rates of {found.dtype} "
+            f"{list(found.shape)} that is not rising float32 win rates from 0 to 1; restore the "
+            "folder"
+        )
+    return found
+
+
+def read_trained_on(artifact: Artifact) -> npt.NDArray[np.uint64] | None:
+    """Hashes of training prompts, uint64[n], from ``trained_on``; None if there are none.
+
+    Raises ArtifactError for another dtype or shape.
+    """
+    found = artifact.arrays.get("trained_on")
+    if found is not None and (found.dtype != np.uint64 or found.ndim != 1):
+        raise ArtifactError(
+            f"{artifact.path / ARRAYS} has a trained_on of {found.dtype} {list(found.shape)} where "
+            "uint64 hashes are needed; restore the folder"
+        )
+    return found
+
+
 def save_artifact(
     folder: str | os.PathLike[str],
     *,
@@ -85,11 +146,12 @@ def save_artifact(
 
     Equal input gives equal bytes. Raises InvalidInputError if ``config`` is not plain JSON, an
     array does not hold numbers or a file name is not a plain name, ArtifactError if the folder
-    can't be written.
+    can't be written; for a ``folder`` that is no path, see ``check_folder``.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save
 
+    target = check_folder(folder)
     try:
         config_json = json.loads(json.dumps(dict(config), allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -114,7 +176,6 @@ def save_artifact(
     }
     manifest["manifest_sha256"] = _manifest_sha256(manifest)
     contents[MANIFEST] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
-    target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
@@ -132,11 +193,12 @@ def load_artifact(folder: str | os.PathLike[str], *, kind: str | None = None) ->
         ArtifactChecksumError: a file has the right length and another content.
         ArtifactVersionError: written by a newer fastroute.
         ArtifactError: not an artifact, or of another ``kind`` than the one asked for.
+        InvalidTypeError: ``folder`` is no path.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    path = Path(folder)
+    path = check_folder(folder)
     manifest_bytes = _read(path, MANIFEST)
     try:
         manifest = json.loads(manifest_bytes)

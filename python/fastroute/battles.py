@@ -43,7 +43,7 @@ def read_battles(path: str | os.PathLike[str]) -> list[Battle]:
 def _battle(line: str, where: str) -> Battle:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:  # nested too deep, or no JSON at all
         raise InvalidInputError(f"{where}: not JSON: {error}") from error
     if not isinstance(row, dict):
         raise InvalidInputError(f"{where}: a JSON object is needed, got {type(row).__name__}")

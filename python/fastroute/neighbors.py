@@ -8,7 +8,9 @@ it, so index and view live together in one object and the view never leaves the 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,13 +21,39 @@ import numpy.typing as npt
 
 from fastroute._arrays import check_array, check_finite, check_length, check_no_zero_rows
 from fastroute._native import RowsArray
-from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
 from fastroute.types import Float32Array
 
 Storage = Literal["float32", "float16", "int8"]
 STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 _ROWS_PER_BLOCK = 16384  # what is normalised at a time: a copy of this many rows, no more
+
+_MOST_LINKS = 1024  # of a vector in HNSW; FAISS takes memory for all of them at once
+_MOST_EFFORT = 2**31 - 1  # FAISS reads nprobe and efSearch into integers, unchecked
+
+# What index_factory builds and can't serve here: (pattern, why).
+_UNFIT = [
+    (r"IDMap", "an IDMap takes vectors with numbers of the caller's, and here they have their own"),
+    (r"(^|,)L2norm", "FAISS can't copy an L2norm, and the vectors have length one already"),
+    (r"(^|,)NSG", "FAISS can't add vectors to an NSG, so add_battles would fail"),
+]
+
+
+def _lists(factory: str) -> int | None:
+    """The number of inverted lists that a factory string asks for, if it does."""
+    found = re.search(r"(?:^|,)IVF(\d+)([kM]?)", factory)
+    if found is None:
+        return None
+    return int(found[1]) * {"": 1, "k": 1024, "M": 1024 * 1024}[found[2]]
+
+
+def _reason(error: Exception) -> str:
+    """What FAISS says, without the C++ function and the line that say it."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^.* at \S+:\d+: ", "", text)
+    said = re.sub(r"^Error: '.*' failed:? ?", "", text)
+    return said or text.removeprefix("Error: ") or type(error).__name__
 
 
 def unit_blocks(
@@ -128,24 +156,80 @@ class NeighborIndex:
         import faiss
 
         self.check_factory(factory)
+        self.check_parameters(parameters)
         try:
             index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
+        except (MemoryError, RuntimeError) as error:
             raise InvalidInputError(
                 f"index must be a string that faiss.index_factory reads for {dimensions} "
-                f"dimensions, such as 'HNSW32' or 'IVF1024,Flat', got {factory!r} ({reason})"
+                f"dimensions, such as 'HNSW32' or 'IVF1024,Flat', got {factory!r} "
+                f"({_reason(error)})"
             ) from None
         self._own(faiss, index)
         self._tune(parameters)
 
     @staticmethod
     def check_factory(factory: str) -> None:
-        """Check the type; what the string says is checked when the dimension is known."""
+        """Check the type, and refuse what FAISS would build and then fail with.
+
+        The rest of what the string says is checked when the dimension is known.
+        """
         if not isinstance(factory, str):
             raise InvalidTypeError(
                 f"index must be a str for faiss.index_factory, such as 'HNSW32', got {factory!r}"
             )
+        for links in re.findall(r"HNSW(\d+)", factory):
+            if not 2 <= int(links) <= _MOST_LINKS:  # with fewer than 2, FAISS ends the process
+                raise InvalidInputError(
+                    f"index must have from 2 to {_MOST_LINKS} links a vector after HNSW, such as "
+                    f"'HNSW32', got {factory!r}"
+                )
+        if _lists(factory) == 0:
+            raise InvalidInputError(
+                f"index must have at least one list after IVF, such as 'IVF1024,Flat', got "
+                f"{factory!r}"
+            )
+        for pattern, reason in _UNFIT:
+            if re.search(pattern, factory):
+                raise InvalidInputError(
+                    f"index can't be {factory!r}: {reason}; use another, such as 'Flat', 'HNSW32' "
+                    "or 'IVF1024,Flat'"
+                )
+
+    @staticmethod
+    def check_lists(factory: str, count: int) -> None:
+        """Check that ``count`` vectors fill the lists, before FAISS takes memory for them."""
+        lists = _lists(factory)
+        if lists is not None and lists > count:
+            raise InvalidInputError(f"index has {lists} lists for {count} battles; use fewer")
+
+    @staticmethod
+    def check_parameters(parameters: str | None) -> None:
+        """Check the type and the values; whether they suit the index shows when there is one."""
+        if parameters is None:
+            return
+        if not isinstance(parameters, str):
+            raise InvalidTypeError(
+                "index_parameters must be a str for faiss.ParameterSpace, such as 'nprobe=16', or "
+                f"None, got {parameters!r}"
+            )
+        for part in parameters.split(","):
+            name, _, text = part.partition("=")
+            try:
+                value = float(text)
+            except ValueError:
+                value = math.nan
+            if not name.strip() or not math.isfinite(value):
+                raise InvalidInputError(
+                    "index_parameters must be names and numbers, such as 'nprobe=16' or "
+                    f"'efSearch=64', or None, got {parameters!r}"
+                )
+            whole = name.strip().endswith(("nprobe", "efSearch"))
+            if whole and not (1 <= value <= _MOST_EFFORT and value.is_integer()):
+                raise InvalidInputError(
+                    f"index_parameters must have {name.strip()} from 1 to {_MOST_EFFORT}, a whole "
+                    f"number, got {parameters!r}"
+                )
 
     def _own(self, faiss: Any, index: Any) -> None:
         self._faiss: Any = faiss
@@ -162,10 +246,9 @@ class NeighborIndex:
             try:
                 space.set_index_parameters(self._index, parameters)
             except RuntimeError as error:
-                reason = str(error).strip().splitlines()[-1]
                 raise InvalidInputError(
                     f"index_parameters must suit the index, such as 'nprobe=16' for IVF or "
-                    f"'efSearch=64' for HNSW, got {parameters!r} ({reason})"
+                    f"'efSearch=64' for HNSW, got {parameters!r} ({_reason(error)})"
                 ) from None
             return
         inner = self._faiss.downcast_index(self._index)
@@ -202,11 +285,18 @@ class NeighborIndex:
             try:
                 self._index.train(rows)
             except RuntimeError as error:
-                reason = str(error).strip().splitlines()[-1]
                 raise InvalidInputError(
-                    f"index can't be trained on {len(rows)} battles ({reason}); use a simpler one"
+                    f"index can't be trained on {len(rows)} battles ({_reason(error)}); use a "
+                    "simpler one"
                 ) from None
-        self._index.add(rows)
+        try:
+            self._index.add(rows)
+            if len(rows):  # here, where it can be mended, and not at every prompt
+                self.search(np.ascontiguousarray(rows[0]), 1)
+        except RuntimeError as error:
+            raise InvalidInputError(
+                f"index can't hold {len(rows)} battles ({_reason(error)}); use a simpler one"
+            ) from None
 
     def search(self, x: Float32Array, count: int) -> npt.NDArray[np.int64]:
         """Numbers of ``count`` vectors near ``x``, float32[d], int64; -1 where there are none.
@@ -260,13 +350,19 @@ class NeighborIndex:
     def extended(self, rows: Float32Array) -> NeighborIndex:
         """A copy with more vectors; this one stays as it is, for threads that search it."""
         copy = NeighborIndex.__new__(NeighborIndex)
-        if self._mapped:  # FAISS aborts when it is to add to vectors that it does not own
-            written = self._faiss.serialize_index(self._index)
-            copy._own(self._faiss, self._faiss.deserialize_index(written))
-            copy._tune(self._parameters)
-        else:
-            copy._own(self._faiss, self._faiss.clone_index(self._index))
-        copy._index.add(rows)
+        try:
+            if self._mapped:  # FAISS aborts when it is to add to vectors that it does not own
+                written = self._faiss.serialize_index(self._index)
+                copy._own(self._faiss, self._faiss.deserialize_index(written))
+                copy._tune(self._parameters)
+            else:
+                copy._own(self._faiss, self._faiss.clone_index(self._index))
+            copy._index.add(rows)
+        except RuntimeError as error:
+            raise InvalidInputError(
+                f"index can't take more battles ({_reason(error)}); fit with another index, or "
+                "call fit with all battles"
+            ) from None
         return copy
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -275,7 +371,10 @@ class NeighborIndex:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], parameters: str | None = None) -> NeighborIndex:
-        """Read an index, leaving its vectors in the file where FAISS can: pages are shared."""
+        """Read an index, leaving its vectors in the file where FAISS can: pages are shared.
+
+        Raises ArtifactError for a file that FAISS can't read.
+        """
         import faiss
 
         index = None
@@ -283,10 +382,16 @@ class NeighborIndex:
         # index can't be read with, it refuses.
         for flag in ("IO_FLAG_MMAP_IFC", "IO_FLAG_MMAP"):
             if index is None and hasattr(faiss, flag):
-                with contextlib.suppress(RuntimeError):
+                with contextlib.suppress(MemoryError, RuntimeError):
                     index = faiss.read_index(os.fspath(path), getattr(faiss, flag))
         if index is None:
-            index = faiss.read_index(os.fspath(path))
+            try:
+                index = faiss.read_index(os.fspath(path))
+            except (MemoryError, RuntimeError) as error:
+                raise ArtifactError(
+                    f"{os.fspath(path)} can't be read as a FAISS index ({_reason(error)}): it was "
+                    "altered, or written by a newer FAISS; restore the folder"
+                ) from None
         loaded = cls.__new__(cls)
         loaded._own(faiss, index)
         loaded._mapped = True

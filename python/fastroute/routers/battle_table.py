@@ -102,7 +102,7 @@ def rate_models(
     models, ids = np.unique(np.concatenate([names_a, names_b]), return_inverse=True)
     a, b = ids[: len(names_a)], ids[len(names_a) :]
     for argument, model in pair.items():
-        if model not in models:
+        if "\0" in model or model not in models:
             raise InvalidInputError(
                 f"{argument} is {model!r}, which is in no battle; the battles are between "
                 f"{', '.join(map(str, models[:8]))}{' ...' if len(models) > 8 else ''}"
@@ -156,6 +156,10 @@ def _names(argument: str, values: Sequence[str]) -> npt.NDArray[np.str_]:
     for i, name in enumerate(names):
         if not isinstance(name, str):
             raise InvalidTypeError(f"{argument}[{i}] must be a str, got {name!r}")
+        if "\0" in name:  # NumPy drops those at the end: two names would become one
+            raise InvalidInputError(
+                f"{argument}[{i}] is {name!r}, which has a NUL character; take it out"
+            )
     return np.array(names, dtype=np.str_)
 
 

@@ -6,11 +6,19 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fastroute import _native
-from fastroute.artifacts import MANIFEST, Artifact, load_artifact
+from fastroute.artifacts import (
+    MANIFEST,
+    Artifact,
+    check_folder,
+    load_artifact,
+    read_calibration,
+    read_trained_on,
+)
 from fastroute.embedders.base import Embedder
 from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
 from fastroute.routers.base import EmbeddingRouter, check_embedder
@@ -18,6 +26,7 @@ from fastroute.types import Float32Array, Float64Array
 
 #: Kind of the artifacts that hold one.
 KIND = "mf"
+_FACTORS = ("P.weight", "text_proj.0.weight", "classifier.0.weight")
 DEFAULT_FOLDER = Path(__file__).parent.parent / "data" / "default" / "mf"
 
 
@@ -95,8 +104,12 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         ``strong_model`` and ``weak_model`` default to the artifact's own pair. Raises ArtifactError
         and its kin for a folder that can't be used, InvalidInputError for an unknown model.
         """
-        path = Path(folder)
-        if not (path / MANIFEST).exists() and (path / "model.safetensors").exists():
+        path = check_folder(folder)
+        try:
+            routellms = not (path / MANIFEST).exists() and (path / "model.safetensors").exists()
+        except OSError:  # a name too long, a folder that may not be read: load_artifact says which
+            routellms = False
+        if routellms:
             from fastroute.routers import routellm_checkpoint as routellm
 
             factors = routellm.load_factors(path)
@@ -131,27 +144,32 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         weak_model: str | None,
         embedder: Embedder | None,
     ) -> MatrixFactorizationRouter:
-        try:
-            config, arrays = artifact.config, artifact.arrays
-            made_with = str(config["embedder"])
-            if embedder is not None and embedder.name.split(":")[0] != made_with.split(":")[0]:
-                raise InvalidInputError(
-                    f"embedder is {embedder.name!r} where {artifact.path} was trained with "
-                    f"{made_with!r}; pass that one"
-                )
-            router = cls(
-                config["models"],
-                arrays["P.weight"],
-                arrays["text_proj.0.weight"],
-                np.ascontiguousarray(arrays["classifier.0.weight"].reshape(-1)),
-                strong_model=strong_model or config["strong_model"],
-                weak_model=weak_model or config["weak_model"],
-                embedder=embedder,
+        config, arrays, path = artifact.config, artifact.arrays, artifact.path
+        for needed, held in (
+            (("models", "strong_model", "weak_model", "embedder"), config),
+            ((*_FACTORS, "calibration_win_rates", "trained_on"), arrays),
+        ):
+            for key in needed:
+                if key not in held:
+                    raise ArtifactError(f"{path} lacks {key!r}; restore the folder")
+        models, made_with = _check_names(path, config)
+        P, W, c = _check_factors(path, [arrays[name] for name in _FACTORS], len(models))
+        calibration, trained_on = read_calibration(artifact), read_trained_on(artifact)
+        if embedder is not None and embedder.name.split(":")[0] != made_with.split(":")[0]:
+            raise InvalidInputError(
+                f"embedder is {embedder.name!r} where {path} was trained with "
+                f"{made_with!r}; pass that one"
             )
-            router.calibration = arrays["calibration_win_rates"]
-            router.trained_on = arrays["trained_on"]
-        except KeyError as error:
-            raise ArtifactError(f"{artifact.path} lacks {error}; restore the folder") from error
+        router = cls(
+            models,
+            P,
+            W,
+            c,
+            strong_model=strong_model or config["strong_model"],
+            weak_model=weak_model or config["weak_model"],
+            embedder=embedder,
+        )
+        router.calibration, router.trained_on = calibration, trained_on
         router.artifact_checksum = artifact.checksum
         return router
 
@@ -194,3 +212,47 @@ class MatrixFactorizationRouter(EmbeddingRouter):
                 f"{argument} is {model!r}, which this router does not know; it knows "
                 f"{len(self.models)} models: {', '.join(some)}"
             ) from None
+
+
+def _check_names(path: Path, config: dict[str, Any]) -> tuple[list[str], str]:
+    """The models and the embedder of an artifact, if they are names and its pair is of them."""
+    models = config["models"]
+    if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
+        raise ArtifactError(
+            f"{path} has models that are no list of names, {models!r}; restore the folder"
+        )
+    if len(set(models)) != len(models):
+        raise ArtifactError(f"{path} names a model twice in {models!r}; restore the folder")
+    for key in ("strong_model", "weak_model"):
+        if config[key] not in models:
+            raise ArtifactError(
+                f"{path} has {key} {config[key]!r}, which is none of its models; restore the folder"
+            )
+    if not isinstance(config["embedder"], str):
+        raise ArtifactError(
+            f"{path} has an embedder that is no name, {config['embedder']!r}; restore the folder"
+        )
+    return models, config["embedder"]
+
+
+def _check_factors(path: Path, factors: list[Any], count: int) -> list[Float32Array]:
+    """P, W and c of ``count`` models, if their dtypes and shapes go together, without NaN."""
+    P, W, c = factors
+    shapes = [list(factor.shape) for factor in factors]
+    k = shapes[0][-1] if shapes[0] else 0
+    if not (
+        P.ndim == W.ndim == 2
+        and P.shape == (count, k)
+        and W.shape[0] == k
+        and c.shape in ((1, k), (k,))
+        and all(factor.dtype == np.float32 for factor in factors)
+    ):
+        raise ArtifactError(
+            f"{path} has {', '.join(_FACTORS)} of {', '.join(str(f.dtype) for f in factors)} and "
+            f"shapes {', '.join(map(str, shapes))} where float32 [{count}, k], [k, d] and [1, k] "
+            "are needed; restore the folder"
+        )
+    for name, factor in zip(_FACTORS, factors, strict=True):
+        if not np.isfinite(factor).all():
+            raise ArtifactError(f"{path} has NaN or infinity in {name}; restore the folder")
+    return [P, W, np.ascontiguousarray(c.reshape(-1))]

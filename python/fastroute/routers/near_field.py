@@ -100,6 +100,7 @@ def build_index(
     if factory is None:
         factory, chosen = default_index(len(vectors))
         parameters = chosen if parameters is None else parameters
+    NeighborIndex.check_lists(factory, len(vectors))
     index = NeighborIndex(rows.shape[1], factory, parameters)
     index.train_and_add(rows)
     return index

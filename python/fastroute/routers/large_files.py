@@ -1,0 +1,147 @@
+"""Files of an artifact that are too large to read at every start: mapped, and pinned by a manifest.
+
+A file's name has the start of its SHA-256, so that a save over an older artifact changes no file
+that the older manifest names: until the new manifest is there the folder holds the old artifact,
+and then the new one. What the manifest states of each file::
+
+    {"file": "rows-0123456789ab.npy", "bytes": ..., "sha256": ..., "sample_sha256": ...}
+
+``sample_sha256`` is of its first and last MiB and of blocks between, and of all of a small file:
+it is checked at every start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastroute.errors import (
+    ArtifactChecksumError,
+    ArtifactError,
+    ArtifactNotFoundError,
+    ArtifactTruncatedError,
+)
+from fastroute.neighbors import NeighborIndex
+
+_BYTES_AT_ONCE = 1 << 22
+_WHOLE_UP_TO = 1 << 22
+_END = 1 << 20
+_BLOCK, _BLOCKS = 1 << 12, 256
+
+
+def write_large(folder: Path, name: str, content: Any) -> dict[str, Any]:
+    """Write an array or an index into ``folder`` and return what the manifest says of it.
+
+    ``name`` is such as "rows.npy". Files that are there stay as they are; a process that has one
+    mapped keeps it. Raises OSError.
+    """
+    handle, temporary_name = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+    os.close(handle)
+    temporary = Path(temporary_name)
+    try:
+        if isinstance(content, NeighborIndex):
+            content.save(temporary)
+        else:
+            with temporary.open("wb") as file:
+                np.save(file, content, allow_pickle=False)
+        sha256 = _sha256(temporary)
+        stem, suffix = name.split(".")
+        stated = {
+            "file": f"{stem}-{sha256[:12]}.{suffix}",
+            "bytes": temporary.stat().st_size,
+            "sha256": sha256,
+            "sample_sha256": _sample_sha256(temporary),
+        }
+        temporary.chmod(0o644)
+        temporary.replace(folder / str(stated["file"]))
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return stated
+
+
+def remove_others(folder: Path, names: Collection[str], kept: Collection[str]) -> None:
+    """Remove what earlier saves left of the files called ``names``, but not the files ``kept``."""
+    stems = "|".join(re.escape(name.split(".")[0]) for name in names)
+    ours = re.compile(rf"({stems})(-[0-9a-f]{{12}})?\.(npy|faiss)")
+    for path in folder.iterdir():
+        if ours.fullmatch(path.name) and path.name not in kept:
+            with contextlib.suppress(OSError):  # in use (Windows): the next save removes it
+                path.unlink()
+
+
+def check_large(folder: Path, name: str, stated: Any, *, verify: bool) -> Path:
+    """The path of a file, if it is the one that the manifest states; ``verify`` reads all of it.
+
+    Raises ArtifactError and its kin.
+    """
+    stem, suffix = name.split(".")
+    entry = stated if isinstance(stated, dict) else {}
+    # Before files had their SHA-256 in their names, the manifest named no file.
+    file, length = entry.get("file", name), entry.get("bytes")
+    sha256, sample = entry.get("sha256"), entry.get("sample_sha256")
+    if not (
+        isinstance(file, str)
+        and re.fullmatch(rf"{re.escape(stem)}(-[0-9a-f]{{12}})?\.{suffix}", file)
+        and isinstance(length, int)
+        and isinstance(sha256, str)
+        and (sample is None or isinstance(sample, str))
+    ):
+        raise ArtifactError(
+            f"{folder} has a manifest that says {stated!r} of {name}, which can't be; restore the "
+            "folder"
+        )
+    path = folder / file
+    try:
+        found = path.stat().st_size
+        if found != length:
+            raise ArtifactTruncatedError(
+                f"{path} has {found} bytes where its manifest says {length}: it was truncated or "
+                "replaced; restore the folder"
+            )
+        # FAISS believes what an index says of its own size, and may take all memory for it.
+        whole = verify or (sample is None and suffix == "faiss")
+        if (whole and _sha256(path) != sha256) or (
+            sample is not None and _sample_sha256(path) != sample
+        ):
+            raise ArtifactChecksumError(
+                f"{path} was altered: its SHA-256 is not the one in its manifest; restore the "
+                "folder"
+            )
+    except FileNotFoundError as error:
+        raise ArtifactNotFoundError(
+            f"{path} is missing, so {folder} is no whole fastroute artifact; restore the folder or "
+            "give the path of another"
+        ) from error
+    except OSError as error:
+        raise ArtifactError(f"{path} can't be read: {error.strerror}") from error
+    return path
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_BYTES_AT_ONCE):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sample_sha256(path: Path) -> str:
+    length = path.stat().st_size
+    if length <= _WHOLE_UP_TO:
+        return _sha256(path)
+    digest = hashlib.sha256()
+    between = np.linspace(_END, length - _END - _BLOCK, _BLOCKS).astype(np.int64).tolist()
+    with path.open("rb") as file:
+        for first, count in ((0, _END), *((at, _BLOCK) for at in between), (length - _END, _END)):
+            file.seek(first)
+            digest.update(file.read(count))
+    return digest.hexdigest()
