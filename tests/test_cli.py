@@ -57,6 +57,10 @@ def test_version_help_and_entry_point() -> None:
         (["route", "--threshold", "0.5", "--strong-share", "0.5", "x"], "not allowed with"),
         (["route", "--router", "length", "--seed", "1", "x"], "--seed belongs to --router random"),
         (["route", "--router", "sw_ranking", "x"], "sw_ranking needs battles"),
+        (["route", "--router", "length", "--threshold", "", "x"], "--threshold must be a number"),
+        (["route", "--checkpoint", "", "x"], "argument --checkpoint: is empty"),
+        (["route", "--router", "sw_ranking", "--battles", "", "x"], "argument --battles: is empty"),
+        (["route", "--router", "length", "--strong-model", " ", "x"], "--strong-model: is empty"),
     ],
 )
 def test_bad_arguments_are_one_line_and_status_2(arguments: list[str], message: str) -> None:
@@ -175,6 +179,66 @@ def test_an_interrupt_ends_quietly() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
         assert process.stderr.read() == ""
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="closes streams in a POSIX shell")
+
+
+def in_shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``fastroute`` in a shell that may close or redirect its streams."""
+    return subprocess.run(
+        ["sh", "-c", f'"$PYTHON" -m fastroute {command}'],
+        env=os.environ | {"PYTHON": sys.executable} | environment,
+        input="", capture_output=True, text=True, encoding="utf-8", timeout=60,
+    )  # fmt: skip
+
+
+@posix
+@pytest.mark.parametrize(
+    ("command", "status", "message"),
+    [
+        ("route --router length x >&-", 1, "standard output can't be written: it is closed"),
+        ("--help >&-", 1, "standard output can't be written: it is closed"),
+        ("route --router length - <&-", 2, "there is no standard input"),
+        ("serve --hash-key <&-", 2, "there is no standard input"),
+        ("route --router length - 0>/dev/null", 2, "standard input can't be read: Bad file"),
+    ],
+)
+def test_a_closed_stream_is_one_line(command: str, status: int, message: str) -> None:
+    done = in_shell(command)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith("fastroute: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@posix
+@pytest.mark.parametrize("command", ["route --router length x", "--version", "info --json"])
+def test_a_full_disk_is_one_line(command: str) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = in_shell(f"{command} >/dev/full")
+    assert done.returncode == 1
+    assert done.stderr == ("fastroute: standard output can't be written: No space left on device\n")
+
+
+@posix
+def test_text_that_the_output_cannot_hold_is_one_line() -> None:
+    command = "route --router length --weak-model \u00e9 x"
+    done = in_shell(command, PYTHONIOENCODING="ascii", PYTHONUTF8="1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "ascii, has no '\\xe9'; set PYTHONIOENCODING=utf-8" in done.stderr
+    done = in_shell(command, PYTHONIOENCODING="utf-8", PYTHONUTF8="1")
+    assert (done.returncode, done.stdout[:2]) == (0, "\u00e9 ")
+
+
+@posix
+def test_closed_standard_error_changes_no_answer() -> None:
+    done = in_shell("route --router length x 2>&-")
+    assert (done.returncode, done.stdout[:4]) == (0, "weak")
+    done = in_shell("route --router nope x 2>&-")
+    assert (done.returncode, done.stdout) == (2, "")  # the complaint is no output
 
 
 def test_only_the_command_that_is_called_is_imported() -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
+import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ import pytest
 
 from cli_runner import fastroute, refused
 from evaluation.evaluation_data import small_evals, write_json_lines
+from fastroute.cli.options import parse_router
 from fastroute.evaluation import apgr, curve, load_gsm8k
 from fastroute.routers import LengthRouter
 from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
@@ -257,6 +263,16 @@ def test_sw_ranking_is_not_scored_on_its_battles_and_is_cached(tmp_path: Path) -
         (["--benchmark", "EVALS", "--router", "length,x"], "is not KEY=VALUE"),
         (["--benchmark", "EVALS", "--router", "length,x=1"], "config of router 'length'"),
         (["--benchmark", "EVALS", "--resamples", "many"], "invalid int value"),
+        (["--benchmark", "EVALS", "--resamples", "9" * 22], "resamples must be in 0..1,000,000"),
+        (["--benchmark", "EVALS", "--seed", "-1"], "seed must be 0 or more, got -1"),
+        (["--benchmark", "EVALS", "--folds", "0"], "fold_count must be in 2..1,000,000"),
+        (["--benchmark", ""], "argument --benchmark: is empty"),
+        (["--benchmark", "EVALS", "--html", ""], "argument --html: is empty"),
+        (["--benchmark", "EVALS", "--router", ""], "argument --router: is empty"),
+        (["--benchmark", "EVALS", "--router", "mf,checkpoint_path="], "checkpoint_path is empty"),
+        (["--benchmark", "EVALS", "--router", "length,label="], "label is empty"),
+        (["--benchmark", "EVALS", "--router", "random,seed=1,seed=2"], "seed is given twice"),
+        (["--benchmark", "EVALS", "--router", "mf,checkpoint_path=5"], "5/artifact.json"),
         ([], "--benchmark"),
     ],
 )
@@ -314,12 +330,74 @@ def test_calibrate_by_quality_reports_the_half_it_did_not_choose_on(evals: Path)
         (["--target-quality", "0.9"], "need --benchmark"),
         (["--target-quality", "0.9", "--prompts", "x.txt"], "--prompts goes with --strong-share"),
         (["--target-pgr", "2", "--benchmark", "EVALS"], "target must be above 0"),
+        (["--target-pgr", "0.5", "--benchmark", "EVALS", "--seed", "-1"], "seed must be 0 or more"),
+        (["--target-pgr", "0.5", "--benchmark", ""], "argument --benchmark: is empty"),
+        (["--strong-share", "0.5", "--resamples", "9" * 22], "resamples must be in 0..1,000,000"),
     ],
 )
 def test_calibrate_refuses_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     path = traffic(tmp_path / "mine.jsonl", 20)
     words = [str(path) if word == "EVALS" else word for word in arguments]
     assert message in refused("calibrate", "--router", "length", *words, "--no-cache")
+
+
+def test_names_and_paths_of_routers_stay_text() -> None:
+    _, label, config = parse_router("sw_ranking,strong_model=1,weak_model=true,label=7,seed=3")
+    assert (label, config) == ("7", {"strong_model": "1", "weak_model": "true", "seed": 3})
+    assert parse_router("mf,checkpoint_path=5")[2] == {"checkpoint_path": "5"}
+
+
+def test_intervals_from_too_little_are_called_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "one.jsonl"
+    write_json_lines(path, [{"prompt": "x", "weak": 0, "strong": 1}])
+    base = ["--router", "length", "--no-cache"]
+    note = (
+        "Intervals and p-values from 1 prompt (fewer than 30) and 1 resample (fewer than 100) mean "
+        "nothing; do not rely on them."
+    )
+    for out in ("--json", "--markdown", None):
+        more = ["--resamples", "1", *([out] if out else [])]
+        ran = fastroute("evaluate", "--benchmark", path, *base, *more)
+        assert note in ran.out
+        if out == "--json":
+            assert ran.json["benchmarks"][0]["notes"] == [note]
+    calm = fastroute("evaluate", "--benchmark", path, *base, "--resamples", "0").out
+    assert "mean nothing" not in calm  # nor are there any intervals
+
+    share = ["calibrate", *base, "--strong-share", "0.5", "--prompts", path]
+    alone = "Intervals and p-values from 1 prompt (fewer than 30) mean nothing"
+    assert alone in fastroute(*share).out
+    assert fastroute(*share, "--json").json["notes"] == [f"{alone}; do not rely on them."]
+    mine = traffic(tmp_path / "mine.jsonl", 200)
+    quality = ["calibrate", *base, "--benchmark", mine, "--target-pgr", "0.5"]
+    assert "99 resamples (fewer than 100)" in fastroute(*quality, "--resamples", "99").out
+    assert fastroute(*quality, "--resamples", "100", "--json").json["notes"] == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal and a POSIX signal")
+@pytest.mark.parametrize("goal", [["--strong-share", "0.5"], ["--target-pgr", "0.5"]])
+def test_long_resampling_shows_progress_and_can_be_interrupted(
+    tmp_path: Path, goal: list[str]
+) -> None:
+    path = traffic(tmp_path / "mine.jsonl", 4000)
+    what = "--prompts" if goal[0] == "--strong-share" else "--benchmark"
+    command = [sys.executable, "-m", "fastroute", "calibrate", "--router", "length", "--no-cache"]
+    command += [*goal, what, str(path), "--resamples", "200000"]
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    terminal, other_end = os.openpty()
+    # A new pseudo-terminal has no columns, and so no room for a bar.
+    fcntl.ioctl(other_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=other_end) as process:
+        os.close(other_end)
+        shown = b""
+        while b"intervals" not in shown:
+            part = os.read(terminal, 4096)
+            assert part, shown
+            shown += part
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    os.close(terminal)
+    assert b"resample" in shown
 
 
 def test_an_unusable_cache_says_what_to_do(tmp_path: Path) -> None:

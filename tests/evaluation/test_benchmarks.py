@@ -139,6 +139,16 @@ def _benchmark(**changes: object) -> Benchmark:
         ({"cost_weak": np.zeros(2)}, "one of cost_weak and cost_strong"),
         ({"cost_weak": np.array([0.0, -1.0]), "cost_strong": np.ones(2)}, r"cost_weak\[1\] is -1"),
         ({"ids": ("1",)}, "1 ids"),
+        (
+            {"strong": np.array([0.0, 1e101])},
+            r"strong\[1\] is 1e\+101 .*must be -1e\+100 to 1e\+100",
+        ),
+        (
+            {"cost_weak": np.ones(2), "cost_strong": np.array([1e308, 1.0])},
+            r"cost_strong\[0\] is 1e\+308 .*must be 0 to 1e\+100",
+        ),
+        ({"weak": [0.0, 1.0]}, r"weak must be float64\[2\], got list"),
+        ({"prompts": "ab"}, "prompts is one str"),
     ],
 )
 def test_benchmark_checks_its_columns(changes: dict[str, object], message: str) -> None:
@@ -155,3 +165,15 @@ def test_select_keeps_columns_together() -> None:
     assert part.cost_strong.tolist() == [4.0]
     with pytest.raises(InvalidInputError, match="keep"):
         part.select(np.array([True, False]))
+
+
+def test_results_with_long_prompts_are_read_and_with_two_columns_of_one_name_refused(
+    tmp_path: Path,
+) -> None:
+    small_evals(tmp_path)
+    path = tmp_path / "routellm" / "evals" / "gsm8k" / "gsm8k_responses.csv"
+    write_results(path, [("long " * 60_000, False, True)])
+    assert load_gsm8k(tmp_path).prompts == ("long " * 60_000,)
+    path.write_text(f"prompt,{WEAK},{STRONG},{WEAK}\nx,True,True,False\n")
+    with pytest.raises(InvalidInputError, match=f"2 columns are named '{WEAK}'"):
+        load_gsm8k(tmp_path)

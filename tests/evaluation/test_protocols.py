@@ -81,7 +81,7 @@ def test_folds_keep_equal_prompts_together_and_depend_on_the_seed() -> None:
     assert set(number.tolist()) == {0, 1, 2, 3}
     assert (number[::2] == number[1::2]).all()
     assert not np.array_equal(number, folds(prompts, 4, seed=1))
-    with pytest.raises(InvalidInputError, match="at least 2"):
+    with pytest.raises(InvalidInputError, match="folds must be in 2"):
         folds(prompts, 1)
 
 

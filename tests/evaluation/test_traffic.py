@@ -83,6 +83,10 @@ BAD_LINES = [
     ('{"prompt": "x", "weak": 0, "strong": 1, "cost_weak": 1}', "has 'cost_weak' only"),
     ('{"prompt": "x", "weak": 0, "strong": 1, "cost_weak": -1, "cost_strong": 1}', "below 0"),
     ('{"prompt": "x", "scores": {"a": 1, "b": 0}}', "choose two"),
+    ('{"prompt": "x", "weak": 0, "strong": 1.7e308}', r"'strong' is 1.7e\+308, beyond 1e\+100"),
+    ('{"prompt": "x", "weak": -1e101, "strong": 1}', r"'weak' is -1e\+101, beyond"),
+    (f'{{"prompt": "x", "weak": 0, "strong": 1{"0" * 400}}}', "'strong' is beyond"),
+    ('{"prompt": "x", "weak": 0, "strong": 1, "cost_weak": 1, "cost_strong": 2e100}', "beyond"),
     ("[1, 2]", "not a JSON object"),
     ('{"prompt": ', "not JSON"),
     ("[" * 100_000, "not JSON"),
@@ -214,3 +218,17 @@ def test_parquet_without_pyarrow_names_the_extra(
     monkeypatch.setattr(builtins, "__import__", without_pyarrow)
     with pytest.raises(MissingDependencyError, match=r"fastroute\[eval\]"):
         load_traffic(path)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_long_cells_are_read_as_json_s_are(tmp_path: Path, name: str) -> None:
+    rows = [ROWS[0] | {"prompt": "long " * 60_000}]
+    assert load_traffic(write(tmp_path / name, rows)).benchmark.prompts == (rows[0]["prompt"],)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("prompt,weak,strong,weak\nx,0,1,1\n")
+    for skip_bad in (False, True):
+        with pytest.raises(InvalidInputError, match="2 columns are named 'weak'"):
+            load_traffic(path, skip_bad=skip_bad)

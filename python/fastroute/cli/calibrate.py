@@ -19,6 +19,7 @@ from fastroute.cli.options import (
     load_router,
     number,
     open_cache,
+    text,
 )
 from fastroute.errors import InvalidInputError
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--router", default="mf", metavar="R", help=f"{ROUTER_HELP} (default: mf)")
+    parser.add_argument(
+        "--router", type=text, default="mf", metavar="R", help=f"{ROUTER_HELP} (default: mf)"
+    )
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument(
         "--strong-share", metavar="P", help="find the threshold for this share of strong calls"
@@ -42,15 +45,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the same, as a part of the gap between weak and strong model",
     )  # fmt: skip
     parser.add_argument(
-        "--prompts", metavar="FILE",
+        "--prompts", type=text, metavar="FILE",
         help="with --strong-share: your prompts, a line each (.txt) or .jsonl, .csv, .parquet with "
         "prompt; without it the quantiles that come with the router",
     )  # fmt: skip
     parser.add_argument(
-        "--benchmark", metavar="B",
+        "--benchmark", type=text, metavar="B",
         help=f"with a target: {NAMED_BENCHMARKS} or a file, as in fastroute evaluate",
     )  # fmt: skip
-    parser.add_argument("--data", metavar="FOLDER", help="as in fastroute evaluate")
+    parser.add_argument("--data", type=text, metavar="FOLDER", help="as in fastroute evaluate")
     parser.add_argument("--pair", nargs=2, metavar=PAIR_METAVAR, help="as in fastroute evaluate")
     add_intervals(parser)
     add_leniency(parser)
@@ -75,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _share(options: argparse.Namespace) -> int:
+    from fastroute.evaluation.bootstrap import cautions
     from fastroute.evaluation.calibration import calibrate_share
     from fastroute.evaluation.traffic import load_prompts
 
@@ -85,25 +89,30 @@ def _share(options: argparse.Namespace) -> int:
         prompts = load_prompts(options.prompts, skip_bad=options.skip_bad)
     with open_cache(options.no_cache) as cache:
         found = calibrate_share(router, share, prompts=prompts, cache=cache, **_common(options))
+    notes = cautions(found.prompts, options.resamples)
     if prompts is None:
         source = f"the {found.prompts:,} quantiles that come with the router, counted as prompts"
     else:
         source = f"{found.prompts:,} prompts of {options.prompts}"
     if options.json:
-        print(json.dumps({"router": label, "source": source} | asdict(found), indent=2))
+        facts = {"router": label, "source": source, **asdict(found), "notes": notes}
+        print(json.dumps(facts, indent=2))
         return 0
     print(f"threshold {found.threshold.value!r}{interval_text(found.threshold, '.4f')}")
     print(f"strong calls {found.share.value:.2%}{interval_text(found.share, '.2%')}, from {source}")
+    for note in notes:
+        print(note)
     print(f"model string: router-{router.name}-{found.threshold.value!r}")
     return 0
 
 
 def _quality(options: argparse.Namespace) -> int:
+    from fastroute.evaluation.bootstrap import cautions
     from fastroute.evaluation.calibration import calibrate_quality
 
     measure: Measure = "quality" if options.target_pgr is None else "pgr"
-    text = options.target_quality if measure == "quality" else options.target_pgr
-    target = number(f"--target-{measure}", text)
+    goal = options.target_quality if measure == "quality" else options.target_pgr
+    target = number(f"--target-{measure}", goal)
     benchmarks = load_benchmarks(
         [options.benchmark],
         data=options.data,
@@ -115,9 +124,10 @@ def _quality(options: argparse.Namespace) -> int:
         found = calibrate_quality(
             router, benchmarks[0], target, measure=measure, cache=cache, **_common(options)
         )
+    notes = cautions(min(found.chosen_on.prompts, found.held_out.prompts), options.resamples)
     if options.json:
         facts = {"router": label, "benchmark": benchmarks[0].name, "unit": benchmarks[0].unit}
-        print(json.dumps(facts | asdict(found), indent=2))
+        print(json.dumps(facts | asdict(found) | {"notes": notes}, indent=2))
         return 0
     what = "of the strong model's quality" if measure == "quality" else "of the gap"
     print(f"threshold {found.threshold!r}, for {target:.2%} {what}")
@@ -130,6 +140,8 @@ def _quality(options: argparse.Namespace) -> int:
         )
     if found.held_out.reached.value < target:
         print(f"On the held-out half it fell short of {target:.2%}.")
+    for note in notes:
+        print(note)
     print(f"model string: router-{router.name}-{found.threshold!r}")
     return 0
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from fastroute.cli.streams import OutputError, checked_streams, silence_output
 from fastroute.errors import DispatchError, FastRouteError
 
 # Each command is the module of its name here, with ``configure(parser)`` and ``run(options)``. It
@@ -35,20 +35,34 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (by default the process's) and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _make_parser(words).parse_args(words)
+    with checked_streams():
+        try:
+            return _run(words)
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:  # whoever read our output has stopped
+            silence_output()
+            return 1
+        except FastRouteError as error:
+            if isinstance(error, OutputError):
+                silence_output()
+            _complain(error)
+            return 1 if isinstance(error, (DispatchError, OutputError)) else 2
+
+
+def _run(words: Sequence[str]) -> int:
     try:
-        status = int(options.run(options))
+        options = _make_parser(words).parse_args(words)
+    except SystemExit:  # after --help, too, what was printed must have arrived
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has stopped; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except FastRouteError as error:
-        print(f"fastroute: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1 if isinstance(error, DispatchError) else 2
+        raise
+    status = int(options.run(options))
+    sys.stdout.flush()
     return status
+
+
+def _complain(error: Exception) -> None:
+    print(f"fastroute: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ from fastroute.cli.options import (
     load_benchmarks,
     open_cache,
     parse_router,
+    text,
 )
 from fastroute.errors import InvalidInputError
 
@@ -31,16 +32,17 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "--benchmark", nargs="+", required=True, metavar="B", action="extend",
+        "--benchmark", type=text, nargs="+", required=True, metavar="B", action="extend",
         help=f"{NAMED_BENCHMARKS}, or a .jsonl, .csv or .parquet file with prompt, weak, strong "
         "and optionally cost_weak, cost_strong, id",
     )  # fmt: skip
     parser.add_argument(
-        "--data", metavar="FOLDER",
+        "--data", type=text, metavar="FOLDER",
         help=DATA_HELP,
     )  # fmt: skip
     parser.add_argument(
         "--router",
+        type=text,
         nargs="+",
         metavar="R",
         action="extend",
@@ -72,9 +74,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print JSON instead of tables")
     output.add_argument("--markdown", action="store_true", help="print Markdown tables")
-    parser.add_argument("--html", metavar="FILE", help="write a self-contained report")
+    parser.add_argument("--html", type=text, metavar="FILE", help="write a self-contained report")
     parser.add_argument(
-        "--plot", metavar="FILE", action="append", help="write a figure: .png, .svg or .pdf"
+        "--plot",
+        type=text,
+        metavar="FILE",
+        action="append",
+        help="write a figure: .png, .svg or .pdf",
     )
 
 

@@ -27,7 +27,17 @@ ROUTER_HELP = (
     "mf,checkpoint_path=FOLDER,label=mine"
 )
 DATA_HELP = "a checkout of github.com/lm-sys/RouteLLM, for the benchmarks that have a name"
+# Settings of routers that are names or paths, also where one reads as a number: a folder called 5.
+_TEXTS = {"checkpoint_path", "battles", "strong_model", "weak_model", "label"}
+_TEXTS |= {"index", "index_parameters", "mode", "storage"}
 PAIR_METAVAR = ("strong=COLUMN", "weak=COLUMN")
+
+
+def text(value: str) -> str:
+    """The type of options that are a name or a path: any text but an empty one."""
+    if not value.strip():
+        raise argparse.ArgumentTypeError("is empty; give a value, or leave the option out")
+    return value
 
 
 def add_intervals(parser: argparse.ArgumentParser) -> None:
@@ -122,8 +132,14 @@ def parse_router(specification: str) -> tuple[str, str, dict[str, Any]]:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise InvalidInputError(f"--router {specification!r}: {setting!r} is not KEY=VALUE")
-        config[key] = _setting(value)
-    label = str(config.pop("label", name))
+        if not value.strip():
+            raise InvalidInputError(
+                f"--router {specification!r}: {key} is empty; give a value, or leave it out"
+            )
+        if key in config:
+            raise InvalidInputError(f"--router {specification!r}: {key} is given twice")
+        config[key] = value if key in _TEXTS else _setting(value)
+    label: str = config.pop("label", name)
     return name, label, config
 
 
@@ -135,14 +151,14 @@ def load_router(specification: str) -> tuple[str, Router]:
     return label, create_router(name, **config)
 
 
-def number(option: str, text: str) -> float:
+def number(option: str, word: str) -> float:
     """The number that an option was given, or an error that names the option."""
     try:
-        value = float(text)
+        value = float(word)
     except ValueError:
         value = math.nan
     if math.isnan(value):
-        raise InvalidInputError(f"{option} must be a number from 0 to 1, got {text!r}")
+        raise InvalidInputError(f"{option} must be a number from 0 to 1, got {word!r}")
     return value
 
 
@@ -155,7 +171,7 @@ def interval_text(value: Estimate, form: str) -> str:
 
 def _setting(value: str) -> Any:
     """A number or true and false where it reads as one, else the text."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         parsed = json.loads(value)
         if isinstance(parsed, (bool, int, float)):
             return parsed

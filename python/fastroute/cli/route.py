@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastroute.cli.options import number
+from fastroute.cli.options import number, text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PROMPT",
         help="a prompt to route; - reads prompts from standard input, a line each",
     )
-    parser.add_argument("--router", default="mf", metavar="R", help="router (default: mf)")
+    parser.add_argument(
+        "--router", type=text, default="mf", metavar="R", help="router (default: mf)"
+    )
     cut = parser.add_mutually_exclusive_group()
     cut.add_argument(
         "--threshold",
@@ -36,13 +38,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="choose the threshold that sends this share, 0 to 1, of prompts like the ones the "
         "router was calibrated on to the strong model",
     )
-    parser.add_argument("--strong-model", default="strong", metavar="NAME", help="its name")
-    parser.add_argument("--weak-model", default="weak", metavar="NAME", help="its name")
     parser.add_argument(
-        "--checkpoint", metavar="FOLDER", help="mf: a fastroute artifact or RouteLLM checkpoint"
+        "--strong-model", type=text, default="strong", metavar="NAME", help="its name"
+    )
+    parser.add_argument("--weak-model", type=text, default="weak", metavar="NAME", help="its name")
+    parser.add_argument(
+        "--checkpoint",
+        type=text,
+        metavar="FOLDER",
+        help="mf: a fastroute artifact or RouteLLM checkpoint",
     )
     parser.add_argument(
-        "--battles", metavar="FILE", help="sw_ranking: JSONL of prompt, model_a, model_b, winner"
+        "--battles",
+        type=text,
+        metavar="FILE",
+        help="sw_ranking: JSONL of prompt, model_a, model_b, winner",
     )
     parser.add_argument("--num-tiers", type=int, metavar="N", help="sw_ranking: rating tiers")
     parser.add_argument("--seed", type=int, metavar="N", help="random: seed")
@@ -105,7 +115,8 @@ def _threshold(options: argparse.Namespace, router: Router) -> float:
     from fastroute.policy import check_threshold, threshold_for_strong_share
 
     if options.strong_share is None:
-        return check_threshold(number("--threshold", options.threshold or "0.5"))
+        given = "0.5" if options.threshold is None else options.threshold
+        return check_threshold(number("--threshold", given))
     share = number("--strong-share", options.strong_share)
     if router.calibration is None:
         raise InvalidInputError(
@@ -122,7 +133,15 @@ def _prompts(words: Sequence[str]) -> Iterator[str]:
             stream = open(  # noqa: SIM115 - closefd=False: standard input is not ours to close
                 sys.stdin.fileno(), encoding="utf-8", errors="replace", closefd=False
             )
-            for line in stream:
+            lines = iter(stream)
+            while True:
+                try:
+                    line = next(lines, None)
+                except OSError as error:  # a folder, or a stream that is open for writing only
+                    reason = error.strerror or error
+                    raise InvalidInputError(f"standard input can't be read: {reason}") from error
+                if line is None:
+                    break
                 yield line.rstrip("\r\n")
         else:
             yield word

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastroute.errors import InvalidInputError
+from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.evaluation.checks import GREATEST, check_path
+from fastroute.evaluation.row_files import check_header, raise_cell_limit
 from fastroute.types import Float64Array, ModelPair
 
 #: The pair of models that RouteLLM's published results are about.
@@ -47,8 +49,8 @@ class Benchmark:
         unit: what a displayed score is.
 
     Raises:
-        InvalidInputError: no prompts, lengths that differ, scores that are not finite, negative
-            costs, or only one of the two costs.
+        InvalidInputError: no prompts, lengths that differ, scores that are not finite, scores or
+            costs beyond 1e100, negative costs, or only one of the two costs.
     """
 
     name: str
@@ -63,6 +65,9 @@ class Benchmark:
     unit: str = "score"
 
     def __post_init__(self) -> None:
+        prompts: object = self.prompts
+        if isinstance(prompts, str):
+            raise InvalidTypeError(f"benchmark {self.name!r}: prompts is one str; pass a tuple")
         n = len(self.prompts)
         if n == 0:
             raise InvalidInputError(f"benchmark {self.name!r} has no prompts")
@@ -76,16 +81,25 @@ class Benchmark:
             values = getattr(self, field)
             if values is None:
                 continue
+            if not isinstance(values, np.ndarray):
+                raise InvalidTypeError(
+                    f"benchmark {self.name!r}: {field} must be float64[{n}], got "
+                    f"{type(values).__name__}; pass np.asarray({field}, dtype=np.float64)"
+                )
             if values.shape != (n,) or values.dtype != np.float64:
                 raise InvalidInputError(
                     f"benchmark {self.name!r}: {field} must be float64[{n}], "
                     f"got {values.dtype}{list(values.shape)}"
                 )
-            bad = ~np.isfinite(values) | ((values < 0) if field.startswith("cost") else False)
+            bad = ~(np.abs(values) <= GREATEST) | (
+                (values < 0) if field.startswith("cost") else False
+            )
             if bad.any():
                 i = int(np.flatnonzero(bad)[0])
                 raise InvalidInputError(
-                    f"benchmark {self.name!r}: {field}[{i}] is {values[i]} (id {self.ids[i]!r})"
+                    f"benchmark {self.name!r}: {field}[{i}] is {values[i]} (id {self.ids[i]!r}); "
+                    f"it must be {'0' if field.startswith('cost') else f'-{GREATEST:g}'} to "
+                    f"{GREATEST:g}"
                 )
 
     def __len__(self) -> int:
@@ -159,7 +173,7 @@ def load_mt_bench(data: str | os.PathLike[str], *, pair: ModelPair = ROUTELLM_PA
     for line, row in read_json_lines(path):
         try:
             key, turn, score = (row["question_id"], row["model"]), row["turn"], float(row["score"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _malformed(path, line, error) from error
         if not 1.0 <= score <= 10.0:
             raise InvalidInputError(f"{path}, line {line}: score {score} is outside 1..10")
@@ -208,7 +222,7 @@ LOADERS: dict[str, Callable[..., Benchmark]] = {
 
 
 def _evals_folder(data: str | os.PathLike[str]) -> Path:
-    root = Path(data)
+    root = check_path("data", data)
     for folder in (root / "routellm" / "evals", root):
         if any((folder / name).is_dir() for name in ("mmlu", "gsm8k", "mt_bench")):
             return folder
@@ -237,7 +251,9 @@ def _correctness_rows(path: Path, pair: ModelPair) -> Iterator[_Row]:
             f"{path} can't be read ({error.strerror}); {_WHERE_TO_GET}"
         ) from error
     with text:
+        raise_cell_limit()
         reader = csv.DictReader(text, strict=True)
+        check_header(path, reader.fieldnames or ())
         missing = [c for c in ("prompt", *pair) if c not in (reader.fieldnames or ())]
         if missing:
             raise InvalidInputError(

@@ -12,8 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastroute.errors import InvalidInputError
-from fastroute.evaluation.metrics import Method, apgr, auc, cpt, curve, dollars_saved
+from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.evaluation.checks import check_number, check_resampling
+from fastroute.evaluation.metrics import (
+    Method,
+    apgr,
+    auc,
+    check_columns,
+    cpt,
+    curve,
+    dollars_saved,
+)
 from fastroute.types import Float64Array
 
 # Numbers in memory at a time, for each of a handful of arrays: 4 MB.
@@ -22,6 +31,10 @@ _NUMBERS_PER_CHUNK = 500_000
 #: Resamples in which the strong model is not better have no PGR. With more of them than this the
 #: percentiles would say too little, so there is no interval.
 MOST_UNDEFINED = 0.05
+
+#: With fewer prompts or resamples than these, percentiles say nothing of prompts to come.
+FEWEST_PROMPTS = 30
+FEWEST_RESAMPLES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +72,7 @@ class Resampled:
 
 def resample_counts(n: int, resamples: int, seed: int) -> Iterator[Float64Array]:
     """How often each of n prompts was drawn: chunks float64[b, n], ``resamples`` rows in all."""
-    if resamples < 1:
-        raise InvalidInputError(f"resamples must be at least 1, got {resamples}")
+    resamples, seed = check_resampling(resamples, seed, least=1)
     rng = np.random.default_rng(seed)
     rows = max(1, _NUMBERS_PER_CHUNK // n)
     for start in range(0, resamples, rows):
@@ -96,6 +108,8 @@ def resample_curves(
         seed: of the draws; equal seeds give equal resamples.
         advance: called with the number of resamples that were just done.
     """
+    for rates in win_rates.values():
+        check_columns(rates, weak, strong, cost_weak, cost_strong)
     shares = np.empty(0) if grid is None else grid
     columns = (weak, strong, cost_weak, cost_strong)
     routers = {name: _Ranked(rates, *columns) for name, rates in win_rates.items()}
@@ -123,6 +137,7 @@ def resample_curves(
 def interval(samples: Float64Array, confidence: float = 0.95) -> tuple[float, float] | None:
     """Percentile interval of float64[b]; None if too many of the resamples are undefined."""
     check_confidence(confidence)
+    _check_samples("samples", samples)
     undefined = np.isnan(samples)
     if undefined.mean() > MOST_UNDEFINED:
         return None
@@ -133,7 +148,7 @@ def interval(samples: Float64Array, confidence: float = 0.95) -> tuple[float, fl
 
 def check_confidence(confidence: float) -> None:
     """Raise InvalidInputError if ``confidence`` is not between 0 and 1."""
-    if not 0.0 < confidence < 1.0:
+    if not 0.0 < check_number("confidence", confidence) < 1.0:
         raise InvalidInputError(f"confidence must be between 0 and 1, got {confidence!r}")
 
 
@@ -147,12 +162,40 @@ def paired_p_value(a: Float64Array, b: Float64Array) -> float:
     """Two-sided p-value of "a and b are equal" from paired resamples, float64[n] each.
 
     Twice the share of resamples on the other side of 0, counting the observed one, so never 0.
+    Pairs with NaN (undefined resamples) are left out; InvalidInputError if no pair is left.
     """
-    if a.shape != b.shape or a.ndim != 1 or not len(a):
+    _check_samples("a", a)
+    _check_samples("b", b)
+    if a.shape != b.shape:
         raise InvalidInputError(f"paired samples have shapes {a.shape} and {b.shape}")
     difference = (a - b)[~np.isnan(a - b)]
+    if not len(difference):
+        raise InvalidInputError("a and b have no pair without NaN, so there is no p-value")
     least = min(int((difference <= 0).sum()), int((difference >= 0).sum()))
     return min(1.0, 2.0 * (least + 1) / (len(difference) + 1))
+
+
+def cautions(prompts: int, resamples: int) -> list[str]:
+    """What a reader must be told of intervals from so few prompts or resamples; often nothing."""
+    few = []
+    if prompts < FEWEST_PROMPTS:
+        few.append(f"{prompts} prompt{'s' if prompts != 1 else ''} (fewer than {FEWEST_PROMPTS})")
+    if resamples < FEWEST_RESAMPLES:
+        plural = "s" if resamples != 1 else ""
+        few.append(f"{resamples} resample{plural} (fewer than {FEWEST_RESAMPLES})")
+    if not few or not resamples:
+        return []
+    return [f"Intervals and p-values from {' and '.join(few)} mean nothing; do not rely on them."]
+
+
+def _check_samples(name: str, value: object) -> None:
+    if not isinstance(value, np.ndarray) or value.dtype != np.float64:
+        kind = getattr(value, "dtype", type(value).__name__)
+        raise InvalidTypeError(f"{name} must be a float64 array, got {kind}")
+    if value.ndim != 1 or not len(value):
+        raise InvalidInputError(
+            f"{name} must be samples float64[b], b at least 1, got shape {value.shape}"
+        )
 
 
 class _Ranked:

@@ -9,15 +9,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastroute.errors import InvalidInputError
+from fastroute._prompts import check_prompts
+from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.benchmarks import Benchmark
+from fastroute.evaluation.bootstrap import check_confidence
 from fastroute.evaluation.cache import WinRateCache
+from fastroute.evaluation.checks import check_resampling
 from fastroute.evaluation.protocols import ContaminationError, prompt_hashes
-from fastroute.evaluation.scoring import score
+from fastroute.evaluation.scoring import check_router, score
 from fastroute.evaluation.thresholds import (
     Measure,
     QualityThreshold,
     ShareThreshold,
+    check_share,
+    check_target,
     threshold_for_quality,
     threshold_for_share,
 )
@@ -52,7 +57,11 @@ def calibrate_share(
     Raises ContaminationError for prompts that the router was trained on, InvalidInputError for
     arguments that can't be used.
     """
+    # All that can be refused is refused before the long work.
+    _check(router, resamples, seed, confidence)
+    check_share(share)
     if prompts is not None:
+        prompts = check_prompts(prompts)
         keep = _untrained(router, prompts, drop_trained)
         texts = [prompt for prompt, kept in zip(prompts, keep, strict=True) if kept]
         win_rates = score(router, texts, cache=cache, progress=progress)
@@ -64,7 +73,7 @@ def calibrate_share(
             "(--prompts FILE)"
         )
     return threshold_for_share(
-        win_rates, share, resamples=resamples, confidence=confidence, seed=seed
+        win_rates, share, resamples=resamples, confidence=confidence, seed=seed, progress=progress
     )
 
 
@@ -85,13 +94,23 @@ def calibrate_quality(
 
     Arguments and errors as ``threshold_for_quality`` and ``calibrate_share``.
     """
+    _check(router, resamples, seed, confidence)
+    check_target(target, measure)
+    if not isinstance(benchmark, Benchmark):
+        raise InvalidTypeError(f"benchmark must be a Benchmark, got {type(benchmark).__name__}")
     keep = _untrained(router, benchmark.prompts, drop_trained)
     part = benchmark if keep.all() else benchmark.select(keep)
     win_rates: Float64Array = score(router, part.prompts, cache=cache, progress=progress)
     return threshold_for_quality(
         win_rates, part, target, measure=measure, resamples=resamples, confidence=confidence,
-        seed=seed,
+        seed=seed, progress=progress,
     )  # fmt: skip
+
+
+def _check(router: object, resamples: object, seed: object, confidence: float) -> None:
+    check_router("router", router)
+    check_resampling(resamples, seed)
+    check_confidence(confidence)
 
 
 def _untrained(

@@ -10,7 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastroute.errors import InvalidInputError
+from fastroute.evaluation.checks import (
+    GREATEST,
+    check_column,
+    check_integer,
+    check_probabilities,
+    check_same_length,
+)
 from fastroute.types import Float64Array
 
 
@@ -35,6 +41,10 @@ class ReliabilityBin(NamedTuple):
 
 def outcomes(weak: Float64Array, strong: Float64Array) -> Float64Array:
     """1 where ``strong`` is higher, 0 where ``weak`` is, 1/2 where they are equal: float64[n]."""
+    check_same_length(
+        weak=check_column("weak", weak, most=GREATEST),
+        strong=check_column("strong", strong, most=GREATEST),
+    )
     half: Float64Array = (np.sign(strong - weak) + 1.0) / 2.0
     return half
 
@@ -50,8 +60,7 @@ def reliability_bins(
 ) -> list[ReliabilityBin]:
     """Bins of equal width over 0..1; empty ones are left out."""
     _check(win_rates, outcome)
-    if bins < 1:
-        raise InvalidInputError(f"bins must be at least 1, got {bins}")
+    bins = check_integer("bins", bins, 1, 1_000_000)
     number = np.minimum((win_rates * bins).astype(np.intp), bins - 1)
     result = []
     for i in np.unique(number):
@@ -80,11 +89,7 @@ def expected_calibration_error(
 
 
 def _check(win_rates: Float64Array, outcome: Float64Array) -> None:
-    if win_rates.shape != outcome.shape or win_rates.ndim != 1 or not len(win_rates):
-        raise InvalidInputError(
-            f"win_rates has shape {win_rates.shape} and outcome {outcome.shape}; both must be [n]"
-        )
-    outside = ~((win_rates >= 0.0) & (win_rates <= 1.0))
-    if outside.any():
-        i = int(np.flatnonzero(outside)[0])
-        raise InvalidInputError(f"win_rates[{i}] is {win_rates[i]}; a probability is in 0..1")
+    check_same_length(
+        win_rates=check_probabilities("win_rates", win_rates),
+        outcome=check_probabilities("outcome", outcome),
+    )

@@ -27,7 +27,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.errors import InvalidInputError
+from fastroute.evaluation.checks import GREATEST, check_column, check_number, check_same_length
 from fastroute.types import Float64Array
 
 Method = Literal["exact", "routellm"]
@@ -92,7 +93,7 @@ def curve(
     which the strong model is not dearer in sum.
     """
     check_method(method)
-    _check(win_rates, weak, strong, cost_weak, cost_strong)
+    check_columns(win_rates, weak, strong, cost_weak, cost_strong)
     n = len(win_rates)
     order = np.argsort(-win_rates, kind="stable")
     falling = win_rates[order]
@@ -148,7 +149,7 @@ def apgr(points: Curve) -> float:
 def cpt(points: Curve, target: float, *, method: Method = "exact") -> float:
     """Least share of strong calls (or extra dollars) that reaches PGR ``target``, 0..1."""
     check_method(method)
-    if not 0.0 <= target <= 1.0:
+    if not 0.0 <= check_number("target", target) <= 1.0:
         raise InvalidInputError(f"target must be a PGR in 0..1, got {target!r}")
     weak, strong = float(points.quality[0]), float(points.quality[-1])
     _check_gap(weak, strong)
@@ -174,7 +175,7 @@ def cost_saved(points: Curve, target: float, *, method: Method = "exact") -> flo
     RouteLLM's cost saving ratio r (section 5.3 of its paper) is ``r = 1 / (1 - saved)``. Below
     0, the router needs more strong calls than a coin.
     """
-    if not 0.0 < target <= 1.0:
+    if not 0.0 < check_number("target", target) <= 1.0:
         raise InvalidInputError(f"target must be a PGR above 0 and at most 1, got {target!r}")
     return 1.0 - cpt(points, target, method=method) / target
 
@@ -198,7 +199,7 @@ def random_curve(
     cost_strong: Float64Array | None = None,
 ) -> Curve:
     """Random routing, averaged over all its draws: the straight line from weak to strong."""
-    return curve(np.zeros(len(weak)), weak, strong, cost_weak, cost_strong)
+    return curve(np.zeros(len(check_column("weak", weak))), weak, strong, cost_weak, cost_strong)
 
 
 def oracle_win_rates(
@@ -213,6 +214,7 @@ def oracle_win_rates(
     order is by gain a dollar (the greedy order of the fractional knapsack), which is optimal
     where each strong answer is the dearer one.
     """
+    check_columns(None, weak, strong, cost_weak, cost_strong)
     gain: Float64Array = strong - weak
     if cost_weak is None or cost_strong is None:
         return gain
@@ -221,9 +223,12 @@ def oracle_win_rates(
     if not np.isfinite(least):
         raise InvalidInputError("no strong answer is dearer than the weak one; swap the pair")
     # A strong answer that costs no more and gains is taken first, one that loses last.
-    free = np.sign(gain) * (np.abs(gain).max() + 1.0) / (least * 0.5)
-    ratio: Float64Array = np.where(extra > 0, gain / np.where(extra > 0, extra, 1.0), free)
-    return ratio
+    # A ratio that overflows is still of the greatest, and only the order matters.
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        free = np.sign(gain) * ((np.abs(gain).max() + 1.0) / (least * 0.5))
+        ratio = np.where(extra > 0, gain / np.where(extra > 0, extra, 1.0), free)
+    ordered: Float64Array = np.nan_to_num(ratio)
+    return ordered
 
 
 def _mean_after(
@@ -241,30 +246,25 @@ def _area(share: Float64Array, quality: Float64Array) -> float:
     return float(np.sum(np.diff(share) * (quality[1:] + quality[:-1])) / 2.0)
 
 
-def _check(
-    win_rates: Float64Array,
+def check_columns(
+    win_rates: Float64Array | None,
     weak: Float64Array,
     strong: Float64Array,
     cost_weak: Float64Array | None,
     cost_strong: Float64Array | None,
 ) -> None:
+    """Raise InvalidInputError for columns that are not float64[n], finite and of one length.
+
+    Scores and costs must be within 1e100 of 0; ``win_rates`` may be any finite numbers, or None.
+    """
     if (cost_weak is None) != (cost_strong is None):
         raise InvalidInputError("give both of cost_weak and cost_strong, or none")
-    columns = {"win_rates": win_rates, "weak": weak, "strong": strong}
-    if cost_weak is not None and cost_strong is not None:
-        columns |= {"cost_weak": cost_weak, "cost_strong": cost_strong}
-    for name, values in columns.items():
-        if not isinstance(values, np.ndarray) or values.dtype != np.float64:
-            kind = getattr(values, "dtype", type(values).__name__)
-            raise InvalidTypeError(f"{name} must be a float64 array, got {kind}")
-        if values.ndim != 1 or values.shape != win_rates.shape or not len(values):
-            raise InvalidInputError(
-                f"{name} has shape {values.shape} and win_rates {win_rates.shape}; both must be "
-                "[n] with n at least 1"
-            )
-        if not np.isfinite(values).all():
-            i = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise InvalidInputError(f"{name}[{i}] is {values[i]}; every value must be finite")
+    columns = {} if win_rates is None else {"win_rates": check_column("win_rates", win_rates)}
+    given = {"weak": weak, "strong": strong, "cost_weak": cost_weak, "cost_strong": cost_strong}
+    for name, values in given.items():
+        if values is not None or name in ("weak", "strong"):
+            columns[name] = check_column(name, values, most=GREATEST)
+    check_same_length(**columns)
 
 
 def check_method(method: str) -> None:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from fastroute.artifacts import prompt_hash
 from fastroute.errors import FastRouteError, InvalidInputError
 from fastroute.evaluation.benchmarks import Benchmark
+from fastroute.evaluation.checks import check_integer
 from fastroute.routers.base import Router
 from fastroute.types import Float64Array
 
@@ -83,8 +84,7 @@ def check_untrained(
 
 def folds(prompts: Iterable[str], count: int, seed: int = 0) -> npt.NDArray[np.int64]:
     """A fold number 0..count-1 for each prompt, int64[n]; equal prompts share a fold."""
-    if count < 2:
-        raise InvalidInputError(f"folds must be at least 2, got {count}")
+    count = check_integer("folds", count, 2, 1_000_000)
     numbers = []
     for prompt in prompts:
         digest = hashlib.sha256(f"{seed}:{prompt_hash(prompt)}".encode()).digest()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fastroute.evaluation.bootstrap import Estimate
+from fastroute.evaluation.bootstrap import Estimate, cautions
 from fastroute.evaluation.published import ROUTELLM_APGR, Point
 from fastroute.evaluation.results import GRID, BenchmarkResult, Report, RouterResult
 
@@ -22,7 +22,7 @@ def to_dict(report: Report, *, points: Sequence[Point] = ()) -> dict[str, Any]:
         "confidence": report.confidence,
         "seed": report.seed,
         "notes": list(report.notes),
-        "benchmarks": [_benchmark_dict(result) for result in report.results],
+        "benchmarks": [_benchmark_dict(result, report.resamples) for result in report.results],
         "published": {
             "routellm_apgr": {
                 name: [{"router": r, "trained_on": t, "apgr": a} for r, t, a in rows]
@@ -42,7 +42,7 @@ def to_dict(report: Report, *, points: Sequence[Point] = ()) -> dict[str, Any]:
     }
 
 
-def _benchmark_dict(result: BenchmarkResult) -> dict[str, Any]:
+def _benchmark_dict(result: BenchmarkResult, resamples: int) -> dict[str, Any]:
     b = result.benchmark
     return {
         "name": b.name,
@@ -64,6 +64,7 @@ def _benchmark_dict(result: BenchmarkResult) -> dict[str, Any]:
             for c in result.comparisons
         ],
         "resample_s": result.resample_s,
+        "notes": cautions(len(b), resamples),
     }
 
 

@@ -93,7 +93,7 @@ class Comparison:
     first: str
     second: str
     difference: Estimate
-    p_value: float
+    p_value: float | None  # None where no resample is defined
 
 
 @dataclass(frozen=True, slots=True)

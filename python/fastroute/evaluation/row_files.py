@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -65,8 +65,24 @@ def _json_rows(file: Path) -> Iterator[tuple[str, Row]]:
             yield where, row if isinstance(row, dict) else "not a JSON object"
 
 
+def raise_cell_limit() -> None:
+    """Let CSV cells be as long as JSON's texts; the module's limit holds for the whole process."""
+    csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
+
+
+def check_header(file: Path, names: Sequence[str]) -> None:
+    """Raise InvalidInputError if two columns have one name: which of them is meant, who knows."""
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInputError(
+                f"{file}: {names.count(name)} columns are named {name!r}; rename or drop all but "
+                "one"
+            )
+
+
 def _csv_rows(file: Path) -> Iterator[tuple[str, Row]]:
     with _opened(file) as text:
+        raise_cell_limit()
         reader = csv.reader(text, strict=True)
         header: list[str] | None = None
         line = 1
@@ -83,6 +99,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[str, Row]]:
                 return
             if header is None:
                 header = cells
+                check_header(file, header)
             elif not cells:
                 continue
             elif len(cells) != len(header):

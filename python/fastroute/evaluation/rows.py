@@ -116,7 +116,12 @@ def _band(drawn: Resampled | None, benchmark: Benchmark, confidence: float) -> F
 def _p_value(samples: Mapping[str, Resampled], label: str, other: str) -> float | None:
     if label == other or label not in samples or label == "oracle":
         return None
-    return paired_p_value(samples[label].apgr, samples[other].apgr)
+    return _paired(samples[label].apgr, samples[other].apgr)
+
+
+def _paired(a: Float64Array, b: Float64Array) -> float | None:
+    """The p-value, or None where the few resamples there are happen to be undefined."""
+    return None if np.isnan(a - b).all() else paired_p_value(a, b)
 
 
 def comparisons(
@@ -129,5 +134,5 @@ def comparisons(
         for second in routers[i + 1 :]:
             a, b = samples[first.name].apgr, samples[second.name].apgr
             difference = estimate(first.apgr.value - second.apgr.value, a - b, confidence)
-            found.append(Comparison(first.name, second.name, difference, paired_p_value(a, b)))
+            found.append(Comparison(first.name, second.name, difference, _paired(a, b)))
     return tuple(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.benchmarks import Benchmark
 from fastroute.evaluation.bootstrap import Resampled, check_confidence, resample_curves
 from fastroute.evaluation.cache import WinRateCache
+from fastroute.evaluation.checks import check_integer, check_resampling
 from fastroute.evaluation.metrics import (
     CPT_TARGETS,
     Method,
@@ -38,7 +39,7 @@ from fastroute.evaluation.results import (
     Timings,
 )
 from fastroute.evaluation.rows import comparisons, measure
-from fastroute.evaluation.scoring import Scorer
+from fastroute.evaluation.scoring import Scorer, check_router
 from fastroute.routers.base import Router
 from fastroute.routers.length import LengthRouter
 from fastroute.routers.random import RandomRouter
@@ -74,9 +75,9 @@ def evaluate(
             they were not trained on the benchmark.
         method: "exact" or "routellm", see ``metrics``.
         axis: "calls", or "cost" for benchmarks with dollars a prompt.
-        resamples: bootstrap resamples; 0 for no intervals.
+        resamples: bootstrap resamples, at most 1,000,000; 0 for no intervals.
         confidence: of the intervals.
-        seed: of resamples and folds.
+        seed: of resamples and folds, 0 or more.
         trainers: for "in-domain", how to train each router, by label.
         fold_count: for "in-domain".
         cache: remembers win rates of routers that were loaded from artifacts.
@@ -94,10 +95,15 @@ def evaluate(
     check_confidence(confidence)
     if axis not in ("calls", "cost"):
         raise InvalidInputError(f"axis must be 'calls' or 'cost', got {axis!r}")
-    if resamples < 0:
-        raise InvalidInputError(f"resamples must be 0 or more, got {resamples}")
-    if not benchmarks:
-        raise InvalidInputError("benchmarks is empty; name at least one")
+    resamples, seed = check_resampling(resamples, seed)
+    fold_count = check_integer("fold_count", fold_count, 2, 1_000_000)
+    benchmarks = _check_benchmarks(benchmarks)
+    for name, value in (("routers", routers), ("trainers", trainers or {})):
+        if not isinstance(value, Mapping):
+            raise InvalidTypeError(
+                f"{name} must be a mapping by label, got {type(value).__name__}; pass "
+                f'{{"mine": ...}}'
+            )
     trainers = dict(trainers or {})
     _check_labels(routers, trainers, protocol)
     # Random routing is the straight line, and length is in every report: both are made here.
@@ -120,6 +126,21 @@ def evaluate(
     )  # fmt: skip
 
 
+def _check_benchmarks(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
+    if not isinstance(benchmarks, Iterable):
+        raise InvalidTypeError(
+            f"benchmarks must be a sequence of Benchmark, got one {type(benchmarks).__name__}; "
+            "wrap it in a list"
+        )
+    listed = list(benchmarks)
+    if not listed:
+        raise InvalidInputError("benchmarks is empty; name at least one")
+    for i, benchmark in enumerate(listed):
+        if not isinstance(benchmark, Benchmark):
+            raise InvalidTypeError(f"benchmarks[{i}] is a {type(benchmark).__name__}, no Benchmark")
+    return listed
+
+
 def _check_labels(
     routers: Mapping[str, Router], trainers: Mapping[str, Trainer], protocol: Protocol
 ) -> None:
@@ -129,8 +150,9 @@ def _check_labels(
         "length": (LengthRouter,),
     }
     for label, router in routers.items():
-        if not isinstance(router, Router):
-            raise InvalidTypeError(f"routers[{label!r}] is a {type(router).__name__}, no Router")
+        if not isinstance(label, str):
+            raise InvalidTypeError(f"routers has the label {label!r}; a label is a str")
+        check_router(f"routers[{label!r}]", router)
         if label in reserved and not isinstance(router, reserved[label]):
             raise InvalidInputError(f"a router can't be labelled {label!r}: reports have that row")
     unknown = set(trainers) - set(routers)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
+from fastroute._prompts import check_prompts
 from fastroute.embedders.base import Embedder
-from fastroute.errors import InvalidInputError
+from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.evaluation.benchmarks import Benchmark
 from fastroute.evaluation.cache import WinRateCache, router_identity
 from fastroute.evaluation.progress import ProgressBar
 from fastroute.evaluation.results import Timings
@@ -34,9 +35,20 @@ def score(
         cache: remembers the win rates of a router that was loaded from an artifact.
         progress: show a progress bar on standard error.
 
-    Raises InvalidInputError if the router gives something else than one finite number a prompt.
+    Raises InvalidInputError if the router gives something else than one finite number a prompt,
+    InvalidTypeError for no Router or no sequence of texts.
     """
+    check_router("router", router)
+    if isinstance(prompts, Benchmark):
+        raise InvalidTypeError("prompts is a Benchmark; pass its prompts: benchmark.prompts")
+    prompts = check_prompts(prompts)
     return Scorer(router.name, router, cache).win_rates(prompts, router.name, progress)[0]
+
+
+def check_router(name: str, value: object) -> None:
+    """Raise InvalidTypeError unless ``value`` is a Router."""
+    if not isinstance(value, Router):
+        raise InvalidTypeError(f"{name} is a {type(value).__name__}, no Router")
 
 
 class Scorer:
@@ -51,8 +63,10 @@ class Scorer:
         self._timer: _TimedEmbedder | None = None
         self._asked = router
         if isinstance(router, EmbeddingRouter) and router.embedder is not None:
-            # A shallow copy, so that the caller's router keeps its own embedder.
-            timed = copy.copy(router)
+            # A second face of the same router, so that the caller's keeps its own embedder. Not
+            # copy.copy, because a router may refuse to be copied.
+            timed = object.__new__(type(router))
+            vars(timed).update(vars(router))
             timed.embedder = self._timer = _TimedEmbedder(router.embedder)
             self._asked = timed
 

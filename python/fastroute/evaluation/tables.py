@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from fastroute.evaluation.bootstrap import Estimate
+from fastroute.evaluation.bootstrap import Estimate, cautions
 from fastroute.evaluation.metrics import CPT_TARGETS
 from fastroute.evaluation.published import ROUTELLM_APGR, Point
 from fastroute.evaluation.results import BenchmarkResult, Report
@@ -109,8 +109,9 @@ def other_columns(report: Report, result: BenchmarkResult) -> list[Column]:
 def title(report: Report, result: BenchmarkResult) -> str:
     """What was measured on what, in one line."""
     b = result.benchmark
+    plural = "s" if report.resamples != 1 else ""
     intervals = (
-        f"{report.confidence:.0%} intervals from {report.resamples:,} resamples"
+        f"{report.confidence:.0%} intervals from {report.resamples:,} resample{plural}"
         if report.resamples
         else "no intervals"
     )
@@ -123,12 +124,13 @@ def title(report: Report, result: BenchmarkResult) -> str:
 
 def remarks(report: Report, result: BenchmarkResult, points: Sequence[Point] = ()) -> list[str]:
     """What stands under a table: routers against each other, published values, what is missing."""
-    lines = []
+    lines = cautions(len(result.benchmark), report.resamples)
     for c in result.comparisons:
         ends = _ends(c.difference, "{:+.3f}".format)
         ends = f" [{ends}]" if ends else ""
         difference = f"APGR {c.difference.value:+.3f}{ends}"
-        lines.append(f"{c.first} - {c.second}: {difference}, paired p = {_p(c.p_value)}")
+        p_value = "undefined" if c.p_value is None else _p(c.p_value)
+        lines.append(f"{c.first} - {c.second}: {difference}, paired p = {p_value}")
     if result.dropped:
         lines.append(f"{result.dropped:,} prompts that a router was trained on are left out.")
     if result.benchmark.name in ROUTELLM_APGR:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from fastroute.errors import InvalidInputError
+from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.benchmarks import Benchmark
-from fastroute.evaluation.bootstrap import Estimate, estimate, resample_counts
+from fastroute.evaluation.bootstrap import (
+    Estimate,
+    check_confidence,
+    estimate,
+    resample_counts,
+)
+from fastroute.evaluation.checks import check_number, check_probabilities, check_resampling
+from fastroute.evaluation.progress import ProgressBar
 from fastroute.evaluation.protocols import folds
 from fastroute.types import Float64Array
 
@@ -81,6 +89,7 @@ def threshold_for_share(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    progress: bool = False,
 ) -> ShareThreshold:
     """The threshold whose share of strong calls is nearest to ``share``.
 
@@ -88,20 +97,24 @@ def threshold_for_share(
         win_rates: float64[n], of prompts like those to come, and not of training prompts.
         share: wanted share of strong calls, 0..1.
         resamples, confidence, seed: of the intervals; 0 resamples for none.
+        progress: show a progress bar on standard error (needs tqdm).
     """
-    if not 0.0 <= share <= 1.0:
-        raise InvalidInputError(f"share must be in 0..1, got {share!r}")
-    _check_win_rates(win_rates)
+    resamples, seed = check_resampling(resamples, seed)
+    check_confidence(confidence)
+    check_share(share)
+    check_probabilities("win_rates", win_rates)
     n = len(win_rates)
     falling = -np.sort(-win_rates)
     threshold, achieved = _nearest(falling, np.ones(n), share)
     thresholds, shares = None, None
     if resamples:
-        drawn = [
-            (_nearest(falling, counts, share)[0], float(counts[falling >= threshold].sum()) / n)
-            for chunk in resample_counts(n, resamples, seed)
-            for counts in chunk
-        ]
+        drawn = []
+        with ProgressBar(resamples, "intervals", unit="resample", shown=progress) as advance:
+            for chunk in resample_counts(n, resamples, seed):
+                for counts in chunk:
+                    reached = float(counts[falling >= threshold].sum()) / n
+                    drawn.append((_nearest(falling, counts, share)[0], reached))
+                    advance()
         thresholds, shares = np.array(drawn, dtype=np.float64).T
     return ShareThreshold(
         share,
@@ -120,6 +133,7 @@ def threshold_for_quality(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    progress: bool = False,
 ) -> QualityThreshold:
     """The threshold with the least cost (or fewest strong calls) that reaches ``target``.
 
@@ -132,12 +146,14 @@ def threshold_for_quality(
             it); with "pgr", the part of the gap between the two models.
         measure: "quality" or "pgr".
         seed: of the split and the intervals.
+        progress: show a progress bar on standard error (needs tqdm).
     """
-    if measure not in MEASURES:
-        raise InvalidInputError(f"measure must be 'quality' or 'pgr', got {measure!r}")
-    if not 0.0 < target <= 1.0:
-        raise InvalidInputError(f"target must be above 0 and at most 1, got {target!r}")
-    _check_win_rates(win_rates)
+    resamples, seed = check_resampling(resamples, seed)
+    check_confidence(confidence)
+    check_target(target, measure)
+    check_probabilities("win_rates", win_rates)
+    if not isinstance(benchmark, Benchmark):
+        raise InvalidTypeError(f"benchmark must be a Benchmark, got {type(benchmark).__name__}")
     if win_rates.shape != (len(benchmark),):
         raise InvalidInputError(f"{len(win_rates)} win rates for {len(benchmark)} prompts")
     first = folds(benchmark.prompts, 2, seed) == 0
@@ -153,10 +169,19 @@ def threshold_for_quality(
                 f"{half.weak_quality:.4g} on a half of {benchmark.name!r} ({len(half)} prompts): "
                 "without a gap there is nothing to choose; give more prompts, or swap the pair"
             )
+        if measure == "quality" and not half.strong_quality > 0:
+            raise InvalidInputError(
+                f"the strong model scores {half.strong_quality:.4g} on a half of "
+                f"{benchmark.name!r}, and a part of that is no goal; take a part of the gap, "
+                "measure 'pgr' (--target-pgr)"
+            )
     threshold = _cheapest(*halves[0], target, measure)
-    on_first, on_second = (
-        _on_half(w, half, threshold, measure, resamples, confidence, seed) for w, half in halves
-    )
+    shown = progress and resamples > 0
+    with ProgressBar(2 * resamples, "intervals", unit="resample", shown=shown) as advance:
+        on_first, on_second = (
+            _on_half(w, half, threshold, measure, resamples, confidence, seed, advance)
+            for w, half in halves
+        )
     return QualityThreshold(target, measure, threshold, on_first, on_second)
 
 
@@ -171,11 +196,18 @@ def shortest_between(low: float, high: float) -> float:
     return high
 
 
-def _check_win_rates(win_rates: Float64Array) -> None:
-    if win_rates.ndim != 1 or not len(win_rates):
-        raise InvalidInputError(f"win_rates must be float64[n], got shape {win_rates.shape}")
-    if not ((win_rates >= 0) & (win_rates <= 1)).all():
-        raise InvalidInputError("win_rates must be in 0..1: thresholds are")
+def check_share(share: float) -> None:
+    """Raise InvalidInputError if ``share`` is not a number in 0..1."""
+    if not 0.0 <= check_number("share", share) <= 1.0:
+        raise InvalidInputError(f"share must be in 0..1, got {share!r}")
+
+
+def check_target(target: float, measure: str) -> None:
+    """Raise InvalidInputError for no number in (0, 1], or a measure that there is not."""
+    if measure not in MEASURES:
+        raise InvalidInputError(f"measure must be 'quality' or 'pgr', got {measure!r}")
+    if not 0.0 < check_number("target", target) <= 1.0:
+        raise InvalidInputError(f"target must be above 0 and at most 1, got {target!r}")
 
 
 def _nearest(falling: Float64Array, counts: Float64Array, share: float) -> tuple[float, float]:
@@ -234,6 +266,7 @@ def _on_half(
     resamples: int,
     confidence: float,
     seed: int,
+    advance: Callable[[int], None],
 ) -> HalfResult:
     routed: npt.NDArray[np.bool_] = win_rates >= threshold
     columns = [
@@ -248,13 +281,16 @@ def _on_half(
     values = stacked.mean(axis=0)
     drawn: Float64Array | None = None
     if resamples:
-        chunks = [c @ stacked / len(half) for c in resample_counts(len(half), resamples, seed)]
+        chunks = []
+        for counts in resample_counts(len(half), resamples, seed):
+            chunks.append(counts @ stacked / len(half))
+            advance(len(counts))
         drawn = np.concatenate(chunks)
 
     def reached(means: Float64Array) -> Float64Array:
         quality, weak, strong = means[..., 1], means[..., 2], means[..., 3]
         if measure == "quality":
-            return np.asarray(quality / strong)
+            return np.asarray(quality / np.where(strong > 0, strong, np.nan))
         gap = np.where(strong > weak, strong - weak, np.nan)
         return np.asarray((quality - weak) / gap)
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastroute.errors import InvalidInputError
+from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.benchmarks import Benchmark
+from fastroute.evaluation.checks import GREATEST, check_path
 from fastroute.evaluation.row_files import Row, file_kind, read_lines, read_rows
 from fastroute.types import ModelPair
 
@@ -62,7 +63,9 @@ def load_traffic(
             that no row has; no usable row; a file that can't be read.
         MissingDependencyError: Parquet without pyarrow.
     """
-    file = Path(path)
+    file = check_path("path", path)
+    if pair is not None and not isinstance(pair, ModelPair):
+        raise InvalidTypeError(f"pair must be a ModelPair, got {type(pair).__name__}")
     reader = _Reader(pair)
     for where, row in read_rows(file):
         reader.add(where, row)
@@ -98,7 +101,7 @@ def load_prompts(path: str | os.PathLike[str], *, skip_bad: bool = False) -> tup
 
     Errors as ``load_traffic``; blank lines of a ``.txt`` file are no prompts.
     """
-    file = Path(path)
+    file = check_path("path", path)
     kind = file_kind(file)
     rows = read_lines(file) if kind == "txt" else read_rows(file)
     prompts, bad = [], []
@@ -221,6 +224,10 @@ def _number(row: dict[str, Any], key: str) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{key!r} is {value!r}, not a number") from None
+    except OverflowError:  # an int beyond what a float holds
+        raise ValueError(f"{key!r} is beyond {GREATEST:g}") from None
     if not math.isfinite(number):
         raise ValueError(f"{key!r} is {value!r}, not a finite number")
+    if abs(number) > GREATEST:
+        raise ValueError(f"{key!r} is {value!r}, beyond {GREATEST:g}")
     return number

@@ -76,18 +76,20 @@ def _make_sw_ranking(
     embedder = embedder or StaticEmbedder.load_default()
     router = SimilarityWeightedRouter(embedder=embedder, **options)
     X = embedder.embed_batch([battle.prompt for battle in rows])
-    # What an artifact would say: on which prompts it must not be judged, and what pins its numbers.
-    prompts = {prompt_hash(battle.prompt) for battle in rows}
-    router.trained_on = np.array(sorted(prompts), dtype=np.uint64)
-    settings = {k: v for k, v in options.items() if k != "num_threads"}
-    pinned = json.dumps([rows, settings], sort_keys=True)
-    router.artifact_checksum = hashlib.sha256(pinned.encode()).hexdigest()
-    return router.fit(
+    router.fit(
         X,
         [battle.model_a for battle in rows],
         [battle.model_b for battle in rows],
         [battle.winner for battle in rows],
     )
+    # What an artifact would say: on which prompts it must not be judged, and what pins its numbers.
+    # After fit, which forgets both.
+    prompts = {prompt_hash(battle.prompt) for battle in rows}
+    router.trained_on = np.array(sorted(prompts), dtype=np.uint64)
+    settings = {k: v for k, v in options.items() if k != "num_threads"}
+    pinned = json.dumps([rows, settings], sort_keys=True)
+    router.artifact_checksum = hashlib.sha256(pinned.encode()).hexdigest()
+    return router
 
 
 def _make_random(seed: int | None = None) -> Router:
