@@ -74,7 +74,7 @@ def usual(rng: random.Random) -> bytes:
     version = rng.choice(["1.1"] * 18 + ["1.0", "9"])
     path = rng.choice(PATHS[:5] if rng.random() < 0.6 else PATHS)
     lines = [f"{method} {path} HTTP/{version}"]
-    lines += ["host: x"]
+    lines += ["host: localhost"]
     if rng.random() < 0.8:
         lines.append(f"authorization: Bearer {KEY}")
     if rng.random() < 0.9:

@@ -64,7 +64,7 @@ def ask_bytes(number: int, stream: bool) -> bytes:
         separators=(",", ":"),
     )
     return (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-request-number: {number}\r\n"
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-request-number: {number}\r\n"
         f"content-length: {len(body)}\r\n\r\n{body}"
     ).encode()
 

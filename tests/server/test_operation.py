@@ -136,7 +136,8 @@ def test_a_long_body_is_refused(small: Gateway, upstream: View) -> None:
     assert (answer.status, answer.json()["error"]["code"]) == (413, "body_too_long")
     with socket.create_connection(("127.0.0.1", small.port)) as connection:
         connection.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST /v1/chat/completions HTTP/1.1\r\n"
+            b"Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         connection.sendall(b"7d0\r\n" + b"x" * 2000 + b"\r\n7d0\r\n" + b"x" * 2000 + b"\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
@@ -145,7 +146,9 @@ def test_a_long_body_is_refused(small: Gateway, upstream: View) -> None:
 
 def test_a_slow_body_is_refused(small: Gateway) -> None:
     with socket.create_connection(("127.0.0.1", small.port)) as connection:
-        connection.sendall(b"POST /v1/route HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+        connection.sendall(
+            b"POST /v1/route HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{"
+        )
         connection.settimeout(10)
         assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
 
@@ -155,7 +158,7 @@ def test_a_slow_body_is_refused(small: Gateway) -> None:
 )
 def test_too_many_headers_are_refused(small: Gateway, headers: bytes) -> None:
     with socket.create_connection(("127.0.0.1", small.port)) as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
     assert small.ask("GET", "/health").status == 200
 

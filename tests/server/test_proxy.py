@@ -318,9 +318,8 @@ def test_a_client_that_leaves_before_the_answer_ends_the_upstream_request(
     upstream.plan({"kind": "trickle", "seconds": 0.05})
     body = json.dumps({"model": "weak", "messages": ASK}).encode()
     with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
-        head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
         _wait_until(lambda: len(upstream.requests()) == 1)
     _wait_until(lambda: upstream.requests()[0]["gave_up"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
         raise MissingDependencyError(
             f"fastroute serve needs {error.name}: pip install 'fastroute[serve]'"
         ) from error
+    if hasattr(signal, "SIGHUP"):  # until the server listens to it, it must not end the process
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if options.inherited_socket is not None:
         listener = socket.socket(fileno=options.inherited_socket)
         serve(config, lambda: _load(options), listener)

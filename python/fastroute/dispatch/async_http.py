@@ -141,11 +141,18 @@ def never_arrived(error: DispatchError) -> bool:
     return isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
 
 
-@lru_cache(maxsize=4096)
 def _url(endpoint: Endpoint, path: str) -> yarl.URL:
+    # A query is the client's: kept in a cache, it would let anybody fill the memory.
+    return _read_url(endpoint, path) if "?" in path else _known_url(endpoint, path)
+
+
+def _read_url(endpoint: Endpoint, path: str) -> yarl.URL:
     import yarl
 
     return yarl.URL(endpoint.address(path).url, encoded=True)
+
+
+_known_url = lru_cache(maxsize=1024)(_read_url)
 
 
 @lru_cache(maxsize=1024)

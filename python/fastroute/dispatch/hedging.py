@@ -19,6 +19,7 @@ Redundancy: TypeAlias = Literal["hedge", "delayed", "relaunch"]
 #: A quantile of fewer latencies than these means nothing.
 MIN_SAMPLES = 20
 _SAMPLES = 256
+_MODEL_CHARS = 200
 _MOST_MODELS = 1000
 
 
@@ -77,8 +78,9 @@ class RedundantTransport(WrappingTransport):
         """Send, once or twice."""
         self._budget.earn()
         # Clients may name any model: beyond so many they share one record.
-        known = request.model in self._latencies or len(self._latencies) < _MOST_MODELS
-        recent = self._latencies[request.model if known else ""]
+        model = request.model[:_MODEL_CHARS]  # nor may a name be as long as a body
+        known = model in self._latencies or len(self._latencies) < _MOST_MODELS
+        recent = self._latencies[model if known else ""]
         delay_s = recent.quantile(self._quantile) if self._mode == "hedge" else self._delay_s
         loop = asyncio.get_running_loop()
         began_s = loop.time()

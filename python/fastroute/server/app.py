@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fastroute.server.openapi import openapi_document
+from fastroute.server.origin import refuse_other_pages
 from fastroute.server.pages import page_routes
 from fastroute.server.proxy import ProxyEndpoint, unauthorized
 from fastroute.server.replies import Receive, RefusalError, Scope, Send, send_refusal
@@ -25,12 +26,19 @@ class Application:
     """Requests that are passed on go straight to their endpoint, all others through Starlette."""
 
     def __init__(self, state: State) -> None:
+        self._state = state
         self._posts = {f"/v1{path}": ProxyEndpoint(state, path) for path in (*PROXIED, "/route")}
         self._others = _starlette(state)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
+            if not self._state.gateway.keys:
+                host = self._state.gateway.config.server.host
+                other = refuse_other_pages(scope["path"], scope["headers"], host)
+                if other is not None:
+                    await send_refusal(send, other, [])
+                    return
             endpoint = self._posts.get(scope["path"])
             if endpoint is not None:
                 if scope["method"] == "POST":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastroute.dispatch.base import Endpoint
+from fastroute.errors import InvalidInputError
 from fastroute.routers.registry import ROUTER_NAMES
 from fastroute.server.config_file import ConfigFile, read_config_file
 from fastroute.server.config_reader import Problems, Section
@@ -177,6 +178,11 @@ def _read_server(section: Section, overrides: Mapping[str, Any]) -> ServerConfig
     )
     section.finish()
     given = {k: v for k, v in overrides.items() if k in ServerConfig.__dataclass_fields__}
+    for flag, least, most in (("port", 0, 65535), ("workers", 1, 256)):
+        if flag in given and not least <= given[flag] <= most:
+            raise InvalidInputError(f"--{flag} must be from {least} to {most}, got {given[flag]}")
+    if given.get("host") == "":  # which would be every address
+        raise InvalidInputError("--host is empty; give an address, such as 127.0.0.1")
     return ServerConfig(**{**found.__dict__, **given})
 
 

@@ -40,9 +40,9 @@ class Document(NamedTuple):
     def with_model(self, model: str) -> bytes:
         """The bytes with ``model`` for the value of every top-level "model", and nothing else
         changed. Where the model is that already, these are the very bytes that came."""
-        written = json.dumps(model, ensure_ascii=False)
-        if all(self.text[begin:end] == written for begin, end in self.spans):
+        if all(json.loads(self.text[begin:end]) == model for begin, end in self.spans):
             return self.raw
+        written = json.dumps(model, ensure_ascii=False)
         parts = []
         at = 0
         for begin, end in self.spans:

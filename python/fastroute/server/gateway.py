@@ -133,7 +133,11 @@ class Gateway:
         query: bytes = b"",
     ) -> Request:
         """What goes to the provider of ``model``. Raises RefusalError if it has none."""
-        sent_headers = {k: v for k, v in headers.items() if k not in _OWN_REQUEST_HEADERS}
+        sent_headers = {
+            k: v
+            for k, v in headers.items()
+            if k not in _OWN_REQUEST_HEADERS and not k.startswith("x-fastroute-")
+        }
         stream = document.fields.get("stream") is True
 
         def to(target: Target, **more: Any) -> Request:

@@ -102,12 +102,13 @@ class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with a limit on headers and on the time that they take."""
 
     _header_bytes = 0
+    _in_head = True
     _head_timer: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # uvicorn narrows the argument's type in the same way.
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, transport.close)
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -115,6 +116,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._header_bytes = 0
+        self._in_head = True
+        if self._head_timer is None:  # a later request on the same connection
+            self._start_timer()
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -123,9 +127,11 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(name + value)
-        super().on_header(name, value)
+        if self._in_head:  # a trailer is no header: it must not pass for, say, Authorization
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
 
@@ -134,6 +140,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._header_bytes > MAX_HEADER_BYTES or len(self.headers) >= MAX_HEADERS:
             # httptools makes a parser error of it, and uvicorn a 400 and a closed connection.
             raise ValueError("too many or too long headers")
+
+    def _start_timer(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

@@ -304,7 +304,7 @@ def passed_headers(headers: Mapping[str, str]) -> RawHeaders:
     return [
         (name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
         for name, value in headers.items()
-        if name not in _OWN_RESPONSE_HEADERS
+        if name not in _OWN_RESPONSE_HEADERS and not name.startswith("x-fastroute-")
     ]
 
 
