@@ -19,7 +19,7 @@ os.environ.update(dict.fromkeys(environment.ONE_THREAD, "1"))
 
 import numpy as np  # noqa: E402 - after the environment is set
 
-from data import Battles, Size, load_prompts, make_battles  # noqa: E402
+from data import Battles, Size, load_prompts, make_battles  # noqa: E402 - they load NumPy
 
 SIZES_TIMED = "10000x384,55000x1536"
 SIZES_AS_TESTS = "2000x64"

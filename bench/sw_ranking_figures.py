@@ -72,7 +72,8 @@ def _measure(
     exact = SimilarityWeightedRouter(**pair, mode="exact").fit(*columns)
 
     def one(router: Any) -> Callable[[Any], float]:
-        return router.win_rate_from_embedding  # type: ignore[no-any-return]
+        score: Callable[[Any], float] = router.win_rate_from_embedding
+        return score
 
     exact_queries = Q[: options.exact_queries]
     took = _medians({"far": one(far), "exact": one(exact)}, exact_queries[:40])

@@ -74,7 +74,7 @@ def test_exact_storage(benchmark: Any, battles: Battles, storage: str) -> None:
         num_tiers=NUM_TIERS,
         mode="exact",
         strict=True,
-        storage=storage,  # type: ignore[arg-type]
+        storage=storage,
     ).fit(battles.embeddings, battles.model_a, battles.model_b, battles.winner)
     benchmark(router.win_rate_from_embedding, battles.queries[0])
     answers = router.win_rates_from_embeddings(battles.queries)

@@ -34,6 +34,7 @@ from fastroute.policy import (
     are_strong,
     check_threshold,
     check_win_rate,
+    is_strong,
 )
 from fastroute.prompts import prompt_from_messages
 from fastroute.routers import ROUTER_NAMES, Router, create_router
@@ -126,7 +127,7 @@ class Controller:
         chosen = self._router(router)
         threshold = check_threshold(threshold)
         win_rate = check_win_rate(chosen.win_rate(prompt))
-        strong = win_rate >= threshold
+        strong = is_strong(win_rate, threshold)
         return Decision(
             self.model_pair.strong if strong else self.model_pair.weak,
             router,

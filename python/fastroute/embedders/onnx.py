@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -489,7 +489,7 @@ def _pooling_for(ndim: int, folder: Path) -> Pooling:
             "that says how to pool them; pass pooling='mean', 'cls', 'max' or 'last' (the model's "
             "card says which; mean is the most frequent)"
         )
-    return pooling  # type: ignore[return-value]
+    return cast(Pooling, pooling)  # pooling_of refuses any other
 
 
 def _pool(answer: np.ndarray[Any, Any], mask: Any, pooling: Pooling) -> np.ndarray[Any, Any]:

@@ -105,8 +105,8 @@ class LimitedProtocol(HttpToolsProtocol):
     _in_head = True
     _head_timer: TimerHandle | None = None
 
+    # The argument's type is narrowed as uvicorn's own method narrows it.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        # uvicorn narrows the argument's type in the same way.
         super().connection_made(transport)
         self._start_timer()
 
