@@ -21,6 +21,7 @@ _COMMANDS = {
     "route": "Route prompts and print the decisions; nothing is sent.",
     "evaluate": "Measure routers on benchmarks or on your own traffic.",
     "calibrate": "Find the threshold for a share of strong calls or a quality.",
+    "train": "Train a router, or a part of one, from your own data.",
     "serve": "Serve a gateway that chooses the model and changes nothing else.",
     "simulate": "Simulate what redundancy and relaunch of slow requests cost and win.",
     "info": "Print versions, SIMD level and the default router.",
