@@ -9,7 +9,7 @@ import pytest
 
 from fastroute.evaluation.benchmarks import ROUTELLM_PAIR, Benchmark
 from fastroute.training.default_router import Recipe, weights_of
-from fastroute.training.gold import WEIGHTS, train_gold
+from fastroute.training.gold import train_gold
 from fastroute.training.preferences import Preference, read_preferences
 from fastroute.training.selection import (
     apgr_by_file,
@@ -88,19 +88,16 @@ def test_files_can_count_the_same(rows: list[Preference]) -> None:
     assert set(weights_of(part, "rows")) == {1.0}
 
 
-def test_gold_labels_are_learnt_over_preferences_that_say_otherwise(
-    rows: list[Preference],
-) -> None:
+def test_gold_labels_are_learnt() -> None:
     texts = prompts(800, seed=123)
     right = np.array([float("prove" in text) for text in texts])  # the weak model is right on these
     gold = Benchmark("gold", tuple(texts), right, np.ones(800), ROUTELLM_PAIR, tuple(texts))
-    router, weight = train_gold(rows, gold, embedder(), Recipe(ridge=1.0))
-    assert weight in WEIGHTS[1:]
+    router = train_gold(gold, embedder())
     fresh = prompts(300, seed=321)
     rates = router.win_rates(fresh)
     hard = np.array(["prove" in text for text in fresh])
     assert rates[hard].mean() < rates[~hard].mean() - 0.1
     assert router.trained_on is not None
-    assert len(router.trained_on) > len(set(texts))
+    assert len(router.trained_on) == len(set(texts))
     assert router.calibration is not None
     assert router.calibration.shape == (1001,)

@@ -180,11 +180,27 @@ def test_gold_labels_never_reach_the_bundled_router(
     with pytest.raises(SystemExit, match="2"):
         main(
             [
-                *("--encoder", str(tmp_path), "--preferences", str(tmp_path)),
-                *("--gold", str(tmp_path), "--output", str(DEFAULT_FOLDER.parent)),
+                *("--encoder", str(tmp_path), "--gold", str(tmp_path)),
+                *("--output", str(DEFAULT_FOLDER.parent)),
             ]
         )
     assert "--gold trains on MMLU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "got neither"),
+        (["--preferences", "p", "--gold", "g"], "got both"),
+        (["--gold", "g", "--without", "zeroeval"], "--gold reads none"),
+    ],
+)
+def test_preferences_or_gold_labels_are_trained_on(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--encoder", str(tmp_path), "--output", str(tmp_path / "out"), *arguments])
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("small_table")

@@ -10,9 +10,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastroute.errors import FastRouteError, InvalidInputError
 from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
+
+if TYPE_CHECKING:
+    from fastroute.training.preferences import Preference
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--encoder", required=True, metavar="FOLDER", help="ONNX sentence encoder, tokenizer.json"
     )
     parser.add_argument(
-        "--preferences", required=True, metavar="FOLDER", help="the files of graded prompts"
+        "--preferences", metavar="FOLDER", help="the files of graded prompts to train on"
     )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where artifacts go")
     parser.add_argument(
@@ -41,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--gold",
         metavar="DATA",
-        help="train on the hashed 10.7 %% of MMLU too, from a checkout of RouteLLM; the figures "
-        "are then of the other 89.3 %%",
+        help="train on the hashed 10.7 %% of MMLU instead, from a checkout of RouteLLM; the "
+        "figures are then of the other 89.3 %%",
     )
     parser.add_argument(
         "--data", metavar="DATA", help="print figures on the benchmarks of a RouteLLM checkout"
@@ -62,9 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     from fastroute.training.default_router import make_embedder, save_default, train_default
     from fastroute.training.gold import read_gold, train_gold
-    from fastroute.training.preferences import FILES, read_preferences
 
     output = Path(options.output)
+    if bool(options.gold) == bool(options.preferences):
+        raise InvalidInputError(
+            "give --preferences, to train on graded prompts, or --gold, to train on MMLU's gold "
+            f"labels; got {'both' if options.gold else 'neither'}"
+        )
+    if options.without and options.gold:
+        raise InvalidInputError("--without leaves out a file of --preferences; --gold reads none")
     if options.gold and output.resolve() == DEFAULT_FOLDER.parent.resolve():
         raise InvalidInputError(
             f"--output is {str(output)!r}, where the bundled router is, and --gold trains on MMLU: "
@@ -75,15 +85,8 @@ def _run(options: argparse.Namespace) -> None:
             f"--output is {str(output)!r}, where the bundled router is, and --without makes "
             "another: give another folder"
         )
-    names = {file.name.split(".")[0]: file for file in FILES}
-    for name in options.without:
-        if name not in names:
-            raise InvalidInputError(f"--without {name!r} is none of the files: {', '.join(names)}")
     # What is cheap to read and can be wrong comes before what takes time.
-    kept = [file for name, file in names.items() if name not in options.without]
-    if not kept:
-        raise InvalidInputError("--without leaves no file to train on; leave fewer out")
-    rows = read_preferences(options.preferences, kept)
+    rows = _read(options) if options.preferences else []
     gold = read_gold(options.gold) if options.gold else None
     began = time.perf_counter()
 
@@ -93,12 +96,8 @@ def _run(options: argparse.Namespace) -> None:
 
     say(f"distilling {options.encoder}")
     embedder = make_embedder(options.encoder, output / "embedder")
-    say(f"training on {len(rows)} prompts" + (f" and {len(gold)} of MMLU" if gold else ""))
-    if gold is None:
-        router = train_default(rows, embedder)
-    else:
-        router, weight = train_gold(rows, gold, embedder)
-        print(f"weight of a gold prompt: {weight:g}")
+    say(f"training on {len(rows if gold is None else gold)} prompts")
+    router = train_default(rows, embedder) if gold is None else train_gold(gold, embedder)
     save_default(output, router)
     say("done")
     print(f"wrote {output / 'embedder'} and {output / 'mf'}")
@@ -106,6 +105,20 @@ def _run(options: argparse.Namespace) -> None:
         from fastroute.training.figures import print_figures
 
         print_figures(router, options.data, "gold" if gold else "zero-shot")
+
+
+def _read(options: argparse.Namespace) -> list[Preference]:
+    """The preferences, less the files that are to be left out."""
+    from fastroute.training.preferences import FILES, read_preferences
+
+    names = {file.name.split(".")[0]: file for file in FILES}
+    for name in options.without:
+        if name not in names:
+            raise InvalidInputError(f"--without {name!r} is none of the files: {', '.join(names)}")
+    kept = [file for name, file in names.items() if name not in options.without]
+    if not kept:
+        raise InvalidInputError("--without leaves no file to train on; leave fewer out")
+    return read_preferences(options.preferences, kept)
 
 
 if __name__ == "__main__":
