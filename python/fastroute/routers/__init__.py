@@ -1,4 +1,4 @@
-"""Prompts in, win rates out: ``mf``, ``sw_ranking``, ``random``, ``length``."""
+"""Prompts in, win rates out: ``mf``, ``sw_ranking``, ``random``, ``length``, ``cascade``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from fastroute.routers.band import Band
     from fastroute.routers.base import EmbeddingRouter, Router
+    from fastroute.routers.cascade import (
+        CascadeExplanation,
+        CascadeRouter,
+        CascadeStatistics,
+    )
+    from fastroute.routers.cascade_artifact import load_cascade, save_cascade
     from fastroute.routers.length import LengthRouter
     from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
     from fastroute.routers.random import RandomRouter
@@ -16,6 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROUTER_NAMES",
+    "Band",
+    "CascadeExplanation",
+    "CascadeRouter",
+    "CascadeStatistics",
     "EmbeddingRouter",
     "LengthRouter",
     "MatrixFactorizationRouter",
@@ -23,12 +34,18 @@ __all__ = [
     "Router",
     "SimilarityWeightedRouter",
     "create_router",
+    "load_cascade",
+    "save_cascade",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ROUTER_NAMES": "fastroute.routers.registry",
+        "Band": "fastroute.routers.band",
+        "CascadeExplanation": "fastroute.routers.cascade",
+        "CascadeRouter": "fastroute.routers.cascade",
+        "CascadeStatistics": "fastroute.routers.cascade",
         "EmbeddingRouter": "fastroute.routers.base",
         "LengthRouter": "fastroute.routers.length",
         "MatrixFactorizationRouter": "fastroute.routers.matrix_factorization",
@@ -36,5 +53,7 @@ __getattr__, __dir__ = lazy_exports(
         "Router": "fastroute.routers.base",
         "SimilarityWeightedRouter": "fastroute.routers.similarity_weighted",
         "create_router": "fastroute.routers.registry",
+        "load_cascade": "fastroute.routers.cascade_artifact",
+        "save_cascade": "fastroute.routers.cascade_artifact",
     },
 )

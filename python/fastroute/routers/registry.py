@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastroute.embedders.base import Embedder
@@ -17,16 +17,23 @@ def _make_mf(
     strong_model: str | None = None,
     weak_model: str | None = None,
     embedder: Embedder | None = None,
+    embedder_path: str | os.PathLike[str] | None = None,
 ) -> Router:
     from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 
     if checkpoint_path is None:
-        if strong_model or weak_model or embedder:
+        if strong_model or weak_model or embedder or embedder_path:
             raise InvalidInputError(
                 "strong_model, weak_model and embedder belong to a checkpoint_path; the default "
                 "mf router has one generic pair and its own embedder"
             )
         return MatrixFactorizationRouter.load_default()
+    if embedder_path is not None:
+        if embedder is not None:
+            raise InvalidInputError("give embedder or embedder_path, not both")
+        from fastroute.embedders.onnx import OnnxEmbedder
+
+        embedder = OnnxEmbedder(embedder_path)
     router = MatrixFactorizationRouter.load(
         checkpoint_path, strong_model=strong_model, weak_model=weak_model, embedder=embedder
     )
@@ -104,12 +111,45 @@ def _make_length(half_length: float = 300.0) -> Router:
     return LengthRouter(half_length)
 
 
+def _make_cascade(
+    fast: object = None,
+    slow: object = None,
+    band: Sequence[float] | None = None,
+    share: float | None = None,
+    latency_budget_ms: float | None = None,
+    checkpoint_path: str | os.PathLike[str] | None = None,
+) -> Router:
+    from fastroute.routers.cascade import CascadeRouter
+    from fastroute.routers.cascade_artifact import load_cascade, make_member
+
+    if checkpoint_path is not None:
+        if any(value is not None for value in (fast, slow, band, share)):
+            raise InvalidInputError(
+                "checkpoint_path has a calibrated cascade, with its members and its band; only "
+                "latency_budget_ms goes with it"
+            )
+        return load_cascade(checkpoint_path, latency_budget_ms=latency_budget_ms)
+    if fast is None or slow is None or (band is None and share is None):
+        raise InvalidInputError(
+            "cascade needs checkpoint_path, the folder of one that fastroute calibrate wrote, or "
+            "fast, slow and either band or share"
+        )
+    return CascadeRouter(
+        make_member("fast", fast),
+        make_member("slow", slow),
+        band=band,
+        share=share,
+        latency_budget_ms=latency_budget_ms,
+    )
+
+
 #: A new router is named here; its README section lists the other three places.
 _MAKERS: dict[str, Callable[..., Router]] = {
     "mf": _make_mf,
     "sw_ranking": _make_sw_ranking,
     "random": _make_random,
     "length": _make_length,
+    "cascade": _make_cascade,
 }
 
 ROUTER_NAMES: tuple[str, ...] = tuple(_MAKERS)
@@ -120,11 +160,15 @@ def create_router(name: str, **config: Any) -> Router:
 
     - ``mf``: ``checkpoint_path`` (a fastroute artifact or RouteLLM's layout; by default the router
       that ships with fastroute), ``strong_model``, ``weak_model``, ``embedder`` (by default the
-      one that ships with fastroute, where the artifact was trained with it).
+      one that ships with fastroute, where the artifact was trained with it) or ``embedder_path``
+      (folder of an ONNX sentence encoder).
     - ``sw_ranking``: ``battles`` (path of a JSONL file), ``embedder`` (by default the static one),
       and the arguments of ``SimilarityWeightedRouter``; or ``checkpoint_path`` (folder of a saved
       one), ``embedder`` and ``num_threads``.
     - ``random``: ``seed``. ``length``: ``half_length``.
+    - ``cascade``: ``checkpoint_path`` (folder that ``fastroute calibrate --slow`` wrote); or
+      ``fast`` and ``slow`` (a router's name, or a mapping of ``router``, its name, and its
+      config) and ``band`` ([low, high]) or ``share``; and ``latency_budget_ms``.
 
     Raises UnknownRouterError for another name, InvalidInputError for a key that the router does
     not have.

@@ -1,0 +1,208 @@
+"""The band of a cascade: which win rates are uncertain, and where the slow router's go in it.
+
+A cascade is one router, so what it returns must be one scale that any threshold can cut. With f the
+fast router's win rate, s the slow one's and [low, high] the band::
+
+    win rate = f                 outside the band
+             = G(s)              inside it, low <= f <= high
+
+where G rises strictly from [0, 1] onto [low, high]. So the fast router's order outside the band
+stands, everything below the band stays below everything in it, and the slow router orders the
+middle. For a threshold t:
+
+- t <= low or t > high: the whole band goes to one side. What the slow router says is of no
+  consequence, and the decisions are the fast router's.
+- otherwise: below the band weak, above it strong, and in it the slow router decides, at its own
+  threshold G^-1(t).
+
+``Band.fitted`` takes G from prompts in the band: it maps quantiles of s to quantiles of f. The
+cascade's win rates are then spread as the fast router's are, so that a threshold keeps its share of
+strong calls whether or not the slow router is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from fastroute._arrays import check_array, check_finite
+from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.types import Float32Array, Float64Array
+
+#: Quantiles that ``Band.fitted`` takes at most: more would follow single prompts.
+KNOTS = 101
+
+_ENDS = np.array([0.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Win rates of the fast router from ``low`` to ``high``, both included, and the map G.
+
+    Attributes:
+        low, high: ends of the band, 0 <= low < high <= 1.
+        slow_knots: float64[k], win rates of the slow router, strictly rising from 0 to 1.
+        band_knots: float64[k], what G gives for them, strictly rising from ``low`` to ``high``;
+            straight lines between. By default one straight line.
+
+    Raises InvalidInputError or InvalidTypeError for anything else.
+    """
+
+    low: float
+    high: float
+    slow_knots: Float64Array = field(default_factory=_ENDS.copy)
+    band_knots: Float64Array | None = None
+
+    def __post_init__(self) -> None:
+        for end in (self.low, self.high):
+            if isinstance(end, bool) or not isinstance(end, (int, float)):
+                raise InvalidTypeError(
+                    f"band must be two win rates, low and high, got {end!r}; pass (0.4, 0.6)"
+                )
+        if not 0.0 <= self.low < self.high <= 1.0:
+            raise InvalidInputError(
+                f"band must be low < high in 0..1, got {self.low!r} and {self.high!r}; for no "
+                "band at all pass None"
+            )
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
+        if self.band_knots is None:
+            straight = self.low + (self.high - self.low) * np.asarray(self.slow_knots)
+            straight[-1:] = self.high  # the sum may end an ulp beside it
+            object.__setattr__(self, "band_knots", straight)
+        for name, first, last in (("slow_knots", 0.0, 1.0), ("band_knots", self.low, self.high)):
+            knots = getattr(self, name)
+            check_array(name, knots, np.float64, 1)
+            check_finite(name, knots)
+            if len(knots) < 2 or knots[0] != first or knots[-1] != last or not _rise(knots):
+                raise InvalidInputError(
+                    f"{name} must rise strictly from {first} to {last}, got {knots!r:.120}"
+                )
+        if len(self.slow_knots) != len(self.places):
+            raise InvalidInputError(
+                f"slow_knots has {len(self.slow_knots)} and band_knots {len(self.places)} numbers"
+            )
+
+    @classmethod
+    def fitted(
+        cls, low: float, high: float, fast_win_rates: Float64Array, slow_win_rates: Float64Array
+    ) -> Band:
+        """The band whose G maps the slow router's quantiles to the fast one's.
+
+        Args:
+            low, high: ends of the band.
+            fast_win_rates, slow_win_rates: float64[n], of prompts like those to come. Only those
+                in the band are looked at; with none of them G is a straight line.
+        """
+        band = cls(low, high)
+        for name, rates in (("fast", fast_win_rates), ("slow", slow_win_rates)):
+            check_array(f"{name}_win_rates", rates, np.float64, 1)
+            check_rates(f"{name}_win_rates", rates)
+        if fast_win_rates.shape != slow_win_rates.shape:
+            raise InvalidInputError(
+                f"{len(fast_win_rates)} fast_win_rates and {len(slow_win_rates)} slow_win_rates; "
+                "give both of the same prompts"
+            )
+        inside = band.contains(fast_win_rates)
+        count = int(inside.sum())
+        if not count:
+            return band
+        levels = np.linspace(0.0, 1.0, min(KNOTS, count))
+        x = np.quantile(slow_win_rates[inside], levels)
+        y = np.quantile(fast_win_rates[inside], levels)
+        # Equal win rates of either router give a step or a flat piece; a line across it keeps the
+        # map a function, and keeps the slow router's order where the fast one has none.
+        knots = [(0.0, band.low)]
+        for at, place in zip(x.tolist(), y.tolist(), strict=True):
+            if knots[-1][0] < at < 1.0 and knots[-1][1] < place < band.high:
+                knots.append((at, place))
+        knots.append((1.0, band.high))
+        slow_knots, band_knots = np.array(knots, dtype=np.float64).T
+        return cls(
+            band.low, band.high, np.ascontiguousarray(slow_knots), np.ascontiguousarray(band_knots)
+        )
+
+    @property
+    def places(self) -> Float64Array:
+        """``band_knots``, which are never None once the band is made."""
+        assert self.band_knots is not None
+        return self.band_knots
+
+    def contains(self, win_rates: Float64Array) -> npt.NDArray[np.bool_]:
+        """Which win rates of the fast router lie in the band, bool[n]."""
+        inside: npt.NDArray[np.bool_] = (win_rates >= self.low) & (win_rates <= self.high)
+        return inside
+
+    def place(self, slow_win_rates: Float64Array) -> Float64Array:
+        """G of win rates of the slow router, float64[n]."""
+        placed = np.interp(slow_win_rates, self.slow_knots, self.places)
+        # Never an ulp outside, where the fast router's decisions are.
+        return np.clip(placed, self.low, self.high)
+
+    def slow_threshold(self, threshold: float) -> float:
+        """G^-1: the slow router's own threshold in the band, for one in ``low``..``high``."""
+        return float(np.interp(threshold, self.places, self.slow_knots))
+
+
+def middle_band(fast_win_rates: Float32Array | Float64Array, share: float) -> Band | None:
+    """The band that holds the middle ``share`` of win rates; None for a share of 0.
+
+    Args:
+        fast_win_rates: [n], or quantiles such as ``Router.calibration``.
+        share: wanted share of prompts in the band, 0..1; 1 is all there can be.
+
+    Raises InvalidInputError where the middle win rates are all the same, so that no band parts
+    them from the others.
+    """
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0.0 <= share <= 1.0:
+        raise InvalidInputError(f"share must be a number from 0 to 1, got {share!r}")
+    return band_between(fast_win_rates, 0.5 - share / 2.0, 0.5 + share / 2.0)
+
+
+def band_between(
+    fast_win_rates: Float32Array | Float64Array, first: float, last: float
+) -> Band | None:
+    """The band from quantile ``first`` to ``last`` of win rates; None where they are one.
+
+    Quantile 0 is win rate 0 and quantile 1 win rate 1, whatever was seen. Raises as
+    ``middle_band``.
+    """
+    if not first < last:
+        return None
+    cuts = np.quantile(np.asarray(fast_win_rates, dtype=np.float64), [first, last])
+    low = 0.0 if first <= 0.0 else float(cuts[0])
+    high = 1.0 if last >= 1.0 else float(cuts[1])
+    if not low < high:
+        raise InvalidInputError(
+            f"the fast router's win rates from quantile {first:.3f} to {last:.3f} are all {low!r}: "
+            "no band parts them; take another share, or give band=(low, high)"
+        )
+    return Band(low, high)
+
+
+def as_band(value: Band | Sequence[float] | None) -> Band | None:
+    """A Band of (low, high); a Band or None as it is."""
+    if value is None or isinstance(value, Band):
+        return value
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or len(value) != 2:
+        raise InvalidTypeError(
+            f"band must be two win rates, low and high, or None, got {value!r}; pass (0.4, 0.6)"
+        )
+    return Band(value[0], value[1])
+
+
+def check_rates(name: str, win_rates: Float64Array) -> None:
+    """Raise InvalidInputError unless all are in 0..1; NaN is not."""
+    good = (win_rates >= 0.0) & (win_rates <= 1.0)
+    if not good.all():
+        i = int(np.argmin(good))
+        raise InvalidInputError(
+            f"{name}[{i}] must be in 0..1, got {win_rates[i]}; mend the router that returned it"
+        )
+
+
+def _rise(knots: Float64Array) -> bool:
+    return bool((np.diff(knots) > 0.0).all())

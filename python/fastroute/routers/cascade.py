@@ -1,0 +1,280 @@
+"""The ``cascade`` router: a fast router where it is sure, a slow one for the uncertain middle."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastroute._prompts import check_prompt, check_prompts
+from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.routers.band import Band, as_band, check_rates, middle_band
+from fastroute.routers.base import Router
+from fastroute.routers.latency_estimate import LatencyEstimate
+from fastroute.types import Float64Array
+
+#: Of so many prompts in a row that the budget keeps from the slow router, the last is sent on all
+#: the same: an estimate from a busy moment would otherwise stay for ever.
+PROBE_EVERY = 64
+
+Member = Literal["fast", "slow"]
+
+
+class CascadeExplanation(NamedTuple):
+    """Which member of a cascade gave a prompt its win rate, and why.
+
+    Attributes:
+        win_rate: the cascade's.
+        decided_by: "fast" or "slow".
+        reason: in words.
+        fast_win_rate: the fast router's.
+        slow_win_rate: the slow router's, or None where it was not asked.
+        predicted_ms: what the slow router was expected to take, or None without a budget, outside
+            the band, or before its first call.
+    """
+
+    win_rate: float
+    decided_by: Member
+    reason: str
+    fast_win_rate: float
+    slow_win_rate: float | None
+    predicted_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeStatistics:
+    """What a cascade has done since it was made, or since ``reset_statistics``.
+
+    Attributes:
+        prompts: all that were scored.
+        sent_on: those that the slow router scored.
+        kept_for_budget: those in the band that it would have taken too long for, by estimate.
+        slow_s: seconds spent in the slow router.
+    """
+
+    prompts: int = 0
+    sent_on: int = 0
+    kept_for_budget: int = 0
+    slow_s: float = 0.0
+
+    @property
+    def share_sent_on(self) -> float:
+        """Share of the prompts that the slow router scored; NaN for no prompts."""
+        return self.sent_on / self.prompts if self.prompts else math.nan
+
+    @property
+    def share_kept_for_budget(self) -> float:
+        """Share of the prompts that the budget kept with the fast router; NaN for no prompts."""
+        return self.kept_for_budget / self.prompts if self.prompts else math.nan
+
+
+class CascadeRouter(Router):
+    """Asks ``fast`` for every prompt, and ``slow`` where the fast win rate lies in the band.
+
+    Both scores are brought onto one scale, that of the fast router; ``fastroute.routers.band`` has
+    the formula. A batch makes one call to each, with only the middle going to the slow one.
+
+    Args:
+        fast: a router that costs little, asked for every prompt.
+        slow: a router that is better and costs more.
+        band: win rates (low, high) of the fast router, both included, between which a prompt goes
+            on; a ``Band`` that ``fastroute calibrate`` fitted; None for none.
+        share: instead of a band, the share of prompts like those that the fast router was
+            calibrated on that go on: the middle ones by win rate.
+        latency_budget_ms: the most milliseconds that the slow router may take for a prompt, by a
+            running estimate from its own calls and the prompt's length in characters. A prompt in
+            the band above it keeps the fast win rate, and is counted (``statistics``). The estimate
+            follows the clock, so that win rates then depend on what the machine does; without a
+            budget they depend on the prompt alone. Before the first call there is no estimate, and
+            every 64th prompt that is kept back in a row is sent on to renew it.
+
+    Raises InvalidTypeError and InvalidInputError for arguments that can't be used.
+    """
+
+    name = "cascade"
+
+    def __init__(
+        self,
+        fast: Router,
+        slow: Router,
+        *,
+        band: Band | Sequence[float] | None = None,
+        share: float | None = None,
+        latency_budget_ms: float | None = None,
+    ) -> None:
+        for member, router in (("fast", fast), ("slow", slow)):
+            if not isinstance(router, Router):
+                raise InvalidTypeError(
+                    f"{member} must be a Router, got {router!r}; make one with create_router"
+                )
+        if share is not None:
+            if band is not None:
+                raise InvalidInputError("give band or share, not both")
+            if fast.calibration is None:
+                raise InvalidInputError(
+                    f"share needs the quantiles of the fast router, and {fast.name!r} was never "
+                    "calibrated; give band=(low, high), or find one with fastroute calibrate"
+                )
+            band = middle_band(fast.calibration, share)
+        self.fast, self.slow = fast, slow
+        self.band = as_band(band)
+        self.latency_budget_ms = _check_budget(latency_budget_ms)
+        known = [r.trained_on for r in (fast, slow) if r.trained_on is not None]
+        self.trained_on = np.unique(np.concatenate(known)) if known else None
+        self._lock = threading.Lock()
+        self._estimate = LatencyEstimate()
+        self._kept_in_a_row = 0
+        self._statistics = CascadeStatistics()
+
+    @property
+    def is_quick(self) -> bool:
+        return self.fast.is_quick and (self.band is None or self.slow.is_quick)
+
+    @property
+    def statistics(self) -> CascadeStatistics:
+        """What was sent on, and what the budget kept, so far."""
+        with self._lock:
+            return self._statistics
+
+    def reset_statistics(self) -> None:
+        """Count from 0 again; the estimate of the slow router's latency stays."""
+        with self._lock:
+            self._statistics = CascadeStatistics()
+
+    def win_rate(self, prompt: str) -> float:
+        return self.explain(prompt).win_rate
+
+    def win_rates(self, prompts: Sequence[str]) -> Float64Array:
+        texts = check_prompts(prompts)
+        rates = np.array(self.fast.win_rates(texts), dtype=np.float64)
+        if rates.shape != (len(texts),):
+            raise InvalidInputError(
+                f"fast router {self.fast.name!r} gave {rates.shape} win rates for {len(texts)} "
+                "prompts; mend the router"
+            )
+        check_rates(f"fast router {self.fast.name!r}: win_rates", rates)
+        if self.band is None:
+            self._count(prompts=len(texts))
+            return rates
+        middle = np.flatnonzero(self.band.contains(rates))
+        sent = middle[self._within_budget([texts[i] for i in middle])]
+        if len(sent):
+            rates[sent] = self.band.place(self._ask_slow([texts[i] for i in sent]))
+        self._count(prompts=len(texts), sent_on=len(sent), kept=len(middle) - len(sent))
+        return rates
+
+    def explain(self, prompt: str) -> CascadeExplanation:
+        """Score ``prompt``, and say which member decided. Raises as ``win_rate``."""
+        text = check_prompt(prompt)
+        fast = self.fast.win_rate(text)
+        if not 0.0 <= fast <= 1.0:
+            check_rates(f"fast router {self.fast.name!r}: win_rates", np.array([fast]))
+        band = self.band
+        if band is None or not band.low <= fast <= band.high:
+            self._count(prompts=1)
+            where = (
+                "there is no band"
+                if band is None
+                else f"{fast:.4f} is {'below' if fast < band.low else 'above'} the band, "
+                f"{band.low:.4f} to {band.high:.4f}"
+            )
+            return CascadeExplanation(fast, "fast", where, fast, None, None)
+        predicted_ms = self._predicted_ms(text)
+        where = f"{fast:.4f} is in the band, {band.low:.4f} to {band.high:.4f}"
+        if not self._within_budget([text])[0]:
+            self._count(prompts=1, kept=1)
+            why = (
+                f"{where}, but {self.slow.name} is expected to take {predicted_ms:.1f} ms where "
+                f"{self.latency_budget_ms:g} are allowed"
+            )
+            return CascadeExplanation(fast, "fast", why, fast, None, predicted_ms)
+        slow = self._ask_slow([text])
+        self._count(prompts=1, sent_on=1)
+        rate = float(band.place(slow)[0])
+        return CascadeExplanation(rate, "slow", where, fast, float(slow[0]), predicted_ms)
+
+    def combine(self, fast_win_rates: Float64Array, slow_win_rates: Float64Array) -> Float64Array:
+        """The cascade's win rates, float64[n], of those of its members on the same n prompts.
+
+        They are what ``win_rates`` gives where no budget keeps a prompt back, without asking
+        anybody; evaluation has both members' anyway.
+        """
+        rates = np.array(fast_win_rates, dtype=np.float64)
+        if self.band is not None:
+            middle = self.band.contains(rates)
+            rates[middle] = self.band.place(slow_win_rates[middle])
+        return rates
+
+    def _ask_slow(self, texts: list[str]) -> Float64Array:
+        begin = time.perf_counter()
+        # One prompt is asked as one: a router may do that faster than a batch.
+        rates = (
+            np.array([self.slow.win_rate(texts[0])], dtype=np.float64)
+            if len(texts) == 1
+            else np.asarray(self.slow.win_rates(texts), dtype=np.float64)
+        )
+        took = time.perf_counter() - begin
+        if rates.shape != (len(texts),):
+            raise InvalidInputError(
+                f"slow router {self.slow.name!r} gave {rates.shape} win rates for {len(texts)} "
+                "prompts; mend the router"
+            )
+        check_rates(f"slow router {self.slow.name!r}: win_rates", rates)
+        with self._lock:
+            self._estimate.add(len(texts), sum(map(len, texts)), took)
+        self._count(slow_s=took)
+        return rates
+
+    def _predicted_ms(self, text: str) -> float | None:
+        if self.latency_budget_ms is None:
+            return None
+        with self._lock:
+            return 1e3 * self._estimate.predict_s(len(text)) if self._estimate.calls else None
+
+    def _within_budget(self, texts: list[str]) -> npt.NDArray[np.bool_]:
+        """Which prompts of the middle go on, bool[n]."""
+        within = np.ones(len(texts), dtype=np.bool_)
+        if self.latency_budget_ms is None:
+            return within
+        most_s = self.latency_budget_ms / 1e3
+        with self._lock:
+            for i, text in enumerate(texts):
+                if self._estimate.predict_s(len(text)) <= most_s:
+                    self._kept_in_a_row = 0
+                    continue
+                self._kept_in_a_row += 1
+                if self._kept_in_a_row < PROBE_EVERY:
+                    within[i] = False
+                else:
+                    self._kept_in_a_row = 0
+        return within
+
+    def _count(
+        self, *, prompts: int = 0, sent_on: int = 0, kept: int = 0, slow_s: float = 0.0
+    ) -> None:
+        with self._lock:
+            s = self._statistics
+            self._statistics = CascadeStatistics(
+                s.prompts + prompts,
+                s.sent_on + sent_on,
+                s.kept_for_budget + kept,
+                s.slow_s + slow_s,
+            )
+
+
+def _check_budget(value: float | None) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidTypeError(f"latency_budget_ms must be a number or None, got {value!r}")
+    if not 0.0 < value < math.inf:
+        raise InvalidInputError(
+            f"latency_budget_ms must be above 0 and finite, got {value!r}; for no budget pass None"
+        )
+    return float(value)

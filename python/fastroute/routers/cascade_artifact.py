@@ -1,0 +1,175 @@
+"""Saves and loads a calibrated ``cascade``: its band, its map, and which routers are its members.
+
+An artifact of kind "cascade" (``fastroute.artifacts``). Its config holds::
+
+    fast, slow          a member each: ``router``, its name, and the keys of its config
+    fast_checksum, slow_checksum
+                        of the members' own artifacts, or null where they have none
+    band                [low, high], or null for none
+    found               what calibration measured, for the reader
+
+and its arrays ``slow_knots`` and ``band_knots`` (``routers.band``) and ``calibration_win_rates``.
+Members are not copied: a relative ``checkpoint_path`` or ``battles`` of one is taken from the
+artifact's folder, so that folders can move together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastroute.artifacts import (
+    Artifact,
+    check_folder,
+    load_artifact,
+    read_calibration,
+    save_artifact,
+)
+from fastroute.errors import ArtifactError, FastRouteError, InvalidInputError, InvalidTypeError
+from fastroute.routers.band import Band
+from fastroute.routers.base import Router
+from fastroute.routers.cascade import CascadeRouter
+
+KIND = "cascade"
+_PATHS = ("checkpoint_path", "battles", "embedder_path")
+
+
+def make_member(which: str, config: object) -> Router:
+    """A member of a cascade, of a router, a name, or a name and its config in one mapping.
+
+    ``{"router": "mf", "checkpoint_path": "..."}`` is ``create_router("mf", checkpoint_path=...)``.
+    """
+    from fastroute.routers.registry import create_router
+
+    if isinstance(config, Router):
+        return config
+    if isinstance(config, str):
+        return create_router(config)
+    if not isinstance(config, Mapping) or not isinstance(config.get("router"), str):
+        raise InvalidTypeError(
+            f"{which} must be a router, the name of one, or a mapping with router, its name, and "
+            f"the keys of its config, got {config!r:.200}"
+        )
+    if config["router"] == "cascade":
+        raise InvalidInputError(f"{which} must not be a cascade itself; give its members")
+    return create_router(**{"name" if k == "router" else str(k): v for k, v in config.items()})
+
+
+def save_cascade(
+    folder: str | os.PathLike[str],
+    router: CascadeRouter,
+    *,
+    fast: Mapping[str, Any],
+    slow: Mapping[str, Any],
+    found: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a cascade that ``create_router("cascade", checkpoint_path=folder)`` reads.
+
+    Args:
+        folder: where it goes.
+        router: its band, map and ``calibration`` are kept; a latency budget is not, because it
+            belongs to the machine that routes.
+        fast, slow: how to make the members again: ``{"router": "mf", "checkpoint_path": "..."}``.
+            Relative paths are of the working directory, and are written relative to ``folder``.
+        found: what calibration measured, plain JSON.
+    """
+    target = check_folder(folder)
+    if not isinstance(router, CascadeRouter):
+        raise InvalidTypeError(f"router must be a CascadeRouter, got {router!r}")
+    band = router.band
+    arrays: dict[str, Any] = {}
+    if band is not None:
+        arrays |= {"slow_knots": band.slow_knots, "band_knots": band.places}
+    if router.calibration is not None:
+        arrays["calibration_win_rates"] = router.calibration
+    config = {
+        "fast": _moved(fast, Path.cwd(), target),
+        "slow": _moved(slow, Path.cwd(), target),
+        "fast_checksum": router.fast.artifact_checksum,
+        "slow_checksum": router.slow.artifact_checksum,
+        "band": None if band is None else [band.low, band.high],
+        "found": dict(found or {}),
+    }
+    save_artifact(target, kind=KIND, config=config, arrays=arrays)
+
+
+def load_cascade(
+    folder: str | os.PathLike[str], *, latency_budget_ms: float | None = None
+) -> CascadeRouter:
+    """Load a cascade and its members.
+
+    Raises ArtifactError and its kin for a folder that can't be used, also where a member is not
+    the one that the band was found for: its win rates would mean something else.
+    """
+    artifact = load_artifact(folder, kind=KIND)
+    calibration, band = read_calibration(artifact), _read_band(artifact)
+    fast, slow = _read_member(artifact, "fast"), _read_member(artifact, "slow")
+    router = CascadeRouter(fast, slow, band=band, latency_budget_ms=latency_budget_ms)
+    router.calibration = calibration
+    router.artifact_checksum = _checksum(artifact, router)
+    return router
+
+
+def _moved(config: Mapping[str, Any], base: Path, target: Path) -> dict[str, Any]:
+    """The config with relative paths, which are of ``base``, made relative to ``target``."""
+    moved = dict(config)
+    for key in _PATHS:
+        if isinstance(moved.get(key), (str, os.PathLike)):
+            path = os.fspath(moved[key])
+            moved[key] = (
+                path if Path(path).is_absolute() else os.path.relpath(base / path, target.resolve())
+            )
+    return moved
+
+
+def _read_band(artifact: Artifact) -> Band | None:
+    ends = artifact.config.get("band")
+    if ends is None:
+        return None
+    try:
+        low, high = ends
+        return Band(low, high, artifact.arrays["slow_knots"], artifact.arrays["band_knots"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{artifact.path} has a band that can't be used ({error}); restore the folder"
+        ) from error
+
+
+def _read_member(artifact: Artifact, which: str) -> Router:
+    config = artifact.config.get(which)
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{artifact.path} lacks its {which} router; restore the folder")
+    for key in _PATHS:
+        if isinstance(config.get(key), str):
+            config = config | {key: os.path.normpath(artifact.path / config[key])}
+    try:
+        member = make_member(which, config)
+    except FastRouteError as error:
+        raise ArtifactError(
+            f"{artifact.path}: its {which} router can't be made ({error}); put it where the "
+            "cascade looks for it, or calibrate the cascade again"
+        ) from error
+    wanted = artifact.config.get(f"{which}_checksum")
+    if wanted is not None and member.artifact_checksum != wanted:
+        raise ArtifactError(
+            f"{artifact.path}: its {which} router is not the one that the band was found for (its "
+            "checksum differs); calibrate the cascade again"
+        )
+    return member
+
+
+def _checksum(artifact: Artifact, router: CascadeRouter) -> str | None:
+    """What pins every win rate, or None where something does not: a budget follows the clock."""
+    parts = [artifact.checksum]
+    if router.latency_budget_ms is not None:
+        return None
+    for member in (router.fast, router.slow):
+        if member.artifact_checksum is None:
+            return None
+        embedder = getattr(member, "embedder", None)
+        parts += [member.artifact_checksum, "" if embedder is None else embedder.name]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
