@@ -1,19 +1,20 @@
-"""``fastroute calibrate``: a threshold for a share of strong calls, or for a quality."""
+"""``fastroute calibrate``: a threshold for a share or a quality; the band of a cascade."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fastroute.cli.calibrate_band import add_band_options, is_band_goal, run_band
 from fastroute.cli.options import (
     NAMED_BENCHMARKS,
     PAIR_METAVAR,
     ROUTER_HELP,
     add_intervals,
     add_leniency,
+    common_settings,
     interval_text,
     load_benchmarks,
     load_router,
@@ -44,6 +45,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--target-pgr", metavar="Q",
         help="the same, as a part of the gap between weak and strong model",
     )  # fmt: skip
+    goal.add_argument(
+        "--tolerance", metavar="A",
+        help="with --slow: find the narrowest band whose APGR is at most this below that of the "
+        "better router (0.005)",
+    )  # fmt: skip
+    goal.add_argument(
+        "--share-sent-on", metavar="P",
+        help="with --slow: find the band that sends this share of prompts on to the slow router",
+    )  # fmt: skip
+    goal.add_argument(
+        "--mean-latency-ms", metavar="MS",
+        help="with --slow: find the band that takes this long a prompt on average",
+    )  # fmt: skip
+    add_band_options(parser)
     parser.add_argument(
         "--prompts", type=text, metavar="FILE",
         help="with --strong-share: your prompts, a line each (.txt) or .jsonl, .csv, .parquet with "
@@ -61,7 +76,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the threshold, with what it does."""
+    """Print the threshold or the band, with what it does."""
+    if is_band_goal(options):
+        return run_band(options)
     if options.strong_share is not None:
         if options.benchmark or options.pair or options.data:
             raise InvalidInputError(
@@ -88,7 +105,9 @@ def _share(options: argparse.Namespace) -> int:
     if options.prompts:
         prompts = load_prompts(options.prompts, skip_bad=options.skip_bad)
     with open_cache(options.no_cache) as cache:
-        found = calibrate_share(router, share, prompts=prompts, cache=cache, **_common(options))
+        found = calibrate_share(
+            router, share, prompts=prompts, cache=cache, **common_settings(options)
+        )
     notes = cautions(found.prompts, options.resamples)
     if prompts is None:
         source = f"the {found.prompts:,} quantiles that come with the router, counted as prompts"
@@ -122,7 +141,7 @@ def _quality(options: argparse.Namespace) -> int:
     label, router = load_router(options.router)
     with open_cache(options.no_cache) as cache:
         found = calibrate_quality(
-            router, benchmarks[0], target, measure=measure, cache=cache, **_common(options)
+            router, benchmarks[0], target, measure=measure, cache=cache, **common_settings(options)
         )
     notes = cautions(min(found.chosen_on.prompts, found.held_out.prompts), options.resamples)
     if options.json:
@@ -144,13 +163,3 @@ def _quality(options: argparse.Namespace) -> int:
         print(note)
     print(f"model string: router-{router.name}-{found.threshold!r}")
     return 0
-
-
-def _common(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "drop_trained": options.drop_trained,
-        "resamples": options.resamples,
-        "confidence": options.confidence,
-        "seed": options.seed,
-        "progress": sys.stderr.isatty(),
-    }

@@ -71,6 +71,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timings", action="store_true", help="say where the time went; goes without the cache"
     )
+    parser.add_argument(
+        "--latency-ms", type=float, nargs=2, metavar=("FAST", "SLOW"),
+        help="of a cascade: what a call of each member takes; measured if not given",
+    )  # fmt: skip
+    parser.add_argument(
+        "--latency-prompts", type=int, default=200, metavar="N",
+        help="of a cascade: prompts to measure latencies on (default: 200)",
+    )  # fmt: skip
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print JSON instead of tables")
     output.add_argument("--markdown", action="store_true", help="print Markdown tables")
@@ -120,6 +128,8 @@ def run(options: argparse.Namespace) -> int:
             fold_count=options.folds,
             cache=cache,
             drop_trained=options.drop_trained,
+            latency_ms=None if options.latency_ms is None else tuple(options.latency_ms),
+            latency_prompts=options.latency_prompts,
             progress=sys.stderr.isatty(),
         )
     points = mt_bench_points(options.data) if "mt-bench" in options.benchmark else ()

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 NAMED_BENCHMARKS = "mmlu, gsm8k, mt-bench"
 
 ROUTER_HELP = (
-    "a router by name (mf, sw_ranking, length, random), with its config after commas: "
+    "a router by name (mf, sw_ranking, length, random, cascade), with its config after commas: "
     "mf,checkpoint_path=FOLDER,label=mine"
 )
 DATA_HELP = "a checkout of github.com/lm-sys/RouteLLM, for the benchmarks that have a name"
 # Settings of routers that are names or paths, also where one reads as a number: a folder called 5.
 _TEXTS = {"checkpoint_path", "battles", "strong_model", "weak_model", "label"}
+_TEXTS |= {"fast", "slow", "embedder_path"}
 _TEXTS |= {"index", "index_parameters", "mode", "storage"}
 PAIR_METAVAR = ("strong=COLUMN", "weak=COLUMN")
 
@@ -66,6 +67,17 @@ def add_leniency(parser: argparse.ArgumentParser) -> None:
         help="leave out prompts that a router was trained on instead of stopping",
     )
     parser.add_argument("--no-cache", action="store_true", help="neither read nor write the cache")
+
+
+def common_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What ``add_intervals`` and ``add_leniency`` say, as arguments of calibrations."""
+    return {
+        "drop_trained": options.drop_trained,
+        "resamples": options.resamples,
+        "confidence": options.confidence,
+        "seed": options.seed,
+        "progress": sys.stderr.isatty(),
+    }
 
 
 def open_cache(without: bool) -> contextlib.AbstractContextManager[WinRateCache | None]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from fastroute.evaluation.band_calibration import BandCalibration, calibrate_band
+    from fastroute.evaluation.bands import BandResult
     from fastroute.evaluation.benchmarks import (
         ROUTELLM_PAIR,
         Benchmark,
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROUTELLM_PAIR",
+    "BandCalibration",
+    "BandResult",
     "Benchmark",
     "BenchmarkResult",
     "Comparison",
@@ -81,6 +85,7 @@ __all__ = [
     "apgr",
     "auc",
     "brier_score",
+    "calibrate_band",
     "calibrate_quality",
     "calibrate_share",
     "cost_saved",
@@ -115,6 +120,8 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ROUTELLM_PAIR": "fastroute.evaluation.benchmarks",
+        "BandCalibration": "fastroute.evaluation.band_calibration",
+        "BandResult": "fastroute.evaluation.bands",
         "Benchmark": "fastroute.evaluation.benchmarks",
         "BenchmarkResult": "fastroute.evaluation.results",
         "Comparison": "fastroute.evaluation.results",
@@ -133,6 +140,7 @@ __getattr__, __dir__ = lazy_exports(
         "apgr": "fastroute.evaluation.metrics",
         "auc": "fastroute.evaluation.metrics",
         "brier_score": "fastroute.evaluation.calibration_metrics",
+        "calibrate_band": "fastroute.evaluation.band_calibration",
         "calibrate_quality": "fastroute.evaluation.calibration",
         "calibrate_share": "fastroute.evaluation.calibration",
         "cost_saved": "fastroute.evaluation.metrics",

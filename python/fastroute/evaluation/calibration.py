@@ -62,7 +62,7 @@ def calibrate_share(
     check_share(share)
     if prompts is not None:
         prompts = check_prompts(prompts)
-        keep = _untrained(router, prompts, drop_trained)
+        keep = untrained(router, prompts, drop_trained)
         texts = [prompt for prompt, kept in zip(prompts, keep, strict=True) if kept]
         win_rates = score(router, texts, cache=cache, progress=progress)
     elif router.calibration is not None:
@@ -98,7 +98,7 @@ def calibrate_quality(
     check_target(target, measure)
     if not isinstance(benchmark, Benchmark):
         raise InvalidTypeError(f"benchmark must be a Benchmark, got {type(benchmark).__name__}")
-    keep = _untrained(router, benchmark.prompts, drop_trained)
+    keep = untrained(router, benchmark.prompts, drop_trained)
     part = benchmark if keep.all() else benchmark.select(keep)
     win_rates: Float64Array = score(router, part.prompts, cache=cache, progress=progress)
     return threshold_for_quality(
@@ -113,10 +113,10 @@ def _check(router: object, resamples: object, seed: object, confidence: float) -
     check_confidence(confidence)
 
 
-def _untrained(
+def untrained(
     router: Router, prompts: Sequence[str], drop_trained: bool
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which prompts the router was not trained on, bool[n]."""
+    """Which prompts the router was not trained on, bool[n]; raises for others, or drops them."""
     keep = np.ones(len(prompts), dtype=np.bool_)
     if router.trained_on is not None and len(prompts):
         keep = ~np.isin(prompt_hashes(prompts), router.trained_on)

@@ -11,7 +11,14 @@ from fastroute.errors import InvalidInputError
 from fastroute.evaluation import plots
 from fastroute.evaluation.published import Point
 from fastroute.evaluation.results import BenchmarkResult, Report
-from fastroute.evaluation.tables import Column, cost_columns, other_columns, remarks, title
+from fastroute.evaluation.tables import (
+    Column,
+    cascade_title,
+    cost_columns,
+    other_columns,
+    remarks,
+    title,
+)
 
 
 def write_html(
@@ -57,6 +64,13 @@ def _section(report: Report, result: BenchmarkResult, points: Sequence[Point]) -
     if any(row.reliability for row in result.rows):
         figures.append(
             (plots.reliability_svg(result), "Outcomes against win rates; bars: 2 standard errors.")
+        )
+    for cascade in result.cascades:
+        figures.append(
+            (
+                plots.cascade_svg(result, cascade),
+                f"{cascade_title(cascade)}. From no prompt sent on to all; diamond: its own band.",
+            )
         )
     names = Column("router", [(row.name, "") for row in result.rows])
     columns = [names, *cost_columns(result), *other_columns(report, result)]

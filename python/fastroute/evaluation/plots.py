@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute.evaluation.cascade_panel import draw_cascade
 from fastroute.evaluation.panels import (
     DARK_LENGTH,
     DARK_PALETTE,
@@ -32,7 +33,7 @@ from fastroute.evaluation.panels import (
     draw_reliability,
 )
 from fastroute.evaluation.published import Point
-from fastroute.evaluation.results import BenchmarkResult, Report
+from fastroute.evaluation.results import BenchmarkResult, CascadeResult, Report
 
 _FORMATS = (".png", ".svg", ".pdf")
 _COLUMN_IN = 3.5  # a column of a paper
@@ -83,6 +84,8 @@ def save_figure(
     calibrated = any(row.reliability for result in report.results for row in result.rows)
     tallest = max(apgr_rows(result) for result in report.results)
     heights = [2.2, apgr_height_in(tallest), *([2.0] if calibrated else [])]
+    first_cascade = len(heights)
+    heights += [2.1] * max(len(result.cascades) for result in report.results)
     with matplotlib.rc_context(_RC):
         figure = Figure(figsize=(width, down * sum(heights) + 0.35), layout="constrained")
         axes = figure.subplots(
@@ -99,6 +102,8 @@ def save_figure(
             draw_apgr(column[1], report, result)
             if any(row.reliability for row in result.rows):
                 draw_reliability(column[2], result)
+            for panel, cascade in zip(column[first_cascade:], result.cascades, strict=False):
+                draw_cascade(panel, result, cascade)
         draw_legend(figure, report, per_row=4 if across == 1 else 8)
         metadata = {"Date": None} if file.suffix.lower() == ".svg" else None
         try:
@@ -129,6 +134,11 @@ def apgr_svg(report: Report, result: BenchmarkResult) -> str:
 def reliability_svg(result: BenchmarkResult) -> str:
     """The reliability diagram as an ``<svg>`` element for the HTML report."""
     return _svg((3.9, 3.0), lambda ax: draw_reliability(ax, result))
+
+
+def cascade_svg(result: BenchmarkResult, cascade: CascadeResult) -> str:
+    """A cascade's APGR against latency as an ``<svg>`` element for the HTML report."""
+    return _svg((3.9, 3.0), lambda ax: draw_cascade(ax, result, cascade))
 
 
 def css_colours() -> str:

@@ -8,7 +8,14 @@ from typing import Any
 
 from fastroute.evaluation.bootstrap import Estimate, cautions
 from fastroute.evaluation.published import ROUTELLM_APGR, Point
-from fastroute.evaluation.results import GRID, BenchmarkResult, Report, RouterResult
+from fastroute.evaluation.results import (
+    GRID,
+    BenchmarkResult,
+    CascadePoint,
+    CascadeResult,
+    Report,
+    RouterResult,
+)
 
 
 def to_dict(report: Report, *, points: Sequence[Point] = ()) -> dict[str, Any]:
@@ -63,6 +70,7 @@ def _benchmark_dict(result: BenchmarkResult, resamples: int) -> dict[str, Any]:
             }
             for c in result.comparisons
         ],
+        "cascades": [_cascade_dict(cascade) for cascade in result.cascades],
         "resample_s": result.resample_s,
         "notes": cautions(len(b), resamples),
     }
@@ -100,6 +108,36 @@ def _row_dict(row: RouterResult, scale: float) -> dict[str, Any]:
             "score_s": t.score_s,
             "metrics_s": t.metrics_s,
         },
+    }
+
+
+def _cascade_dict(c: CascadeResult) -> dict[str, Any]:
+    return {
+        "name": c.name,
+        "fast": c.fast,
+        "slow": c.slow,
+        "band": None if c.band is None else list(c.band),
+        "own": _point_dict(c.own),
+        "points": [_point_dict(point) for point in c.points],
+        "fast_apgr": _estimate_dict(c.fast_apgr),
+        "slow_apgr": _estimate_dict(c.slow_apgr),
+        "better": c.better,
+        "difference": _estimate_dict(c.difference),
+        "latency_ratio": c.latency_ratio,
+        "as_good_in_half_the_time": c.holds,
+        "fast_ms": c.fast_ms,
+        "slow_ms": c.slow_ms,
+        "timed_prompts": c.timed_prompts,
+        "latency_budget_ms": c.latency_budget_ms,
+        "share_kept_for_budget": c.share_kept_for_budget,
+    }
+
+
+def _point_dict(point: CascadePoint) -> dict[str, Any]:
+    return {
+        "share_sent_on": point.share_sent_on,
+        "apgr": _estimate_dict(point.apgr),
+        "mean_ms": point.mean_ms,
     }
 
 

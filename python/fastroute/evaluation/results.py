@@ -97,6 +97,73 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class CascadePoint:
+    """One band of a cascade.
+
+    Attributes:
+        share_sent_on: share of the prompts that the slow router is asked for.
+        apgr: of the cascade.
+        mean_ms: mean milliseconds a prompt.
+    """
+
+    share_sent_on: float
+    apgr: Estimate
+    mean_ms: float
+
+
+#: By how much a cascade's APGR may miss its better member's, and what part of the slow member's
+#: mean latency it may take, to be called as good for less than half the time.
+CASCADE_TOLERANCE, CASCADE_LATENCY = 0.005, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeResult:
+    """Quality against latency of one cascade on a benchmark.
+
+    Attributes:
+        name: its label.
+        fast, slow: names of its members.
+        band: its own band, win rates of the fast member, or None.
+        own: what its own band does.
+        points: bands that grow from none to all.
+        fast_apgr, slow_apgr: of its members.
+        better: which of them has the greater APGR.
+        difference: APGR of ``own`` less that of the better member, paired.
+        fast_ms, slow_ms: mean milliseconds of a single call of each.
+        timed_prompts: prompts that these were measured on; 0 where they were given.
+        latency_budget_ms: its budget, or None.
+        share_kept_for_budget: share of the prompts that the budget kept from the slow member.
+    """
+
+    name: str
+    fast: str
+    slow: str
+    band: tuple[float, float] | None
+    own: CascadePoint
+    points: tuple[CascadePoint, ...]
+    fast_apgr: Estimate
+    slow_apgr: Estimate
+    better: Literal["fast", "slow"]
+    difference: Estimate
+    fast_ms: float
+    slow_ms: float
+    timed_prompts: int
+    latency_budget_ms: float | None
+    share_kept_for_budget: float
+
+    @property
+    def latency_ratio(self) -> float:
+        """Mean latency of its own band against the slow member's."""
+        return self.own.mean_ms / self.slow_ms
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is as good as its better member for less than half the slow one's time."""
+        close = self.difference.value >= -CASCADE_TOLERANCE
+        return close and self.latency_ratio < CASCADE_LATENCY
+
+
+@dataclass(frozen=True, slots=True)
 class BenchmarkResult:
     """All routers on one benchmark.
 
@@ -106,6 +173,7 @@ class BenchmarkResult:
         comparisons: every pair of routers that are no baseline.
         dropped: prompts left out because a router was trained on them.
         resample_s: seconds that the intervals took.
+        cascades: quality against latency of those routers that are cascades.
     """
 
     benchmark: Benchmark
@@ -113,6 +181,7 @@ class BenchmarkResult:
     comparisons: tuple[Comparison, ...]
     dropped: int
     resample_s: float
+    cascades: tuple[CascadeResult, ...] = ()
 
     def row(self, name: str) -> RouterResult:
         """The row of a router."""

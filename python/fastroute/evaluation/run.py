@@ -12,7 +12,14 @@ from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.benchmarks import Benchmark
 from fastroute.evaluation.bootstrap import Resampled, check_confidence, resample_curves
 from fastroute.evaluation.cache import WinRateCache
+from fastroute.evaluation.cascades import CascadeScorer, measure_cascade
 from fastroute.evaluation.checks import check_integer, check_resampling
+from fastroute.evaluation.latency import (
+    LATENCY_PROMPTS,
+    MemberLatency,
+    given_latency,
+    measure_latency,
+)
 from fastroute.evaluation.metrics import (
     CPT_TARGETS,
     Method,
@@ -34,6 +41,7 @@ from fastroute.evaluation.results import (
     GRID,
     Axis,
     BenchmarkResult,
+    CascadeResult,
     Kind,
     Report,
     Timings,
@@ -41,6 +49,7 @@ from fastroute.evaluation.results import (
 from fastroute.evaluation.rows import comparisons, measure
 from fastroute.evaluation.scoring import Scorer, check_router
 from fastroute.routers.base import Router
+from fastroute.routers.cascade import CascadeRouter
 from fastroute.routers.length import LengthRouter
 from fastroute.routers.random import RandomRouter
 from fastroute.types import Float64Array
@@ -63,6 +72,8 @@ def evaluate(
     fold_count: int = 5,
     cache: WinRateCache | None = None,
     drop_trained: bool = False,
+    latency_ms: tuple[float, float] | None = None,
+    latency_prompts: int = LATENCY_PROMPTS,
     progress: bool = False,
 ) -> Report:
     """Measure routers on benchmarks; random, length and the oracle stand in every result.
@@ -83,6 +94,9 @@ def evaluate(
         cache: remembers win rates of routers that were loaded from artifacts.
         drop_trained: leave out prompts that any of the routers was trained on, for all of them,
             instead of raising.
+        latency_ms: milliseconds of a call of a cascade's fast and slow member; by default they are
+            measured here, on ``latency_prompts`` prompts of each benchmark.
+        latency_prompts: see ``latency_ms``.
         progress: show a progress bar on standard error (needs tqdm).
 
     Raises ContaminationError if a router was trained on what the protocol scores it on,
@@ -110,11 +124,16 @@ def evaluate(
     asked = {k: r for k, r in routers.items() if not isinstance(r, RandomRouter)}
     if not any(isinstance(router, LengthRouter) for router in asked.values()):
         asked["length"] = LengthRouter()
-    settings = _Settings(protocol, method, axis, resamples, confidence, seed, trainers, fold_count)
+    latency_prompts = check_integer("latency_prompts", latency_prompts, 1)
+    given = None if latency_ms is None else given_latency(*latency_ms)
+    settings = _Settings(
+        protocol, method, axis, resamples, confidence, seed, trainers, fold_count, given,
+        latency_prompts,
+    )  # fmt: skip
     as_they_are = {label: r for label, r in asked.items() if label not in trainers}
     # Everything that can be refused is refused here, before any long work.
     parts = [_scored_part(b, as_they_are, settings, drop_trained) for b in benchmarks]
-    scorers = {label: Scorer(label, router, cache) for label, router in asked.items()}
+    scorers = {label: _scorer(label, router, cache) for label, router in asked.items()}
     results = [_evaluate_one(part, scorers, settings, progress) for part in parts]
     notes = []
     if protocol == "in-domain":
@@ -124,6 +143,12 @@ def evaluate(
         tuple(results), protocol, method, axis, resamples, confidence, seed, __version__,
         tuple(notes),
     )  # fmt: skip
+
+
+def _scorer(label: str, router: Router, cache: WinRateCache | None) -> Scorer:
+    if isinstance(router, CascadeRouter):
+        return CascadeScorer(label, router, cache)
+    return Scorer(label, router, cache)
 
 
 def _check_benchmarks(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
@@ -173,6 +198,8 @@ class _Settings:
     seed: int
     trainers: dict[str, Trainer]
     fold_count: int
+    latency: MemberLatency | None
+    latency_prompts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +288,32 @@ def _evaluate_one(
     place = {length: 1, "random": 2, "oracle": 3}
     rows.sort(key=lambda row: (place.get(row.name, 0), -row.apgr.value))
     compared = comparisons(rows, samples, settings.confidence)
-    return BenchmarkResult(benchmark, tuple(rows), compared, part.dropped, resample_s)
+    cascades = tuple(
+        _cascade(part, label, scorer, rates[label], settings, progress)
+        for label, scorer in scorers.items()
+        if isinstance(scorer, CascadeScorer)
+    )
+    return BenchmarkResult(benchmark, tuple(rows), compared, part.dropped, resample_s, cascades)
+
+
+def _cascade(
+    part: _Part,
+    label: str,
+    scorer: CascadeScorer,
+    own: Float64Array,
+    settings: _Settings,
+    progress: bool,
+) -> CascadeResult:
+    prompts, router = part.benchmark.prompts, scorer.cascade
+    latency = settings.latency or measure_latency(
+        router.fast, router.slow, prompts, count=settings.latency_prompts, seed=settings.seed,
+        progress=progress,
+    )  # fmt: skip
+    fast, slow, _ = scorer.members(prompts, f"{part.benchmark.name}: {label}", progress)
+    return measure_cascade(
+        label, router, fast, slow, own, part.benchmark, part.costs, latency,
+        resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed,
+    )  # fmt: skip
 
 
 def _method(label: str, settings: _Settings) -> Method:

@@ -9,7 +9,13 @@ from typing import NamedTuple
 from fastroute.evaluation.bootstrap import Estimate, cautions
 from fastroute.evaluation.metrics import CPT_TARGETS
 from fastroute.evaluation.published import ROUTELLM_APGR, Point
-from fastroute.evaluation.results import BenchmarkResult, Report
+from fastroute.evaluation.results import (
+    CASCADE_LATENCY,
+    CASCADE_TOLERANCE,
+    BenchmarkResult,
+    CascadeResult,
+    Report,
+)
 
 #: PGR levels at which what is saved is shown; CPT is shown at all of CPT_TARGETS.
 SAVED_SHOWN = (0.5, 0.8)
@@ -40,6 +46,8 @@ def to_text(report: Report, *, points: Sequence[Point] = (), timings: bool = Fal
         names = Column("router", [(row.name, "") for row in result.rows])
         for columns in (cost_columns(result), other_columns(report, result)):
             lines += ["", *_aligned([names, *columns])]
+        for cascade in result.cascades:
+            lines += ["", cascade_title(cascade), "", *_aligned(cascade_columns(cascade))]
         lines += ["", *remarks(report, result, points)]
         if timings:
             lines += ["", *_timing_lines(result)]
@@ -68,6 +76,12 @@ def to_markdown(report: Report, *, points: Sequence[Point] = ()) -> str:
             cells += [_maybe(row.brier), _maybe(row.calibration_error)]
             cells += [_p(row.p_random), _p(row.p_length)]
             lines.append(_piped(cells))
+        for cascade in result.cascades:
+            columns = cascade_columns(cascade)
+            cells = [[_shown(*cell) for cell in column.cells] for column in columns]
+            lines += ["", cascade_title(cascade), "", _piped([column.name for column in columns])]
+            lines.append(_piped(["---:"] * len(columns)))
+            lines += [_piped(row) for row in zip(*cells, strict=True)]
         lines += ["", *(f"{remark}  " for remark in remarks(report, result, points))]
         blocks.append("\n".join(lines).rstrip())
     return "\n\n".join(blocks) + "\n"
@@ -106,6 +120,47 @@ def other_columns(report: Report, result: BenchmarkResult) -> list[Column]:
     return columns
 
 
+def cascade_columns(cascade: CascadeResult) -> list[Column]:
+    """A cascade's bands, from none to all, and its own."""
+    rows = [(percent(p.share_sent_on), p) for p in cascade.points]
+    rows.append((f"its own, {percent(cascade.own.share_sent_on)}", cascade.own))
+    points = [point for _, point in rows]
+    return [
+        Column("sent on", [(name, "") for name, _ in rows]),
+        Column("APGR", [_cell(p.apgr, three_digits) for p in points]),
+        Column("mean ms", [(f"{p.mean_ms:.3g}", "") for p in points]),
+        Column("of slow's", [(percent(p.mean_ms / cascade.slow_ms), "") for p in points]),
+    ]
+
+
+def cascade_title(cascade: CascadeResult) -> str:
+    """What a cascade is made of, and what its latencies were measured on."""
+    source = f"timed on {cascade.timed_prompts:,} prompts" if cascade.timed_prompts else "as given"
+    return (
+        f"{cascade.name}: {cascade.fast} ({cascade.fast_ms:.3g} ms a call), then {cascade.slow} "
+        f"({cascade.slow_ms:.3g} ms), single calls {source}"
+    )
+
+
+def cascade_verdict(cascade: CascadeResult) -> str:
+    """Whether its own band is as good as the better member for less than half the time."""
+    ends = _ends(cascade.difference, "{:+.3f}".format)
+    ends = f" [{ends}]" if ends else ""
+    kept = (
+        f" Its budget of {cascade.latency_budget_ms:g} ms kept "
+        f"{percent(cascade.share_kept_for_budget)} of the prompts with {cascade.fast}."
+        if cascade.latency_budget_ms is not None
+        else ""
+    )
+    better = cascade.slow if cascade.better == "slow" else cascade.fast
+    return (
+        f"{cascade.name}: APGR {cascade.difference.value:+.4f}{ends} from its better member, "
+        f"{better}, at {cascade.latency_ratio:.0%} of the slow one's mean latency: it "
+        f"{'reaches' if cascade.holds else 'does NOT reach'} it within {CASCADE_TOLERANCE} at less "
+        f"than {CASCADE_LATENCY:.0%}.{kept}"
+    )
+
+
 def title(report: Report, result: BenchmarkResult) -> str:
     """What was measured on what, in one line."""
     b = result.benchmark
@@ -131,6 +186,7 @@ def remarks(report: Report, result: BenchmarkResult, points: Sequence[Point] = (
         difference = f"APGR {c.difference.value:+.3f}{ends}"
         p_value = "undefined" if c.p_value is None else _p(c.p_value)
         lines.append(f"{c.first} - {c.second}: {difference}, paired p = {p_value}")
+    lines += [cascade_verdict(cascade) for cascade in result.cascades]
     if result.dropped:
         lines.append(f"{result.dropped:,} prompts that a router was trained on are left out.")
     if result.benchmark.name in ROUTELLM_APGR:
@@ -175,6 +231,10 @@ def _cell(value: Estimate, show: Show) -> tuple[str, str]:
 def _joined(value: Estimate, show: Show) -> str:
     ends = _ends(value, lambda end: show(end).removesuffix("%"))
     return f"{show(value.value)} [{ends}]" if ends else show(value.value)
+
+
+def _shown(value: str, ends: str) -> str:
+    return f"{value} {ends}" if ends else value
 
 
 def _ends(value: Estimate, show: Show) -> str:

@@ -1,0 +1,176 @@
+"""``fastroute calibrate --slow``: the band of a cascade, and the folder that the router loads."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from fastroute.cli.options import (
+    common_settings,
+    interval_text,
+    load_benchmarks,
+    number,
+    open_cache,
+    parse_router,
+    text,
+)
+from fastroute.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastroute.evaluation.band_calibration import BandCalibration
+    from fastroute.evaluation.bands import BandResult, Goal
+
+_GOALS: dict[str, Goal] = {
+    "tolerance": "tolerance",
+    "share_sent_on": "share",
+    "mean_latency_ms": "mean_latency_ms",
+}
+_OWN = ("slow", "output", "latency_ms", "latency_prompts")
+
+
+def add_band_options(parser: argparse.ArgumentParser) -> None:
+    """Add what only the calibration of a cascade needs."""
+    parser.add_argument(
+        "--slow", type=text, metavar="R",
+        help="calibrate a cascade: --router is asked for every prompt, and this one, written as "
+        "--router is, for the uncertain ones in a band",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=text, metavar="FOLDER",
+        help="with --slow: write the cascade, for --router cascade,checkpoint_path=FOLDER",
+    )  # fmt: skip
+    parser.add_argument(
+        "--latency-ms", type=float, nargs=2, metavar=("FAST", "SLOW"),
+        help="with --slow: what a call of each takes; measured if not given",
+    )  # fmt: skip
+    parser.add_argument(
+        "--latency-prompts", type=int, metavar="N",
+        help="with --slow: prompts to measure latencies on (default: 200)",
+    )  # fmt: skip
+
+
+def is_band_goal(options: argparse.Namespace) -> bool:
+    """Whether a band is asked for. Raises InvalidInputError for half of what that needs."""
+    goal = next((name for name in _GOALS if getattr(options, name) is not None), None)
+    if goal is None:
+        given = [name for name in _OWN if getattr(options, name) is not None]
+        if given:
+            raise InvalidInputError(
+                f"--{given[0].replace('_', '-')} is of a cascade, which takes --tolerance, "
+                "--share-sent-on or --mean-latency-ms"
+            )
+        return False
+    if options.slow is None:
+        raise InvalidInputError(
+            f"--{goal.replace('_', '-')} needs --slow, the router to send on to"
+        )
+    return True
+
+
+def run_band(options: argparse.Namespace) -> int:
+    """Find the band, write the cascade if asked to, and print what it does."""
+    from fastroute.evaluation.band_calibration import calibrate_band
+    from fastroute.evaluation.bootstrap import cautions
+    from fastroute.evaluation.traffic import load_prompts
+    from fastroute.routers.cascade_artifact import make_member, save_cascade
+
+    option, goal = next((o, g) for o, g in _GOALS.items() if getattr(options, o) is not None)
+    target = number(f"--{option.replace('_', '-')}", getattr(options, option))
+    if bool(options.prompts) == bool(options.benchmark):
+        raise InvalidInputError(
+            "a band needs --benchmark (scored prompts) or --prompts, one of them"
+        )
+    members = {}
+    for which, words in (("fast", options.router), ("slow", options.slow)):
+        name, _, config = parse_router(words)
+        members[which] = {"router": name, **config}
+    prompts, benchmark = None, None
+    if options.prompts:
+        prompts = load_prompts(options.prompts, skip_bad=options.skip_bad)
+    else:
+        (benchmark, *_) = load_benchmarks(
+            [options.benchmark],
+            data=options.data,
+            pairs=[options.pair] if options.pair else (),
+            skip_bad=options.skip_bad,
+        )
+    settings: dict[str, Any] = common_settings(options)
+    if options.latency_prompts is not None:
+        settings["latency_prompts"] = options.latency_prompts
+    with open_cache(options.no_cache) as cache:
+        found = calibrate_band(
+            make_member("fast", members["fast"]),
+            make_member("slow", members["slow"]),
+            goal,
+            target,
+            benchmark=benchmark,
+            prompts=prompts,
+            latency_ms=None if options.latency_ms is None else tuple(options.latency_ms),
+            cache=cache,
+            **settings,
+        )
+    facts = _facts(found)
+    if options.output:
+        save_cascade(options.output, found.router, **members, found=facts)
+    halves = [found.chosen_on, *([found.held_out] if found.held_out else [])]
+    notes = cautions(min(h.prompts for h in halves), options.resamples) if benchmark else []
+    if options.json:
+        print(json.dumps(facts | {"output": options.output, "notes": notes}, indent=2))
+        return 0
+    _print(found)
+    for note in notes:
+        print(note)
+    if options.output:
+        print(f"router: cascade,checkpoint_path={options.output}")
+    return 0
+
+
+def _facts(found: BandCalibration) -> dict[str, Any]:
+    band = found.router.band
+    return {
+        "goal": found.goal,
+        "target": found.target,
+        "band": None if band is None else [band.low, band.high],
+        "chosen_on": asdict(found.chosen_on),
+        "held_out": None if found.held_out is None else asdict(found.held_out),
+        "fast_ms": found.fast_ms,
+        "slow_ms": found.slow_ms,
+        "timed_prompts": found.timed_prompts,
+    }
+
+
+def _print(found: BandCalibration) -> None:
+    band = found.router.band
+    if band is None:
+        print("no band: the fast router alone")
+    else:
+        print(f"band {band.low!r} to {band.high!r}, win rates of {found.router.fast.name}")
+    source = f"on {found.timed_prompts:,} prompts" if found.timed_prompts else "as given"
+    print(f"latency {source}: fast {found.fast_ms:.4g} ms, slow {found.slow_ms:.4g} ms a call")
+    _print_half("chosen on" if found.held_out else "prompts", found.chosen_on)
+    if found.held_out is None:
+        return
+    _print_half("held out", found.held_out)
+    difference = found.held_out.difference
+    if found.goal == "tolerance" and difference and difference.value < -found.target:
+        print(
+            f"On the held-out half it fell short of the better router by {-difference.value:.4f}."
+        )
+
+
+def _print_half(name: str, half: BandResult) -> None:
+    words = [f"{half.share_sent_on:.1%} sent on"]
+    if half.mean_ms is not None and half.slow_ratio is not None:
+        words.append(f"{half.mean_ms:.4g} ms a prompt, {half.slow_ratio:.2f} of the slow router's")
+    if half.apgr and half.fast_apgr and half.slow_apgr:
+        words.append(
+            f"APGR {half.apgr.value:.4f}{interval_text(half.apgr, '.3f')}, fast "
+            f"{half.fast_apgr.value:.4f}, slow {half.slow_apgr.value:.4f}"
+        )
+    if half.difference:
+        words.append(
+            f"{half.difference.value:+.4f}{interval_text(half.difference, '+.3f')} from the better"
+        )
+    print(f"{name:<10} {half.prompts:>6,} prompts: {'; '.join(words)}")

@@ -1,0 +1,53 @@
+"""The panel of a cascade: APGR against mean latency, with the band from none to all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastroute.evaluation.panels import GRID_LINE, INK, MUTED, PAGE, line_styles
+from fastroute.evaluation.results import BenchmarkResult, CascadeResult
+
+
+def draw_cascade(ax: Any, result: BenchmarkResult, cascade: CascadeResult) -> None:
+    """The curve with its intervals, the members at its ends, the cascade's own band, on an axes."""
+    ax.set_visible(True)
+    colour = line_styles(result)[cascade.name]["color"]
+    points = sorted(cascade.points, key=lambda p: p.mean_ms)
+    x = [p.mean_ms for p in points]
+    if all(p.apgr.low is not None for p in points):
+        ax.fill_between(
+            x, [p.apgr.low for p in points], [p.apgr.high for p in points], color=colour,
+            alpha=0.15, linewidth=0,
+        )  # fmt: skip
+    ax.plot(
+        x, [p.apgr.value for p in points], color=colour, linewidth=1.4, marker="o", markersize=2.5,
+        solid_joinstyle="round",
+    )  # fmt: skip
+    better = max(cascade.fast_apgr.value, cascade.slow_apgr.value)
+    ax.axhline(better, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+    # The better member's name stands on its line, the other's at its end of the curve.
+    ends = (
+        (cascade.fast, cascade.fast_ms, cascade.fast_apgr.value, "left", 4),
+        (cascade.slow, cascade.slow_ms, cascade.slow_apgr.value, "right", -4),
+    )
+    for name, ms, value, side, shift in ends:
+        ax.plot(
+            [ms], [value], marker="s", markersize=4.5, color=INK, markerfacecolor=PAGE,
+            markeredgewidth=0.9, zorder=4,
+        )  # fmt: skip
+        ax.annotate(
+            f"{name} alone", (ms, value), xytext=(shift, -9 if value < better else 8),
+            textcoords="offset points", ha=side, va="center", fontsize=7, zorder=5,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": PAGE, "edgecolor": "none",
+                  "alpha": 0.75},
+        )  # fmt: skip
+    ax.plot(
+        [cascade.own.mean_ms], [cascade.own.apgr.value], marker="D", markersize=5.5, color=colour,
+        markeredgecolor=INK, markeredgewidth=0.7, zorder=6,
+    )  # fmt: skip
+    ax.set_xlim(-0.03 * max(x), 1.03 * max(x))
+    ax.margins(y=0.12)
+    ax.grid(axis="y", color=GRID_LINE, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.set_xlabel("Mean latency (ms a prompt)")
+    ax.set_ylabel("APGR")
