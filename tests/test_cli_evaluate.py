@@ -322,7 +322,7 @@ def test_calibrate_by_quality_reports_the_half_it_did_not_choose_on(evals: Path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "one of the arguments --strong-share --target-quality --target-pgr is required"),
+        ([], "one of the arguments --strong-share --target-quality --target-pgr --tolerance"),
         (["--strong-share", "0.5", "--target-quality", "0.9"], "not allowed with"),
         (["--strong-share", "half"], "--strong-share must be a number"),
         (["--strong-share", "0.5"], "comes without calibration quantiles"),

@@ -25,28 +25,39 @@ def draw_cascade(ax: Any, result: BenchmarkResult, cascade: CascadeResult) -> No
     )  # fmt: skip
     better = max(cascade.fast_apgr.value, cascade.slow_apgr.value)
     ax.axhline(better, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
-    # The better member's name stands on its line, the other's at its end of the curve.
+    most = max(*x, cascade.slow_ms)
     ends = (
-        (cascade.fast, cascade.fast_ms, cascade.fast_apgr.value, "left", 4),
-        (cascade.slow, cascade.slow_ms, cascade.slow_apgr.value, "right", -4),
+        (cascade.fast, cascade.fast_ms, cascade.fast_apgr.value),
+        (cascade.slow, cascade.slow_ms, cascade.slow_apgr.value),
     )
-    for name, ms, value, side, shift in ends:
+    for name, ms, value in ends:
+        left = ms < most / 2.0  # a name stands inside of the panel
         ax.plot(
             [ms], [value], marker="s", markersize=4.5, color=INK, markerfacecolor=PAGE,
             markeredgewidth=0.9, zorder=4,
         )  # fmt: skip
         ax.annotate(
-            f"{name} alone", (ms, value), xytext=(shift, -9 if value < better else 8),
-            textcoords="offset points", ha=side, va="center", fontsize=7, zorder=5,
-            bbox={"boxstyle": "square,pad=0.1", "facecolor": PAGE, "edgecolor": "none",
-                  "alpha": 0.75},
-        )  # fmt: skip
+            f"{name} alone",
+            (ms, value),
+            xytext=(4 if left else -4, -10 if value < better else 9),
+            textcoords="offset points",
+            ha="left" if left else "right",
+            va="center",
+            fontsize=7,
+            zorder=5,
+            bbox={
+                "boxstyle": "square,pad=0.1",
+                "facecolor": PAGE,
+                "edgecolor": "none",
+                "alpha": 0.75,
+            },
+        )
     ax.plot(
         [cascade.own.mean_ms], [cascade.own.apgr.value], marker="D", markersize=5.5, color=colour,
         markeredgecolor=INK, markeredgewidth=0.7, zorder=6,
     )  # fmt: skip
-    ax.set_xlim(-0.03 * max(x), 1.03 * max(x))
-    ax.margins(y=0.12)
+    ax.set_xlim(-0.03 * most, 1.03 * most)
+    ax.margins(y=0.15)
     ax.grid(axis="y", color=GRID_LINE, linewidth=0.6)
     ax.set_axisbelow(True)
     ax.set_xlabel("Mean latency (ms a prompt)")

@@ -78,10 +78,10 @@ def to_markdown(report: Report, *, points: Sequence[Point] = ()) -> str:
             lines.append(_piped(cells))
         for cascade in result.cascades:
             columns = cascade_columns(cascade)
-            cells = [[_shown(*cell) for cell in column.cells] for column in columns]
+            shown = [[_shown(*cell) for cell in column.cells] for column in columns]
             lines += ["", cascade_title(cascade), "", _piped([column.name for column in columns])]
             lines.append(_piped(["---:"] * len(columns)))
-            lines += [_piped(row) for row in zip(*cells, strict=True)]
+            lines += [_piped(row) for row in zip(*shown, strict=True)]
         lines += ["", *(f"{remark}  " for remark in remarks(report, result, points))]
         blocks.append("\n".join(lines).rstrip())
     return "\n\n".join(blocks) + "\n"
