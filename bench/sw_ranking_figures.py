@@ -245,7 +245,7 @@ def _plot(latencies: dict[str, dict[int, float]], path: str) -> None:
         who, dimensions = name.removesuffix(" dimensions").split(", ")
         counts = sorted(by_count)
         values = [by_count[count] for count in counts]
-        style = "-o" if dimensions == "384" else "--s"
+        style = {"256": ":^", "384": "-o", "1536": "--s"}.get(dimensions, "-.D")
         axes.loglog(counts, values, style, color=colours[who], markersize=5, linewidth=1.8)
         axes.annotate(
             f"{who}, {dimensions}",

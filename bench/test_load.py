@@ -9,7 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from contenders import MF, MF_TOLERANCE, contenders
+from contenders import MF, MF_TOLERANCE, SW, assert_sw_answers, contenders
+from data import Battles
 from rivals import mf_numpy, mf_tokenizers
 
 PROMPT = "Prove that there are infinitely many primes."
@@ -37,6 +38,16 @@ def test_import_load_and_route_one(benchmark: Any, rival: ModuleType) -> None:
         return done.stdout.decode()
 
     _assert_answer(rival, float(benchmark.pedantic(run, rounds=5)))
+
+
+@contenders(SW, "load_saved")
+def test_load_sw_ranking(
+    benchmark: Any, rival: ModuleType, battles: Battles, tmp_path: Path
+) -> None:
+    benchmark.group = f"load: a saved sw_ranking, {len(battles)}x{battles.dimensions}"
+    rival.save(rival.fit(battles, strict=True), battles, tmp_path)
+    router = benchmark.pedantic(rival.load_saved, (tmp_path,), rounds=3)
+    assert_sw_answers(rival, battles, router, rival.route_embeddings(router, battles.queries))
 
 
 def _assert_answer(rival: ModuleType, answer: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,6 +27,14 @@ def fit(battles: Battles, *, strict: bool) -> SimilarityWeightedRouter:
         num_threads=1,
     )
     return router.fit(battles.embeddings, battles.model_a, battles.model_b, battles.winner)
+
+
+def save(router: SimilarityWeightedRouter, _: Battles, folder: Path) -> None:
+    router.save(folder)
+
+
+def load_saved(folder: Path) -> SimilarityWeightedRouter:
+    return SimilarityWeightedRouter.load(folder, num_threads=1)
 
 
 def tiers(router: SimilarityWeightedRouter) -> dict[str, int]:

@@ -7,8 +7,10 @@ method on ten ratings.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +60,24 @@ def fit(battles: Battles, *, strict: bool) -> Router:
         model_tiers,
         model_tiers[battles.strong_model],
         model_tiers[battles.weak_model],
+    )
+
+
+def save(router: Router, _: Battles, folder: Path) -> None:
+    np.save(folder / "embeddings.npy", router.embeddings)
+    np.savez(folder / "rest.npz", pairs=router.pairs, points=router.points, design=router.design)
+    rest = [router.model_ratings, router.model_tiers, router.strong, router.weak]
+    (folder / "models.json").write_text(json.dumps(rest))
+
+
+def load_saved(folder: Path) -> Router:
+    rest = np.load(folder / "rest.npz")
+    return Router(
+        np.load(folder / "embeddings.npy", mmap_mode="r"),  # as ours: pages come when asked for
+        rest["pairs"],
+        rest["points"],
+        rest["design"],
+        *json.loads((folder / "models.json").read_text()),
     )
 
 

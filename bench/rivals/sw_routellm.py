@@ -13,10 +13,12 @@ given tiers, which is what answers can be compared on.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,6 +80,31 @@ def with_tiers(router: Router, battles: Battles, model_tiers: Mapping[str, int])
         model_tiers={str(model): int(tier) for model, tier in model_tiers.items()},
         strong=model_tiers[battles.strong_model],
         weak=model_tiers[battles.weak_model],
+    )
+
+
+def save(_: Router, battles: Battles, folder: Path) -> None:
+    """Keep the battles: RouteLLM saves no fitted router, and fits whenever it starts."""
+    np.save(folder / "embeddings.npy", battles.embeddings)
+    np.save(folder / "queries.npy", battles.queries)
+    rest = [battles.model_a, battles.model_b, battles.winner]
+    (folder / "battles.json").write_text(
+        json.dumps([*rest, battles.strong_model, battles.weak_model])
+    )
+
+
+def load_saved(folder: Path) -> Router:
+    model_a, model_b, winner, strong, weak = json.loads((folder / "battles.json").read_text())
+    return fit(
+        Battles(
+            embeddings=np.load(folder / "embeddings.npy"),
+            queries=np.load(folder / "queries.npy"),
+            model_a=model_a,
+            model_b=model_b,
+            winner=winner,
+            strong_model=strong,
+            weak_model=weak,
+        )
     )
 
 

@@ -228,9 +228,18 @@ def test_the_report_has_the_curve_and_the_verdict(toy_report) -> None:  # type: 
     assert cascade.better == "slow"
     assert cascade.holds  # the middle is all that the fast router does not know
     text = to_text(toy_report)
-    assert "both: stated (0.1 ms a call), then stated (10 ms), single calls as given" in text
+    assert (
+        "both: stated (fast, 0.1 ms a call), then stated (slow, 10 ms), single calls as given"
+        in text
+    )
     assert "it reaches it within 0.005 at less than 50%" in text
     assert f"its own, {100 * cascade.own.share_sent_on:.1f}%" in text
+    assert "the fast one alone would do" not in text
+    swapped = evaluate(
+        {"both": CascadeRouter(Stated(1), Stated(0), band=(0.3, 0.7))},
+        [result.benchmark], resamples=0, latency_ms=(0.1, 10),
+    )  # fmt: skip
+    assert "the fast one alone would do" in to_text(swapped)
     worse = replace(cascade, own=replace(cascade.own, mean_ms=6.0))
     worse_report = replace(toy_report, results=(replace(result, cascades=(worse,)),))
     assert "does NOT reach it" in to_text(worse_report)
@@ -247,7 +256,8 @@ def test_the_curve_is_drawn(toy_report, tmp_path: Path) -> None:  # type: ignore
     save_figure(toy_report, tmp_path / "f.svg")
     drawn = (tmp_path / "f.svg").read_text()
     assert "Mean latency (ms a prompt)" in drawn
-    assert "stated alone" in drawn
+    assert "fast: stated" in drawn
+    assert "slow: stated" in drawn
     write_html(toy_report, tmp_path / "f.html")
     page = (tmp_path / "f.html").read_text()
     assert page.count("<svg") == 4

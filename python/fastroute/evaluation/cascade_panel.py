@@ -27,8 +27,8 @@ def draw_cascade(ax: Any, result: BenchmarkResult, cascade: CascadeResult) -> No
     ax.axhline(better, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
     most = max(*x, cascade.slow_ms)
     ends = (
-        (cascade.fast, cascade.fast_ms, cascade.fast_apgr.value),
-        (cascade.slow, cascade.slow_ms, cascade.slow_apgr.value),
+        (f"fast: {cascade.fast}", cascade.fast_ms, cascade.fast_apgr.value),
+        (f"slow: {cascade.slow}", cascade.slow_ms, cascade.slow_apgr.value),
     )
     for name, ms, value in ends:
         left = ms < most / 2.0  # a name stands inside of the panel
@@ -37,7 +37,7 @@ def draw_cascade(ax: Any, result: BenchmarkResult, cascade: CascadeResult) -> No
             markeredgewidth=0.9, zorder=4,
         )  # fmt: skip
         ax.annotate(
-            f"{name} alone",
+            name,
             (ms, value),
             xytext=(4 if left else -4, -10 if value < better else 9),
             textcoords="offset points",

@@ -137,8 +137,8 @@ def cascade_title(cascade: CascadeResult) -> str:
     """What a cascade is made of, and what its latencies were measured on."""
     source = f"timed on {cascade.timed_prompts:,} prompts" if cascade.timed_prompts else "as given"
     return (
-        f"{cascade.name}: {cascade.fast} ({cascade.fast_ms:.3g} ms a call), then {cascade.slow} "
-        f"({cascade.slow_ms:.3g} ms), single calls {source}"
+        f"{cascade.name}: {cascade.fast} (fast, {cascade.fast_ms:.3g} ms a call), then "
+        f"{cascade.slow} (slow, {cascade.slow_ms:.3g} ms), single calls {source}"
     )
 
 
@@ -153,10 +153,13 @@ def cascade_verdict(cascade: CascadeResult) -> str:
         else ""
     )
     better = cascade.slow if cascade.better == "slow" else cascade.fast
+    if cascade.better == "fast":
+        kept += " The slow one is the worse here: the fast one alone would do."
     return (
         f"{cascade.name}: APGR {cascade.difference.value:+.4f}{ends} from its better member, "
-        f"{better}, at {cascade.latency_ratio:.0%} of the slow one's mean latency: it "
-        f"{'reaches' if cascade.holds else 'does NOT reach'} it within {CASCADE_TOLERANCE} at less "
+        f"the {cascade.better} one ({better}), at {cascade.latency_ratio:.0%} of the slow one's "
+        f"mean latency: it {'reaches' if cascade.holds else 'does NOT reach'} it within "
+        f"{CASCADE_TOLERANCE} at less "
         f"than {CASCADE_LATENCY:.0%}.{kept}"
     )
 
