@@ -118,6 +118,7 @@ def _measure(
             )
     yield from _bandwidth(exact, battles, pair, columns, options.storages)
     if options.rival:
+        yield from _numpy(battles, exact, took["far"])
         yield from _rival(battles, far, took["far"])
 
 
@@ -176,6 +177,25 @@ class _Copy:
 
     def _copy(self, half: slice) -> None:
         self._target[half] = self._source[half]
+
+
+def _numpy(battles: Any, exact: Any, far_us: float) -> Any:
+    """Plain NumPy on one thread, which must give exact mode's answers; it copies the embeddings."""
+    from contenders import SW_TOLERANCE
+    from rivals import sw_numpy
+
+    router = sw_numpy.fit(battles, strict=False)
+    Q = battles.queries[:10]
+    error = abs(sw_numpy.route_embeddings(router, Q) - exact.win_rates_from_embeddings(Q)).max()
+    if error > SW_TOLERANCE:
+        raise SystemExit(f"plain NumPy's win rates are {error:.1e} from exact mode's")
+    took = _medians(
+        {"numpy": lambda x: sw_numpy.route_embedding(router, x),
+         "exact": exact.win_rate_from_embedding}, Q,
+    )  # fmt: skip
+    _MEDIANS["NumPy"] = took["numpy"]
+    yield "plain NumPy / far field, medians", f"{took['numpy'] / far_us:.0f} x"
+    yield "plain NumPy / exact, medians in turns", f"{took['numpy'] / took['exact']:.2f} x"
 
 
 def _rival(battles: Any, far: Any, far_us: float) -> Any:
@@ -240,22 +260,34 @@ def _plot(latencies: dict[str, dict[int, float]], path: str) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    colours = {"RouteLLM": "#666666", "exact": "#d55e00", "far field": "#0072b2"}
+    colours = {
+        "RouteLLM": "#666666",
+        "NumPy": "#009e73",
+        "exact": "#d55e00",
+        "far field": "#0072b2",
+    }
+    styles = {"256": ":^", "384": "-o", "1536": "--s"}
+    ends: dict[str, list[tuple[int, float]]] = {}
+    shown: dict[str, str] = {}
     for name, by_count in sorted(latencies.items()):
         who, dimensions = name.removesuffix(" dimensions").split(", ")
         counts = sorted(by_count)
         values = [by_count[count] for count in counts]
-        style = {"256": ":^", "384": "-o", "1536": "--s"}.get(dimensions, "-.D")
-        axes.loglog(counts, values, style, color=colours[who], markersize=5, linewidth=1.8)
-        axes.annotate(
-            f"{who}, {dimensions}",
-            (counts[-1], values[-1]),
-            xytext=(7, 0) if len(counts) > 1 else (0, 10),
-            textcoords="offset points",
-            ha="left" if len(counts) > 1 else "center",
-            va="center",
-            color=colours[who],
+        shown[dimensions] = styles.get(dimensions, "-.D")
+        axes.loglog(
+            counts, values, shown[dimensions], color=colours[who], markersize=5, linewidth=1.8
         )
+        ends.setdefault(who, []).append((counts[-1], values[-1]))
+    for who, at in ends.items():  # named once, where its longest line ends
+        x = max(count for count, _ in at)
+        values = [value for count, value in at if count == x]
+        y = (min(values) * max(values)) ** 0.5
+        axes.annotate(
+            who, (x, y), xytext=(9, 0), textcoords="offset points", va="center", color=colours[who]
+        )
+    for dimensions in sorted(shown, key=int):
+        axes.plot([], [], shown[dimensions], color="#444444", label=f"{dimensions} dimensions")
+    figure.legend(loc="outside lower center", ncols=len(shown), frameon=False, fontsize=9)
     axes.set_xlabel("Battles")
     axes.set_ylabel("Median time a prompt (microseconds)")
     axes.set_title("Similarity-weighted ranking: embedding to win rate", loc="left", fontsize=11)
@@ -273,7 +305,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--exact-queries", type=int, default=QUERIES, help="compared with exact")
     parser.add_argument("--tail", type=int, default=0, metavar="CALLS", help="calls for p99.9")
     parser.add_argument("--storages", default="", help="such as float16,int8, for exact mode")
-    parser.add_argument("--rival", action="store_true", help="time RouteLLM's function too")
+    parser.add_argument("--rival", action="store_true", help="time plain NumPy and RouteLLM too")
     parser.add_argument("--plot", metavar="FILE", help="write the log-log plot to this file")
     return parser.parse_args()
 
