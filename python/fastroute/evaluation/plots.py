@@ -166,7 +166,9 @@ def _svg(
         figure = Figure(figsize=size_in, layout="constrained")
         draw(figure.subplots())
         if legend_of is not None:
-            draw_legend(figure, legend_of, per_row=5)
+            # Long names take room.
+            many = sum(len(row.name) for row in legend_of.results[0].rows) > 36
+            draw_legend(figure, legend_of, per_row=4 if many else 5)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
