@@ -18,6 +18,7 @@ import pytest
 from fastroute import Endpoint
 from fastroute.dispatch import HttpTransport, Request, http
 from fastroute.errors import (
+    AnswerCutError,
     DispatchError,
     ProviderConnectionError,
     ProviderStatusError,
@@ -267,11 +268,12 @@ def test_a_reset_connection_is_tried_again(server: View, send: Send, body: bytes
 
 
 def test_half_an_answer_is_no_answer(server: View, send: Send) -> None:
-    server.plan({"kind": "cut"})
-    assert b"echo: hi" in send(make(server))
-    server.plan({"kind": "cut"})
-    with pytest.raises(ProviderConnectionError, match="RemoteProtocolError"):
-        send(make(server, max_retries=0))
+    server.plan({"kind": "cut"}, {"kind": "cut"})
+    with pytest.raises(AnswerCutError, match=r"RemoteProtocolError.*may have been paid for"):
+        send(make(server))
+    assert len(server.requests()) == 1  # it is not bought again, unless one says so
+    assert b"echo: hi" in send(make(server, retry_cut_answers=True))
+    assert len(server.requests()) == 3
 
 
 @pytest.mark.parametrize("end", ["cut", "reset"])

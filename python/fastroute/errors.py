@@ -20,6 +20,7 @@
     ├── EmbeddingError                        an embedder could not embed
     ├── DispatchError                         a model's API
     │   ├── ProviderConnectionError (ConnectionError)
+    │   │   └── AnswerCutError            an answer that broke off; it may have been paid for
     │   ├── ProviderTimeoutError (TimeoutError)
     │   ├── CircuitOpenError                  a provider that failed so often that it is let be
     │   ├── ProviderStatusError               an HTTP error status, with the provider's own body
@@ -29,7 +30,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class FastRouteError(Exception):
@@ -104,6 +105,11 @@ class ProviderConnectionError(DispatchError, ConnectionError):
     """No connection to the provider, or one that broke."""
 
 
+class AnswerCutError(ProviderConnectionError):
+    """The answer's body began and broke off. It may have been paid for, so it is not asked for
+    again unless the endpoint's ``retry_cut_answers`` says so."""
+
+
 class ProviderTimeoutError(DispatchError, TimeoutError):
     """The provider did not answer in time."""
 
@@ -118,16 +124,25 @@ class ProviderStatusError(DispatchError):
     Attributes:
         status_code: the provider's HTTP status.
         body: the provider's body, as it came.
-        headers: the provider's headers, names in lower case.
+        headers: the provider's headers, names in lower case; the values of one that was repeated
+            are joined by commas.
+        raw_headers: the same as bytes, in their order, repeats apart.
     """
 
     def __init__(
-        self, message: str, *, status_code: int, body: bytes, headers: Mapping[str, str]
+        self,
+        message: str,
+        *,
+        status_code: int,
+        body: bytes,
+        headers: Mapping[str, str],
+        raw_headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         super().__init__(message)
         self.status_code = status_code
         self.body = body
         self.headers = dict(headers)
+        self.raw_headers = tuple(raw_headers)
 
 
 class ProviderResponseError(DispatchError):

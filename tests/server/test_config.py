@@ -140,7 +140,11 @@ def test_a_routellm_config_is_taken(tmp_path: Path) -> None:
         ("[routing]\nrouters = ['mff']", "c.toml:2: routing.routers: there is no router 'mff'"),
         ("[routers.xx]\na = 1", "c.toml:1: routers.xx: there is no such router"),
         ("[routing]\nthreshold = 0.1\nstrong_share = 0.5", "c.toml:3: routing.strong_share: give"),
-        ("[server\n", "c.toml: Expected"),
+        ("[server]\npage = 'sk-secret'", "c.toml:2: server.page: must be true or false, got a te"),
+        ("[server]\nlog_level = 'sk-secret'", "c.toml:2: server.log_level: must be one of debug"),
+        ("[routing.stickiness]\nheader = ''", "c.toml:2: routing.stickiness.header: is empty"),
+        ("[server]\n\nport = sk-secret", "c.toml:3: Invalid value"),
+        ("[server]\n[server", "c.toml:2: Expected"),
     ],
 )
 def test_an_error_names_line_and_key(tmp_path: Path, text: str, said: str) -> None:

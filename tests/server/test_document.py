@@ -139,7 +139,7 @@ def test_a_number_longer_than_python_reads_passes() -> None:
         (b'{"a" 1}', "':' delimiter"),
         (b'{"a":1} x', "Extra data"),
         (b'{"a":' + b"[" * 100_000, "nested too deeply"),
-        (b"\xef\xbb\xbf{}", "must be a JSON object"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
     ],
 )
 def test_the_error_says_what_is_wrong(raw: bytes, said: str) -> None:

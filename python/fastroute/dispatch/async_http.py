@@ -11,23 +11,40 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fastroute import __version__
 from fastroute.dispatch.base import AsyncResponse, Endpoint, Request, Response, status_error
 from fastroute.errors import (
+    AnswerCutError,
     DispatchError,
     MissingDependencyError,
     ProviderConnectionError,
+    ProviderResponseError,
     ProviderTimeoutError,
 )
 
 if TYPE_CHECKING:
     import aiohttp
     import yarl
+    from multidict import CIMultiDict
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 _KEPT_S = 30.0
+
+
+#: An answer that is no stream is held until it is whole, so that one that breaks off can still be
+#: told by an error, but no more of it and no longer than this.
+HELD_BYTES = 64 * 1024
+HELD_S = 1.0
+#: The same for endpoints with ``retry_cut_answers``, whose answers must be whole before they are
+#: handed on.
+MOST_HELD_BYTES = 32 * 2**20
+#: No error's body is longer.
+MOST_ERROR_BYTES = 8 * 2**20
+#: All of a provider's headers, and each of them.
+MAX_HEADER_BYTES = 64 * 1024
+MAX_HEADERS = 256
 
 
 class AsyncHttpTransport:
@@ -35,16 +52,22 @@ class AsyncHttpTransport:
 
     Answers are asked for uncompressed, and their bytes and headers are what the provider sent.
     Redirects are not followed. A proxy from the usual variables is honoured. A stream is returned
-    when its first byte is here.
+    when its first byte is here, another answer when all of it is, or 64 KiB of it, or when its
+    first byte is a second old.
+
+    Args:
+        max_header_bytes: the longest header of an answer; longer ones are a
+            ProviderResponseError.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
         try:
             import aiohttp  # noqa: F401 - here, so that the first request does not wait for it
         except ImportError as error:
             raise MissingDependencyError(
                 "AsyncHttpTransport needs aiohttp: pip install 'fastroute[serve]'"
             ) from error
+        self._max_header_bytes = max_header_bytes
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -55,7 +78,8 @@ class AsyncHttpTransport:
         )
 
     async def asend(self, request: Request) -> AsyncResponse:
-        """Send once. Raises as ``Transport`` says, and DispatchError once closed."""
+        """Send once. Raises as ``Transport`` says, AnswerCutError for an answer that breaks off
+        before it is returned, and DispatchError once closed."""
         session = self._open()
         endpoint = request.endpoint
         timeout_s = endpoint.timeout_s if request.timeout_s is None else request.timeout_s
@@ -65,7 +89,7 @@ class AsyncHttpTransport:
         response = None
         try:
             which = ["first_byte_timeout_s" if first_s < timeout_s else "timeout_s"]
-            with _translated(request, which):
+            with _translated(request, which) as begun:
                 async with asyncio.timeout(first_s) as limit:
                     response = await session.post(
                         _url(endpoint, request.path),
@@ -74,29 +98,34 @@ class AsyncHttpTransport:
                         allow_redirects=False,
                         timeout=_timeout(min(endpoint.connect_timeout_s, first_s), timeout_s),
                     )
-                    is_success = 200 <= response.status < 300
-                    if request.stream and is_success:
-                        pieces = response.content.iter_any()
-                        first = await anext(pieces, b"")
-                    else:  # the answer has begun, and has the rest of its time
-                        if first_s < timeout_s:
-                            limit.reschedule(end_s)
-                            which[0] = "timeout_s"
-                        body = await response.read()
+                    begun.append(response)
+                    streams = request.stream or _is_event_stream(response)
+                    first = b""
+                    if 200 <= response.status < 300:
+                        first = await response.content.readany()
+                    if first_s < timeout_s:  # the answer has begun, and has the rest of its time
+                        limit.reschedule(end_s)
+                        which[0] = "timeout_s"
+                    if not 200 <= response.status < 300:
+                        raise status_error(
+                            request, response.status, response.raw_headers, await _error(response)
+                        )
+                    if not streams and not response.content.at_eof():
+                        most = MOST_HELD_BYTES if endpoint.retry_cut_answers else HELD_BYTES
+                        seconds = timeout_s if endpoint.retry_cut_answers else HELD_S
+                        first = await _hold(first, response.content, most, seconds)
         except BaseException:
             if response is not None:
                 response.close()
             raise
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        if not is_success:
-            raise status_error(request, response.status, headers, body)
-        if not request.stream:
-            return AsyncResponse(response.status, headers, _once(body), request=request)
+        headers = response.raw_headers
+        if response.content.at_eof():
+            return AsyncResponse(response.status, headers, first, request=request)
 
         async def close() -> None:
             response.close()
 
-        rest = _rest(request, first, pieces)
+        rest = _rest(request, first, response, None if streams else end_s)
         return AsyncResponse(response.status, headers, rest, close, request)
 
     def close(self) -> None:
@@ -129,6 +158,10 @@ class AsyncHttpTransport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=proxied,
+                request_class=_exact_request(),
+                max_line_size=self._max_header_bytes,
+                max_field_size=self._max_header_bytes,
+                max_headers=MAX_HEADERS,
             )
         return self._session
 
@@ -162,44 +195,115 @@ def _timeout(connect_s: float, read_s: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect_s, sock_read=read_s)
 
 
-def _headers(request: Request) -> dict[str, str]:
-    headers = {
-        "content-type": "application/json",
-        "accept-encoding": "identity",
-        "user-agent": f"fastroute/{__version__}",
-        "accept": "text/event-stream" if request.stream else "*/*",
-    }
+def _headers(request: Request) -> CIMultiDict[str]:
+    from multidict import CIMultiDict
+
+    headers = CIMultiDict(
+        {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": f"fastroute/{__version__}",
+            "accept": "text/event-stream" if request.stream else "*/*",
+        }
+    )
     key = request.endpoint.find_key()
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
-    headers.update({name.lower(): value for name, value in request.headers.items()})
+    headers.update(request.headers)
+    # What UTF-8 can't tell stays as surrogates: see _exact_request.
+    raw = [
+        (n.decode("latin-1"), v.decode("utf-8", "surrogateescape")) for n, v in request.raw_headers
+    ]
+    for name, _ in raw:
+        headers.popall(name, None)
+    headers.extend(raw)
     return headers
 
 
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
+@lru_cache(maxsize=1)
+def _exact_request() -> type[aiohttp.ClientRequest]:
+    """A request of aiohttp's whose headers may hold bytes that are no UTF-8: aiohttp itself leaves
+    surrogates, which stand for them, out."""
+    import aiohttp
+
+    class ExactRequest(aiohttp.ClientRequest):
+        async def write_bytes(
+            self, writer: Any, conn: Any, content_length: int | None = None
+        ) -> None:
+            head = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+            if not head.isascii():
+                line = bytes(writer._headers_buf).partition(b"\r\n")[0]
+                exact = head.encode("utf-8", "surrogateescape")
+                writer._headers_buf = line + b"\r\n" + exact + b"\r\n"
+            await super().write_bytes(writer, conn, content_length)
+
+    return ExactRequest
+
+
+def _is_event_stream(response: aiohttp.ClientResponse) -> bool:
+    """Whether an answer comes piece by piece, even if we were not told to expect that."""
+    kind: str = response.headers.get("content-type", "")
+    return kind.lower().startswith("text/event-stream")
+
+
+async def _hold(
+    first: bytes, content: aiohttp.StreamReader, most_bytes: int, most_s: float
+) -> bytes:
+    """``first`` and what follows it, until the end or one of the limits."""
+    parts, size = [first], len(first)
+    try:
+        async with asyncio.timeout(most_s) as limit:
+            while size < most_bytes and (piece := await content.readany()):
+                parts.append(piece)
+                size += len(piece)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    return b"".join(parts)
+
+
+async def _error(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an error. Raises ValueError for one without end."""
+    parts, size = [], 0
+    while piece := await response.content.readany():
+        parts.append(piece)
+        size += len(piece)
+        if size > MOST_ERROR_BYTES:
+            raise ValueError(f"the body of the error is longer than {MOST_ERROR_BYTES} bytes")
+    return b"".join(parts)
 
 
 async def _rest(
-    request: Request, first: bytes, pieces: AsyncIterator[bytes]
+    request: Request, first: bytes, response: aiohttp.ClientResponse, end_s: float | None
 ) -> AsyncIterator[bytes]:
+    """``first`` and what follows it; all of it until ``end_s``, or each piece in its time."""
     if first:
         yield first
-    with _translated(request, ["timeout_s"]):
-        async for piece in pieces:
+    with _translated(request, ["timeout_s"]) as begun:
+        begun.append(response)
+        while True:
+            if end_s is None:
+                piece = await response.content.readany()
+            else:
+                async with asyncio.timeout_at(end_s):
+                    piece = await response.content.readany()
+            if not piece:
+                return
             yield piece
 
 
 @contextmanager
-def _translated(request: Request, limits: list[str]) -> Iterator[None]:
+def _translated(request: Request, limits: list[str]) -> Iterator[list[aiohttp.ClientResponse]]:
     """The one door: what aiohttp raises leaves as an error of ours, with aiohttp's as its cause.
 
-    ``limits[0]`` names the time limit that holds at the moment.
+    ``limits[0]`` names the time limit that holds at the moment. Gives a list for the response, once
+    there is one.
     """
     import aiohttp
 
+    begun: list[aiohttp.ClientResponse] = []
     try:
-        yield
+        yield begun
     except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError, TimeoutError) as error:
         endpoint = request.endpoint
         limit = limits[0]
@@ -214,7 +318,21 @@ def _translated(request: Request, limits: list[str]) -> Iterator[None]:
         raise ProviderTimeoutError(
             f"{shown}: {what}; check that the endpoint is up, or raise {limit}"
         ) from error
+    except aiohttp.ClientResponseError as error:
+        long = isinstance(error.__cause__, aiohttp.http_exceptions.LineTooLong)
+        what = "a header is too long" if long else "what came is no HTTP/1.1"
+        raise ProviderResponseError(
+            f"{request.endpoint.address(request.path).shown}: {what}; raise max_header_bytes, or "
+            "look at what the endpoint sends",
+            body=b"",
+        ) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
+        if begun and 200 <= begun[0].status < 300 and begun[0].content.total_bytes:
+            raise AnswerCutError(
+                f"{request.endpoint.address(request.path).shown}: the answer broke off after "
+                f"{begun[0].content.total_bytes} bytes ({type(error).__name__}); it may have been "
+                "paid for, so ask again only if you accept that, or set retry_cut_answers"
+            ) from error
         key = request.endpoint.find_key()
         reason = str(error) or "no reason given"
         if key is not None:

@@ -51,9 +51,6 @@ class BalancingTransport(WrappingTransport):
         except BaseException as error:
             self._ended(endpoint, error)
             raise
-        if not request.stream:
-            self._ended(endpoint, None)
-            return response
         return watched(response, lambda error: self._ended(endpoint, error))
 
     def _order(self, request: Request) -> tuple[bool, bool, float, float]:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from fastroute._http import (
     KEY_VARIABLE,
@@ -19,8 +19,15 @@ from fastroute._http import (
 )
 from fastroute._prompts import check_count
 from fastroute._retry import is_retryable
-from fastroute.errors import ProviderStatusError
+from fastroute.errors import (
+    AnswerCutError,
+    DispatchError,
+    InvalidTypeError,
+    ProviderStatusError,
+)
 
+#: Header fields as they came or will go: names and values, in order, repeats apart.
+RawHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
 #: Where OpenAI's own clients look for another address than OpenAI's.
 URL_VARIABLE = "OPENAI_BASE_URL"
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
@@ -53,6 +60,8 @@ class Endpoint:
             the statuses 408, 409, 429 and 5xx (not 501, 505 or an exhausted quota), honouring
             Retry-After up to a minute. Never after the first byte of a stream has come, nor when an
             answer is late, because it may have been paid for.
+        retry_cut_answers: whether an answer that is no stream and broke off after its body began
+            is such a broken connection; it may be paid for twice then. If not, it is an error.
 
     Raises:
         InvalidInputError, InvalidTypeError: a value that can't be used.
@@ -64,6 +73,7 @@ class Endpoint:
     connect_timeout_s: float = 5.0
     max_retries: int = 2
     first_byte_timeout_s: float | None = None
+    retry_cut_answers: bool = False
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
@@ -75,6 +85,9 @@ class Endpoint:
         if self.first_byte_timeout_s is not None:
             check_seconds("first_byte_timeout_s", self.first_byte_timeout_s)
         check_count("max_retries", self.max_retries, least=0)
+        flag: object = self.retry_cut_answers
+        if not isinstance(flag, bool):
+            raise InvalidTypeError(f"retry_cut_answers must be a bool, got {type(flag).__name__}")
 
     def address(self, path: str) -> Address:
         """Where requests for ``path``, such as ``/chat/completions``, go."""
@@ -103,6 +116,8 @@ class Request:
         path: what comes after the endpoint's base_url.
         stream: whether the answer is wanted piece by piece.
         headers: sent beside fastroute's own, or instead of them.
+        raw_headers: likewise, for headers whose order, repeats and bytes must stay what they are;
+            names in lower case, none of them in ``headers``.
         timeout_s: instead of the endpoint's.
         model: what the caller calls the model that is asked, for reports; it is not sent.
         weight: share of the load that this endpoint of several should get.
@@ -121,10 +136,21 @@ class Request:
     weight: float = 1.0
     variants: tuple[Request, ...] = field(default=(), repr=False)
     fallback: Request | None = field(default=None, repr=False)
+    raw_headers: RawHeaders = field(default=(), repr=False)
 
     def json(self) -> Any:
         """The body, read."""
         return json.loads(self.body)
+
+
+def folded(headers: RawHeaders) -> dict[str, str]:
+    """``headers`` by name, in lower case; the values of one that is repeated are joined by commas
+    (RFC 9110, 5.2)."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 def _nothing() -> None:
@@ -136,7 +162,8 @@ class Response:
 
     Attributes:
         status_code: the HTTP status.
-        headers: names in lower case.
+        headers: names in lower case; the values of one that was repeated are joined by commas.
+        raw_headers: the same as bytes, in their order, repeats apart, from transports over HTTP.
     """
 
     def __init__(
@@ -145,9 +172,11 @@ class Response:
         headers: Mapping[str, str],
         pieces: Iterator[bytes],
         close: Callable[[], object] = _nothing,
+        raw_headers: RawHeaders = (),
     ) -> None:
         self.status_code = status_code
         self.headers = dict(headers)
+        self.raw_headers = raw_headers
         self._pieces = pieces
         self._close = close
 
@@ -172,26 +201,42 @@ async def _nothing_async() -> None:
     pass
 
 
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    if body:
+        yield body
+
+
 class AsyncResponse:
     """``Response`` for an event loop; close it, or read it to its end.
 
     Attributes:
         request: what is answered, where transports choose between several; None if none says.
+        body: the whole body, where all of it was here at once; else None.
     """
 
     def __init__(
         self,
         status_code: int,
-        headers: Mapping[str, str],
-        pieces: AsyncIterator[bytes],
+        headers: Mapping[str, str] | RawHeaders,
+        pieces: AsyncIterator[bytes] | bytes,
         close: Callable[[], Awaitable[object]] = _nothing_async,
         request: Request | None = None,
     ) -> None:
         self.request = request
         self.status_code = status_code
-        self.headers = dict(headers)
+        self.raw_headers = headers if isinstance(headers, tuple) else ()
+        self._headers = None if isinstance(headers, tuple) else dict(headers)
+        self.body = pieces if isinstance(pieces, bytes) else None
+        pieces = _once(pieces) if isinstance(pieces, bytes) else pieces
         self._pieces = pieces
         self._close = close
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As ``Response.headers``."""
+        if self._headers is None:
+            self._headers = folded(self.raw_headers)
+        return self._headers
 
     def iter_bytes(self) -> AsyncIterator[bytes]:
         """As ``Response.iter_bytes``."""
@@ -212,7 +257,7 @@ class AsyncResponse:
 class Transport(Protocol):
     """Carries requests to model APIs; safe to use from several threads and tasks at once.
 
-    ``send`` and ``asend`` return as soon as the answer begins: its status is 2xx, and its body is
+    ``send`` and ``asend`` return when the answer has begun: its status is 2xx, and its body is
     read from the response, whether it is a stream or not. Everything else is raised:
     ProviderConnectionError, ProviderTimeoutError, or ProviderStatusError with the provider's
     status, headers and body as they were. A transport may wrap another.
@@ -232,10 +277,14 @@ class Transport(Protocol):
 
 
 def status_error(
-    request: Request, status: int, headers: Mapping[str, str], body: bytes
+    request: Request, status: int, headers: Mapping[str, str] | RawHeaders, body: bytes
 ) -> ProviderStatusError:
     """The error for an answer whose status is not 2xx."""
     said = words_of(body, request.endpoint.find_key())
+    if isinstance(headers, tuple):
+        named = folded(headers)
+    else:
+        named = {name.lower(): value for name, value in headers.items()}
     if status in (401, 403):
         remedy = f"check api_key ({KEY_VARIABLE} is sent where base_url is not given or OpenAI's)"
     elif 300 <= status < 400:
@@ -250,8 +299,17 @@ def status_error(
         + f"; {remedy}",
         status_code=status,
         body=body,
-        headers={name.lower(): value for name, value in headers.items()},
+        headers=named,
+        raw_headers=headers if isinstance(headers, tuple) else (),
     )
+
+
+def may_ask_again(request: Request, error: DispatchError) -> bool:
+    """Whether ``error`` left nothing behind that would be paid for twice: False for an answer that
+    broke off, unless the endpoint says otherwise, and for a stream always."""
+    if isinstance(error, AnswerCutError):
+        return request.endpoint.retry_cut_answers and not request.stream
+    return True
 
 
 def may_retry(error: ProviderStatusError) -> bool:

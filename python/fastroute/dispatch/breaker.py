@@ -29,7 +29,7 @@ class BreakerTransport(WrappingTransport):
 
     After ``open_s`` seconds one request is let through to try: its success closes the circuit, its
     failure opens it for as long again. Failures are 5xx, no connection, a broken one and a late
-    answer; a stream that breaks off is one. 0 ``failures``: never refuses.
+    answer; an answer that breaks off is one. 0 ``failures``: never refuses.
     """
 
     def __init__(
@@ -79,8 +79,6 @@ class BreakerTransport(WrappingTransport):
         if probe:
             circuit.probing = False
         self._succeeded(circuit, request)
-        if not request.stream:
-            return response
         return watched(
             response,
             lambda error: (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastroute.dispatch.base import AsyncResponse, Request, Transport
+from fastroute.dispatch.base import AsyncResponse, Request, Transport, may_ask_again
 from fastroute.dispatch.wrapping import (
     Observer,
     WrappingTransport,
@@ -28,7 +28,7 @@ class FallbackTransport(WrappingTransport):
         try:
             return await self.inner.asend(request)
         except DispatchError as error:
-            if request.fallback is None or not _elsewhere(error):
+            if request.fallback is None or not _elsewhere(request, error):
                 raise
             first = error
         self._observer("fallback", request)
@@ -38,8 +38,10 @@ class FallbackTransport(WrappingTransport):
             raise first from second
 
 
-def _elsewhere(error: DispatchError) -> bool:
+def _elsewhere(request: Request, error: DispatchError) -> bool:
     """Whether another model may do better."""
+    if not may_ask_again(request, error):
+        return False
     if isinstance(error, ProviderStatusError) and error.status_code in (408, 429):
         return True
     return isinstance(error, CircuitOpenError) or is_providers_fault(error)

@@ -51,9 +51,9 @@ class RedundantTransport(WrappingTransport):
     - "delayed": beside the first, after ``delay_s``.
     - "relaunch": instead of the first, which is given up, after ``delay_s``.
 
-    At most one more a request, and at most ``budget`` of all requests. Latency is the time to the
-    first byte of a stream, or to the whole of another answer: what has begun to arrive is never
-    sent again.
+    At most one more a request, and at most ``budget`` of all requests. Latency is the time until
+    the transport inside returns the answer: to the first byte of a stream, to the whole of a short
+    answer. What has been returned is never sent again.
     """
 
     def __init__(

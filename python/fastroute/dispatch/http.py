@@ -8,14 +8,24 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from fastroute import __version__
 from fastroute._retry import backoff, retry_after_s
-from fastroute.dispatch.base import AsyncResponse, Request, Response, may_retry, status_error
+from fastroute.dispatch.base import (
+    AsyncResponse,
+    RawHeaders,
+    Request,
+    Response,
+    folded,
+    may_ask_again,
+    may_retry,
+    status_error,
+)
 from fastroute.errors import (
+    AnswerCutError,
     DispatchError,
     ProviderConnectionError,
     ProviderStatusError,
@@ -115,7 +125,7 @@ class HttpTransport:
             asked_s = retry_after_s(error.headers, now) or 0.0
             again = may_retry(error) and asked_s <= MAX_RETRY_AFTER_S
         else:
-            again = _is_connection_trouble(error)
+            again = _is_connection_trouble(error) and may_ask_again(request, error)
         if not again or attempts > request.endpoint.max_retries:
             if attempts > 1:
                 error.add_note(f"after {attempts} attempts")
@@ -196,15 +206,20 @@ def _attempt(client: httpx2.Client, request: Request) -> Response:
             if request.stream and response.is_success:
                 first = next(pieces, b"")
                 rest = _rest(client, request, first, pieces)
-                return Response(response.status_code, headers, rest, response.close)
+                return Response(
+                    response.status_code, folded(headers), rest, response.close, headers
+                )
             body = bytearray()
-            for piece in pieces:
-                body += piece
-                _check_time(request, end_s)
+            with _cut(request, response, body):
+                for piece in pieces:
+                    body += piece
+                    _check_time(request, end_s)
         except BaseException:
             response.close()
             raise
-    return Response(*_whole(request, response.status_code, headers, bytes(body)))
+    _raise_failure(request, response.status_code, headers, bytes(body))
+    whole = iter((bytes(body),))
+    return Response(response.status_code, folded(headers), whole, raw_headers=headers)
 
 
 async def _attempt_async(client: httpx2.AsyncClient, request: Request) -> AsyncResponse:
@@ -219,14 +234,15 @@ async def _attempt_async(client: httpx2.AsyncClient, request: Request) -> AsyncR
                 later = _rest_async(client, request, first, pieces)
                 return AsyncResponse(response.status_code, headers, later, response.aclose)
             body = bytearray()
-            async for piece in pieces:
-                body += piece
-                _check_time(request, end_s)
+            with _cut(request, response, body):
+                async for piece in pieces:
+                    body += piece
+                    _check_time(request, end_s)
         except BaseException:
             await response.aclose()
             raise
-    status, seen, whole = _whole(request, response.status_code, headers, bytes(body))
-    return AsyncResponse(status, seen, _as_async(whole))
+    _raise_failure(request, response.status_code, headers, bytes(body))
+    return AsyncResponse(response.status_code, headers, bytes(body))
 
 
 def _rest(
@@ -248,11 +264,6 @@ async def _rest_async(
             yield piece
 
 
-async def _as_async(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
-
-
 def _prepare(
     client: httpx2.Client | httpx2.AsyncClient, request: Request
 ) -> tuple[httpx2.Request, float]:
@@ -265,6 +276,9 @@ def _prepare(
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
     headers.update(dict(request.headers))
+    named = {name for name, _ in request.raw_headers}
+    kept = [pair for pair in headers.raw if pair[0].lower() not in named]
+    headers = httpx2.Headers([*kept, *request.raw_headers])
     timeout_s = _timeout_s(request)
     prepared = client.build_request(
         "POST",
@@ -280,8 +294,8 @@ def _timeout_s(request: Request) -> float:
     return request.endpoint.timeout_s if request.timeout_s is None else request.timeout_s
 
 
-def _headers_of(response: httpx2.Response) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
+def _headers_of(response: httpx2.Response) -> RawHeaders:
+    return tuple((name.lower(), value) for name, value in response.headers.raw)
 
 
 def _check_time(request: Request, end_s: float) -> None:
@@ -291,12 +305,26 @@ def _check_time(request: Request, end_s: float) -> None:
         )
 
 
-def _whole(
-    request: Request, status: int, headers: Mapping[str, str], body: bytes
-) -> tuple[int, Mapping[str, str], Iterator[bytes]]:
+def _raise_failure(request: Request, status: int, headers: RawHeaders, body: bytes) -> None:
     if not 200 <= status < 300:
         raise status_error(request, status, headers, body)
-    return status, headers, iter((body,))
+
+
+@contextmanager
+def _cut(request: Request, response: httpx2.Response, body: bytearray) -> Iterator[None]:
+    """A successful answer that breaks off in its body is an AnswerCutError."""
+    import httpx2
+
+    try:
+        yield
+    except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
+        if not body or not response.is_success:
+            raise
+        raise AnswerCutError(
+            f"{_shown(request)}: the answer broke off after {len(body)} bytes "
+            f"({type(error).__name__}); it may have been paid for, so ask again only if you accept "
+            "that, or set retry_cut_answers"
+        ) from error
 
 
 def _shown(request: Request) -> str:

@@ -9,7 +9,13 @@ from collections.abc import Awaitable, Callable
 
 from fastroute._retry import backoff, retry_after_s
 from fastroute.dispatch.async_http import never_arrived
-from fastroute.dispatch.base import AsyncResponse, Request, Transport, may_retry
+from fastroute.dispatch.base import (
+    AsyncResponse,
+    Request,
+    Transport,
+    may_ask_again,
+    may_retry,
+)
 from fastroute.dispatch.wrapping import Observer, WrappingTransport, unobserved
 from fastroute.errors import DispatchError, ProviderConnectionError, ProviderStatusError
 
@@ -46,7 +52,8 @@ class RetryTransport(WrappingTransport):
     """Sends again what failed before its first byte, as far as the budget goes.
 
     Again: no connection, a broken one, 408, 409, 429 and 5xx (not 501, 505 or an exhausted quota).
-    Not again: an answer that is late, because it may have been paid for. The wait doubles from a
+    Not again: an answer that is late or, without the endpoint's ``retry_cut_answers``, one whose
+    body began and broke off, because they may have been paid for. The wait doubles from a
     quarter of a second with full jitter, and is at least what Retry-After asks for; where the model
     has other endpoints, the next one is asked at once.
     """
@@ -92,6 +99,7 @@ class RetryTransport(WrappingTransport):
             again = may_retry(error)
         else:
             again = isinstance(error, ProviderConnectionError) or never_arrived(error)
+            again = again and may_ask_again(request, error)
         elsewhere = attempts <= len(request.variants)
         if elsewhere:
             asked_s = 0.0

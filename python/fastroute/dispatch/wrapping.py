@@ -46,7 +46,10 @@ def watched(
     response: AsyncResponse, on_end: Callable[[BaseException | None], None]
 ) -> AsyncResponse:
     """``response``, whose end calls ``on_end`` once: with None when it was read to its end or
-    closed, else with what was raised instead of a piece."""
+    closed, else with what was raised instead of a piece. At once, if the whole answer is here."""
+    if response.body is not None:
+        on_end(None)
+        return response
     ended = False
 
     def end(error: BaseException | None) -> None:
@@ -68,7 +71,8 @@ def watched(
         end(None)
         await response.aclose()
 
-    return AsyncResponse(response.status_code, response.headers, pieces(), close, response.request)
+    headers = response.raw_headers or response.headers
+    return AsyncResponse(response.status_code, headers, pieces(), close, response.request)
 
 
 def is_providers_fault(error: BaseException) -> bool:

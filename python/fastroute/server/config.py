@@ -35,6 +35,7 @@ class ServerConfig:
     log_prompts: bool = False
     log_level: str = "info"
     opentelemetry: bool = False
+    max_provider_header_bytes: int = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,9 @@ def _read_server(section: Section, overrides: Mapping[str, Any]) -> ServerConfig
         workers=section.whole("workers", d.workers, 1, 256),
         max_body_bytes=section.whole("max_body_bytes", d.max_body_bytes, 1),
         max_concurrency=section.whole("max_concurrency", d.max_concurrency, 1),
+        max_provider_header_bytes=section.whole(
+            "max_provider_header_bytes", d.max_provider_header_bytes, 1024
+        ),
         retry_after_s=section.number("retry_after_s", d.retry_after_s),
         body_timeout_s=section.number("body_timeout_s", d.body_timeout_s, above=True),
         shutdown_timeout_s=section.number("shutdown_timeout_s", d.shutdown_timeout_s),
@@ -231,6 +235,7 @@ def _endpoint_values(section: Section, default: Endpoint) -> dict[str, Any]:
         "first_byte_timeout_s": section.number(
             "first_byte_timeout_s", default.first_byte_timeout_s, above=True
         ),
+        "retry_cut_answers": section.flag("retry_cut_answers", default.retry_cut_answers),
         "max_retries": 0,  # the gateway has a budget for that
     }
 

@@ -57,7 +57,9 @@ def _read_toml(path: str, text: str) -> ConfigFile:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        said, at, place = str(error).partition(" (at line ")
+        line = place.split(",")[0] if at else str(text.count("\n") + 1)
+        raise ConfigError(f"{path}:{line}: {said}") from error
     return ConfigFile(path, data, _toml_lines(text))
 
 

@@ -69,10 +69,12 @@ class Section:
         value = self.take(name)
         if value is None:
             return default
-        if not isinstance(value, str) or not value:
+        if value == "":
+            self.bad(name, "is empty; give a text, or leave the key out")
+        elif not isinstance(value, str):
             self.bad(name, f"must be a text, got {_kind(value)}")
         elif choices and value not in choices:
-            self.bad(name, f"must be one of {', '.join(choices)}, got {value!r}")
+            self.bad(name, f"must be one of {', '.join(choices)}, got another text")
         else:
             return value
         return default
@@ -91,7 +93,7 @@ class Section:
         """True or false."""
         value = self.take(name, default)
         if not isinstance(value, bool):
-            self.bad(name, f"must be true or false, got {value!r}")
+            self.bad(name, f"must be true or false, got {_kind(value)}")
             return default
         return value
 

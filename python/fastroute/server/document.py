@@ -6,6 +6,7 @@ the provider as the client wrote them: they are never parsed and written again.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from typing import Any, NamedTuple
@@ -54,6 +55,11 @@ class Document(NamedTuple):
 
 def read_document(raw: bytes) -> Document:
     """Read ``raw``. Raises BodyError, which says where the text stops being JSON."""
+    if raw.startswith(codecs.BOM_UTF8):
+        raise BodyError(
+            "the body begins with a byte order mark, which JSON does not allow (RFC 8259, 8.1): "
+            "send UTF-8 without one"
+        )
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:

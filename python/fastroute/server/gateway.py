@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from fastroute.controller import Controller
-from fastroute.dispatch.base import Request, Transport
+from fastroute.dispatch.base import RawHeaders, Request, Transport
 from fastroute.errors import (
     InvalidInputError,
     InvalidModelNameError,
@@ -41,15 +41,6 @@ DEFAULT_NAME = "fastroute"
 QUICK_CHARS = 8192
 _QUERY_SAFE = "%/:?@!$&'()*+,;=-._~[]"
 _ROUTED_PATHS = frozenset({"/chat/completions", "/completions", "/responses"})
-# Of the client's connection to us, or answered by us; the rest reaches the provider.
-_OWN_REQUEST_HEADERS = frozenset(
-    {
-        *("host", "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te"),
-        *("trailer", "transfer-encoding", "upgrade", "content-length", "content-type", "expect"),
-        *("accept-encoding", "authorization", "cookie", "api-key", "x-api-key", "content-encoding"),
-        *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"),
-    }
-)
 
 
 class Routed(NamedTuple):
@@ -128,17 +119,14 @@ class Gateway:
         model: str,
         document: Document,
         path: str,
-        headers: Mapping[str, str],
+        headers: RawHeaders,
         fallback: Request | None = None,
         query: bytes = b"",
     ) -> Request:
-        """What goes to the provider of ``model``. Raises RefusalError if it has none."""
-        sent_headers = {
-            k: v
-            for k, v in headers.items()
-            if k not in _OWN_REQUEST_HEADERS and not k.startswith("x-fastroute-")
-        }
-        stream = document.fields.get("stream") is True
+        """What goes to the provider of ``model``, with ``headers``. Raises RefusalError if it has
+        none."""
+        # Some providers take 1 for true.
+        stream = bool(document.fields.get("stream"))
 
         def to(target: Target, **more: Any) -> Request:
             asked = quote(query, safe=_QUERY_SAFE)
@@ -149,7 +137,7 @@ class Gateway:
                 body=document.with_model(target.model),
                 path=path if own or not asked else f"{path}?{asked}",
                 stream=stream,
-                headers=sent_headers,
+                raw_headers=headers,
                 model=model,
                 weight=target.weight,
                 **more,

@@ -11,19 +11,22 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from fastroute.dispatch.base import AsyncResponse
+from fastroute.dispatch.base import AsyncResponse, RawHeaders
 from fastroute.errors import (
+    AnswerCutError,
     DispatchError,
     ProviderConnectionError,
+    ProviderResponseError,
     ProviderStatusError,
     ProviderTimeoutError,
 )
 from fastroute.server.document import BodyError, Document, read_document
+from fastroute.server.headers import folded_request, headers_to_client, headers_to_provider
 from fastroute.server.limits import ClientGoneError, read_body
 from fastroute.server.logs import log
 from fastroute.server.metrics import TAIL_BYTES, read_usage
 from fastroute.server.replies import (
-    RawHeaders,
+    HeaderList,
     Receive,
     RefusalError,
     Scope,
@@ -31,6 +34,7 @@ from fastroute.server.replies import (
     send_json,
     send_refusal,
     send_whole,
+    without_length,
 )
 
 if TYPE_CHECKING:
@@ -40,14 +44,6 @@ if TYPE_CHECKING:
 _CUT = 499  # the status that logs have for a client that left, as nginx has it
 #: A client may name a model of any length; logs and headers show no more of it.
 _SHOWN_CHARS = 200
-# Of the provider's connection to us, or what the server here writes itself.
-_OWN_RESPONSE_HEADERS = frozenset(
-    {
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
-        *("transfer-encoding", "upgrade", "content-length", "date", "server", "set-cookie"),
-        *("alt-svc", "strict-transport-security"),
-    }
-)
 
 
 @dataclass
@@ -86,11 +82,12 @@ class ProxyEndpoint:
             self._finish(facts)
             return
         state.metrics.in_flight.inc()
-        facts.span = state.tracing.begin(self._path, headers_of(scope))
+        headers = folded_request(scope["headers"])
+        facts.span = state.tracing.begin(self._path, headers)
         watch = _Watch(receive)
         gateway = state.lease()
         try:
-            await self._serve(gateway, scope, watch, send, facts)
+            await self._serve(gateway, scope, headers, watch, send, facts)
         except RefusalError as refusal:
             await self._refuse(refusal, facts, send)
         except (ClientGoneError, asyncio.CancelledError) as error:
@@ -106,9 +103,14 @@ class ProxyEndpoint:
             self._finish(facts)
 
     async def _serve(
-        self, gateway: Gateway, scope: Scope, watch: _Watch, send: Send, facts: Facts
+        self,
+        gateway: Gateway,
+        scope: Scope,
+        headers: Mapping[str, str],
+        watch: _Watch,
+        send: Send,
+        facts: Facts,
     ) -> None:
-        headers = headers_of(scope)
         caller = gateway.keys.caller(headers.get("authorization"))
         if caller is None:
             raise unauthorized()
@@ -128,7 +130,7 @@ class ProxyEndpoint:
             return
         routed = await gateway.route(document, self._path, headers, caller)
         facts.model = routed.model
-        facts.stream = document.fields.get("stream") is True
+        facts.stream = bool(document.fields.get("stream"))
         metrics = self._state.metrics
         if routed.decision is not None:
             metrics.decided(routed.decision, routed.seconds, routed.stayed)
@@ -141,14 +143,15 @@ class ProxyEndpoint:
             if gateway.config.server.log_prompts:
                 facts.more["prompt"] = routed.prompt
         with self._state.tracing.upstream(facts.span, routed.model) as traced:
-            await self._ask(gateway, routed, document, {**headers, **traced}, send, facts)
+            sent = headers_to_provider(scope["headers"], traced, scope["http_version"])
+            await self._ask(gateway, routed, document, sent, send, facts)
 
     async def _ask(
         self,
         gateway: Gateway,
         routed: Routed,
         document: Document,
-        headers: Mapping[str, str],
+        headers: RawHeaders,
         send: Send,
         facts: Facts,
     ) -> None:
@@ -179,7 +182,11 @@ class ProxyEndpoint:
             await send_whole(
                 send,
                 error.status_code,
-                [*passed_headers(error.headers), *decision_headers(routed)],
+                [
+                    *without_length(headers_to_client(error.raw_headers)),
+                    *decision_headers(routed),
+                    (b"x-fastroute-request-id", facts.request_id.encode()),
+                ],
                 error.body,
             )
             return
@@ -201,16 +208,16 @@ class ProxyEndpoint:
         self, response: AsyncResponse, routed: Routed, send: Send, facts: Facts
     ) -> bytes:
         """Hand the answer on, piece by piece as it comes; returns its end."""
+        passed = headers_to_client(response.raw_headers)
         headers = [
-            *passed_headers(response.headers),
+            *(passed if response.body is None else without_length(passed)),
             *decision_headers(routed, facts.answered_by),
             (b"x-fastroute-request-id", facts.request_id.encode()),
         ]
-        if not facts.stream:
-            body = await response.read()
+        if response.body is not None:
             facts.status = response.status_code
-            await send_whole(send, response.status_code, headers, body)
-            return body[-TAIL_BYTES:]
+            await send_whole(send, response.status_code, headers, response.body)
+            return response.body[-TAIL_BYTES:]
         tail = b""
         try:
             facts.status = response.status_code
@@ -284,11 +291,6 @@ class _Watch:
                 await self._task
 
 
-def headers_of(scope: Scope) -> dict[str, str]:
-    """The request's headers, names in lower case."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-
-
 def unauthorized() -> RefusalError:
     """What a caller without a key of ours gets."""
     return RefusalError(
@@ -299,19 +301,10 @@ def unauthorized() -> RefusalError:
     )
 
 
-def passed_headers(headers: Mapping[str, str]) -> RawHeaders:
-    """Of a provider's headers those that are for the client."""
-    return [
-        (name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
-        for name, value in headers.items()
-        if name not in _OWN_RESPONSE_HEADERS and not name.startswith("x-fastroute-")
-    ]
-
-
-def decision_headers(routed: Routed, answered_by: str | None = None) -> RawHeaders:
+def decision_headers(routed: Routed, answered_by: str | None = None) -> HeaderList:
     """The decision as response headers."""
     model = answered_by or routed.model
-    headers: RawHeaders = []
+    headers: HeaderList = []
     if model.isascii() and model.isprintable() and len(model) <= _SHOWN_CHARS:
         headers.append((b"x-fastroute-model", model.encode()))
     decision = routed.decision
@@ -350,6 +343,21 @@ def _refusal_of(error: Exception, gateway: Gateway) -> RefusalError:
     """For a provider that did not answer. Our words do not show its address or name."""
     if isinstance(error, (ProviderTimeoutError, TimeoutError)):
         return RefusalError(504, "provider_timeout", "the model's provider did not answer in time")
+    if isinstance(error, AnswerCutError):
+        return RefusalError(
+            502,
+            "provider_answer_cut",
+            "the provider's answer broke off after it had begun; it may have been billed, so it "
+            "was not asked again (the gateway's retry_cut_answers allows that)",
+        )
+    if isinstance(error, ProviderResponseError):
+        most = gateway.config.server.max_provider_header_bytes
+        return RefusalError(
+            502,
+            "provider_answer_unreadable",
+            f"the provider's answer is no HTTP, or one of its headers is longer than {most} bytes, "
+            "the gateway's max_provider_header_bytes",
+        )
     if isinstance(error, ProviderConnectionError):
         return RefusalError(
             502, "provider_unreachable", "the model's provider could not be reached"

@@ -10,7 +10,9 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-RawHeaders = list[tuple[bytes, bytes]]
+HeaderList = list[tuple[bytes, bytes]]
+#: Statuses whose answers have neither a body nor its length (RFC 9110, 8.6).
+_BODILESS = (204, 304)
 
 
 class RefusalError(Exception):
@@ -47,22 +49,28 @@ class RefusalError(Exception):
 
 
 async def send_whole(
-    send: Send, status: int, headers: RawHeaders, body: bytes, *, head: bool = False
+    send: Send, status: int, headers: HeaderList, body: bytes, *, head: bool = False
 ) -> None:
     """Send a complete answer."""
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    if status not in _BODILESS:
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else body})
 
 
-async def send_json(send: Send, status: int, value: Any, headers: RawHeaders | None = None) -> None:
+def without_length(headers: HeaderList) -> HeaderList:
+    """``headers`` but for the length of the body, which ``send_whole`` writes."""
+    return [pair for pair in headers if pair[0] != b"content-length"]
+
+
+async def send_json(send: Send, status: int, value: Any, headers: HeaderList | None = None) -> None:
     """Send ``value`` as JSON."""
     kind = (b"content-type", b"application/json")
     body = json.dumps(value, ensure_ascii=False).encode(errors="replace")
     await send_whole(send, status, [kind, *(headers or [])], body)
 
 
-async def send_refusal(send: Send, refusal: RefusalError, headers: RawHeaders) -> None:
+async def send_refusal(send: Send, refusal: RefusalError, headers: HeaderList) -> None:
     """Send the error."""
     own = [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
     kind = (b"content-type", b"application/json")

@@ -32,7 +32,7 @@ def build_transport(config: Config, metrics: Metrics) -> Transport:
         log(event, logging.INFO, model=model, path=request.path)
 
     breaker = BreakerTransport(
-        AsyncHttpTransport(),
+        AsyncHttpTransport(max_header_bytes=config.server.max_provider_header_bytes),
         failures=survival.breaker_failures,
         open_s=survival.breaker_open_s,
         observer=observe,
