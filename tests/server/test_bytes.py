@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,7 @@ retry_cut_answers = true
 BODY = b'{"model": "weak", "messages": [{"role": "user", "content": "hi"}]}'
 ROUTED = BODY.replace(b"weak", b"router-length-0.5")
 AGAIN = BODY.replace(b"weak", b"again")
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 ANSWER = b'{"id": "a", "choices": []}'
 
 
@@ -259,3 +261,62 @@ def test_a_long_answer_that_breaks_off_is_broken_off(
     assert lines_of(answer, b"content-length") == [b"1000000"]
     assert len(answer.partition(b"\r\n\r\n")[2]) == 500_000
     assert len(upstream.heads) == 1
+
+
+# Clients of other habits
+
+
+def test_http_1_0_gets_no_chunks(gateway: Gateway, upstream: RawUpstream) -> None:
+    events = b"data: 1\n\ndata: [DONE]\n\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    upstream.plan([head, events[:9], 0.1, events[9:]])
+    stream = BODY[:-1] + b', "stream": true}'
+    answer = send(gateway.port, post(stream, b"Expect: 100-continue", version=b"1.0"))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert not lines_of(answer, b"transfer-encoding")
+    assert lines_of(answer, b"connection") == [b"close"]
+    assert answer.partition(b"\r\n\r\n")[2] == events
+    upstream.plan([whole()])
+    answer = send(gateway.port, post(BODY, version=b"1.0"))
+    assert lines_of(answer, b"content-length") == [b"%d" % len(ANSWER)]
+    assert answer.endswith(ANSWER)
+
+
+def test_http_1_0_sees_that_a_stream_broke_off(gateway: Gateway, upstream: RawUpstream) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + CHUNKED
+    upstream.plan([head + b"9\r\ndata: 1\n\n\r\n", 0.3])
+    with pytest.raises(ConnectionResetError):
+        send(gateway.port, post(BODY, version=b"1.0"))
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.4])
+def test_a_client_that_closed_its_half_gets_its_answer(
+    gateway: Gateway, upstream: RawUpstream, wait_s: float
+) -> None:
+    upstream.plan([wait_s, whole()])
+    request = post(BODY).replace(b"connection: close\r\n", b"")
+    answer = send(gateway.port, request, half_close=True)
+    while answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\n"):
+        answer = answer.partition(b"\r\n\r\n")[2]
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(ANSWER)
+    upstream.plan([wait_s, b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"2\r\nok\r\n0\r\n\r\n"])
+    answer = send(gateway.port, request * 2, half_close=True)  # two in a pipeline
+    assert answer.count(b"HTTP/1.1 200") == 2
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_a_client_that_left_is_told_from_it(
+    gateway: Gateway, upstream: RawUpstream, version: bytes
+) -> None:
+    upstream.plan([20.0, whole()])
+
+    def left() -> list[dict[str, Any]]:
+        return [e for e in gateway.events("request") if e["error"] == "client_left"]
+
+    before = len(left())
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+        connection.sendall(post(BODY, version=version))
+        gateway.wait_for(lambda: upstream.heads)
+    gateway.wait_for(lambda: len(left()) > before)
+    assert left()[-1]["duration_ms"] < 15_000  # and not when the answer came

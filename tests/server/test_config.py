@@ -144,7 +144,7 @@ def test_a_routellm_config_is_taken(tmp_path: Path) -> None:
         ("[server]\nlog_level = 'sk-secret'", "c.toml:2: server.log_level: must be one of debug"),
         ("[routing.stickiness]\nheader = ''", "c.toml:2: routing.stickiness.header: is empty"),
         ("[server]\n\nport = sk-secret", "c.toml:3: Invalid value"),
-        ("[server]\n[server", "c.toml:2: Expected"),
+        ("[server]\n[other", "c.toml:2: Expected"),
     ],
 )
 def test_an_error_names_line_and_key(tmp_path: Path, text: str, said: str) -> None:

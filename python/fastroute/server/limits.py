@@ -1,23 +1,13 @@
-"""What a client may send: how much, how fast, how many at once."""
+"""How much a client may send, how fast, and how many at once."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Any
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from typing import Any
 
 from fastroute.server.config import ServerConfig
 from fastroute.server.replies import Receive, RefusalError, Scope
-
-if TYPE_CHECKING:
-    from asyncio import TimerHandle
-
-MAX_HEADERS = 128
-MAX_HEADER_BYTES = 64 * 1024
-#: Seconds for a connection to send the whole head of its first request.
-HEAD_TIMEOUT_S = 30.0
 
 
 class ClientGoneError(Exception):
@@ -96,55 +86,3 @@ def _too_long(most: int) -> RefusalError:
         f"the body is longer than {most} bytes, the gateway's max_body_bytes",
         headers={"connection": "close"},  # what is left of it is not read
     )
-
-
-class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with a limit on headers and on the time that they take."""
-
-    _header_bytes = 0
-    _in_head = True
-    _head_timer: TimerHandle | None = None
-
-    # The argument's type is narrowed as uvicorn's own method narrows it.
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._start_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        self._header_bytes = 0
-        self._in_head = True
-        if self._head_timer is None:  # a later request on the same connection
-            self._start_timer()
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        self._count(url)
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(name + value)
-        if self._in_head:  # a trailer is no header: it must not pass for, say, Authorization
-            super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._stop_timer()
-        super().on_headers_complete()
-
-    def _count(self, data: bytes) -> None:
-        self._header_bytes += len(data)
-        if self._header_bytes > MAX_HEADER_BYTES or len(self.headers) >= MAX_HEADERS:
-            # httptools makes a parser error of it, and uvicorn a 400 and a closed connection.
-            raise ValueError("too many or too long headers")
-
-    def _start_timer(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
-
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None

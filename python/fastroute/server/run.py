@@ -16,9 +16,9 @@ import uvicorn
 from fastroute.errors import InvalidInputError
 from fastroute.server.app import Application
 from fastroute.server.config import Config, ServerConfig
-from fastroute.server.limits import LimitedProtocol
 from fastroute.server.logs import configure_logs, log
 from fastroute.server.metrics import Metrics
+from fastroute.server.protocol import LimitedProtocol
 from fastroute.server.state import State
 
 
