@@ -22,4 +22,5 @@ PYBIND11_MODULE(_core, module) {
     fastroute::bindings::register_bradley_terry(module);
     fastroute::bindings::register_similarity_weighting(module);
     fastroute::bindings::register_far_field(module);
+    fastroute::bindings::register_json_members(module);
 }

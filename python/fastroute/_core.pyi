@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['FarField', 'TieredBattles', 'accumulate_moments', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'model_deltas', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'use_simd_level']
+__all__: list[str] = ['FarField', 'TieredBattles', 'accumulate_moments', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'json_members', 'model_deltas', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'use_simd_level']
 class TieredBattles:
     """
     Battles between tiers, with unit embeddings that it borrows.
@@ -73,6 +73,10 @@ def fit_bradley_terry(wins: numpy.typing.NDArray[numpy.float64]) -> tuple[numpy.
 def fold_models(models: numpy.typing.NDArray[numpy.float32], projection: numpy.typing.NDArray[numpy.float32], weights: numpy.typing.NDArray[numpy.float32]) -> numpy.typing.NDArray[numpy.float64]:
     """
     One vector a model, whose product with an embedding is delta: float64[models, d].
+    """
+def json_members(text: bytes, array: bool) -> tuple[str, int, list[tuple[int, int, int, int]]]:
+    """
+    Where the members of a JSON object stand: (fault, at, spans).
     """
 def model_deltas(folded: numpy.typing.NDArray[numpy.float32], X: numpy.typing.NDArray[numpy.float32], num_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float32]:
     """

@@ -7,7 +7,7 @@ call pays nothing for the checks: the core itself accepts exact dtypes and layou
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, NamedTuple, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -500,3 +500,29 @@ def _refused(error: Exception) -> NoReturn:
     """The core refused and no check above says why: never show a C++ signature."""
     reason = "" if isinstance(error, TypeError) else f": {error}"
     raise InvalidInputError(f"the compiled core refused its arguments{reason}") from None
+
+
+# JSON
+
+
+class JsonSpan(NamedTuple):
+    """Where a member of an object stands in its text, in bytes; an element of an array has a key
+    of no length."""
+
+    key_begin: int
+    key_end: int
+    value_begin: int
+    value_end: int
+
+
+def find_json_members(text: bytes, *, array: bool = False) -> tuple[str, int, list[JsonSpan]]:
+    """Walk over a JSON object in UTF-8, or an array, and note where its members stand.
+
+    Returns what is wrong with it ("" if nothing is), at which byte, and the spans of the members.
+    What is wrong is said in the words of Python's json, or it is "no_object", "not_utf8" or
+    "too_deep", which is deeper than 1000 levels. The lock is not held for a long text.
+    """
+    if not isinstance(text, bytes):
+        raise InvalidTypeError(f"text must be bytes, got {type(text).__name__}")
+    fault, at, spans = _core.json_members(text, array)
+    return fault, at, [JsonSpan._make(span) for span in spans]

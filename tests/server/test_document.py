@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastroute.server.conversation import (
+    MAX_REPLAYED,
+    messages_of,
+    messages_of_long,
+    prompt_to_route_on,
+    user_texts,
+)
 from fastroute.server.document import BodyError, read_document
 
 SPACES = st.text(alphabet=" \t\r\n", max_size=3)
@@ -60,20 +68,20 @@ def test_only_the_model_changes(document: tuple[list[tuple[str, str]], str], mod
     read = read_document(raw)
     assert read.fields == json.loads(text)
     models = [value for key, value in members if key == "model"]
-    assert [read.text[a:b] for a, b in read.spans] == models
+    assert [raw[a:b].decode() for a, b in read.spans] == models
     changed = read.with_model(model).decode()
     # Every top-level "model" has the new value and what stands around the values is the same.
     assert json.loads(changed) == json.loads(text) | ({"model": model} if models else {})
     outside, at = [], 0
     for begin, end in read.spans:
-        outside.append(text[at:begin])
+        outside.append(raw[at:begin].decode())
         at = end
     rest = changed
     new = json.dumps(model, ensure_ascii=False)
     for piece in outside:
         assert rest.startswith(piece + new)
         rest = rest[len(piece) + len(new) :]
-    assert rest == text[at:]
+    assert rest == raw[at:].decode()
 
 
 @given(st.binary(max_size=40) | st.text(max_size=40).map(lambda t: t.encode(errors="replace")))
@@ -145,3 +153,51 @@ def test_a_number_longer_than_python_reads_passes() -> None:
 def test_the_error_says_what_is_wrong(raw: bytes, said: str) -> None:
     with pytest.raises(BodyError, match=said):
         read_document(raw)
+
+
+CONTENT = (
+    st.none()
+    | st.text(max_size=5)
+    | st.lists(
+        st.builds(lambda t: {"type": "text", "text": t, "more": [t]}, st.text(max_size=5))
+        | st.just({"type": "image_url", "image_url": {"url": "data:"}}),
+        max_size=3,
+    )
+)
+MESSAGES = st.lists(
+    st.builds(
+        lambda role, content, more: {"role": role, "content": content, "more": more},
+        st.sampled_from(["user", "assistant", "system", "tool"]),
+        CONTENT,
+        VALUES,
+    ),
+    max_size=30,
+)
+
+
+@given(MESSAGES, st.integers(1, 12))
+def test_of_a_long_body_the_same_is_read(messages: list[Any], window: int) -> None:
+    messages = [*messages, {"role": "user", "content": "the last"}]
+    raw = json.dumps({"model": "m", "messages": messages}).encode()
+    usual = messages_of(read_document(raw).fields, "/chat/completions")
+    pruned = messages_of_long(read_document(raw).fields, "/chat/completions", window)
+    assert usual == messages
+    assert prompt_to_route_on(pruned, window) == prompt_to_route_on(usual, window)
+    end = next(i for i, m in enumerate(messages) if m["role"] == "user") + 1
+    assert pruned[:end] == messages[:end]
+    texts = user_texts(usual)[:-1][-MAX_REPLAYED:]
+    assert user_texts(pruned)[:-1][-MAX_REPLAYED:] == texts
+
+
+def test_a_long_body_is_not_made_into_objects() -> None:
+    raw = b'{"model": "a", "x": [' + b"[]," * 1_000_000 + b'0], "stream": true}'
+    tracemalloc.start()
+    try:
+        document = read_document(raw)
+        assert document.fields["stream"] is True
+        changed = document.with_model("b")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert changed == raw.replace(b'"a"', b'"b"')
+    assert peak < 1.5 * len(raw)  # one more copy, which is what is sent

@@ -7,9 +7,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastroute._native import JsonSpan, find_json_members
 from fastroute.errors import InvalidPromptError
 from fastroute.prompts import prompt_from_messages
 from fastroute.server.config import StickinessConfig
+from fastroute.server.document import BodyError, Fields, read_json
 
 #: Messages of the user before the last that are scored again for a conversation not yet known.
 MAX_REPLAYED = 8
@@ -42,6 +44,72 @@ def messages_of(fields: Mapping[str, Any], path: str) -> list[Any]:
             '[{"role": "user", "content": "..."}]'
         )
     return messages
+
+
+def messages_of_long(fields: Fields, path: str, window: int) -> list[Any]:
+    """Of the messages of a body that may be megabytes of images those that a decision needs: all up
+    to the user's first, which names the conversation, and the user's last. For no event loop.
+    """
+    if path != "/chat/completions" or "messages" not in fields:
+        return messages_of(fields, path)
+    raw = fields.raw("messages")
+    fault, _, spans = find_json_members(raw, array=True)
+    if fault:
+        return messages_of(fields, path)
+    first: list[Any] = []
+    while len(first) < len(spans):
+        first.append(_message(raw, spans[len(first)], whole=True))
+        if _is_users(first[-1]):
+            break
+    last: list[Any] = []
+    wanted = max(window, MAX_REPLAYED + 1)
+    for span in reversed(spans[len(first) :]):
+        message = _message(raw, span, whole=False)
+        if _is_users(message):
+            last.append(message)
+            wanted -= bool(message["content"])
+        if wanted == 0:
+            break
+    return [*first, *reversed(last)]
+
+
+def _is_users(message: Any) -> bool:
+    return isinstance(message, Mapping) and message.get("role") == "user"
+
+
+def _message(raw: bytes, span: JsonSpan, whole: bool) -> Any:
+    """A message, or its role and, of the user, the texts."""
+    text = raw[span.value_begin : span.value_end]
+    fault, _, members = find_json_members(text)
+    if whole or fault:
+        try:
+            return read_json(text, 0, len(text))
+        except BodyError:  # too deep somewhere, which need not be where we look
+            if fault:
+                raise
+    message = Fields(text, members)
+    is_user = message.get("role") == "user"
+    return {"role": message.get("role"), "content": _texts(message) if is_user else None}
+
+
+def _texts(message: Fields) -> Any:
+    """The content of a message, of parts in it only what text there is."""
+    if "content" not in message:
+        return None
+    raw = message.raw("content")
+    fault, _, spans = find_json_members(raw, array=True)
+    if fault:  # no list
+        return message["content"]
+    parts: list[Any] = []
+    for span in spans:
+        text = raw[span.value_begin : span.value_end]
+        fault, _, members = find_json_members(text)
+        if fault:
+            parts.append(read_json(text, 0, len(text)))
+            continue
+        part = Fields(text, members)
+        parts.append({name: part[name] for name in ("type", "text") if name in part})
+    return parts
 
 
 def _message_of_item(item: Any) -> Any:

@@ -1,19 +1,22 @@
-"""A request's JSON, read once, of which only the model is ever rewritten.
+"""A request's JSON, walked over once, of which only the model is ever rewritten.
 
 Key order, the spelling of numbers, escapes, white space, duplicate keys and unknown fields reach
-the provider as the client wrote them: they are never parsed and written again.
+the provider as the client wrote them: they are never parsed and written again. Of the members only
+those that are asked for are made into objects, however long the rest is.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
-import re
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from fastroute._native import JsonSpan, find_json_members
 from fastroute.errors import InvalidInputError
 
-_SPACE = re.compile(r"[ \t\n\r]*")
+#: A longer body's messages are read one by one, and not in the event loop.
+LONG_BYTES = 256 * 1024
 _STRICT = json.JSONDecoder()
 # Python refuses to read integers of more than 4,300 digits; a proxy has no opinion on them.
 _LENIENT = json.JSONDecoder(parse_int=float)
@@ -23,101 +26,110 @@ class BodyError(InvalidInputError):
     """A body that is no JSON object in UTF-8."""
 
 
-class Document(NamedTuple):
-    """A JSON object and where in its text the model stands.
+class Fields(Mapping[str, Any]):
+    """The members of a JSON object, each read when it is asked for; of a key that stands twice the
+    last, as most readers take it."""
+
+    def __init__(self, raw: bytes, spans: list[JsonSpan]) -> None:
+        self._raw = raw
+        self.spans: dict[str, JsonSpan] = {
+            read_json(raw, span.key_begin, span.key_end): span for span in spans
+        }
+        self._read: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of ``name``. Raises BodyError if it is nested too deeply."""
+        if name not in self._read:
+            span = self.spans[name]
+            self._read[name] = read_json(self._raw, span.value_begin, span.value_end)
+        return self._read[name]
+
+    def raw(self, name: str) -> bytes:
+        """The bytes of the value of ``name``."""
+        span = self.spans[name]
+        return self._raw[span.value_begin : span.value_end]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.spans
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.spans)
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+
+class Document:
+    """A JSON object and where in its bytes the model stands.
 
     Attributes:
         raw: the bytes as they came.
-        text: the same as text.
-        fields: the members; of a key that stands twice the last, as most readers take it.
-        spans: begin and end in ``text`` of the value of every top-level key "model".
+        fields: the members.
+        spans: begin and end in ``raw`` of the value of every top-level key "model".
     """
 
-    raw: bytes
-    text: str
-    fields: dict[str, Any]
-    spans: tuple[tuple[int, int], ...]
+    def __init__(self, raw: bytes, members: list[JsonSpan]) -> None:
+        self.raw = raw
+        self.fields = Fields(raw, members)
+        self.spans = tuple(
+            (span.value_begin, span.value_end)
+            for span in members
+            if read_json(raw, span.key_begin, span.key_end) == "model"
+        )
+        self._written: dict[str, bytes] = {}
 
     def with_model(self, model: str) -> bytes:
         """The bytes with ``model`` for the value of every top-level "model", and nothing else
         changed. Where the model is that already, these are the very bytes that came."""
-        if all(json.loads(self.text[begin:end]) == model for begin, end in self.spans):
+        if all(read_json(self.raw, begin, end) == model for begin, end in self.spans):
             return self.raw
-        written = json.dumps(model, ensure_ascii=False)
-        parts = []
-        at = 0
-        for begin, end in self.spans:
-            parts += [self.text[at:begin], written]
-            at = end
-        parts.append(self.text[at:])
-        return "".join(parts).encode()
+        if model not in self._written:
+            written = json.dumps(model, ensure_ascii=False).encode()
+            parts: list[bytes | memoryview] = []
+            view, at = memoryview(self.raw), 0
+            for begin, end in self.spans:
+                parts += [view[at:begin], written]
+                at = end
+            parts.append(view[at:])
+            self._written[model] = b"".join(parts)
+        return self._written[model]
 
 
 def read_document(raw: bytes) -> Document:
     """Read ``raw``. Raises BodyError, which says where the text stops being JSON."""
+    fault, at, members = find_json_members(raw)
+    if fault:
+        raise _error(raw, fault, at)
+    return Document(raw, members)
+
+
+def read_json(raw: bytes, begin: int, end: int) -> Any:
+    """The value from ``begin`` to ``end`` in ``raw``. Raises BodyError if it nests too deep."""
+    text = raw[begin:end].decode()
+    try:
+        try:
+            return _STRICT.decode(text)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:
+            return _LENIENT.decode(text)
+    except RecursionError as error:
+        raise BodyError("the body is nested too deeply") from error
+
+
+def _error(raw: bytes, fault: str, at: int) -> BodyError:
     if raw.startswith(codecs.BOM_UTF8):
-        raise BodyError(
+        return BodyError(
             "the body begins with a byte order mark, which JSON does not allow (RFC 8259, 8.1): "
             "send UTF-8 without one"
         )
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        raise BodyError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
-    try:
-        try:
-            fields, spans = _read_object(text, _STRICT)
-        except (BodyError, json.JSONDecodeError):
-            raise
-        except ValueError:
-            fields, spans = _read_object(text, _LENIENT)
-    except json.JSONDecodeError as error:
-        raise BodyError(f"the body is not JSON: {error}") from error
-    except RecursionError as error:
-        raise BodyError("the body is nested too deeply") from error
-    return Document(raw, text, fields, tuple(spans))
-
-
-def _read_object(
-    text: str, decoder: json.JSONDecoder
-) -> tuple[dict[str, Any], list[tuple[int, int]]]:
-    """Members of the object that ``text`` is; keys and values are read by json's C code."""
-    fields: dict[str, Any] = {}
-    spans: list[tuple[int, int]] = []
-    at = _skip(text, 0)
-    if text[at : at + 1] != "{":
-        raise BodyError('the body must be a JSON object, such as {"model": ..., ...}')
-    at = _skip(text, at + 1)
-    if text[at : at + 1] == "}":
-        _check_end(text, at + 1)
-        return fields, spans
-    while True:
-        if text[at : at + 1] != '"':
-            raise json.JSONDecodeError("Expecting property name in double quotes", text, at)
-        key, at = decoder.raw_decode(text, at)
-        at = _skip(text, at)
-        if text[at : at + 1] != ":":
-            raise json.JSONDecodeError("Expecting ':' delimiter", text, at)
-        begin = _skip(text, at + 1)
-        fields[key], at = decoder.raw_decode(text, begin)
-        if key == "model":
-            spans.append((begin, at))
-        at = _skip(text, at)
-        following = text[at : at + 1]
-        if following == "}":
-            _check_end(text, at + 1)
-            return fields, spans
-        if following != ",":
-            raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
-        at = _skip(text, at + 1)
-
-
-def _skip(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return at if found is None else found.end()
-
-
-def _check_end(text: str, at: int) -> None:
-    end = _skip(text, at)
-    if end != len(text):
-        raise json.JSONDecodeError("Extra data", text, end)
+        return BodyError(f"the body is not UTF-8: {error.reason} at byte {error.start}")
+    if fault == "no_object":
+        return BodyError('the body must be a JSON object, such as {"model": ..., ...}')
+    if fault == "too_deep":
+        return BodyError("the body is nested too deeply")
+    where = json.JSONDecodeError(fault, text, len(raw[:at].decode()))
+    return BodyError(f"the body is not JSON: {where}")

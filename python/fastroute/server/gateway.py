@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,11 +27,12 @@ from fastroute.server.config import Config, ModelConfig, Target
 from fastroute.server.conversation import (
     MAX_REPLAYED,
     messages_of,
+    messages_of_long,
     prompt_to_route_on,
     session_key,
     user_texts,
 )
-from fastroute.server.document import Document
+from fastroute.server.document import LONG_BYTES, BodyError, Document
 from fastroute.server.replies import RefusalError
 from fastroute.server.stickiness import Sessions
 from fastroute.types import Decision
@@ -201,7 +203,7 @@ class Gateway:
         routing = self.config.routing
         name, threshold = named
         try:
-            messages = messages_of(document.fields, path)
+            messages = await self._messages(document, path)
             prompt = prompt_to_route_on(messages, routing.window)
             decision = await self._score(prompt, name, threshold)
             key = session_key(routing.stickiness, document.fields, messages, headers, caller)
@@ -214,6 +216,8 @@ class Gateway:
                 decision, stayed = self.sessions.settle(decision, len(last), was_strong, pair)
                 if remember:
                     self.sessions.remember(key, decision.strong)
+        except BodyError as error:
+            raise RefusalError(400, "invalid_json", str(error)) from error
         except UnknownRouterError as error:
             raise RefusalError(400, "unknown_router", str(error), param="model") from error
         except InvalidPromptError as error:
@@ -222,6 +226,13 @@ class Gateway:
             # Such as a lone surrogate in the prompt, which no tokenizer takes.
             raise RefusalError(400, "invalid_prompt", str(error), param="messages") from error
         return Routed(decision.model, decision, stayed, perf_counter() - began, prompt)
+
+    async def _messages(self, document: Document, path: str) -> list[Any]:
+        if len(document.raw) <= LONG_BYTES:
+            with contextlib.suppress(BodyError):
+                return messages_of(document.fields, path)
+        read = partial(messages_of_long, document.fields, path, self.config.routing.window)
+        return await asyncio.get_running_loop().run_in_executor(self._workers, read)
 
     async def _score(self, prompt: str, router: str, threshold: float) -> Decision:
         loaded: Router | None = self.controller.routers.get(router)

@@ -20,7 +20,7 @@ from fastroute.errors import (
     ProviderStatusError,
     ProviderTimeoutError,
 )
-from fastroute.server.document import BodyError, Document, read_document
+from fastroute.server.document import LONG_BYTES, BodyError, Document, read_document
 from fastroute.server.headers import folded_request, headers_to_client, headers_to_provider
 from fastroute.server.limits import ClientGoneError, read_body
 from fastroute.server.logs import log
@@ -117,7 +117,15 @@ class ProxyEndpoint:
         facts.caller = caller
         raw = await read_body(scope, watch.receive, gateway.config.server)
         try:
-            document = read_document(raw)
+            if (
+                len(raw) > LONG_BYTES
+            ):  # the walk gives the lock away, so others are served meanwhile
+                document = await asyncio.to_thread(read_document, raw)
+            else:
+                document = read_document(raw)
+            # What every request needs is read here, where it can still be refused.
+            facts.stream = bool(document.fields.get("stream"))
+            document.fields.get("model")
         except BodyError as error:
             raise RefusalError(400, "invalid_json", str(error)) from error
         watch.start()
@@ -130,7 +138,6 @@ class ProxyEndpoint:
             return
         routed = await gateway.route(document, self._path, headers, caller)
         facts.model = routed.model
-        facts.stream = bool(document.fields.get("stream"))
         metrics = self._state.metrics
         if routed.decision is not None:
             metrics.decided(routed.decision, routed.seconds, routed.stayed)
