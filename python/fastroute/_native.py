@@ -7,7 +7,7 @@ call pays nothing for the checks: the core itself accepts exact dtypes and layou
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple, NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from fastroute.errors import (
     MissingDependencyError,
     RatingError,
 )
-from fastroute.types import Float32Array, Float64Array
+from fastroute.types import Float32Array, Float64Array, JsonSpan
 
 try:
     from fastroute import _core
@@ -503,16 +503,6 @@ def _refused(error: Exception) -> NoReturn:
 
 
 # JSON
-
-
-class JsonSpan(NamedTuple):
-    """Where a member of an object stands in its text, in bytes; an element of an array has a key
-    of no length."""
-
-    key_begin: int
-    key_end: int
-    value_begin: int
-    value_end: int
 
 
 def find_json_members(text: bytes, *, array: bool = False) -> tuple[str, int, list[JsonSpan]]:

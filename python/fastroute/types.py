@@ -49,3 +49,13 @@ class Decision(NamedTuple):
     threshold: float
     strong: bool
     latency_us: float
+
+
+class JsonSpan(NamedTuple):
+    """Where a member of an object stands in its text, in bytes; an element of an array has a key
+    of no length."""
+
+    key_begin: int
+    key_end: int
+    value_begin: int
+    value_end: int

@@ -16,6 +16,12 @@ Pareto times, P(X > t) = (least / t)^a, replicated at once have the exponent A =
 
     latency = least k! G(1 - 1/A) / G(k + 1 - 1/A),    cost = k (copies + 1) least A / (A - 1).
 
+Both were derived here from order statistics, and are checked against the integrals and simulations;
+they are not quoted from the papers, whose theorems could not be read beside them. (Exponential: by
+the delay a binomial number R of tasks is left, which by the lack of memory take (H_R) / ((copies +
+1) mu) more; E H_R = H_k - S, and the latency before is the integral of 1 - (1 - exp(-mu t))^k, S /
+mu. Pareto: the least of copies is Pareto again, and the slowest of k has the given mean.)
+
 Everything else is integrated: latency = integral of 1 - P(T <= t)^k.
 """
 

@@ -7,11 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastroute._native import JsonSpan, find_json_members
+from fastroute._native import find_json_members
 from fastroute.errors import InvalidPromptError
 from fastroute.prompts import prompt_from_messages
 from fastroute.server.config import StickinessConfig
 from fastroute.server.document import BodyError, Fields, read_json
+from fastroute.types import JsonSpan
 
 #: Messages of the user before the last that are scored again for a conversation not yet known.
 MAX_REPLAYED = 8

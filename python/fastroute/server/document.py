@@ -12,8 +12,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fastroute._native import JsonSpan, find_json_members
+from fastroute._native import find_json_members
 from fastroute.errors import InvalidInputError
+from fastroute.types import JsonSpan
 
 #: A longer body's messages are read one by one, and not in the event loop.
 LONG_BYTES = 256 * 1024
