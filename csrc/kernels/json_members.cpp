@@ -8,7 +8,7 @@ namespace fastroute {
 namespace {
 
 class Walk {
-public:
+  public:
     Walk(const char* text, std::size_t size) : text_(text), size_(size) {}
 
     JsonFinding members(bool array, std::vector<JsonMember>& found) {
@@ -49,7 +49,7 @@ public:
         }
     }
 
-private:
+  private:
     // The character here; NUL, which is no part of JSON's grammar, at the end.
     char peek() const noexcept { return at_ < size_ ? text_[at_] : '\0'; }
 

@@ -33,9 +33,7 @@ class Fields(Mapping[str, Any]):
 
     def __init__(self, raw: bytes, spans: list[JsonSpan]) -> None:
         self._raw = raw
-        self.spans: dict[str, JsonSpan] = {
-            read_json(raw, span.key_begin, span.key_end): span for span in spans
-        }
+        self.spans: dict[str, JsonSpan] = {_key(raw, span): span for span in spans}
         self._read: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -73,9 +71,7 @@ class Document:
         self.raw = raw
         self.fields = Fields(raw, members)
         self.spans = tuple(
-            (span.value_begin, span.value_end)
-            for span in members
-            if read_json(raw, span.key_begin, span.key_end) == "model"
+            (span.value_begin, span.value_end) for span in members if _key(raw, span) == "model"
         )
         self._written: dict[str, bytes] = {}
 
@@ -102,6 +98,13 @@ def read_document(raw: bytes) -> Document:
     if fault:
         raise _error(raw, fault, at)
     return Document(raw, members)
+
+
+def _key(raw: bytes, span: JsonSpan) -> str:
+    quoted = raw[span.key_begin : span.key_end]
+    if b"\\" in quoted:
+        return str(_STRICT.decode(quoted.decode()))
+    return quoted[1:-1].decode()
 
 
 def read_json(raw: bytes, begin: int, end: int) -> Any:
