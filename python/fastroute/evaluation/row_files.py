@@ -26,6 +26,8 @@ def file_kind(file: Path) -> str:
 def read_rows(file: Path) -> Iterator[tuple[str, Row]]:
     """Each row of a ``.jsonl``, ``.csv`` or ``.parquet`` file, and where it is ("line 3").
 
+    Each may be gzipped (``.gz``); a gzipped Parquet file is unpacked in memory.
+
     A row that can't be read is yielded as what is wrong with it. Raises InvalidInputError if the
     file can't be read, MissingDependencyError for Parquet without pyarrow.
     """
@@ -34,7 +36,7 @@ def read_rows(file: Path) -> Iterator[tuple[str, Row]]:
         return _json_rows(file)
     if kind == "csv":
         return _csv_rows(file)
-    if kind == "parquet" and not file.name.endswith(".gz"):
+    if kind == "parquet":
         return _parquet_rows(file)
     raise InvalidInputError(f"{file} must end in .jsonl, .csv or .parquet")
 
@@ -118,13 +120,14 @@ def _parquet_rows(file: Path) -> Iterator[tuple[str, Row]]:
             'reading Parquet needs pyarrow; pip install "fastroute[eval]"'
         ) from error
     try:
-        with parquet.ParquetFile(file) as table:
+        content = io.BytesIO(gzip.decompress(file.read_bytes())) if _is_gzipped(file) else file
+        with parquet.ParquetFile(content) as table:
             number = 0
             for batch in table.iter_batches():
                 for row in batch.to_pylist():
                     number += 1
                     yield f"row {number}", row
-    except (OSError, ArrowException) as error:
+    except (OSError, EOFError, zlib.error, ArrowException) as error:
         raise InvalidInputError(f"{file} can't be read as Parquet: {error}") from error
 
 
@@ -136,10 +139,14 @@ def _is_garbled(text: str) -> bool:
     return not text.isascii() and any("\udc80" <= c <= "\udcff" for c in text)
 
 
+def _is_gzipped(file: Path) -> bool:
+    return file.suffix == ".gz"
+
+
 @contextmanager
 def _opened(file: Path) -> Iterator[IO[str]]:
     try:
-        open_bytes = gzip.open if file.suffix == ".gz" else open
+        open_bytes = gzip.open if _is_gzipped(file) else open
         with (
             open_bytes(file, "rb") as stream,
             io.TextIOWrapper(

@@ -7,24 +7,21 @@ models picks two of them.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.benchmarks import Benchmark
-from fastroute.evaluation.checks import GREATEST, check_path
+from fastroute.evaluation.checks import check_path
 from fastroute.evaluation.row_files import Row, file_kind, read_lines, read_rows
+from fastroute.evaluation.row_values import number_of, prompt_of, refuse_bad
 from fastroute.types import ModelPair
 
 _COSTS = ("cost_weak", "cost_strong")
 _NO_MODELS = frozenset({"prompt", "id", *_COSTS})
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ def load_traffic(
     for where, row in read_rows(file):
         reader.add(where, row)
     bad = reader.finish()
-    _refuse(file, bad, skip_bad)
+    refuse_bad(file, bad, skip_bad)
     if not reader.rows:
         if pair is not None and reader.unscored:
             raise InvalidInputError(
@@ -107,23 +104,13 @@ def load_prompts(path: str | os.PathLike[str], *, skip_bad: bool = False) -> tup
     prompts, bad = [], []
     for where, row in rows:
         try:
-            prompts.append(_prompt(row))
+            prompts.append(prompt_of(row))
         except ValueError as error:
             bad.append(f"{where}: {error}")
-    _refuse(file, bad, skip_bad)
+    refuse_bad(file, bad, skip_bad)
     if not prompts:
         raise InvalidInputError(f"{file} has no prompts")
     return tuple(prompts)
-
-
-def _refuse(file: Path, bad: Sequence[str], skip_bad: bool) -> None:
-    if bad and not skip_bad:
-        more = f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-        rows = "row" if len(bad) == 1 else "rows"
-        raise InvalidInputError(
-            f"{file}: {len(bad)} malformed {rows} ({'; '.join(bad[:_SHOWN])}{more}); mend them, "
-            "or leave them out with skip_bad (--skip-bad)"
-        )
 
 
 class _GradedRow(NamedTuple):
@@ -166,12 +153,12 @@ class _Reader:
         return tuple(text for _, text in sorted(self._bad))
 
     def _add(self, where: str, row: Row) -> None:
-        prompt = _prompt(row)
+        prompt = prompt_of(row)
         assert isinstance(row, dict)
         if self.pair is None:
             if "weak" not in row and isinstance(row.get("scores"), dict):
                 raise ValueError("has 'scores' of many models; choose two (--pair)")
-            weak, strong = _number(row, "weak"), _number(row, "strong")
+            weak, strong = number_of(row, "weak"), number_of(row, "strong")
         else:
             scores = row.get("scores", row)
             if not isinstance(scores, dict):
@@ -180,11 +167,11 @@ class _Reader:
             if any(scores.get(model) in (None, "") for model in self.pair):
                 self.unscored += 1
                 return
-            weak, strong = _number(scores, self.pair.weak), _number(scores, self.pair.strong)
+            weak, strong = number_of(scores, self.pair.weak), number_of(scores, self.pair.strong)
         given = [key for key in _COSTS if row.get(key) not in (None, "")]
         if len(given) == 1:
             raise ValueError(f"has {given[0]!r} only; give both costs or none")
-        costs = (_number(row, _COSTS[0]), _number(row, _COSTS[1])) if given else None
+        costs = (number_of(row, _COSTS[0]), number_of(row, _COSTS[1])) if given else None
         if costs is not None and min(costs) < 0:
             raise ValueError(f"a cost is below 0: {costs}")
         name = row.get("id")
@@ -199,35 +186,3 @@ class _Reader:
                 costs,
             )
         )
-
-
-def _prompt(row: Row) -> str:
-    if isinstance(row, str):
-        raise ValueError(row)
-    if "prompt" not in row:
-        raise ValueError(f"no 'prompt' (it has {', '.join(map(str, row)) or 'nothing'})")
-    prompt = row["prompt"]
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise ValueError(f"'prompt' is {prompt!r}, not a text")
-    if not prompt.isascii() and any("\ud800" <= c <= "\udfff" for c in prompt):
-        raise ValueError("'prompt' is not Unicode text (it has a lone surrogate)")
-    return prompt
-
-
-def _number(row: dict[str, Any], key: str) -> float:
-    if key not in row:
-        raise ValueError(f"no {key!r} (it has {', '.join(map(str, row))})")
-    value = row[key]
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        value = value.strip().lower() == "true"
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{key!r} is {value!r}, not a number") from None
-    except OverflowError:  # an int beyond what a float holds
-        raise ValueError(f"{key!r} is beyond {GREATEST:g}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{key!r} is {value!r}, not a finite number")
-    if abs(number) > GREATEST:
-        raise ValueError(f"{key!r} is {value!r}, beyond {GREATEST:g}")
-    return number

@@ -1,0 +1,190 @@
+"""The records that training reads: a battle, a graded result, and all that was read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fastroute.types import Battle, Winner
+
+
+def group_name(file: str, dataset: str) -> str:
+    """File and dataset: what one label offset is taken for."""
+    return f"{file.split('.')[0]}/{dataset}"
+
+
+@dataclass(frozen=True, slots=True)
+class GradedResult:
+    """One prompt and what each model scored on it.
+
+    Attributes:
+        file: name of the file that it was read from.
+        dataset: the dataset that the prompt belongs to, unique with ``file``; may be empty.
+        prompt: what the models were asked.
+        scores: score of each model, 0 (wrong) to 1 (right); a model may be missing.
+        costs: dollars that each model's answer cost; empty where not known.
+        where: line or row of the file.
+    """
+
+    file: str
+    dataset: str
+    prompt: str
+    scores: dict[str, float]
+    costs: dict[str, float] = field(default_factory=dict)
+    where: str = field(default="", compare=False)
+
+    @property
+    def group(self) -> str:
+        """File and dataset: what one label offset is taken for."""
+        return group_name(self.file, self.dataset)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedBattle:
+    """One comparison of two models' answers to one prompt.
+
+    Attributes:
+        file: name of the file that it was read from.
+        dataset: the dataset that the prompt belongs to; may be empty.
+        prompt: what the models were asked.
+        model_a, model_b: the two models, different ones.
+        preference: how far b's answer was preferred: 1 where b won, 0.5 for a tie, 0 where a won.
+        both_bad: a tie because neither answer was any good.
+        where: line or row of the file; the verdicts of one row are of one judge.
+    """
+
+    file: str
+    dataset: str
+    prompt: str
+    model_a: str
+    model_b: str
+    preference: float
+    both_bad: bool = False
+    where: str = field(default="", compare=False)
+
+    @property
+    def group(self) -> str:
+        """File and dataset: what one label offset is taken for."""
+        return group_name(self.file, self.dataset)
+
+    @property
+    def winner(self) -> Winner:
+        """The side that was preferred, however little, in the words of Chatbot Arena's data."""
+        if self.preference == 0.5:
+            return "tie (bothbad)" if self.both_bad else "tie"
+        return "model_b" if self.preference > 0.5 else "model_a"
+
+    def as_battle(self) -> Battle:
+        """The battle as ``sw_ranking`` takes it."""
+        return Battle(self.prompt, self.model_a, self.model_b, self.winner)
+
+
+@dataclass(slots=True)
+class FileReport:
+    """What was read from one file.
+
+    Attributes:
+        file: its path.
+        rows: its rows, malformed ones too.
+        battles, graded: the battles and graded results in them.
+        malformed: rows that could not be read; only where they may be skipped.
+        without_prompt: rows of Chatbot Arena whose turns are all null or blank; left out.
+        repaired: prompts of Chatbot Arena with a lone surrogate, which became U+FFFD.
+        examples: the first malformed rows, as "line 3: ...".
+    """
+
+    file: str
+    rows: int = 0
+    battles: int = 0
+    graded: int = 0
+    malformed: int = 0
+    without_prompt: int = 0
+    repaired: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class DataReport:
+    """What was read, what was removed and why. Labels are verdicts and scores of one model.
+
+    Attributes:
+        files: what each file held.
+        both_orders: verdicts of one judge on the same two answers in the other order, which became
+            one verdict, their mean.
+        duplicates: labels that say again what another said: same prompt, models and label.
+        conflicts: labels removed because labels of the same prompt and models disagree, or made
+            one mean where that was asked for.
+        excluded_exact: prompts removed that are in an evaluation set but for case and punctuation.
+        excluded_overlap: prompts removed that share more than half of their 8-grams with one.
+        battles, graded, prompts, models: what is left.
+        examples: the first removed ones of each kind, as "file, line 3: ...".
+    """
+
+    files: list[FileReport] = field(default_factory=list)
+    both_orders: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    excluded_exact: int = 0
+    excluded_overlap: int = 0
+    battles: int = 0
+    graded: int = 0
+    prompts: int = 0
+    models: int = 0
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The report in words, a line each; what did not occur is left out."""
+        said = [
+            f"{f.file}: {f.rows:,} rows, {f.battles:,} battles, {f.graded:,} graded results"
+            for f in self.files
+        ]
+        for count, what in (
+            (sum(f.malformed for f in self.files), "malformed rows left out"),
+            (sum(f.without_prompt for f in self.files), "rows without any prompt left out"),
+            (sum(f.repaired for f in self.files), "prompts with a lone surrogate repaired"),
+            (self.both_orders, "verdicts in both orders taken together"),
+            (self.duplicates, "duplicate labels left out"),
+            (self.conflicts, "conflicting labels left out, or averaged where asked"),
+            (self.excluded_exact, "prompts of an evaluation set left out"),
+            (self.excluded_overlap, "prompts much like one of an evaluation set left out"),
+        ):
+            if count:
+                said.append(f"{count:,} {what}")
+        said.append(
+            f"left: {self.battles:,} battles and {self.graded:,} graded results of "
+            f"{self.models:,} models on {self.prompts:,} prompts"
+        )
+        return said
+
+    def note(self, kind: str, example: str, most: int = 5) -> None:
+        """Keep ``example`` if it is among the first of its kind."""
+        kept = self.examples.setdefault(kind, [])
+        if len(kept) < most:
+            kept.append(example)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Battles and graded results, and the report on how they came to be these."""
+
+    battles: Sequence[JudgedBattle]
+    graded: Sequence[GradedResult]
+    report: DataReport
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """Every model, sorted by name."""
+        names = {m for b in self.battles for m in (b.model_a, b.model_b)}
+        return tuple(sorted(names | {m for row in self.graded for m in row.scores}))
+
+    @cached_property
+    def prompts(self) -> tuple[str, ...]:
+        """Every distinct prompt, in the order of the data; battles first."""
+        both = [*(b.prompt for b in self.battles), *(row.prompt for row in self.graded)]
+        return tuple(dict.fromkeys(both))
