@@ -179,7 +179,7 @@ def save_artifact(
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            _write_whole(target / name, content)
+            write_whole(target / name, content)
     except OSError as error:
         raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
 
@@ -276,7 +276,8 @@ def _read(folder: Path, name: str) -> bytes:
         raise ArtifactError(f"{folder / name} can't be read: {error.strerror}") from error
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all; raises OSError."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -48,14 +48,14 @@ def test_what_is_not_english_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({**GOOD, "scores": {"a": 1.5, "b": 0}}, "score 1.5 of 'a' is outside 0..1"),
-        ({**GOOD, "scores": {"a": float("nan"), "b": 0}}, "score nan of 'a' is outside 0..1"),
+        ({**GOOD, "scores": {"a": 1.5, "b": 0}}, "score of 'a' is 1.5, outside 0..1"),
+        ({**GOOD, "scores": {"a": float("nan"), "b": 0}}, "'a' is nan, not a finite number"),
         ({**GOOD, "scores": {"a": 1}}, "1 models, where at least 2 are compared"),
-        ({**GOOD, "scores": {"a": "x", "b": 0}}, "could not convert"),
-        ({**GOOD, "scores": [1, 2]}, "AttributeError"),
-        ({**GOOD, "prompt": 3}, "prompt and dataset must be text"),
-        ({"prompt": "x"}, "KeyError: 'scores'"),
-        ([1], "TypeError"),
+        ({**GOOD, "scores": {"a": "x", "b": 0}}, "'a' is 'x', not a number"),
+        ({**GOOD, "scores": [1, 2]}, "'scores' is not an object of numbers by model"),
+        ({**GOOD, "prompt": 3}, "'prompt' is 3, not a text"),
+        ({"prompt": "x"}, "has neither a battle nor any score"),
+        ([1], "not a JSON object"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, bad: Any, message: str) -> None:
@@ -67,7 +67,7 @@ def test_a_malformed_line_is_named(tmp_path: Path, bad: Any, message: str) -> No
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"can't be read .* give the folder"):
+    with pytest.raises(InvalidInputError, match="can't be read"):
         read_preferences(tmp_path, [FILE])
     path = write_jsonl(tmp_path / FILE.name, [GOOD] * 500)
     path.write_bytes(path.read_bytes()[:-20])

@@ -5,11 +5,36 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from fastroute.artifacts import MANIFEST
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, UnknownRouterError
 from fastroute.routers.base import Router
+
+#: Where a router that was trained with another embedder than the bundled one has it, in its folder.
+EMBEDDER_FOLDER = "embedder"
+
+
+def has_embedder(folder: str | os.PathLike[str]) -> bool:
+    """Whether a router's folder holds an embedder of its own."""
+    inside = Path(folder) / EMBEDDER_FOLDER
+    return (inside / MANIFEST).is_file() or (inside / "tokenizer.json").is_file()
+
+
+def embedder_beside(folder: str | os.PathLike[str]) -> Embedder | None:
+    """The embedder in a router's folder, static or ONNX, or None where there is none."""
+    if not has_embedder(folder):
+        return None
+    inside = Path(folder) / EMBEDDER_FOLDER
+    if (inside / MANIFEST).is_file():
+        from fastroute.embedders.static import StaticEmbedder
+
+        return StaticEmbedder.load(inside)
+    from fastroute.embedders.onnx import OnnxEmbedder
+
+    return OnnxEmbedder(inside)
 
 
 def _make_mf(
@@ -37,6 +62,10 @@ def _make_mf(
     router = MatrixFactorizationRouter.load(
         checkpoint_path, strong_model=strong_model, weak_model=weak_model, embedder=embedder
     )
+    if router.embedder is None and (own := embedder_beside(checkpoint_path)) is not None:
+        return MatrixFactorizationRouter.load(
+            checkpoint_path, strong_model=strong_model, weak_model=weak_model, embedder=own
+        )
     if router.embedder is None:
         from fastroute.artifacts import load_artifact
         from fastroute.embedders.static import StaticEmbedder
@@ -71,7 +100,9 @@ def _make_sw_ranking(
                 "only embedder and num_threads go with it"
             )
         return SimilarityWeightedRouter.load(
-            checkpoint_path, embedder=embedder or StaticEmbedder.load_default(), **options
+            checkpoint_path,
+            embedder=embedder or embedder_beside(checkpoint_path) or StaticEmbedder.load_default(),
+            **options,
         )
     if battles is None:
         raise InvalidInputError(

@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +50,13 @@ ALIASES = {
 }
 
 
-def graded_battles(row: Preference, per_prompt: int = PER_PROMPT) -> list[Battle]:
+def graded_battles(
+    row: Preference, per_prompt: int = PER_PROMPT, aliases: Mapping[str, str] = ALIASES
+) -> list[Battle]:
     """At most ``per_prompt`` battles of one graded prompt, each between another two models."""
     scores: dict[str, list[float]] = {}
     for model, score in row.scores.items():
-        scores.setdefault(ALIASES.get(model, model), []).append(score)
+        scores.setdefault(aliases.get(model, model), []).append(score)
     mean = {model: sum(values) / len(values) for model, values in scores.items()}
     battles = []
     for a, b in _drawn_pairs(sorted(mean), row.prompt, per_prompt):

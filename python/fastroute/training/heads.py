@@ -19,9 +19,10 @@ learnt without it, and the two numbers minimise the cross-entropy of those score
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ from fastroute._arrays import check_array, check_finite
 from fastroute._prompts import check_prompts
 from fastroute.artifacts import prompt_hash, save_artifact
 from fastroute.embedders.base import Embedder
-from fastroute.errors import InvalidInputError
+from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.routers.matrix_factorization import KIND, MatrixFactorizationRouter
 from fastroute.training.preferences import fold_numbers
 from fastroute.types import Float32Array, Float64Array
@@ -151,11 +152,29 @@ def quantiles(win_rates: Float64Array) -> Float32Array:
     return np.quantile(win_rates, np.linspace(0.0, 1.0, QUANTILES)).astype(np.float32)
 
 
-def save_mf(folder: str | os.PathLike[str], router: MatrixFactorizationRouter) -> None:
+def save_mf(
+    folder: str | os.PathLike[str],
+    router: MatrixFactorizationRouter,
+    *,
+    training: Mapping[str, Any] | None = None,
+    card: str | None = None,
+) -> None:
     """Write a trained router as an "mf" artifact that ``MatrixFactorizationRouter.load`` reads.
 
-    Raises InvalidInputError for a router without calibration, training record or embedder.
+    Args:
+        folder: where it goes.
+        router: its scores are stored as one matrix, models times dimensions.
+        training: how it was trained and how it did, plain JSON; stored in the manifest.
+        card: the model card, stored as card.md.
+
+    Raises InvalidTypeError for what is no router, InvalidInputError for a router without
+    calibration, training record or embedder.
     """
+    if not isinstance(router, MatrixFactorizationRouter):
+        raise InvalidTypeError(
+            f"router must be a MatrixFactorizationRouter, got {type(router).__name__}; make one "
+            "with train_mf"
+        )
     if router.calibration is None or router.trained_on is None or router.embedder is None:
         raise InvalidInputError(
             "router has no calibration, trained_on or embedder; make it with train_mf"
@@ -172,6 +191,7 @@ def save_mf(folder: str | os.PathLike[str], router: MatrixFactorizationRouter) -
             "weak_model": router.weak_model,
             "embedder": router.embedder.name,
             "dimensions": router.dimensions,
+            **({} if training is None else {"training": dict(training)}),
         },
         arrays={
             "P.weight": np.eye(count, dtype=np.float32),
@@ -180,6 +200,7 @@ def save_mf(folder: str | os.PathLike[str], router: MatrixFactorizationRouter) -
             "calibration_win_rates": router.calibration,
             "trained_on": router.trained_on,
         },
+        files=None if card is None else {"card.md": card.encode()},
     )
 
 
@@ -236,7 +257,7 @@ def fit_head(
     ]
     best = int(np.argmin(errors))
     F = scores[[best, -1]].T
-    slope, level = _scale(F, y, weights)
+    slope, level = fit_scale(F, y, weights)
 
     # For the win rates of a held-out fold, slope and level too are found without it: on the other
     # folds, each scored by what was learnt without both.
@@ -247,7 +268,7 @@ def fit_head(
             if other is not out:
                 without[:, other] = scores_without(out | other, other, (ridges[best],))
         rest = ~out
-        held_out[out] = _sigmoid(F[out] @ _scale(without[:, rest].T, y[rest], weights[rest]))
+        held_out[out] = sigmoid(F[out] @ fit_scale(without[:, rest].T, y[rest], weights[rest]))
     direction, constant = level_parts(
         E, targets, group_ids, weights, (ridges[best],), signals, signal_weight
     )
@@ -337,7 +358,7 @@ def constant_vector(X: Float64Array, weights: Float64Array) -> Float64Array:
     return u
 
 
-def _scale(F: Float64Array, y: Float64Array, weights: Float64Array) -> Float64Array:
+def fit_scale(F: Float64Array, y: Float64Array, weights: Float64Array) -> Float64Array:
     """Slope and level: logistic regression of y on the two columns of F, by Newton's method."""
     unit = np.sqrt(np.average(F**2, axis=0, weights=weights))
     unit[unit == 0.0] = 1.0
@@ -345,7 +366,7 @@ def _scale(F: Float64Array, y: Float64Array, weights: Float64Array) -> Float64Ar
     penalty = _SCALE_RIDGE * float(weights.sum()) * np.eye(2)
     coefficients = np.zeros(2)
     for _ in range(100):
-        p = _sigmoid(Z @ coefficients)
+        p = sigmoid(Z @ coefficients)
         gradient = Z.T @ (weights * (p - y)) + penalty @ coefficients
         hessian = (Z * (weights * np.maximum(p * (1 - p), 1e-6))[:, None]).T @ Z + penalty
         step = np.linalg.solve(hessian, gradient)
@@ -358,7 +379,8 @@ def _scale(F: Float64Array, y: Float64Array, weights: Float64Array) -> Float64Ar
     return slope_and_level
 
 
-def _sigmoid(z: Float64Array) -> Float64Array:
+def sigmoid(z: Float64Array) -> Float64Array:
+    """1 / (1 + exp(-z)) without overflow."""
     odds = np.exp(-np.abs(z))
     p: Float64Array = np.where(z >= 0, 1.0, odds) / (1.0 + odds)
     return p

@@ -1,29 +1,25 @@
 """Preference data: how well many models answered many prompts.
 
-A file of it is gzipped JSON lines. Of each line of graded prompts are read ``prompt``, ``dataset``
-and ``scores``, an object of model name to score, 0 (wrong) to 1 (right); models may be missing from
-a prompt. Of judged ones ``prompt``, ``dataset`` and ``battles``, a list of two models and how far
-the second was preferred: 0, 0.5 or 1.
+The files are read as all training data is (``fastroute.training.data``). Of graded prompts are
+taken ``prompt``, ``dataset`` and ``scores``, an object of model name to score, 0 (wrong) to 1
+(right); models may be missing from a prompt. Of judged ones ``prompt`` and ``battles``, a list of
+two models and how far the second was preferred: 0, 0.5 or 1.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-import math
 import os
 import re
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fastroute.errors import InvalidInputError
+from fastroute.training.data import GradedResult, read_records
 
 #: Share of letters of another script above which a prompt counts as not English.
 MAX_FOREIGN_SHARE = 0.05
@@ -61,26 +57,8 @@ FILES = (
 JUDGED = PreferenceFile("openassistant_battles.jsonl.gz", "artidoro/qlora", "MIT")
 
 
-@dataclass(frozen=True, slots=True)
-class Preference:
-    """One prompt and what each model scored on it.
-
-    Attributes:
-        file: name of the file that it was read from.
-        dataset: the dataset that the prompt belongs to; unique with ``file``.
-        prompt: what the models were asked.
-        scores: score of each model, 0 to 1.
-    """
-
-    file: str
-    dataset: str
-    prompt: str
-    scores: dict[str, float]
-
-    @property
-    def group(self) -> str:
-        """File and dataset: what one label offset is taken for."""
-        return f"{self.file.split('.')[0]}/{self.dataset}"
+#: One prompt and what each model scored on it.
+Preference = GradedResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +80,21 @@ def read_preferences(
     """The English prompts of all ``files`` in ``folder``, in their order.
 
     Left out are AGIEval's Chinese datasets and any prompt with more than 5 % Chinese characters.
-    Raises InvalidInputError for a missing file or a line that can't be read, and names it.
+    Raises InvalidInputError for a missing file or a line that can't be read, and names it, and for
+    a prompt with scores of fewer than two models, between which nothing is compared.
     """
+    rows = []
+    for file in files:
+        _, graded, _ = read_records(Path(folder) / file.name)
+        for row in graded:
+            if len(row.scores) < 2:
+                raise InvalidInputError(
+                    f"{Path(folder) / file.name}, {row.where}: {len(row.scores)} models, where at "
+                    "least 2 are compared"
+                )
+        rows += graded
     return [
-        row
-        for file in files
-        for row in _read(Path(folder) / file.name, _preference, "prompt, dataset and scores")
-        if not _CHINESE_DATASET.match(row.dataset) and _is_english(row.prompt)
+        row for row in rows if not _CHINESE_DATASET.match(row.dataset) and _is_english(row.prompt)
     ]
 
 
@@ -132,56 +118,22 @@ def read_judged(folder: str | os.PathLike[str], file: PreferenceFile = JUDGED) -
     is what a router sees. Left out are prompts with more than 5 % letters of other scripts. Errors
     as in ``read_preferences``.
     """
+    battles, _, _ = read_records(Path(folder) / file.name)
+    verdicts: dict[tuple[str, str], list[tuple[str, str, float]]] = {}
+    for battle in battles:
+        if battle.preference not in (0.0, 0.5, 1.0):
+            raise InvalidInputError(
+                f"{Path(folder) / file.name}, {battle.where}: verdict {battle.preference} on "
+                f"{battle.model_a!r} and {battle.model_b!r} is not 0, 0.5 or 1"
+            )
+        of_row = verdicts.setdefault((battle.where, battle.prompt), [])
+        of_row.append((battle.model_a, battle.model_b, battle.preference))
     return [
-        row
-        for row in _read(Path(folder) / file.name, _judged, "prompt and battles")
-        if row.prompt and len(_NOT_LATIN.findall(row.prompt)) <= MAX_FOREIGN_SHARE * len(row.prompt)
+        Judged(prompt, tuple(said))
+        for (_, prompt), said in verdicts.items()
+        if len(_NOT_LATIN.findall(prompt)) <= MAX_FOREIGN_SHARE * len(prompt)
     ]
 
 
 def _is_english(prompt: str) -> bool:
     return len(_CHINESE.findall(prompt)) <= MAX_FOREIGN_SHARE * len(prompt)
-
-
-def _preference(file: str, row: Any) -> Preference:
-    scores = {str(model): float(score) for model, score in row["scores"].items()}
-    if len(scores) < 2:
-        raise ValueError(f"{len(scores)} models, where at least 2 are compared")
-    for model, score in scores.items():
-        if not (math.isfinite(score) and 0.0 <= score <= 1.0):
-            raise ValueError(f"score {score} of {model!r} is outside 0..1")
-    if not isinstance(row["prompt"], str) or not isinstance(row["dataset"], str):
-        raise ValueError("prompt and dataset must be text")
-    return Preference(file, row["dataset"], row["prompt"], scores)
-
-
-def _judged(_: str, row: Any) -> Judged:
-    battles = tuple((str(a), str(b), float(share)) for a, b, share in row["battles"])
-    for a, b, share in battles:
-        if share not in (0.0, 0.5, 1.0):
-            raise ValueError(f"verdict {share} on {a!r} and {b!r} is not 0, 0.5 or 1")
-    if not isinstance(row["prompt"], str):
-        raise ValueError("prompt must be text")
-    said = row["prompt"].split("### Human:")[-1]
-    return Judged(said.split("### Assistant:")[0].strip(), battles)
-
-
-_Row = TypeVar("_Row")
-
-
-def _read(path: Path, parse: Callable[[str, Any], _Row], needed: str) -> Iterator[_Row]:
-    number = 0
-    try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="\n") as lines:
-            for line in lines:
-                number += 1  # where an error is, also one of reading the line after
-                yield parse(path.name, json.loads(line))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InvalidInputError(
-            f"{path}, line {max(number, 1)}: {type(error).__name__}: {error}; each line must have "
-            f"{needed}"
-        ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise InvalidInputError(
-            f"{path} can't be read ({error}); give the folder that holds it as --preferences"
-        ) from error

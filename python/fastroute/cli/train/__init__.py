@@ -8,7 +8,11 @@ import importlib
 # Each kind is the module of its name here (`-` is written `_`), with ``configure(parser)`` and
 # ``run(options)``, as the commands are. All are configured, but only one of them does any work:
 # what is heavy is imported in ``run``.
-_KINDS: dict[str, str] = {}
+_KINDS: dict[str, str] = {
+    "mf": "Train a router between any number of models on battles and graded results.",
+    "sw_ranking": "Fit the router that rates models on the battles nearest to a prompt.",
+    "add-model": "Add a model to a trained mf router from a few hundred prompts.",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

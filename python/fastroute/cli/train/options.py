@@ -1,0 +1,131 @@
+"""What the kinds of training share: data in, progress, and what to run next."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastroute.cli.options import text
+from fastroute.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastroute.embedders.base import Embedder
+    from fastroute.routers.base import Router
+    from fastroute.training.data import TrainingData
+    from fastroute.types import Float32Array
+
+DATA_HELP = (
+    "battles or graded results: .jsonl, .csv or .parquet, each perhaps .gz, Chatbot Arena's CSV "
+    "too; may be given several times"
+)
+_SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+# Embedded at a time: between two of them the bar moves, and Ctrl-C is heard.
+_BLOCK = 256
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add ``--data``, what is removed from it, and where the report goes."""
+    parser.add_argument(
+        "--data", type=text, action="extend", nargs="+", required=True, metavar="FILE",
+        help=DATA_HELP,
+    )  # fmt: skip
+    parser.add_argument(
+        "--exclude-evaluation", type=text, action="append", default=[], metavar="PATH",
+        help="leave out prompts of this evaluation set: a file of prompts, or a checkout of "
+        "RouteLLM; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--turns", choices=("first", "last", "all"), default="first",
+        help="which of a conversation's turns is the prompt (default: first)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--conflicts", choices=("remove", "average"), default="remove",
+        help="what becomes of labels of one prompt and models that disagree (default: remove)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave malformed rows out instead of stopping"
+    )
+    parser.add_argument(
+        "--data-report", type=text, metavar="FILE.json", help="write what was removed, and why"
+    )
+
+
+def add_embedder(parser: argparse.ArgumentParser) -> None:
+    """Add ``--embedder``."""
+    parser.add_argument(
+        "--embedder", type=text, default="default", metavar="E",
+        help="default (the bundled one), static:FOLDER or onnx:FOLDER; a folder is copied to "
+        "OUTPUT/embedder",
+    )  # fmt: skip
+
+
+def add_pair(parser: argparse.ArgumentParser) -> None:
+    """Add ``--strong-model`` and ``--weak-model``."""
+    for name, which in (("strong", "the strongest"), ("weak", "the one in the middle")):
+        parser.add_argument(
+            f"--{name}-model", type=text, metavar="NAME",
+            help=f"the pair's {name} model (default: {which})",
+        )  # fmt: skip
+
+
+def read_data(options: argparse.Namespace) -> TrainingData:
+    """The data of ``--data``, cleaned; says on standard output what was removed."""
+    from fastroute.training.data import read_training_data
+
+    data = read_training_data(
+        options.data,
+        exclude=options.exclude_evaluation,
+        turns=options.turns,
+        conflicts=options.conflicts,
+        skip_bad=options.skip_bad,
+    )
+    for line in data.report.lines():
+        print(line, flush=True)
+    if options.data_report:
+        content = json.dumps(data.report.as_json(), indent=2, ensure_ascii=False) + "\n"
+        try:
+            Path(options.data_report).write_text(content, "utf-8")
+        except OSError as error:
+            raise InvalidInputError(
+                f"--data-report {options.data_report} can't be written: {error.strerror}"
+            ) from error
+    return data
+
+
+def embed(embedder: Embedder, prompts: tuple[str, ...] | list[str]) -> Float32Array:
+    """Embeddings of ``prompts``, float32[n, d], with a progress bar on a terminal."""
+    import numpy as np
+
+    from fastroute.evaluation.progress import ProgressBar
+
+    X = np.empty((len(prompts), embedder.dimensions), dtype=np.float32)
+    with ProgressBar(len(prompts), "embed", shown=sys.stderr.isatty()) as bar:
+        for begin in range(0, len(prompts), _BLOCK):
+            block = list(prompts[begin : begin + _BLOCK])
+            X[begin : begin + len(block)] = embedder.embed_batch(block)
+            bar(len(block))
+    return X
+
+
+def data_facts(data: TrainingData) -> dict[str, Any]:
+    """What an artifact's card says of its data: names and counts, no paths."""
+    facts = data.report.as_json()
+    files = [{**f, "file": Path(f["file"]).name, "examples": []} for f in facts.pop("files")]
+    return {k: v for k, v in facts.items() if k != "examples"} | {"files": files}
+
+
+def say_next(name: str, folder: str, router: Router) -> None:
+    """The thresholds for some shares of strong calls, and what to run next."""
+    from fastroute.policy import threshold_for_strong_share
+
+    if router.calibration is not None:
+        print("\nthreshold for a share of strong calls, on held-out prompts")
+        for share in _SHARES:
+            print(f"  {share:>4.0%}  {threshold_for_strong_share(router.calibration, share):.5f}")
+    specification = f"{name},checkpoint_path={folder}"
+    print("\nnext")
+    print(f"  fastroute evaluate --router {specification} --benchmark GRADED.jsonl")
+    print(f"  fastroute calibrate --router {specification} --strong-share 0.3 --prompts YOURS.txt")

@@ -1,0 +1,70 @@
+"""The embedder of a router that is trained: the bundled one, or a folder's, kept with the router.
+
+``default`` is the static embedder that ships with fastroute. ``static:DIR`` and ``onnx:DIR`` are
+copied to OUTPUT/embedder, where a router that is loaded from OUTPUT finds them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from fastroute.embedders.base import Embedder
+from fastroute.errors import ArtifactError, InvalidInputError
+from fastroute.routers.registry import EMBEDDER_FOLDER, has_embedder
+
+KINDS = ("static", "onnx")
+
+
+def choose_embedder(choice: str, output: str | os.PathLike[str]) -> Embedder:
+    """The embedder that ``choice`` names, after copying it to ``output`` unless it is the default.
+
+    Raises InvalidInputError for another choice, and as the embedders do for a folder that holds
+    none.
+    """
+    target = Path(output) / EMBEDDER_FOLDER
+    if choice == "default":
+        from fastroute.embedders.static import StaticEmbedder
+
+        remove_embedder(output)
+        return StaticEmbedder.load_default()
+    kind, _, folder = choice.partition(":")
+    if kind not in KINDS or not folder:
+        raise InvalidInputError(
+            f"--embedder {choice!r} is none of default, static:FOLDER and onnx:FOLDER"
+        )
+    if not Path(folder).is_dir():
+        raise InvalidInputError(f"--embedder {choice!r}: {folder} is not a folder")
+    _open(kind, folder)  # what is no embedder is refused before anything is copied
+    copy_embedder(folder, output)
+    return _open(kind, target)
+
+
+def copy_embedder(folder: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
+    """Copy the files of an embedder to ``output``, in place of what is there."""
+    target = Path(output) / EMBEDDER_FOLDER
+    if Path(folder).resolve() == target.resolve():
+        return
+    try:
+        remove_embedder(output)
+        shutil.copytree(folder, target)
+    except (OSError, shutil.Error) as error:
+        raise ArtifactError(f"{folder} can't be copied to {target}: {error}") from error
+
+
+def remove_embedder(output: str | os.PathLike[str]) -> None:
+    """Delete the embedder of an earlier training, which the new router does not use."""
+    target = Path(output) / EMBEDDER_FOLDER
+    if has_embedder(output):
+        shutil.rmtree(target)
+
+
+def _open(kind: str, folder: str | os.PathLike[str]) -> Embedder:
+    if kind == "static":
+        from fastroute.embedders.static import StaticEmbedder
+
+        return StaticEmbedder.load(folder)
+    from fastroute.embedders.onnx import OnnxEmbedder
+
+    return OnnxEmbedder(folder)

@@ -1,0 +1,166 @@
+"""Fits ``sw_ranking`` routers to training data, with thresholds measured on held-out prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastroute.artifacts import prompt_hash
+from fastroute.battles import LEAST_PROMPT_CHARACTERS
+from fastroute.embedders.base import Embedder
+from fastroute.errors import InvalidInputError
+from fastroute.evaluation.calibration_metrics import expected_calibration_error
+from fastroute.routers.battle_table import rate_models
+from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+from fastroute.training.battles import PER_PROMPT, comparable, graded_battles
+from fastroute.training.data import TrainingData
+from fastroute.training.heads import quantiles
+from fastroute.training.mf_models import pair_of
+from fastroute.training.pairs import held_out_parts
+from fastroute.types import Battle, Float32Array
+
+MOST_TIERS = 10
+#: Held-out prompts that are scored: enough for the quantiles, and seconds in exact mode.
+MOST_SCORED = 2000
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RankingFigures:
+    """How a router fitted without them did on held-out prompts.
+
+    Attributes:
+        prompts: how many were scored.
+        pairs: battles between the router's pair among them.
+        log_loss: of those battles, in nats; NaN without any.
+        calibration_error: of those battles; NaN without any.
+    """
+
+    prompts: int
+    pairs: int
+    log_loss: float
+    calibration_error: float
+
+
+def battles_of(data: TrainingData, per_prompt: int = PER_PROMPT) -> tuple[list[Battle], list[str]]:
+    """The battles of ``data`` that can be rated, and the models left out.
+
+    Graded results give battles as ``graded_battles`` draws them; prompts of under 16 characters
+    give none. Raises InvalidInputError where none is left.
+    """
+    if per_prompt < 1:
+        raise InvalidInputError(f"per_prompt must be at least 1, got {per_prompt}")
+    battles = [battle.as_battle() for battle in data.battles]
+    for row in data.graded:
+        battles += graded_battles(row, per_prompt, aliases={})
+    long = [b for b in battles if len(b.prompt.strip()) >= LEAST_PROMPT_CHARACTERS]
+    kept, left_out = comparable(long) if long else ([], [])
+    if not kept:
+        raise InvalidInputError(
+            "no battles can be rated: models must have won and lost against each other, on prompts "
+            f"of at least {LEAST_PROMPT_CHARACTERS} characters"
+        )
+    return kept, left_out
+
+
+def fit_ranking(
+    battles: Sequence[Battle],
+    X: Float32Array,
+    embedder: Embedder | None,
+    *,
+    strong_model: str | None = None,
+    weak_model: str | None = None,
+    num_tiers: int | None = None,
+    held_out: float = 0.1,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+    **options: Any,
+) -> tuple[SimilarityWeightedRouter, RankingFigures]:
+    """A router fitted to all ``battles``, calibrated by one that did not see the held-out prompts.
+
+    Args:
+        battles: n battles that can be rated.
+        X: float32[n, d], embeddings of their prompts. Zero rows are left out.
+        embedder: the router's.
+        strong_model, weak_model: the pair; by default the best rated, and the one in the middle.
+        num_tiers: of ratings; by default 10, or as many as there are models.
+        held_out: share of prompts that thresholds are measured on, 0 to 0.5; 0 for none.
+        seed: of what is held out.
+        progress: is called with the prompts scored.
+        options: of ``SimilarityWeightedRouter``.
+    """
+    if not 0.0 <= held_out <= 0.5:
+        raise InvalidInputError(f"held_out must be from 0 to 0.5, got {held_out}")
+    said = np.asarray(X.any(axis=1))
+    battles = [battle for battle, kept in zip(battles, said, strict=True) if kept]
+    X = X[said]
+    models = sorted({m for battle in battles for m in (battle.model_a, battle.model_b)})
+    tiers = min(MOST_TIERS, len(models)) if num_tiers is None else num_tiers
+    columns = list(zip(*battles, strict=True))
+    table = rate_models(len(X), columns[1], columns[2], columns[3], tiers, {})
+    strong, weak = pair_of(table.models, np.asarray(table.elo), strong_model, weak_model)
+    router = SimilarityWeightedRouter(
+        strong_model=strong, weak_model=weak, num_tiers=tiers, embedder=embedder, **options
+    )
+    figures, rates = RankingFigures(0, 0, float("nan"), float("nan")), None
+    if held_out > 0.0:
+        first, second = held_out_parts([battle.prompt for battle in battles], held_out, seed)
+        rates, figures = _held_out(router, battles, X, first | second, progress)
+    router.fit(X, columns[1], columns[2], columns[3])
+    if rates is not None and len(rates):
+        router.calibration = quantiles(rates)
+    hashes = {prompt_hash(battle.prompt) for battle in battles}
+    router.trained_on = np.array(sorted(hashes), dtype=np.uint64)
+    return router, figures
+
+
+def _held_out(
+    router: SimilarityWeightedRouter,
+    battles: Sequence[Battle],
+    X: Float32Array,
+    out: np.ndarray[Any, np.dtype[np.bool_]],
+    progress: Progress,
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], RankingFigures]:
+    """Win rates of the held-out prompts, by ``router`` fitted to the others, and its figures."""
+    inside = [battle for battle, held in zip(battles, out, strict=True) if not held]
+    rated = set(comparable(inside)[0]) if inside else set()
+    kept = np.array([battle in rated for battle in battles]) & ~out
+    rest = [battle for battle, taken in zip(battles, kept, strict=True) if taken]
+    left = {m for battle in rest for m in (battle.model_a, battle.model_b)}
+    missing = [m for m in (router.strong_model, router.weak_model) if m not in left]
+    if missing or len(left) < router.num_tiers:
+        raise InvalidInputError(
+            f"held_out leaves too few battles to rate {', '.join(missing) or 'the tiers'} without "
+            "the held-out prompts; give more battles, fewer num_tiers, or held_out 0 for none"
+        )
+    columns = list(zip(*rest, strict=True))
+    router.fit(X[kept], columns[1], columns[2], columns[3])
+    scored = np.flatnonzero(out).tolist()
+    place: dict[str, int] = {}
+    for i in scored:
+        place.setdefault(battles[i].prompt, i)
+    chosen = dict(list(place.items())[:MOST_SCORED])
+    rate_of = {}
+    for prompt, i in chosen.items():
+        rate_of[prompt] = router.win_rate_from_embedding(X[i])
+        progress(1)
+    predicted, won = [], []
+    for i in scored:
+        battle = battles[i]
+        if {battle.model_a, battle.model_b} == {router.strong_model, router.weak_model}:
+            if battle.prompt not in rate_of:
+                continue
+            strong_is_b = battle.model_b == router.strong_model
+            predicted.append(rate_of[battle.prompt])
+            for_b = {"model_a": 0.0, "model_b": 1.0}.get(battle.winner, 0.5)
+            won.append(for_b if strong_is_b else 1.0 - for_b)
+    rates = np.array(list(rate_of.values()), dtype=np.float64)
+    if not predicted:
+        return rates, RankingFigures(len(rates), 0, float("nan"), float("nan"))
+    p, y = np.array(predicted), np.array(won)
+    safe = np.clip(p, 1e-12, 1.0 - 1e-12)
+    loss = float(np.mean(-y * np.log(safe) - (1.0 - y) * np.log1p(-safe)))
+    return rates, RankingFigures(len(rates), len(p), loss, expected_calibration_error(p, y))
