@@ -2,9 +2,9 @@
 
 ``python bench/train_mf.py`` trains on 55,000 synthetic battles of 64 models over embeddings of 384
 dimensions, as many as Chatbot Arena published, and checks the answer: the log-loss on held-out
-prompts must come near that of the planted vectors that the battles were drawn from (or below it: a fifth
-become ties at random, which the vectors do not know). Embedding is timed
-apart, on as many synthetic prompts, with the bundled embedder.
+prompts must come near that of the planted vectors that the battles were drawn from, or below it (a
+fifth become ties at random, of which the vectors do not know). Embedding is timed apart, on as many
+synthetic prompts, with the bundled embedder.
 """
 
 from __future__ import annotations

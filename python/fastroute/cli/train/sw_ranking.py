@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     """Fit, save, and print the figures."""
     from fastroute.evaluation.progress import ProgressBar
     from fastroute.training.embedder_choice import choose_embedder
-    from fastroute.training.fitted_ranking import battles_of, fit_ranking
+    from fastroute.training.fitted_ranking import MOST_SCORED, battles_of, fit_ranking
 
     data = read_data(options)
     battles, left_out = battles_of(data, options.per_prompt)
@@ -69,7 +69,8 @@ def run(options: argparse.Namespace) -> int:
     output = Path(options.output)
     embedder = choose_embedder(options.embedder, output)
     X = embed(embedder, [battle.prompt for battle in battles])
-    with ProgressBar(1, "score held-out", shown=sys.stderr.isatty()) as bar:
+    about = min(MOST_SCORED, round(options.held_out * len({battle.prompt for battle in battles})))
+    with ProgressBar(max(about, 1), "score held-out", shown=sys.stderr.isatty()) as bar:
         progress: Progress = bar
         settings: dict[str, Any] = {
             name: getattr(options, name) for name in ("num_tiers", "mode", "storage", "index")
