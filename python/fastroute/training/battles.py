@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +23,7 @@ from fastroute import _native
 from fastroute.artifacts import prompt_hash
 from fastroute.battles import LEAST_PROMPT_CHARACTERS
 from fastroute.errors import FastRouteError, InvalidInputError
+from fastroute.training.jsonl import write_rows
 from fastroute.training.preferences import (
     Judged,
     Preference,
@@ -120,21 +118,7 @@ def comparable(battles: Sequence[Battle]) -> tuple[list[Battle], list[str]]:
 
 def write_battles(path: str | os.PathLike[str], battles: Sequence[Battle]) -> None:
     """Write ``battles`` as ``fastroute.battles.read_battles`` reads them; whole or not at all."""
-    file = Path(path)
-    text = "".join(json.dumps(battle._asdict(), ensure_ascii=False) + "\n" for battle in battles)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(text.encode())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InvalidInputError(f"{file} can't be written: {error.strerror}") from error
+    write_rows(path, (battle._asdict() for battle in battles))
 
 
 def _winner(a: float, b: float) -> Winner:
