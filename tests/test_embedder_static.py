@@ -185,7 +185,8 @@ def test_bad_tables() -> None:
     table, scales = _table()
     cases: list[tuple[Any, Any, str]] = [
         (None, scales, "table must be a NumPy array of int8, got NoneType"),
-        (table.astype(np.float32), scales, "table must have dtype int8, got float32"),
+        (table.astype(np.float64), scales, "table must have dtype int8, got float64"),
+        (table.astype(np.float16) * np.float16(np.nan), scales, r"table\[0, 0\] is nan"),
         (np.asfortranarray(table), scales, "table must be C-contiguous"),
         (table[0], scales, "table must have 2 dimension"),
         (table, scales.astype(np.float64), "scales must have dtype float32"),
@@ -195,6 +196,25 @@ def test_bad_tables() -> None:
     for bad_table, bad_scales, message in cases:
         with pytest.raises(InvalidInputError, match=message):
             StaticEmbedder(bad_table, bad_scales, _tokenizer(), name="tiny")
+
+
+@pytest.mark.usefixtures("simd_level")
+@pytest.mark.parametrize("storage", [np.float16, np.float32])
+def test_a_table_of_floats_is_saved_loaded_and_embeds_by_the_same_formula(
+    storage: type[np.floating[Any]], tmp_path: Path
+) -> None:
+    table, scales = _table()
+    table = (table / 300.0).astype(storage)
+    _save(tmp_path, arrays={"table": table, "scales": scales})
+    embedder, tokenizer = StaticEmbedder.load(tmp_path), _tokenizer()
+    for prompt in PROMPTS:
+        ids = tokenizer.encode(prompt, add_special_tokens=False).ids
+        wanted = reference.token_bag(table, scales, ids)
+        np.testing.assert_allclose(embedder.embed(prompt), wanted, atol=2e-5)
+    np.testing.assert_array_equal(
+        embedder.embed_batch(PROMPTS), np.stack([embedder.embed(p) for p in PROMPTS])
+    )
+    assert embedder.without_length().dimensions == DIMENSIONS
 
 
 # Saved and loaded

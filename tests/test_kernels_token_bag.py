@@ -62,6 +62,42 @@ def test_every_dimension(dimensions: int, tokens: int) -> None:
         assert abs(np.linalg.norm(got.astype(np.float64)) - 1.0) < 1e-5
 
 
+@pytest.mark.parametrize("dimensions", SIZES)
+@pytest.mark.parametrize("storage", [np.float16, np.float32])
+@pytest.mark.usefixtures("simd_level")
+def test_tables_of_floats(dimensions: int, storage: type) -> None:
+    rng = np.random.default_rng(dimensions)
+    rows = rng.normal(size=(VOCABULARY, dimensions)).astype(storage)
+    rows[3] = 6e-8  # subnormal in half precision
+    table, ids = Table(rows, _table(dimensions).scales), _ids(33)
+    _assert_is_reference(_native.embed_token_bag(*table, ids), table, ids)
+    offsets = np.array([0, 0, 7, 33])
+    got = _native.embed_token_bags(*table, ids, offsets, 2, 0.25)
+    for p in range(3):
+        part = ids[offsets[p] : offsets[p + 1]].copy()
+        np.testing.assert_array_equal(got[p], _native.embed_token_bag(*table, part, 0.25))
+
+
+@pytest.mark.usefixtures("simd_level")
+def test_the_same_bytes_as_floats_give_the_same_vector() -> None:
+    table, ids = _table(97), _ids(12)
+    wanted = _native.embed_token_bag(*table, ids)
+    for storage in (np.float16, np.float32):  # both hold every int8 exactly
+        got = _native.embed_token_bag(table.rows.astype(storage), table.scales, ids)
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("storage", [np.float16, np.float32])
+def test_a_table_of_floats_that_is_not_finite_is_named(storage: type) -> None:
+    rows, scales = _table(5)
+    rows = rows.astype(storage)
+    rows[7, 2] = np.inf
+    with pytest.raises(InvalidInputError, match=r"table\[7, 2\] is inf"):
+        _native.check_token_table(rows, scales)
+    with pytest.raises(InvalidInputError, match="table must have dtype int8, got float64"):
+        _native.embed_token_bag(rows.astype(np.float64), scales, _ids(3))
+
+
 @pytest.mark.usefixtures("simd_level")
 def test_no_tokens_or_only_tokens_without_weight_give_zeros() -> None:
     table = _table(65)

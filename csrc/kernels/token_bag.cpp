@@ -14,6 +14,19 @@ namespace {
 constexpr float kLeastSquare = 1e-24F;
 constexpr float kLargestSquare = 1e30F;
 
+void add_rows(const TokenTable& table, const simd::Functions& functions, const std::int32_t* ids,
+              std::size_t id_count, float* sum) noexcept {
+    if (table.bytes != nullptr) {
+        functions.add_scaled_rows(table.bytes, table.scales, table.dimensions, ids, id_count, sum);
+    } else if (table.halves != nullptr) {
+        functions.add_scaled_rows_half(table.halves, table.scales, table.dimensions, ids, id_count,
+                                       sum);
+    } else {
+        functions.add_scaled_rows_float(table.floats, table.scales, table.dimensions, ids, id_count,
+                                        sum);
+    }
+}
+
 }  // namespace
 
 bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
@@ -23,7 +36,7 @@ bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size
     }
     const simd::Functions& functions = simd::functions();
     std::fill_n(embedding, table.width(), 0.0F);
-    functions.add_scaled_rows(table.rows, table.scales, table.dimensions, ids, id_count, embedding);
+    add_rows(table, functions, ids, id_count, embedding);
     float square = 0.0F;
     functions.dot_rows(embedding, 1, table.dimensions, embedding, table.dimensions, &square);
     const float length = table.length_scale * std::log1p(static_cast<float>(id_count));

@@ -3,8 +3,9 @@
 //
 //     e(prompt) = s / |s|,   s = sum over tokens t of scales[t] * table[t]
 //
-// table: int8 [vocabulary, dimensions], one row a token; scales: float32 [vocabulary], the row's
-// quantisation step times the token's weight (a token with weight 0 counts for nothing). A prompt
+// table: [vocabulary, dimensions], one row a token, in int8, half precision or float32; scales:
+// float32 [vocabulary], the token's weight (one with weight 0 counts for nothing), for int8 times
+// the row's quantisation step. A prompt
 // with no token of any weight has s = 0 and stays the zero vector. The mean that the field writes
 // (Arora et al. 2017, "a simple but tough-to-beat baseline") differs by a factor that goes away.
 //
@@ -19,7 +20,10 @@
 namespace fastroute {
 
 struct TokenTable {
-    const std::int8_t* rows;
+    // One of the first three is set.
+    const std::int8_t* bytes;
+    const std::uint16_t* halves;
+    const float* floats;
     const float* scales;
     std::size_t vocabulary;
     std::size_t dimensions;

@@ -66,26 +66,25 @@ void dot_rows_int8(const std::int8_t* rows, std::size_t row_count, std::size_t s
 }
 
 // Adds kVectors * 8 columns of every token's row, with the sums kept in registers.
-template <int kVectors>
-void add_columns(const std::int8_t* table, const float* scales, std::size_t dimensions,
+template <int kVectors, typename Element>
+void add_columns(const Element* table, const float* scales, std::size_t dimensions,
                  const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
     __m256 sums[kVectors];
     for (int v = 0; v < kVectors; ++v) sums[v] = _mm256_loadu_ps(sum + 8 * v);
     for (std::size_t t = 0; t < id_count; ++t) {
         const auto id = static_cast<std::size_t>(ids[t]);
-        const std::int8_t* row = table + id * dimensions;
+        const Element* row = table + id * dimensions;
         const __m256 scale = _mm256_set1_ps(scales[id]);
         for (int v = 0; v < kVectors; ++v) {
-            const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row + 8 * v));
-            const __m256 values = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
-            sums[v] = _mm256_fmadd_ps(values, scale, sums[v]);
+            sums[v] = _mm256_fmadd_ps(load(row + 8 * v), scale, sums[v]);
         }
     }
     for (int v = 0; v < kVectors; ++v) _mm256_storeu_ps(sum + 8 * v, sums[v]);
 }
 
-void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t dimensions,
-                     const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+template <typename Element>
+void add_all(const Element* table, const float* scales, std::size_t dimensions,
+             const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
     std::size_t j = 0;
     for (; j + 64 <= dimensions; j += 64) {
         add_columns<8>(table + j, scales, dimensions, ids, id_count, sum + j);
@@ -96,9 +95,24 @@ void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t 
     for (; j < dimensions; ++j) {
         for (std::size_t t = 0; t < id_count; ++t) {
             const auto id = static_cast<std::size_t>(ids[t]);
-            sum[j] += scales[id] * static_cast<float>(table[id * dimensions + j]);
+            sum[j] += scales[id] * widen(table[id * dimensions + j]);
         }
     }
+}
+
+void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t dimensions,
+                     const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
+}
+
+void add_scaled_rows_half(const std::uint16_t* table, const float* scales, std::size_t dimensions,
+                          const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
+}
+
+void add_scaled_rows_float(const float* table, const float* scales, std::size_t dimensions,
+                           const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
 }
 
 // 2^x = 2^k * e^(f ln 2), k = round(x), |f| <= 1/2; e^r by its Taylor series to r^12, whose
@@ -150,8 +164,10 @@ void exp2_scaled(const float* x, std::size_t count, double scale, double* out) n
 }  // namespace
 
 const Functions& avx2_functions() noexcept {
-    static constexpr Functions functions{dot_rows, dot_rows_half, dot_rows_int8, add_scaled_rows,
-                                         exp2_scaled};
+    static constexpr Functions functions{
+        dot_rows,        dot_rows_half,        dot_rows_int8,
+        add_scaled_rows, add_scaled_rows_half, add_scaled_rows_float,
+        exp2_scaled};
     return functions;
 }
 

@@ -74,26 +74,25 @@ void dot_rows_int8(const std::int8_t* rows, std::size_t row_count, std::size_t s
 }
 
 // Adds kVectors * 16 columns of every token's row, with the sums kept in registers.
-template <int kVectors>
-void add_columns(const std::int8_t* table, const float* scales, std::size_t dimensions,
+template <int kVectors, typename Element>
+void add_columns(const Element* table, const float* scales, std::size_t dimensions,
                  const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
     __m512 sums[kVectors];
     for (int v = 0; v < kVectors; ++v) sums[v] = _mm512_loadu_ps(sum + 16 * v);
     for (std::size_t t = 0; t < id_count; ++t) {
         const auto id = static_cast<std::size_t>(ids[t]);
-        const std::int8_t* row = table + id * dimensions;
+        const Element* row = table + id * dimensions;
         const __m512 scale = _mm512_set1_ps(scales[id]);
         for (int v = 0; v < kVectors; ++v) {
-            const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 16 * v));
-            const __m512 values = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-            sums[v] = _mm512_fmadd_ps(values, scale, sums[v]);
+            sums[v] = _mm512_fmadd_ps(load(row + 16 * v), scale, sums[v]);
         }
     }
     for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(sum + 16 * v, sums[v]);
 }
 
-void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t dimensions,
-                     const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+template <typename Element>
+void add_all(const Element* table, const float* scales, std::size_t dimensions,
+             const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
     std::size_t j = 0;
     for (; j + 256 <= dimensions; j += 256) {
         add_columns<16>(table + j, scales, dimensions, ids, id_count, sum + j);
@@ -106,12 +105,26 @@ void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t 
         __m512 total = _mm512_maskz_loadu_ps(mask, sum + j);
         for (std::size_t t = 0; t < id_count; ++t) {
             const auto id = static_cast<std::size_t>(ids[t]);
-            const __m128i bytes = _mm_maskz_loadu_epi8(mask, table + id * dimensions + j);
-            const __m512 values = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+            const __m512 values = load(mask, table + id * dimensions + j);
             total = _mm512_fmadd_ps(values, _mm512_set1_ps(scales[id]), total);
         }
         _mm512_mask_storeu_ps(sum + j, mask, total);
     }
+}
+
+void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t dimensions,
+                     const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
+}
+
+void add_scaled_rows_half(const std::uint16_t* table, const float* scales, std::size_t dimensions,
+                          const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
+}
+
+void add_scaled_rows_float(const float* table, const float* scales, std::size_t dimensions,
+                           const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
 }
 
 // 2^x = 2^k * e^(f ln 2), k = round(x), |f| <= 1/2; e^r by its Taylor series to r^12, whose
@@ -153,8 +166,10 @@ void exp2_scaled(const float* x, std::size_t count, double scale, double* out) n
 }  // namespace
 
 const Functions& avx512_functions() noexcept {
-    static constexpr Functions functions{dot_rows, dot_rows_half, dot_rows_int8, add_scaled_rows,
-                                         exp2_scaled};
+    static constexpr Functions functions{
+        dot_rows,        dot_rows_half,        dot_rows_int8,
+        add_scaled_rows, add_scaled_rows_half, add_scaled_rows_float,
+        exp2_scaled};
     return functions;
 }
 

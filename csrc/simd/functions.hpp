@@ -1,4 +1,4 @@
-// The contract that every instruction set fulfils: five loops, one struct of pointers.
+// The contract that every instruction set fulfils: seven loops, one struct of pointers.
 //
 // This header declares and defines nothing inline. An ISA file includes it, its intrinsics and
 // nothing else: an inline function compiled twice, once for AVX-512 and once for the baseline, is
@@ -27,9 +27,15 @@ struct Functions {
                           const float* query, std::size_t dimensions, float* out) noexcept;
 
     // sum[j] += sum_t scales[ids[t]] * table[ids[t] * dimensions + j], in float32, tokens in order.
-    // Every id is a valid row of the table.
+    // Every id is a valid row of the table. Elements are widened as above.
     void (*add_scaled_rows)(const std::int8_t* table, const float* scales, std::size_t dimensions,
                             const std::int32_t* ids, std::size_t id_count, float* sum) noexcept;
+    void (*add_scaled_rows_half)(const std::uint16_t* table, const float* scales,
+                                 std::size_t dimensions, const std::int32_t* ids,
+                                 std::size_t id_count, float* sum) noexcept;
+    void (*add_scaled_rows_float)(const float* table, const float* scales, std::size_t dimensions,
+                                  const std::int32_t* ids, std::size_t id_count,
+                                  float* sum) noexcept;
 
     // out[i] = 2^(x[i] * scale), in float64 to 2 units in the last place; the exponent is clamped
     // to [-1022, 1023], so that nothing becomes zero, subnormal or infinite.

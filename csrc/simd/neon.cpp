@@ -62,20 +62,31 @@ void dot_rows_int8(const std::int8_t* rows, std::size_t row_count, std::size_t s
     dot_all(rows, row_count, stride, query, dimensions, out);
 }
 
+// Eight elements of a row as two vectors; bytes are widened together.
+template <typename Element>
+void load_eight(const Element* row, float32x4_t& low, float32x4_t& high) noexcept {
+    low = load(row);
+    high = load(row + 4);
+}
+void load_eight(const std::int8_t* row, float32x4_t& low, float32x4_t& high) noexcept {
+    const int16x8_t wide = vmovl_s8(vld1_s8(row));
+    low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+    high = vcvtq_f32_s32(vmovl_high_s16(wide));
+}
+
 // Adds kVectors * 8 columns of every token's row, with the sums kept in registers.
-template <int kVectors>
-void add_columns(const std::int8_t* table, const float* scales, std::size_t dimensions,
+template <int kVectors, typename Element>
+void add_columns(const Element* table, const float* scales, std::size_t dimensions,
                  const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
     float32x4_t sums[2 * kVectors];
     for (int v = 0; v < 2 * kVectors; ++v) sums[v] = vld1q_f32(sum + 4 * v);
     for (std::size_t t = 0; t < id_count; ++t) {
         const auto id = static_cast<std::size_t>(ids[t]);
-        const std::int8_t* row = table + id * dimensions;
+        const Element* row = table + id * dimensions;
         const float scale = scales[id];
         for (int v = 0; v < kVectors; ++v) {
-            const int16x8_t wide = vmovl_s8(vld1_s8(row + 8 * v));
-            const float32x4_t low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
-            const float32x4_t high = vcvtq_f32_s32(vmovl_high_s16(wide));
+            float32x4_t low, high;
+            load_eight(row + 8 * v, low, high);
             sums[2 * v] = vfmaq_n_f32(sums[2 * v], low, scale);
             sums[2 * v + 1] = vfmaq_n_f32(sums[2 * v + 1], high, scale);
         }
@@ -83,8 +94,9 @@ void add_columns(const std::int8_t* table, const float* scales, std::size_t dime
     for (int v = 0; v < 2 * kVectors; ++v) vst1q_f32(sum + 4 * v, sums[v]);
 }
 
-void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t dimensions,
-                     const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+template <typename Element>
+void add_all(const Element* table, const float* scales, std::size_t dimensions,
+             const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
     std::size_t j = 0;
     for (; j + 64 <= dimensions; j += 64) {
         add_columns<8>(table + j, scales, dimensions, ids, id_count, sum + j);
@@ -95,9 +107,24 @@ void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t 
     for (; j < dimensions; ++j) {
         for (std::size_t t = 0; t < id_count; ++t) {
             const auto id = static_cast<std::size_t>(ids[t]);
-            sum[j] += scales[id] * static_cast<float>(table[id * dimensions + j]);
+            sum[j] += scales[id] * widen(table[id * dimensions + j]);
         }
     }
+}
+
+void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t dimensions,
+                     const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
+}
+
+void add_scaled_rows_half(const std::uint16_t* table, const float* scales, std::size_t dimensions,
+                          const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
+}
+
+void add_scaled_rows_float(const float* table, const float* scales, std::size_t dimensions,
+                           const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
 }
 
 // 2^x = 2^k * e^(f ln 2), k = round(x), |f| <= 1/2; e^r by its Taylor series to r^12, whose
@@ -142,8 +169,10 @@ void exp2_scaled(const float* x, std::size_t count, double scale, double* out) n
 }  // namespace
 
 const Functions& neon_functions() noexcept {
-    static constexpr Functions functions{dot_rows, dot_rows_half, dot_rows_int8, add_scaled_rows,
-                                         exp2_scaled};
+    static constexpr Functions functions{
+        dot_rows,        dot_rows_half,        dot_rows_int8,
+        add_scaled_rows, add_scaled_rows_half, add_scaled_rows_float,
+        exp2_scaled};
     return functions;
 }
 

@@ -55,14 +55,34 @@ void dot_rows_int8(const std::int8_t* rows, std::size_t row_count, std::size_t s
     }
 }
 
-void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t dimensions,
-                     const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+float widen(float value) noexcept { return value; }
+float widen(std::uint16_t bits) noexcept { return static_cast<float>(half_value(bits)); }
+float widen(std::int8_t value) noexcept { return static_cast<float>(value); }
+
+template <typename Element>
+void add_all(const Element* table, const float* scales, std::size_t dimensions,
+             const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
     for (std::size_t t = 0; t < id_count; ++t) {
         const auto id = static_cast<std::size_t>(ids[t]);
         for (std::size_t j = 0; j < dimensions; ++j) {
-            sum[j] += scales[id] * static_cast<float>(table[id * dimensions + j]);
+            sum[j] += scales[id] * widen(table[id * dimensions + j]);
         }
     }
+}
+
+void add_scaled_rows(const std::int8_t* table, const float* scales, std::size_t dimensions,
+                     const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
+}
+
+void add_scaled_rows_half(const std::uint16_t* table, const float* scales, std::size_t dimensions,
+                          const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
+}
+
+void add_scaled_rows_float(const float* table, const float* scales, std::size_t dimensions,
+                           const std::int32_t* ids, std::size_t id_count, float* sum) noexcept {
+    add_all(table, scales, dimensions, ids, id_count, sum);
 }
 
 void exp2_scaled(const float* x, std::size_t count, double scale, double* out) noexcept {
@@ -74,8 +94,10 @@ void exp2_scaled(const float* x, std::size_t count, double scale, double* out) n
 }  // namespace
 
 const Functions& scalar_functions() noexcept {
-    static constexpr Functions functions{dot_rows, dot_rows_half, dot_rows_int8, add_scaled_rows,
-                                         exp2_scaled};
+    static constexpr Functions functions{
+        dot_rows,        dot_rows_half,        dot_rows_int8,
+        add_scaled_rows, add_scaled_rows_half, add_scaled_rows_float,
+        exp2_scaled};
     return functions;
 }
 

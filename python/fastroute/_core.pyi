@@ -54,11 +54,11 @@ def dot_rows(rows: numpy.typing.NDArray[numpy.float32], query: numpy.typing.NDAr
     """
     Dot product of every row with the query: float32[n].
     """
-def embed_token_bag(table: numpy.typing.NDArray[numpy.int8], scales: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int32], length_scale: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float32]:
+def embed_token_bag(table: numpy.ndarray, scales: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int32], length_scale: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float32]:
     """
     Vector of one prompt's tokens: float32[width].
     """
-def embed_token_bags(table: numpy.typing.NDArray[numpy.int8], scales: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int32], offsets: numpy.typing.NDArray[numpy.int64], num_threads: typing.SupportsInt | typing.SupportsIndex, length_scale: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float32]:
+def embed_token_bags(table: numpy.ndarray, scales: numpy.typing.NDArray[numpy.float32], ids: numpy.typing.NDArray[numpy.int32], offsets: numpy.typing.NDArray[numpy.int64], num_threads: typing.SupportsInt | typing.SupportsIndex, length_scale: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float32]:
     """
     Vectors of many prompts' tokens: float32[prompts, width].
     """

@@ -31,7 +31,6 @@ except ImportError as error:
         "(pip install fastroute, or pip install . in a checkout) rather than importing its source"
     ) from error
 
-Int8Array = npt.NDArray[np.int8]
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 #: Stored embeddings: exact, or in half or a quarter of the memory.
@@ -94,13 +93,14 @@ def exp2_scaled(x: Float32Array, scale: float) -> Float64Array:
 
 
 def embed_token_bag(
-    table: Int8Array, scales: Float32Array, ids: Int32Array, length_scale: float = 0.0
+    table: RowsArray, scales: Float32Array, ids: Int32Array, length_scale: float = 0.0
 ) -> Float32Array:
     """Unit vector of the tokens ``ids``, int32[t], and with ``length_scale`` how many they are.
 
-    ``table`` is int8[v, d], ``scales`` float32[v]. Returns float32[d]: the sum over tokens of
-    scales[id] * table[id], divided by its length. With ``length_scale`` above 0 there is one
-    element more, float32[d + 1]: length_scale * ln(1 + t). Zeros where no token has weight.
+    ``table`` is int8, float16 or float32[v, d], ``scales`` float32[v]. Returns float32[d]: the sum
+    over tokens of scales[id] * table[id], divided by its length. With ``length_scale`` above 0
+    there is one element more, float32[d + 1]: length_scale * ln(1 + t). Zeros where no token has
+    weight.
     """
     try:
         return _core.embed_token_bag(table, scales, ids, length_scale)
@@ -111,7 +111,7 @@ def embed_token_bag(
 
 
 def embed_token_bags(
-    table: Int8Array,
+    table: RowsArray,
     scales: Float32Array,
     ids: Int32Array,
     offsets: Int64Array,
@@ -147,8 +147,8 @@ def embed_token_bags(
         _refused(error)
 
 
-def check_token_table(table: Int8Array, scales: Float32Array, length_scale: float = 0.0) -> None:
-    """Check int8[v, d], float32[v] without NaN or infinity, and a number from 0 to 1000."""
+def check_token_table(table: RowsArray, scales: Float32Array, length_scale: float = 0.0) -> None:
+    """Check int8, float16 or float32[v, d] and float32[v], all finite, and a number 0 to 1000."""
     if (
         isinstance(length_scale, bool)
         or not isinstance(length_scale, (int, float))
@@ -157,7 +157,11 @@ def check_token_table(table: Int8Array, scales: Float32Array, length_scale: floa
         raise InvalidInputError(
             f"length_scale must be a number from 0 (no length) to 1000, got {length_scale!r}"
         )
-    check_array("table", table, np.int8, 2)
+    given = getattr(table, "dtype", None)
+    dtype = given if given in (np.float16, np.float32) else np.int8
+    check_array("table", table, dtype, 2)
+    if given != np.int8:
+        check_finite("table", table)
     check_array("scales", scales, np.float32, 1)
     check_length("scales", scales, len(table), "the vocabulary")
     check_finite("scales", scales)

@@ -128,6 +128,19 @@ void check_narrow_rows(const Functions& scalar, const Functions& simd, const std
     }
 }
 
+// A whole number from -2048 to 2048 as the bits of a half-precision float.
+std::uint16_t half_bits(int value) {
+    if (value == 0) return 0;
+    const unsigned sign = value < 0 ? 0x8000U : 0U;
+    unsigned fraction = static_cast<unsigned>(std::abs(value));
+    unsigned exponent = 25;
+    while (fraction < 1024) {
+        fraction <<= 1;
+        --exponent;
+    }
+    return static_cast<std::uint16_t>(sign | (exponent << 10) | (fraction & 1023U));
+}
+
 void check_add_scaled_rows(const Functions& scalar, const Functions& simd,
                            const std::string& level) {
     constexpr std::size_t kVocabulary = 19;
@@ -162,6 +175,17 @@ void check_add_scaled_rows(const Functions& scalar, const Functions& simd,
             }
             check(close, level + " add_scaled_rows " + std::to_string(count) + " x " +
                              std::to_string(dimensions));
+            // Both hold every byte exactly, and so the sums are the same.
+            std::vector<float> floats(table.begin(), table.end());
+            std::vector<std::uint16_t> halves(table.size());
+            for (std::size_t i = 0; i < table.size(); ++i) halves[i] = half_bits(table[i]);
+            std::vector<float> of_floats(dimensions + 2, 0.5F), of_halves(dimensions + 2, 0.5F);
+            simd.add_scaled_rows_float(floats.data(), scales.data(), dimensions, ids.data(), count,
+                                       of_floats.data() + 1);
+            simd.add_scaled_rows_half(halves.data(), scales.data(), dimensions, ids.data(), count,
+                                      of_halves.data() + 1);
+            check(of_floats == got && of_halves == got,
+                  level + " add_scaled_rows of floats and halves " + std::to_string(dimensions));
         }
     }
 }

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from fastroute.artifacts import prompt_hash
 from fastroute.embedders.static import StaticEmbedder
@@ -107,10 +109,48 @@ def test_an_encoder_that_returns_nan() -> None:
         )
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken"])
+def test_an_encoder_of_tokens_is_pooled_as_its_folder_says(pooling: str, tmp_path: Path) -> None:
+    """The layout of sentence-transformers, with an input that some models want."""
+    (tmp_path / "onnx").mkdir()
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["looked_up"]),
+            helper.make_node("Cast", ["token_type_ids"], ["types"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["types", "axis2"], ["types3"]),
+            helper.make_node("Add", ["looked_up", "types3"], ["last_hidden_state"]),
+        ],
+        "tokens",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+            for name in ("input_ids", "token_type_ids")
+        ],
+        [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["b", "t", D])],
+        [numpy_helper.from_array(TABLE, "table"), numpy_helper.from_array(np.array([2]), "axis2")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "onnx" / "model.onnx")
+    with pytest.raises(InvalidInputError, match=r"1_Pooling/config\.json is missing"):
+        load_encoder(tmp_path)
+    (tmp_path / "1_Pooling").mkdir()
+    mode = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}.get(pooling, pooling)
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{mode}": True}))
+    got = load_encoder(tmp_path)(np.array([[2, 9, 3], [2, 11, 3]]))
+    tokens = TABLE[np.array([[2, 9, 3], [2, 11, 3]])]
+    wanted = {
+        "mean": tokens.mean(axis=1),
+        "cls": tokens[:, 0],
+        "max": tokens.max(axis=1),
+        "lasttoken": tokens[:, -1],
+    }[pooling]
+    wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
 def test_encoder_folders_that_are_not(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"has none of model_int8\.onnx, model\.onnx"):
         load_encoder(tmp_path)
-    with pytest.raises(InvalidInputError, match="and embedding are needed"):
+    with pytest.raises(InvalidInputError, match="are needed; export it with those names"):
         load_encoder(write_encoder(tmp_path, output="other"))
     write_encoder(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")

@@ -31,8 +31,8 @@ class StaticEmbedder(Embedder):
     ln(1 + n) for n tokens.
 
     Args:
-        table: int8[vocabulary, dimensions], one row a token.
-        scales: float32[vocabulary], quantisation step times weight of each token.
+        table: int8, float16 or float32[vocabulary, dimensions], one row a token.
+        scales: float32[vocabulary], weight of each token, for int8 times its quantisation step.
         tokenizer: a ``tokenizers.Tokenizer`` without truncation or padding.
         name: identifies the vectors (``Embedder.name``).
         length_scale: unit of the element for the length; 0, the default, for none.
@@ -85,6 +85,11 @@ class StaticEmbedder(Embedder):
     def load_default(cls) -> StaticEmbedder:
         """Load the embedder that ships with fastroute."""
         return cls.load(DEFAULT_FOLDER)
+
+    def without_length(self) -> StaticEmbedder:
+        """The same embedder without the element for the length, over the same table."""
+        name = f"{self._name}:without-length"
+        return StaticEmbedder(self._table, self._scales, self._tokenizer, name=name)
 
     @property
     def name(self) -> str:

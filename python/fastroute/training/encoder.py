@@ -16,21 +16,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastroute.embedders._sentence_folder import pooling_of
 from fastroute.errors import InvalidInputError
 from fastroute.types import Float32Array
 
 #: Token ids int64[n, tokens], no padding, to sentence embeddings float32[n, d].
 Encoder = Callable[[npt.NDArray[np.int64]], Float32Array]
 
-MODEL_FILES = ("model_int8.onnx", "model.onnx")
-OUTPUT = "embedding"
+MODEL_FILES = ("model_int8.onnx", "model.onnx", "onnx/model.onnx")
+#: Outputs that are sentence embeddings, and those that are token embeddings.
+OUTPUTS = ("embedding", "sentence_embedding", "text_embeds")
+TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
+_OTHER_INPUTS = {"attention_mask", "token_type_ids"}
 
 
 def load_encoder(folder: str | os.PathLike[str]) -> Encoder:
-    """The encoder in ``folder`` (``model_int8.onnx`` or ``model.onnx``), run on one thread.
+    """The encoder in ``folder``, run on one thread.
 
-    The model has inputs ``input_ids`` and ``attention_mask``, int64[n, tokens], and an output
-    ``embedding``, float32[n, d]. Raises InvalidInputError if it is missing or has others.
+    The folder holds one of MODEL_FILES. The model takes ``input_ids`` and, if it wants,
+    ``attention_mask`` and ``token_type_ids``, int64[n, tokens], and gives one of OUTPUTS,
+    float32[n, d], or one of TOKEN_OUTPUTS, float32[n, tokens, d], which is then pooled as
+    ``1_Pooling/config.json`` says and scaled to length one.
+
+    Raises InvalidInputError if there is no model, or it has other inputs or outputs, EmbeddingError
+    for a pooling that isn't known.
     """
     import onnx
     import onnxruntime
@@ -50,18 +59,41 @@ def load_encoder(folder: str | os.PathLike[str]) -> Encoder:
     )
     inputs = {node.name for node in session.get_inputs()}
     outputs = [node.name for node in session.get_outputs()]
-    if inputs != {"input_ids", "attention_mask"} or OUTPUT not in outputs:
+    output = next((name for name in (*OUTPUTS, *TOKEN_OUTPUTS) if name in outputs), None)
+    if not {"input_ids"} <= inputs <= {"input_ids"} | _OTHER_INPUTS or output is None:
         raise InvalidInputError(
-            f"{path} has inputs {sorted(inputs)} and outputs {outputs}, where input_ids, "
-            f"attention_mask and {OUTPUT} are needed; export it with those names"
+            f"{path} has inputs {sorted(inputs)} and outputs {outputs}, where input_ids (with "
+            f"attention_mask and token_type_ids or without) and {', '.join(OUTPUTS)} or one of "
+            f"{', '.join(TOKEN_OUTPUTS)} are needed; export it with those names"
+        )
+    pooling = pooling_of(Path(folder)) if output in TOKEN_OUTPUTS else "none"
+    if pooling is None:
+        raise InvalidInputError(
+            f"{path} gives token embeddings and {folder}/1_Pooling/config.json is missing, which "
+            "says how they become one vector; add it, or export the pooled embedding"
         )
 
     def encode(ids: npt.NDArray[np.int64]) -> Float32Array:
-        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        embeddings: Float32Array = session.run([OUTPUT], feed)[0]
-        return embeddings
+        feed = {"input_ids": ids}
+        feed |= {"attention_mask": np.ones_like(ids)} if "attention_mask" in inputs else {}
+        feed |= {"token_type_ids": np.zeros_like(ids)} if "token_type_ids" in inputs else {}
+        embeddings: Float32Array = session.run([output], feed)[0]
+        return embeddings if pooling == "none" else _pooled(embeddings, pooling)
 
     return encode
+
+
+def _pooled(tokens: Float32Array, pooling: str) -> Float32Array:
+    """Sentence embeddings of length one, float32[n, d], from tokens', float32[n, tokens, d]."""
+    if pooling == "mean":
+        X = tokens.mean(axis=1)
+    elif pooling == "max":
+        X = tokens.max(axis=1)
+    else:
+        X = tokens[:, 0 if pooling == "cls" else -1]
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    unit: Float32Array = (X / np.where(norms > 0, norms, 1.0)).astype(np.float32)
+    return unit
 
 
 def in_floating_point(model: Any) -> Any:

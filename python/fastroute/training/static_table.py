@@ -2,17 +2,20 @@
 
 Every token of the vocabulary is encoded alone, between the encoder's special tokens. The vectors
 are projected on their first principal axes, weighted by ``a / (a + p)`` where p is the token's
-frequency (Arora et al. 2017, smooth inverse frequency), and rounded to 8 bits a row.
+frequency (Arora et al. 2017, smooth inverse frequency), and rounded to 8 bits a row, or stored in
+half or single precision.
 
 p is taken from the vocabulary itself: WordPiece vocabularies are written by falling frequency, so
 the r-th entry that is no special token gets p proportional to 1 / r (Zipf's law). That needs no
-corpus, and so the table does not depend on the prompts that the router is trained on.
+corpus, and so the table does not depend on the prompts that the router is trained on. Vocabularies
+in another order need counts from a corpus.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +26,9 @@ from fastroute.training.encoder import Encoder
 from fastroute.types import Float32Array, Float64Array
 
 DIMENSIONS = 256
+#: How the elements of a table are stored.
+Storage = Literal["int8", "float16", "float32"]
+STORAGES: tuple[Storage, ...] = get_args(Storage)
 #: a in the weight a / (a + p).
 FREQUENCY = 1e-4
 
@@ -86,10 +92,23 @@ def principal_components(vectors: Float32Array, dimensions: int = DIMENSIONS) ->
     return components
 
 
-def frequency_weights(tokenizer: Any, frequency: float = FREQUENCY) -> Float64Array:
-    """``a / (a + p)`` of each token by Zipf's law, float64[vocabulary]; 0 for special tokens.
+def token_counts(tokenizer: Any, texts: Iterable[str]) -> Float64Array:
+    """How often each token occurs in ``texts``: float64[vocabulary]."""
+    counts = np.zeros(tokenizer.get_vocab_size())
+    for text in texts:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        np.add.at(counts, ids, 1.0)
+    return counts
 
-    The unknown token is special too: a word outside the vocabulary says nothing.
+
+def frequency_weights(
+    tokenizer: Any, frequency: float = FREQUENCY, counts: Float64Array | None = None
+) -> Float64Array:
+    """``a / (a + p)`` of each token, float64[vocabulary]; 0 for special tokens.
+
+    p is by Zipf's law from the order of the vocabulary, or from ``counts``, float64[vocabulary],
+    of which each gets one more, so that no token is without any. The unknown token is special too:
+    a word outside the vocabulary says nothing.
     """
     if not frequency > 0:
         raise InvalidInputError(f"frequency must be above 0, got {frequency}")
@@ -103,8 +122,8 @@ def frequency_weights(tokenizer: Any, frequency: float = FREQUENCY) -> Float64Ar
     )
     rank = np.cumsum(~silent)
     weights = np.zeros(count)
-    zipf = 1.0 / rank[~silent]
-    weights[~silent] = frequency / (frequency + zipf / zipf.sum())
+    often = 1.0 / rank[~silent] if counts is None else counts[~silent] + 1.0
+    weights[~silent] = frequency / (frequency + often / often.sum())
     return weights
 
 
@@ -120,6 +139,17 @@ def quantise(
     divisor = np.where(step > 0, step, 1.0)
     table = np.rint(rows / divisor[:, None]).astype(np.int8)
     return table, (step * weights).astype(np.float32)
+
+
+def store(
+    rows: Float64Array, weights: Float64Array, storage: Storage
+) -> tuple[npt.NDArray[Any], Float32Array]:
+    """Table [n, d] of ``storage`` and scales float32[n], whose product is about weights * rows."""
+    if storage == "int8":
+        return quantise(rows, weights)
+    if storage not in STORAGES:
+        raise InvalidInputError(f"storage must be one of {', '.join(STORAGES)}, got {storage!r}")
+    return rows.astype(storage), weights.astype(np.float32)
 
 
 def bare_tokenizer(tokenizer: Any) -> bytes:

@@ -45,10 +45,8 @@ class JudgedBattle(NamedTuple):
     battle: Battle
 
     def row(self) -> dict[str, Any]:
-        """The line of a file: a battle by its fields, and in the layout of judged prompts."""
-        _, a, b, winner = self.battle
-        share = {"model_a": 0.0, "model_b": 1.0}.get(winner, 0.5)
-        return {"dataset": self.dataset, **self.battle._asdict(), "battles": [[a, b, share]]}
+        """The line of a file, as every reader of battles here takes it."""
+        return {"dataset": self.dataset, **self.battle._asdict()}
 
 
 @dataclass

@@ -1,0 +1,160 @@
+"""``fastroute train static``: distils static embedders from a sentence encoder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastroute.cli.options import text
+from fastroute.errors import InvalidInputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from fastroute.training.distillation import TableFigures
+    from fastroute.training.preferences import Preference
+    from fastroute.training.static_table import Storage
+
+_STORAGES: tuple[Storage, ...] = ("int8", "float16", "float32")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--encoder", type=text, required=True, metavar="FOLDER",
+        help="an ONNX sentence encoder and its tokenizer.json",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=text, required=True, metavar="FOLDER",
+        help="where the embedder goes; several go to FOLDER/DIMENSIONS-STORAGE",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dimensions", type=text, default="256", metavar="D,...",
+        help="sizes to make, such as 64,128,256,384 (default: 256)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--storage", type=text, default="int8", metavar="S,...",
+        help="any of int8, float16, float32 (default: int8)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--corpus", type=text, metavar="FILE",
+        help="texts to count tokens in: .jsonl, .csv or .parquet with `prompt`, else one a line "
+        "(default: Zipf's law by the order of the vocabulary)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", type=text, metavar="FOLDER",
+        help="the files of graded prompts: held-out APGR, fidelity to the encoder and latency are "
+        "then measured, too",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the tables and print what each is worth."""
+    sizes = [(d, s) for d in _numbers(options.dimensions) for s in _storages(options.storage)]
+    try:
+        from fastroute.training.dataset_folds import HeldOut
+        from fastroute.training.distillation import SAMPLE, Distillation
+        from fastroute.training.preferences import read_preferences
+
+        # What is cheap to read and can be wrong comes before what takes time.
+        rows = read_preferences(options.data) if options.data else []
+        held_out = HeldOut(rows) if rows else None
+        corpus = _corpus(options.corpus) if options.corpus else None
+        _say(f"encoding the vocabulary of {options.encoder}")
+        distillation = Distillation(options.encoder, corpus=corpus)
+        figures = distillation.compare(
+            options.output,
+            sizes,
+            prompts=_sample(rows, SAMPLE),
+            held_out=held_out,
+            say=_say,
+        )
+    except ImportError as error:
+        if isinstance(error, MissingDependencyError):
+            raise
+        raise MissingDependencyError(
+            f'distilling needs {error.name}; pip install "fastroute[train]"'
+        ) from error
+    if options.json:
+        print(json.dumps([one._asdict() for one in figures], indent=2))
+    else:
+        print("\n".join(_table(figures)))
+    return 0
+
+
+def _numbers(value: str) -> list[int]:
+    try:
+        numbers = [int(word) for word in value.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or len(set(numbers)) < len(numbers) or min(numbers) < 1:
+        raise InvalidInputError(
+            f"--dimensions must be distinct numbers from 1, with commas between, got {value!r}"
+        )
+    return numbers
+
+
+def _storages(value: str) -> list[Storage]:
+    words = value.split(",")
+    found = [storage for word in words for storage in _STORAGES if storage == word]
+    if len(set(words)) < len(words) or len(found) < len(words):
+        raise InvalidInputError(
+            f"--storage must be any of {', '.join(_STORAGES)}, with commas between, got {value!r}"
+        )
+    return found
+
+
+def _corpus(name: str) -> list[str]:
+    from fastroute.evaluation.row_files import file_kind, read_lines, read_rows
+
+    file = Path(name)
+    read = read_rows if file_kind(file) in ("jsonl", "csv", "parquet") else read_lines
+    texts = []
+    for where, row in read(file):
+        prompt = None if isinstance(row, str) else row.get("prompt")
+        if not isinstance(prompt, str):
+            raise InvalidInputError(
+                f"--corpus {file}, {where}: {row if isinstance(row, str) else 'no text in prompt'}"
+            )
+        texts.append(prompt)
+    if not texts:
+        raise InvalidInputError(f"--corpus {file} has no text")
+    return texts
+
+
+def _sample(rows: list[Preference], count: int) -> list[str]:
+    """Evenly through the files, and so from all of them."""
+    step = max(1, len(rows) // count)
+    return [row.prompt for row in rows[::step][:count]]
+
+
+def _say(line: str) -> None:
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr, flush=True)
+
+
+def _table(figures: list[TableFigures]) -> list[str]:
+    names = ["dimensions", "storage", "bytes", "APGR held out", "cosine", "pair correlation"]
+    names += ["us a prompt", "x tokenizer", "folder"]
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    for one in figures:
+        cells = [
+            str(one.dimensions),
+            one.storage,
+            f"{one.table_bytes:,}",
+            *(
+                "" if value is None else format(value, form)
+                for value, form in (
+                    (one.apgr, ".4f"),
+                    (one.cosine, ".4f"),
+                    (one.similarity_correlation, ".4f"),
+                    (one.latency_us, ".1f"),
+                    (one.latency_ratio, ".3f"),
+                )
+            ),
+            one.folder,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
