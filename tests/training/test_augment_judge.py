@@ -55,7 +55,9 @@ def _judge(
     timeout_s: float = 20.0,
     **changes: Any,
 ) -> JudgeReport:
-    endpoint = Endpoint(server.base_url, max_retries=retries, timeout_s=timeout_s)
+    endpoint = Endpoint(
+        server.base_url, max_retries=retries, timeout_s=timeout_s, retry_cut_answers=True
+    )
     answerers = {m: ChatModel(m, endpoint) for m in ("big", "small")} if generate else None
     judge = ChatModel("judge", endpoint, **changes)
     with Journal(journal) as kept:

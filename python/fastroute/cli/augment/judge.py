@@ -158,7 +158,14 @@ def _model(options: argparse.Namespace, role: str, name: str) -> ChatModel:
             raise InvalidInputError(f"--{role}-options must be a JSON object")
     return ChatModel(
         name,
-        Endpoint(given("base_url"), key, timeout_s=options.timeout, max_retries=options.retries),
+        # An answer that broke off is needed all the same, so it is asked for again at once.
+        Endpoint(
+            given("base_url"),
+            key,
+            timeout_s=options.timeout,
+            max_retries=options.retries,
+            retry_cut_answers=True,
+        ),
         max_tokens=given("max_tokens"),
         options=further,
         usd_per_mtok=None if given("price") is None else (given("price")[0], given("price")[1]),
