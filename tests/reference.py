@@ -247,7 +247,7 @@ class FarField:
     """The far-field approximation, battle by battle in float64: no moments, no low rank.
 
     Battles are (tier_a, tier_b, outcome) over unit embeddings; ``axes``, [axes, d], are
-    orthonormal, and the first ``cell_axes`` are those in which the cells see the prompt.
+    orthonormal; the cells see squares along the first ``cell_axes`` and sums along ``line_axes``.
     ``gradient``, [n], has each battle's effect on R_strong - R_weak by its share of all weight;
     ``says``, [n], is 1 if a battle says something, ``clusters``, [n], the cluster of each.
     """
@@ -260,6 +260,7 @@ class FarField:
         pair: tuple[int, int],
         axes: Array,
         cell_axes: int,
+        line_axes: int,
         clusters: Array,
         gradient: Array,
         says: Array,
@@ -269,7 +270,8 @@ class FarField:
         self.E = embeddings.astype(np.float64)
         self.kinds, self.tiers, self.pair, self.strict = kinds, tiers, pair, strict
         self.axes = axes.astype(np.float64)
-        self.cell_axes, self.gradient, self.says = cell_axes, gradient, says
+        self.cell_axes, self.line_axes = cell_axes, line_axes
+        self.gradient, self.says = gradient, says
         self.along = self.E @ self.axes.T
         self.members = [np.flatnonzero(clusters == k) for k in np.unique(clusters)]
         self.energies = (self.along**2).mean(axis=0)
@@ -304,18 +306,19 @@ class FarField:
         )
         a = fit.convert().coef
 
-        # The cells: the quadratic along their own axes, the rest at its mean; near battles exactly.
+        # The cells: a line along more axes than the square, the rest at its mean; near exactly.
         m = self.cell_axes
         missing = outside + float(self.energies[m:] @ p[m:] ** 2)
         s_cells = self.along[:, :m] @ p[:m]
-        weight = a[0] + a[1] * s_cells + a[2] * (s_cells**2 + missing)
+        s_lines = self.along[:, : self.line_axes] @ p[: self.line_axes]
+        weight = a[0] + a[1] * s_lines + a[2] * (s_cells**2 + missing)
         quadratic = a[0] + a[1] * s + a[2] * s**2
         for i in near:
             weight[i] += 10.0 ** (s[i] / largest) - quadratic[i]
         ratings = battle_ratings(*self.kinds, weight, self.tiers, strict=self.strict)
 
         # First order: what lies outside the cells' axes, and a line a cluster for what is left.
-        change = a[1] * (s - s_cells) + a[2] * (s**2 - s_cells**2)
+        change = a[1] * (s - s_lines) + a[2] * (s**2 - s_cells**2)
         for members, at, middle, step in zip(self.members, points, middles, steps, strict=True):
             left = 10.0 ** (at / largest) - fit(at)
             slope = (left[2] - left[0]) / (2.0 * step) if step > 1e-6 else 0.0

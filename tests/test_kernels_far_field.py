@@ -13,7 +13,8 @@ import bad_arrays
 import reference
 from fastroute import _native
 from fastroute.errors import InvalidInputError
-from fastroute.routers import far_field
+from fastroute.neighbors import UnitRows
+from fastroute.routers import far_field, near_field
 
 TIERS, STRONG, WEAK = 3, 0, 2
 CLUSTER_SUMS = ("sizes", "squares", "pulls", "places", "influences")
@@ -71,6 +72,7 @@ class Case:
             (STRONG, WEAK),
             moments.axes,
             len(moments.corner),
+            len(moments.corner) + moments.lines.shape[1],
             far_field.cluster_battles(self.blocks, moments),
             moments.gradient[self.cells],
             says,
@@ -101,7 +103,11 @@ def test_the_gradient_is_the_derivative_of_the_fit(strict: bool) -> None:
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.usefixtures("simd_level")
 def test_win_rates_are_the_formula(d: int, strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(far_field, "AXES", 24)  # fewer than d, so that a part lies outside
+    # Fewer than d each, so that a part lies outside; and nothing rounded, as in the formula.
+    monkeypatch.setattr(far_field, "AXES", 24)
+    monkeypatch.setattr(far_field, "LINE_AXES", 20)
+    monkeypatch.setattr(far_field, "CELL_AXES", 8)
+    monkeypatch.setattr(far_field, "MOST_ROUNDING", 0.0)
     case = Case(700, d, strict=strict)
     moments = case.moments()
     field, oracle = case.field(moments), case.oracle(moments)
@@ -120,6 +126,64 @@ def test_win_rates_are_the_formula(d: int, strict: bool, monkeypatch: pytest.Mon
         difference = ratings[STRONG] - ratings[WEAK] + shift
         assert reference.sigmoid(difference) == pytest.approx(rate, abs=1e-12)
         assert largest == pytest.approx(float((case.embeddings[near] @ unit).max()), abs=1e-6)
+
+
+@pytest.mark.usefixtures("simd_level")
+def test_rounding_to_bytes_moves_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(3000, 130)
+    moments = case.moments()
+    clusters = far_field.cluster_battles(case.blocks, moments)
+    rounded = near_field.near_rows(UnitRows(case.embeddings))
+    assert rounded is not None
+    assert rounded.rows.dtype == far_field.packed(moments.axes, 1e-5).rows.dtype == np.int8
+    arguments = case.battles, clusters, case.start, STRONG, WEAK
+    small = moments.field(*arguments, strict=False, near_rows=rounded)
+    monkeypatch.setattr(far_field, "MOST_ROUNDING", 0.0)
+    whole = moments.field(*arguments, strict=False)
+    for x in case.prompts:
+        near = case.near(x)
+        rate, _, _ = small.win_rate(x, near)
+        assert 0 < abs(rate - whole.win_rate(x, near)[0]) < 2e-4
+        # The largest similarity is never rounded: every weight hangs on it.
+        assert small.rate(x, near)[2] == whole.rate(x, near)[2]
+
+
+def test_rows_that_bytes_would_spoil_stay_floats() -> None:
+    rows = np.full((2, 40), 0.1, np.float32)
+    assert far_field.packed(rows).rows.dtype == np.int8
+    rows[1, 0] = 30.0  # its other elements would all become zero
+    assert far_field.packed(rows).rows.dtype == np.float32
+    assert len(far_field.packed(rows[:0])) == 0
+    np.testing.assert_array_equal(far_field.packed(rows * 0).rows, 0)
+
+
+@pytest.mark.usefixtures("simd_level")
+def test_a_batch_is_its_prompts_for_any_number_of_threads() -> None:
+    case = Case(700, 33)
+    field = case.field(case.moments())
+    X = np.concatenate([case.prompts, -case.prompts[:1], case.prompts[:1] * 0])
+    near = np.stack([case.near(x) for x in X])
+    near[4] = -1  # nothing near, and no length
+    for num_threads in (1, 2, 5):
+        projected, ok = field.project_rows(X, num_threads)
+        np.testing.assert_array_equal(ok, [True] * 5 + [False])
+        rates, converged, misfits = field.win_rates(X, near, projected, num_threads)
+        np.testing.assert_array_equal(converged, [True] * 4 + [False] * 2)
+        for i, x in enumerate(case.prompts):
+            np.testing.assert_array_equal(projected[i], field.project(x))
+            assert (rates[i], "converged", misfits[i]) == field.win_rate(x, near[i], projected[i])
+    spent = field._core.stages(X[0], projected[0], near[0])
+    assert set(spent) == {"directions", "near", "lines", "cells", "ratings"}
+    assert min(spent.values()) > 0
+    for bad, message in (
+        (X.astype(np.float64), "X must have dtype float32"),
+        (X[:, :9].copy(), "X has 9 columns where the router has 33"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            field.project_rows(bad)
+    for bad_near in (near + 700, near[:-1].copy()):
+        with pytest.raises(InvalidInputError, match="near"):
+            field.win_rates(X, bad_near, projected)
 
 
 @pytest.mark.usefixtures("simd_level")
@@ -217,13 +281,14 @@ def test_more_battles_are_added_to_the_sums() -> None:
     nothing = dataclasses.replace(
         half,
         cells=half.cells * 0,
+        lines=half.lines * 0,
         linear=half.linear * 0,
         corner=half.corner * 0,
         form=half.form * 0,
         **{name: getattr(half, name) * 0 for name in CLUSTER_SUMS},
     )
     summed = nothing.extended(*part(first), 1).extended(*part(rest), 2)
-    for name in ("cells", "linear", "corner", "form", "energies", *CLUSTER_SUMS):
+    for name in ("cells", "lines", "linear", "corner", "form", "energies", *CLUSTER_SUMS):
         size = np.abs(getattr(whole, name)).max()
         np.testing.assert_allclose(
             getattr(summed, name), getattr(whole, name), atol=1e-5 * size, err_msg=name

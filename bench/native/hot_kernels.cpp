@@ -1,5 +1,6 @@
 // One hot kernel, so many times, for an instruction counter: hot_kernels KERNEL CALLS.
 // bench/instructions.py builds this, counts twice and divides the difference.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -19,11 +20,12 @@ namespace {
 constexpr std::size_t kBattles = 4096;
 constexpr std::size_t kDimensions = 384;
 constexpr std::size_t kTiers = 10;
-constexpr std::size_t kAxes = 128;
-constexpr std::size_t kCellAxes = 8;
-constexpr std::size_t kRank = 128;
+constexpr std::size_t kAxes = 256;
+constexpr std::size_t kCellAxes = 16;
+constexpr std::size_t kLines = 112;
+constexpr std::size_t kRank = 256;
 constexpr std::size_t kClusters = 256;
-constexpr std::size_t kNear = 32;
+constexpr std::size_t kNear = 128;
 
 std::mt19937 generator(7);
 
@@ -42,6 +44,30 @@ std::vector<float> unit_rows(std::size_t rows, std::size_t columns) {
     }
     return made;
 }
+
+// Rows as bytes with a factor each, as fit rounds them.
+struct Bytes {
+    Bytes(const std::vector<float>& values, std::size_t row_count, std::size_t column_count)
+        : bytes(values.size()), scales(row_count), rows(row_count), columns(column_count) {
+        for (std::size_t r = 0; r < rows; ++r) {
+            const float* row = values.data() + r * columns;
+            float most = 0.0F;
+            for (std::size_t j = 0; j < columns; ++j) most = std::max(most, std::abs(row[j]));
+            scales[r] = most / 127.0F;
+            for (std::size_t j = 0; j < columns; ++j) {
+                bytes[r * columns + j] = static_cast<std::int8_t>(std::lround(row[j] / scales[r]));
+            }
+        }
+    }
+
+    fastroute::StoredRows view() const {
+        return {nullptr, nullptr, bytes.data(), scales.data(), rows, columns};
+    }
+
+    std::vector<std::int8_t> bytes;
+    std::vector<float> scales;
+    std::size_t rows, columns;
+};
 
 }  // namespace
 
@@ -79,13 +105,15 @@ int main(int count, char** arguments) {
             checksum += ratings[0];
         }
     } else if (kernel == "far_field") {
-        const std::vector<float> axes = unit_rows(kAxes, kDimensions);
-        const std::vector<float> directions = unit_rows(1 + kRank, kDimensions);
-        const std::vector<float> centres = unit_rows(kClusters, kAxes);
+        const Bytes near_rows(rows, kBattles, kDimensions);
+        const Bytes axes(unit_rows(kAxes, kDimensions), kAxes, kDimensions);
+        const Bytes directions(unit_rows(1 + kRank, kDimensions), 1 + kRank, kDimensions);
+        const Bytes centres(unit_rows(kClusters, kAxes), kClusters, kAxes);
+        const std::vector<float> middle(kAxes, 0.0F);
         const std::vector<double> sizes(kClusters, 16.0), pulls(kClusters, 0.1);
         const std::vector<double> widths(kClusters, 1.0), gradient(fastroute::cell_count(kTiers));
         const std::vector<std::uint16_t> clusters(kBattles);
-        const std::vector<double> curvatures(kRank, 0.0), corner(kCellAxes * kCellAxes, 0.0);
+        const std::vector<double> curvatures(1 + kRank, 0.0), corner(kCellAxes * kCellAxes, 0.0);
         const std::vector<double> energies(kAxes, 1e-3);
         const std::size_t width = fastroute::moment_count(kCellAxes);
         std::vector<float> moments;
@@ -96,12 +124,15 @@ int main(int count, char** arguments) {
             moments.push_back(45.0F);
             moments.insert(moments.end(), width - 1, 0.5F);
         }
-        const fastroute::FarField field{{axes.data(), kAxes, kDimensions, kDimensions},
-                                        {directions.data(), 1 + kRank, kDimensions, kDimensions},
+        const Bytes lines(unit_rows(active.size(), kLines), active.size(), kLines);
+        const fastroute::FarField field{near_rows.view(),
+                                        axes.view(),
+                                        directions.view(),
                                         curvatures.data(),
                                         corner.data(),
-                                        {centres.data(), kClusters, kAxes, kAxes},
-                                        {centres.data(), kClusters, kAxes, kAxes},
+                                        middle.data(),
+                                        centres.view(),
+                                        centres.view(),
                                         sizes.data(),
                                         pulls.data(),
                                         widths.data(),
@@ -112,6 +143,7 @@ int main(int count, char** arguments) {
                                         1e-3,
                                         kCellAxes,
                                         {moments.data(), active.size(), width, width},
+                                        lines.view(),
                                         active.data()};
         std::vector<std::int64_t> near(kNear);
         std::iota(near.begin(), near.end(), 0);

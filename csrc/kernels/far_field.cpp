@@ -1,6 +1,7 @@
 #include "kernels/far_field.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "kernels/parallel.hpp"
@@ -108,13 +109,39 @@ bool scale_to_unit(const float* query, std::size_t dimensions, std::vector<float
     return true;
 }
 
+// Adds up the time between calls, if anybody asked.
+class Clock {
+  public:
+    explicit Clock(bool runs) : runs_(runs), last_(now()) {}
+
+    void stop(double& nanoseconds) {
+        if (!runs_) return;
+        const auto at = now();
+        nanoseconds = std::chrono::duration<double, std::nano>(at - last_).count();
+        last_ = at;
+    }
+
+  private:
+    std::chrono::steady_clock::time_point now() const {
+        return runs_ ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
+    }
+
+    bool runs_;
+    std::chrono::steady_clock::time_point last_;
+};
+
+// One a thread, kept from query to query, so that a query allocates nothing.
+FarFieldWorkspace& own_workspace() {
+    thread_local FarFieldWorkspace scratch;
+    return scratch;
+}
+
 }  // namespace
 
 bool project(const FarField& field, const float* query, FarFieldWorkspace& workspace, float* out) {
-    const MatrixView& axes = field.axes;
+    const StoredRows& axes = field.axes;
     if (!scale_to_unit(query, axes.columns, workspace.query)) return false;
-    simd::functions().dot_rows(axes.data, axes.rows, axes.stride, workspace.query.data(),
-                               axes.columns, out);
+    axes.dot(simd::functions(), 0, axes.rows, workspace.query.data(), out);
     return true;
 }
 
@@ -122,46 +149,66 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
                                   const float* query, const float* projected,
                                   const std::int64_t* near_ids, std::size_t near_count,
                                   std::size_t strong, std::size_t weak,
-                                  FarFieldWorkspace& workspace, double* ratings) {
+                                  FarFieldWorkspace& workspace, double* ratings,
+                                  FarFieldStages* stages) {
     const simd::Functions& functions = simd::functions();
     const std::size_t d = field.axes.columns;
     FarFieldResult result{RatingStatus::bad_query, 0.5, 0.0, 0.0, 0.0, 0};
     if (!scale_to_unit(query, d, workspace.query)) return result;
     const float* q = workspace.query.data();
 
-    // The near field: similarities of the battles that the index found.
-    workspace.near.resize(near_count);
-    float largest = 0.0F;
-    float least = 1.0F;
-    for (std::size_t k = 0; k < near_count; ++k) {
-        if (k + 2 < near_count && near_ids[k + 2] >= 0) {
-            battles.embeddings.prefetch(static_cast<std::size_t>(near_ids[k + 2]));
-        }
-        if (near_ids[k] < 0) continue;
-        float& similarity = workspace.near[k];
-        battles.embeddings.dot(functions, static_cast<std::size_t>(near_ids[k]), 1, q, &similarity);
-        largest = std::max(largest, similarity);
-        least = std::min(least, similarity);
-        ++result.near_count;
-    }
-    result.largest = static_cast<double>(largest);
-    if (!(largest > 0.0F)) {
-        result.status = RatingStatus::nothing_similar;
-        return result;
-    }
+    FarFieldStages ignored{};
+    FarFieldStages& times = stages != nullptr ? *stages : ignored;
+    Clock clock(stages != nullptr);
 
-    // The prompt in the principal axes and along the directions of the first-order part.
+    // Rows of near battles lie anywhere in memory: the first are on their way while the prompt is
+    // taken along the directions of the first-order part.
+    constexpr std::size_t kAhead = 6;
+    const auto fetch = [&](std::size_t k) {
+        if (k >= near_count || near_ids[k] < 0) return;
+        const auto id = static_cast<std::size_t>(near_ids[k]);
+        field.near_rows.prefetch(id);
+        __builtin_prefetch(battles.cells + id);
+        __builtin_prefetch(field.clusters + id);
+    };
+    for (std::size_t k = 0; k < kAhead; ++k) fetch(k);
     const std::size_t axis_count = field.axes.rows;
     workspace.projected.resize(axis_count);
     float* p = workspace.projected.data();
     if (projected != nullptr) {
         std::copy_n(projected, axis_count, p);
     } else {
-        functions.dot_rows(field.axes.data, axis_count, field.axes.stride, q, d, p);
+        field.axes.dot(functions, 0, axis_count, q, p);
     }
     workspace.directed.resize(field.directions.rows);
-    functions.dot_rows(field.directions.data, field.directions.rows, field.directions.stride, q, d,
-                       workspace.directed.data());
+    field.directions.dot(functions, 0, field.directions.rows, q, workspace.directed.data());
+    clock.stop(times.directions);
+
+    // The near field: similarities of the battles that the index found.
+    workspace.near.resize(near_count);
+    float largest = 0.0F;
+    std::size_t nearest = 0;
+    float least = 1.0F;
+    for (std::size_t k = 0; k < near_count; ++k) {
+        fetch(k + kAhead);
+        if (near_ids[k] < 0) continue;
+        float& similarity = workspace.near[k];
+        field.near_rows.dot(functions, static_cast<std::size_t>(near_ids[k]), 1, q, &similarity);
+        if (similarity > largest) {
+            largest = similarity;
+            nearest = static_cast<std::size_t>(near_ids[k]);
+        }
+        least = std::min(least, similarity);
+        ++result.near_count;
+    }
+    // All weights hang on the largest, so it is taken from the whole row.
+    if (largest > 0.0F) battles.embeddings.dot(functions, nearest, 1, q, &largest);
+    clock.stop(times.near);
+    result.largest = static_cast<double>(largest);
+    if (!(largest > 0.0F)) {
+        result.status = RatingStatus::nothing_similar;
+        return result;
+    }
 
     // The quadratic.
     double inside = 0.0;
@@ -181,12 +228,14 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
     workspace.slopes.resize(clusters);
     workspace.means.resize(clusters);
     workspace.sums.resize(std::max(clusters, field.moments.rows));
-    workspace.moves.resize(clusters);
+    workspace.moves.resize(std::max(clusters, field.moments.rows));
     float* middles = workspace.sums.data();
     float* points = workspace.points.data();
-    functions.dot_rows(field.centres.data, clusters, field.centres.stride, p, axis_count, middles);
-    functions.dot_rows(field.influences.data, clusters, field.influences.stride, p, axis_count,
-                       workspace.moves.data());
+    float middle_of_all = 0.0F;
+    functions.dot_rows(field.middle, 1, axis_count, p, axis_count, &middle_of_all);
+    field.centres.dot(functions, 0, clusters, p, middles);
+    field.influences.dot(functions, 0, clusters, p, workspace.moves.data());
+    for (std::size_t k = 0; k < clusters; ++k) middles[k] += middle_of_all;
     for (std::size_t k = 0; k < clusters; ++k) {
         const double step = std::sqrt(3.0 * (field.widths[k] * within + outside));
         workspace.slopes[k] = step;
@@ -227,6 +276,8 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
         residual -= field.gradient[battles.cells[near_ids[i]]] * line;
     }
 
+    clock.stop(times.lines);
+
     // Sums of the quadratic over the cells: one dot product a cell, with the monomials of q.
     const std::size_t m = field.cell_axes;
     workspace.features.resize(moment_count(m));
@@ -250,8 +301,12 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
                        moments.columns, workspace.sums.data());
     workspace.cell_sums.assign(cell_count(battles.tiers), 0.0);
     double* cell_sums = workspace.cell_sums.data();
+    // And of its line along the next axes; the places of what clusters needed are free again.
+    field.cell_lines.dot(functions, 0, moments.rows, p + m, workspace.moves.data());
     for (std::size_t c = 0; c < moments.rows; ++c) {
-        cell_sums[field.active_cells[c]] = static_cast<double>(workspace.sums[c]);
+        cell_sums[field.active_cells[c]] =
+            static_cast<double>(workspace.sums[c]) +
+            quadratic.a[1] * static_cast<double>(workspace.moves[c]);
     }
     for (std::size_t k = 0; k < near_count; ++k) {
         if (near_ids[k] < 0) continue;
@@ -272,7 +327,7 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
     double curved = 0.0;
     for (std::size_t k = 0; k + 1 < field.directions.rows; ++k) {
         const auto along = static_cast<double>(directed[k + 1]);
-        curved += field.curvatures[k] * along * along;
+        curved += field.curvatures[k + 1] * along * along;
     }
     for (std::size_t a = 0; a < m; ++a) {
         for (std::size_t b = 0; b < m; ++b) {
@@ -281,18 +336,42 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
         }
     }
     result.shift =
-        (quadratic.a[1] * static_cast<double>(directed[0]) + quadratic.a[2] * curved + residual) *
+        (quadratic.a[1] * field.curvatures[0] * static_cast<double>(directed[0]) +
+         quadratic.a[2] * curved + residual) *
         (total > 0.0 ? 1.0 / total : 0.0);
+    clock.stop(times.cells);
 
     if (!rate_cells(cell_sums, battles.tiers, battles.strict, workspace.ratings, ratings)) {
         result.status = RatingStatus::no_finite_rating;
         return result;
     }
+    clock.stop(times.ratings);
     result.status = RatingStatus::converged;
     const double difference = ratings[strong] - ratings[weak] + result.shift;
     const double odds = std::exp(-std::abs(difference));
     result.win_rate = difference >= 0.0 ? 1.0 / (1.0 + odds) : odds / (1.0 + odds);
     return result;
+}
+
+void project_rows(const FarField& field, const MatrixView& queries, std::size_t thread_count,
+                  float* out, bool* ok) {
+    parallel_for(queries.rows, thread_count, [&](std::size_t i) noexcept {
+        ok[i] = project(field, queries.row(i), own_workspace(), out + i * field.axes.rows);
+    });
+}
+
+void far_field_win_rates(const FarField& field, const TieredBattles& battles,
+                         const MatrixView& queries, const float* projected,
+                         const std::int64_t* near_ids, std::size_t near_count, std::size_t strong,
+                         std::size_t weak, const double* start, std::size_t thread_count,
+                         FarFieldResult* results) {
+    parallel_for(queries.rows, thread_count, [&](std::size_t i) noexcept {
+        thread_local std::vector<double> ratings;
+        ratings.assign(start, start + battles.tiers);
+        results[i] = far_field_win_rate(
+            field, battles, queries.row(i), projected + i * field.axes.rows,
+            near_ids + i * near_count, near_count, strong, weak, own_workspace(), ratings.data());
+    });
 }
 
 void accumulate_moments(const TieredBattles& battles, const MatrixView& axes,

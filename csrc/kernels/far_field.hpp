@@ -15,11 +15,11 @@
 //     d(R_strong - R_weak) = sum_c g_c dW_c / (total weight)
 //
 // where g is the gradient at the solution for equal weights, by shares of the total weight. So the
-// cells keep their moments in a few leading principal axes only (they carry what bends the answer),
-// and everything outside these axes enters to first order, through one vector  m = sum_i g_c(i) e_i
-// and one symmetric matrix H = sum_i g_c(i) e_i e_i'  instead of one of each a cell. H is kept as
-// its strongest directions for prompts distributed as the battles are:  q'Hq = sum_k lambda_k (d_k
-// . q)^2.
+// cells keep second moments in a few leading principal axes only, and sums in some more (these
+// carry what bends the answer), and everything outside these axes enters to first order, through
+// one vector  m = sum_i g_c(i) e_i  and one symmetric matrix H = sum_i g_c(i) e_i e_i'  instead of
+// one of each a cell. H is kept as its strongest directions for prompts distributed as the battles
+// are:  q'Hq = sum_k lambda_k (d_k . q)^2.
 //
 // What the quadratic leaves, r(s) = 10^(s / s_max) - quadratic, is taken up to first order in the
 // gradient too, by clusters of the battles: within cluster k, r is nearly a line through its mean,
@@ -31,6 +31,9 @@
 // spread that its variance along the prompt and the axes left out give; three points stand for it
 // (Gauss and Hermite's). The quadratic itself is the least-squares fit over the same points,
 // weighted by the clusters' sizes, and clipped to the range that remains after the near field.
+//
+// All large matrices may be bytes with a factor a row (stored_rows.hpp): a query reads each once,
+// so its time is that of their bytes.
 #pragma once
 
 #include <cstddef>
@@ -43,12 +46,14 @@
 namespace fastroute {
 
 struct FarField {
-    MatrixView axes;           // [axes, d] orthonormal principal axes, strongest first
-    MatrixView directions;     // [1 + rank, d]: m less its part in the cells' axes, then d_k
-    const double* curvatures;  // [rank]: lambda_k
+    StoredRows near_rows;      // [battles, d]: the battles' rows, or a smaller copy of them
+    StoredRows axes;           // [axes, d] principal axes, strongest first, nearly orthonormal
+    StoredRows directions;     // [1 + rank, d], unit: m less what the cells have of it, then d_k
+    const double* curvatures;  // [1 + rank]: length of that vector, then lambda_k
     const double* corner;      // [cell_axes, cell_axes]: H in the cells' axes, which the cells have
-    MatrixView centres;        // [clusters, axes]: mean of each cluster's battles along the axes
-    MatrixView influences;     // [clusters, axes]: m_k along the axes
+    const float* middle;       // [axes]: mean of all battles along the axes
+    StoredRows centres;        // [clusters, axes]: mean of each cluster's battles, less the middle
+    StoredRows influences;     // [clusters, axes]: m_k along the axes
     const double* sizes;       // [clusters]: number of battles
     const double* pulls;       // [clusters]: G_k
     const double* widths;      // [clusters]: variance of the cluster over the mean one
@@ -57,8 +62,9 @@ struct FarField {
     const double* gradient;         // [cell_count(tiers)]: g
     const double* energies;         // [axes]: mean square of the battles along each axis
     double spread;                  // mean square a dimension outside the axes
-    std::size_t cell_axes;          // how many of the axes the cells use
+    std::size_t cell_axes;          // how many of the axes the cells use for squares
     MatrixView moments;             // [active cells, moment_count(cell_axes)], as accumulated below
+    StoredRows cell_lines;  // [active cells, lines]: sums along the next axes after the cells'
     const std::int32_t* active_cells;  // [active cells]: number of each in the cells' layout
 };
 
@@ -87,6 +93,11 @@ struct FarFieldResult {
     std::size_t near_count;
 };
 
+// Where the time of a query went, in nanoseconds.
+struct FarFieldStages {
+    double near, directions, lines, cells, ratings;
+};
+
 // out[a] = the prompt, scaled to length one, along the principal axes: what an index in those axes
 // is searched with. False: the prompt is NaN, infinite or zero.
 bool project(const FarField& field, const float* query, FarFieldWorkspace& workspace, float* out);
@@ -98,7 +109,21 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
                                   const float* query, const float* projected,
                                   const std::int64_t* near_ids, std::size_t near_count,
                                   std::size_t strong, std::size_t weak,
-                                  FarFieldWorkspace& workspace, double* ratings);
+                                  FarFieldWorkspace& workspace, double* ratings,
+                                  FarFieldStages* stages = nullptr);
+
+// project() for each row of `queries`: out is [queries, axes], and ok[i] whether row i has a
+// length. Bitwise the same for any thread count, as what follows.
+void project_rows(const FarField& field, const MatrixView& queries, std::size_t thread_count,
+                  float* out, bool* ok);
+
+// far_field_win_rate() for each row of `queries`, from the ratings `start`. `projected` is
+// [queries, axes], near_ids [queries, near_count].
+void far_field_win_rates(const FarField& field, const TieredBattles& battles,
+                         const MatrixView& queries, const float* projected,
+                         const std::int64_t* near_ids, std::size_t near_count, std::size_t strong,
+                         std::size_t weak, const double* start, std::size_t thread_count,
+                         FarFieldResult* results);
 
 // Adds the moments of battles to out, float64 [cell_count(tiers), moment_count(cell_axes)], in
 // the order 1, axes, pairs (a, b) with a <= b. Bitwise the same for any thread count.

@@ -2,6 +2,7 @@
 // bits), or signed bytes with a factor a row. Smaller rows stream from memory faster.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -37,8 +38,11 @@ struct StoredRows {
         const char* address = floats != nullptr   ? reinterpret_cast<const char*>(floats + at)
                               : halves != nullptr ? reinterpret_cast<const char*>(halves + at)
                                                   : reinterpret_cast<const char*>(bytes + at);
+        const std::size_t width = columns * (floats != nullptr ? 4 : halves != nullptr ? 2 : 1);
         // The first lines only: the processor's own prefetcher follows.
-        for (int line = 0; line < 4; ++line) __builtin_prefetch(address + 64 * line);
+        for (std::size_t byte = 0; byte < std::min<std::size_t>(width, 1024); byte += 64) {
+            __builtin_prefetch(address + byte);
+        }
     }
 };
 

@@ -6,7 +6,7 @@ caller's to convert, knowingly, because a conversion is a copy.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -78,3 +78,28 @@ def check_no_zero_rows(name: str, value: npt.NDArray[Any]) -> None:
             f"{which} is the zero vector, which has no direction; "
             "drop it, or score its text (an empty prompt has a defined win rate)"
         )
+
+
+def check_direction(name: str, x: npt.NDArray[np.float32]) -> None:
+    """Check that one embedding is neither zero nor holds NaN or infinity."""
+    check_finite(name, x)
+    check_no_zero_rows(name, x)
+
+
+def check_embedding(x: npt.NDArray[np.float32], dimensions: int) -> None:
+    """Check one prompt embedding, for a library that would read it unchecked."""
+    if type(x) is np.ndarray and x.dtype == np.float32 and x.shape == (dimensions,):
+        flags = x.flags
+        if flags.c_contiguous and flags.aligned:
+            return
+    check_array("x", x, np.float32, 1)
+    check_length("x", x, dimensions, "the router")
+
+
+def refuse_query(x: npt.NDArray[np.float32]) -> NoReturn:
+    """Say why one prompt embedding has no direction: NaN, infinite, zero or out of range."""
+    check_direction("x", x)
+    raise InvalidInputError(
+        f"x has length {np.linalg.norm(x.astype(np.float64))}, too small or too large for "
+        "float32; scale it to length 1"
+    )

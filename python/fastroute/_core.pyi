@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['FarField', 'TieredBattles', 'accumulate_moments', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'json_members', 'model_deltas', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'use_simd_level']
+__all__: list[str] = ['FarField', 'StoredRows', 'TieredBattles', 'accumulate_moments', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'json_members', 'model_deltas', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'use_simd_level']
 class TieredBattles:
     """
     Battles between tiers, with unit embeddings that it borrows.
@@ -20,23 +20,41 @@ class TieredBattles:
         """
         (summed weights, float64[cells], status).
         """
+class StoredRows:
+    """
+    Rows of float32, float16, or int8 with factors.
+    """
+    def __init__(self, rows: numpy.ndarray, scales: numpy.typing.NDArray[numpy.float32]) -> None:
+        ...
 class FarField:
     """
     Moments of battles, with which a win rate costs the same for any number.
     """
-    def __init__(self, battles: TieredBattles, axes: numpy.typing.NDArray[numpy.float32], directions: numpy.typing.NDArray[numpy.float32], curvatures: numpy.typing.NDArray[numpy.float64], corner: numpy.typing.NDArray[numpy.float64], centres: numpy.typing.NDArray[numpy.float32], influences: numpy.typing.NDArray[numpy.float32], sizes: numpy.typing.NDArray[numpy.float64], pulls: numpy.typing.NDArray[numpy.float64], widths: numpy.typing.NDArray[numpy.float64], variances: numpy.typing.NDArray[numpy.float64], clusters: numpy.typing.NDArray[numpy.uint16], gradient: numpy.typing.NDArray[numpy.float64], energies: numpy.typing.NDArray[numpy.float64], spread: typing.SupportsFloat | typing.SupportsIndex, moments: numpy.typing.NDArray[numpy.float32], active_cells: numpy.typing.NDArray[numpy.int32], start: numpy.typing.NDArray[numpy.float64], strong: typing.SupportsInt | typing.SupportsIndex, weak: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, battles: TieredBattles, near_rows: StoredRows, axes: StoredRows, directions: StoredRows, curvatures: numpy.typing.NDArray[numpy.float64], corner: numpy.typing.NDArray[numpy.float64], middle: numpy.typing.NDArray[numpy.float32], centres: StoredRows, influences: StoredRows, sizes: numpy.typing.NDArray[numpy.float64], pulls: numpy.typing.NDArray[numpy.float64], widths: numpy.typing.NDArray[numpy.float64], variances: numpy.typing.NDArray[numpy.float64], clusters: numpy.typing.NDArray[numpy.uint16], gradient: numpy.typing.NDArray[numpy.float64], energies: numpy.typing.NDArray[numpy.float64], spread: typing.SupportsFloat | typing.SupportsIndex, moments: numpy.typing.NDArray[numpy.float32], cell_lines: StoredRows, active_cells: numpy.typing.NDArray[numpy.int32], start: numpy.typing.NDArray[numpy.float64], strong: typing.SupportsInt | typing.SupportsIndex, weak: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def project(self, query: numpy.typing.NDArray[numpy.float32]) -> typing.Any:
         """
         The prompt along the principal axes, float32[axes]; None if it has no length.
         """
+    def project_rows(self, queries: numpy.typing.NDArray[numpy.float32], num_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.bool]]:
+        """
+        The same by row, and whether each row has a length.
+        """
     def rate(self, query: numpy.typing.NDArray[numpy.float32], near: numpy.typing.NDArray[numpy.int64]) -> tuple[numpy.typing.NDArray[numpy.float64], float, float, str]:
         """
         (ratings of the tiers, shift of strong less weak, largest similarity, status).
         """
+    def stages(self, query: numpy.typing.NDArray[numpy.float32], projected: numpy.typing.NDArray[numpy.float32], near: numpy.typing.NDArray[numpy.int64]) -> dict[str, float]:
+        """
+        Nanoseconds that a query spends in each stage.
+        """
     def win_rate(self, query: numpy.typing.NDArray[numpy.float32], projected: typing.Any, near: numpy.typing.NDArray[numpy.int64]) -> tuple[float, str, float]:
         """
         (win rate, status, misfit of the quadratic).
+        """
+    def win_rates(self, queries: numpy.typing.NDArray[numpy.float32], projected: numpy.typing.NDArray[numpy.float32], near: numpy.typing.NDArray[numpy.int64], num_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.bool], numpy.typing.NDArray[numpy.float64]]:
+        """
+        (win rates, whether they converged, misfits), a row each.
         """
 def accumulate_moments(battles: TieredBattles, axes: numpy.typing.NDArray[numpy.float32], num_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
     """

@@ -7,12 +7,12 @@ call pays nothing for the checks: the core itself accepts exact dtypes and layou
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, NoReturn, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from fastroute._arrays import check_array, check_finite, check_length, check_no_zero_rows
+from fastroute._arrays import check_array, check_direction, check_finite, check_length, refuse_query
 from fastroute.errors import (
     InvalidInputError,
     InvalidTypeError,
@@ -210,8 +210,7 @@ def pair_win_rate(pair: Float32Array, x: Float32Array) -> float:
         check_length("x", x, len(pair), "the router")
         _refused(error)
     if rate != rate:  # NaN: not finite, or exactly zero
-        check_finite("x", x)
-        check_no_zero_rows("x", x)
+        check_direction("x", x)
         return _extreme_win_rate(pair, x)
     return rate
 
@@ -228,8 +227,7 @@ def pair_win_rates(pair: Float32Array, X: Float32Array, num_threads: int = 1) ->
         check_length("X", X, len(pair), "the router")
         _refused(error)
     for i in np.flatnonzero(np.isnan(rates)):
-        check_finite(f"X[{i}]", X[i])
-        check_no_zero_rows(f"X[{i}]", X[i])
+        check_direction(f"X[{i}]", X[i])
         rates[i] = _extreme_win_rate(pair, X[i])
     return rates
 
@@ -334,6 +332,7 @@ class TieredBattles:
         self.dimensions = embeddings.shape[1]
         self._num_tiers = _check_int("num_tiers", num_tiers, MOST_TIERS)
         self._owner = owner
+        self._rows = embeddings, scales
         try:
             self._core = _core.TieredBattles(embeddings, cells, num_tiers, bool(strict), scales)
         except (TypeError, ValueError) as error:
@@ -357,21 +356,31 @@ class TieredBattles:
             _check_start(start, self._num_tiers)
             _refused(error)
         if status == "bad_query":
-            _bad_query(x)
+            refuse_query(x)
         return ratings, cast(RatingStatus, status)
 
     def weights_by_cell(self, x: Float32Array, num_threads: int = 1) -> Float64Array:
         """Summed weights 10 * 10^(s / s_max) of each kind of battle, float64[2 t^2 + t]."""
         check_array("x", x, np.float32, 1)
         check_length("x", x, self.dimensions, "the router")
-        check_finite("x", x)
-        check_no_zero_rows("x", x)
+        check_direction("x", x)
         sums, status = self._core.weights_by_cell(x, check_num_threads(num_threads))
         if status == "bad_query":
-            _bad_query(x)
+            refuse_query(x)
         if status != "converged":
             raise RatingError("no battle has a positive similarity to x: the weights mean nothing")
         return sums
+
+
+StoredRows: TypeAlias = _core.StoredRows
+
+
+def stored_rows(rows: RowsArray, scales: Float32Array | None = None) -> StoredRows:
+    """Rows, [n, d], as kernels read them: float32, float16, or int8 with a factor a row."""
+    try:
+        return _core.StoredRows(rows, np.empty(0, np.float32) if scales is None else scales)
+    except (TypeError, ValueError) as error:
+        _refused(error)
 
 
 class FarField:
@@ -380,10 +389,14 @@ class FarField:
     The arrays are those of ``fastroute.routers.far_field``, whose docstring has the method.
     """
 
-    def __init__(self, battles: TieredBattles, **arrays: Any) -> None:
+    def __init__(
+        self, battles: TieredBattles, *, near_rows: StoredRows | None = None, **arrays: Any
+    ) -> None:
         self.dimensions = battles.dimensions
+        self._battles = battles  # and with them whatever owns their rows
+        near_rows = stored_rows(*battles._rows) if near_rows is None else near_rows
         try:
-            self._core = _core.FarField(battles._core, **arrays)
+            self._core = _core.FarField(battles._core, near_rows=near_rows, **arrays)
         except (TypeError, ValueError) as error:
             _refused(error)
 
@@ -394,7 +407,7 @@ class FarField:
         except (TypeError, ValueError) as error:
             self._explain(x, error)
         if projected is None:
-            _bad_query(x)
+            refuse_query(x)
         return cast(Float32Array, projected)
 
     def win_rate(
@@ -410,8 +423,29 @@ class FarField:
         except (TypeError, ValueError) as error:
             self._explain(x, error)
         if status == "bad_query":
-            _bad_query(x)
+            refuse_query(x)
         return rate, cast(RatingStatus, status), misfit
+
+    def project_rows(
+        self, X: Float32Array, num_threads: int = 1
+    ) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+        """``project`` for float32[n, d]: float32[n, axes], and whether each row has a length."""
+        try:
+            return self._core.project_rows(X, check_num_threads(num_threads))
+        except (TypeError, ValueError) as error:
+            self._explain(X, error, "X")
+
+    def win_rates(
+        self, X: Float32Array, near: Int64Array, projected: Float32Array, num_threads: int = 1
+    ) -> tuple[Float64Array, npt.NDArray[np.bool_], Float64Array]:
+        """``win_rate`` for float32[n, d] with int64[n, k] near battles, on so many threads.
+
+        Win rates, whether each is one, and misfits; the same for any number of threads.
+        """
+        try:
+            return self._core.win_rates(X, projected, near, check_num_threads(num_threads))
+        except (TypeError, ValueError) as error:
+            self._explain(X, error, "X")
 
     def rate(
         self, x: Float32Array, near: Int64Array
@@ -422,12 +456,12 @@ class FarField:
         except (TypeError, ValueError) as error:
             self._explain(x, error)
         if status == "bad_query":
-            _bad_query(x)
+            refuse_query(x)
         return ratings, shift, largest, cast(RatingStatus, status)
 
-    def _explain(self, x: Float32Array, error: Exception) -> NoReturn:
-        check_array("x", x, np.float32, 1)
-        check_length("x", x, self.dimensions, "the router")
+    def _explain(self, x: Float32Array, error: Exception, name: str = "x") -> NoReturn:
+        check_array(name, x, np.float32, 1 if name == "x" else 2)
+        check_length(name, x, self.dimensions, "the router")
         _refused(error)
 
 
@@ -479,25 +513,6 @@ def rate_cells(
 def _check_start(start: Float64Array, num_tiers: int) -> None:
     check_array("start", start, np.float64, 1)
     check_length("start", start, num_tiers, "the list of tiers")
-
-
-def check_embedding(x: Float32Array, dimensions: int) -> None:
-    """Check one prompt embedding, for a library that would read it unchecked."""
-    if type(x) is np.ndarray and x.dtype == np.float32 and x.shape == (dimensions,):
-        flags = x.flags
-        if flags.c_contiguous and flags.aligned:
-            return
-    check_array("x", x, np.float32, 1)
-    check_length("x", x, dimensions, "the router")
-
-
-def _bad_query(x: Float32Array) -> NoReturn:
-    check_finite("x", x)
-    check_no_zero_rows("x", x)
-    raise InvalidInputError(
-        f"x has length {np.linalg.norm(x.astype(np.float64))}, too small or too large for "
-        "float32; scale it to length 1"
-    )
 
 
 def _refused(error: Exception) -> NoReturn:

@@ -323,6 +323,26 @@ class NeighborIndex:
         result: npt.NDArray[np.int64] = near
         return result
 
+    def search_rows(self, X: Float32Array, count: int, num_threads: int) -> npt.NDArray[np.int64]:
+        """``search`` for each row of ``X``, float32[n, d], on so many of FAISS's threads."""
+        faiss = self._faiss
+        X = np.ascontiguousarray(X)
+        near = np.empty((len(X), count), np.int64)
+        similarities = np.empty((len(X), count), np.float32)
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(num_threads)  # of this thread only
+        try:
+            self._index.search_c(
+                len(X),
+                faiss.swig_ptr(X),
+                count,
+                faiss.swig_ptr(similarities),
+                faiss.swig_ptr(near),
+            )
+        finally:
+            faiss.omp_set_num_threads(threads)
+        return near
+
     def rows(self) -> Float32Array:
         """The stored vectors, float32[n, d], in FAISS's memory: valid until the next ``add``."""
         flat = self._flat()
@@ -354,9 +374,9 @@ class NeighborIndex:
             if self._mapped:  # FAISS aborts when it is to add to vectors that it does not own
                 written = self._faiss.serialize_index(self._index)
                 copy._own(self._faiss, self._faiss.deserialize_index(written))
-                copy._tune(self._parameters)
             else:
                 copy._own(self._faiss, self._faiss.clone_index(self._index))
+            copy._parameters = self._parameters  # the copy searches as hard as this one
             copy._index.add(rows)
         except RuntimeError as error:
             raise InvalidInputError(
@@ -395,5 +415,6 @@ class NeighborIndex:
         loaded = cls.__new__(cls)
         loaded._own(faiss, index)
         loaded._mapped = True
-        loaded._tune(parameters)
+        if parameters is not None:  # without, it searches as hard as the index that was saved
+            loaded._tune(parameters)
         return loaded

@@ -6,35 +6,41 @@ difference of two ratings, R_strong - R_weak, and that moves with the summed wei
 
     sum_c g_c dW_c / (total weight),
 
-where g is the gradient at the solution for equal weights (``gradient``). So the cells keep
-moments in a few leading principal axes only, and what lies outside them enters through one vector
-m = sum_i g_i e_i and one symmetric matrix H = sum_i g_i e_i e_i'. Of H the strongest directions
-for prompts distributed as the battles are kept: with S the second moment of the embeddings, the
-eigenvectors u_k of S^(1/2) H S^(1/2) of largest |eigenvalue|, d_k = S^(-1/2) u_k. The compiled
-core has the formulas of a query (csrc/kernels/far_field.hpp).
+where g is the gradient at the solution for equal weights (``gradient``). So the cells keep second
+moments in a few leading principal axes only and sums in some more, and the rest enters through one
+vector m = sum_i g_i e_i and one symmetric matrix H = sum_i g_i e_i e_i'. Of H the strongest
+directions for prompts distributed as the battles are kept: with S the second moment of the
+embeddings, the eigenvectors u_k of S^(1/2) H S^(1/2) of largest |eigenvalue|, d_k = S^(-1/2) u_k.
+The compiled core has the formulas of a query (csrc/kernels/far_field.hpp).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastroute import _native
+from fastroute.neighbors import UnitRows
 from fastroute.types import Float32Array, Float64Array
 
 Cells = npt.NDArray[np.uint16]
 #: Gives (first, float32[n, d]) for all rows in order, a block at a time.
 Blocks = Callable[[], Iterator[tuple[int, Float32Array]]]
 
-#: Axes in which each cell keeps its own moments.
-CELL_AXES = 8
-#: Axes that tell how similarities to a prompt are distributed, and that an index may search in.
-AXES = 128
+#: Axes in which each cell keeps second moments of its own, and in which it keeps sums.
+CELL_AXES = 16
+LINE_AXES = 128
+#: Axes that tell how similarities to a prompt are distributed; an index may search in the first.
+AXES = 256
+INDEX_AXES = 128
 #: Directions of the first-order part. More cost more and err less; ``max_error`` chooses.
-RANK = 128
+RANK = 256
+#: What is rounded to bytes may move a row by this share of its length; otherwise it stays float32.
+MOST_ROUNDING = 0.02
 #: Clusters of battles, within which what the quadratic leaves is a line.
 CLUSTERS = 256
 _ROWS_FOR_AXES = 65_536
@@ -46,7 +52,7 @@ class Moments:
     """Sums over the battles, and the axes that they are in. d is the embeddings' dimension.
 
     Attributes:
-        axes: float32[axes, d], orthonormal, strongest first.
+        axes: float32[axes, d], orthonormal but for rounding to bytes, strongest first.
         energies: float64[axes], mean square of the battles along each.
         spread: mean square a dimension outside the axes.
         seeds: float32[clusters, axes]; a battle belongs to the nearest.
@@ -55,6 +61,7 @@ class Moments:
         places, influences: float64[clusters, axes], sums of p and of g p.
         gradient: float64[cells], g; as it was at ``fit``, so that sums stay sums.
         cells: float64[cells, moments], what ``_native.accumulate_moments`` gives in the first axes.
+        lines: float64[cells, l], sums of p along the l axes after those of ``cells``.
         linear: float64[d], m.
         corner: float64[a, a], H in the axes of the cells.
         directions, duals: float64[d, rank], d_k and S d_k, so that directions' duals = 1.
@@ -72,6 +79,7 @@ class Moments:
     influences: Float64Array
     gradient: Float64Array
     cells: Float64Array
+    lines: Float64Array
     linear: Float64Array
     corner: Float64Array
     directions: Float64Array
@@ -102,11 +110,16 @@ class Moments:
             pulls=self.pulls + sums[2],
             places=self.places + sums[3],
             influences=self.influences + sums[4],
+            lines=self.lines + _sums_by(cells, self._lined(in_axes), len(self.lines)),
             cells=self.cells + _native.accumulate_moments(battles, own_axes, num_threads),
             linear=self.linear + weighted.sum(axis=0, dtype=np.float64),
             corner=self.corner + _weighted_square(along, g),
             form=self.form + _weighted_square(projected, g),
         )
+
+    def _lined(self, in_axes: Float32Array) -> Float32Array:
+        first = len(self.corner)
+        return in_axes[:, first : first + self.lines.shape[1]]
 
     def field(
         self,
@@ -118,12 +131,14 @@ class Moments:
         *,
         strict: bool,
         rank: int = RANK,
+        near_rows: UnitRows | None = None,
     ) -> _native.FarField:
         """What answers queries, with the ``rank`` strongest directions.
 
-        ``clusters``, uint16[n], is the cluster of each battle (``cluster_battles``).
+        ``clusters``, uint16[n], is the cluster of each battle (``cluster_battles``). ``near_rows``
+        are the battles' unit rows that the near field reads, by default those of ``battles``.
         """
-        count = len(self.corner)
+        count = len(self.corner) + self.lines.shape[1]
         outside = self.linear - self.axes[:count].T.astype(np.float64) @ (
             self.axes[:count].astype(np.float64) @ self.linear
         )
@@ -131,20 +146,25 @@ class Moments:
         best = np.argsort(-np.abs(values))[:rank]
         directions = self.directions @ vectors[:, best]
         lengths = np.maximum(np.linalg.norm(directions, axis=0), 1e-300)
+        length = max(float(np.linalg.norm(outside)), 1e-300)
         filled = np.maximum(self.sizes, 1.0)
         centres = self.places / filled[:, None]
         variances = self.energies - self.sizes @ np.square(centres) / self.sizes.sum()
         variances = variances.clip(min=0.0)
         widths = (self.squares / filled - np.square(centres).sum(axis=1)).clip(min=0.0)
         active = active_cells(self.cells[:, 0], len(tier_ratings), strict=strict)
+        middle = self.places.sum(axis=0) / self.sizes.sum()
         return _native.FarField(
             battles,
-            axes=self.axes,
-            directions=np.vstack([outside, (directions / lengths).T]).astype(np.float32, order="C"),
-            curvatures=np.ascontiguousarray(values[best] * lengths**2),
+            near_rows=None if near_rows is None else _stored(near_rows),
+            # The moments are along these very axes, so they are rounded at ``fit`` or not at all.
+            axes=_stored(packed(self.axes, 1e-5)),
+            directions=_stored(packed(np.vstack([outside / length, (directions / lengths).T]))),
+            curvatures=np.concatenate([[length], values[best] * lengths**2]),
             corner=np.ascontiguousarray(self.corner),
-            centres=centres.astype(np.float32),
-            influences=(self.influences - self.pulls[:, None] * centres).astype(np.float32),
+            middle=middle.astype(np.float32),
+            centres=_stored(packed(np.where(self.sizes[:, None] > 0, centres - middle, 0.0))),
+            influences=_stored(packed(self.influences - self.pulls[:, None] * centres)),
             sizes=self.sizes,
             pulls=self.pulls,
             widths=widths / max(float(variances.sum()), 1e-30),
@@ -154,6 +174,7 @@ class Moments:
             energies=self.energies,
             spread=self.spread,
             moments=self.cells[active].astype(np.float32),
+            cell_lines=_stored(packed(self.lines[active])),
             active_cells=active.astype(np.int32),
             start=tier_ratings,
             strong=strong,
@@ -200,7 +221,7 @@ def fit_moments(
     energies, vectors = energies[::-1], vectors[:, ::-1]
     kept = int((energies > 1e-6 * energies[0]).sum())
     axis_count = min(AXES, kept)
-    axes = np.ascontiguousarray(vectors[:, :axis_count].T.astype(np.float32))
+    axes = packed(vectors[:, :axis_count].T).take(np.arange(axis_count))
     own = np.ascontiguousarray(axes[: min(CELL_AXES, axis_count)])
     roots = np.sqrt(energies[:kept])
     scaled = vectors[:, :kept] * roots
@@ -210,9 +231,13 @@ def fit_moments(
     seeds = _seeds(np.concatenate(some_rows) @ axes.T)
     sums = [np.zeros(len(seeds))] * 3 + [np.zeros(seeds.shape)] * 2
     mean_square = np.zeros(axis_count)
+    lined = slice(len(own), max(min(LINE_AXES, axis_count), len(own)))
+    lines = np.zeros((len(g), lined.stop - lined.start))
     for first, rows in blocks():
         in_axes = rows @ axes.T
-        own_g = g[cells[first : first + len(rows)]]
+        own_cells = cells[first : first + len(rows)]
+        own_g = g[own_cells]
+        lines += _sums_by(own_cells, in_axes[:, lined], len(g))
         more = _cluster_sums(in_axes, nearest(in_axes, seeds), own_g, len(seeds))
         sums = [a + b for a, b in zip(sums, more, strict=True)]
         mean_square += np.square(in_axes, dtype=np.float64).sum(axis=0) / count
@@ -228,6 +253,7 @@ def fit_moments(
         influences=sums[4],
         gradient=g,
         cells=_native.accumulate_moments(battles, own, num_threads),
+        lines=lines,
         linear=m,
         corner=own.astype(np.float64) @ H @ own.T.astype(np.float64),
         directions=(vectors[:, :kept] / roots) @ turned[:, best],
@@ -318,22 +344,38 @@ def _cluster_sums(
     points: Float32Array, clusters: Cells, g: Float64Array, count: int
 ) -> list[Float64Array]:
     """Sums of 1, |p|^2, g, p and g p over the points of each cluster."""
-    order = np.argsort(clusters, kind="stable")
-    present, starts = np.unique(clusters[order], return_index=True)
-    wide = points[order].astype(np.float64)
-    weights = g[order]
-    sums = []
-    for terms in (
-        np.ones(len(points)),
-        np.square(wide).sum(axis=1),
-        weights,
-        wide,
-        wide * weights[:, None],
-    ):
-        total = np.zeros((count, *terms.shape[1:]))
-        total[present] = np.add.reduceat(terms, starts, axis=0)
-        sums.append(total)
-    return sums
+    wide = points.astype(np.float64)
+    terms = (np.ones(len(points)), np.square(wide).sum(axis=1), g, wide, wide * g[:, None])
+    return [_sums_by(clusters, term, count) for term in terms]
+
+
+def _sums_by(labels: Cells, terms: npt.NDArray[Any], count: int) -> Float64Array:
+    """Sums of the rows of ``terms`` that have the label 0, 1, ... count - 1, in float64."""
+    order = np.argsort(labels, kind="stable")
+    present, starts = np.unique(labels[order], return_index=True)
+    total = np.zeros((count, *terms.shape[1:]))
+    total[present] = np.add.reduceat(terms[order].astype(np.float64), starts, axis=0)
+    return total
+
+
+def _stored(vectors: UnitRows) -> _native.StoredRows:
+    return _native.stored_rows(vectors.rows, vectors.scales)
+
+
+def packed(matrix: npt.NDArray[np.floating[Any]], most: float | None = None) -> UnitRows:
+    """The rows as bytes with a factor each, or as float32 where that moves one by too much.
+
+    Too much: by more than ``most`` (by default MOST_ROUNDING) of its length. A query reads all of
+    these rows, so its time is that of their bytes.
+    """
+    rows = matrix.astype(np.float32, order="C")
+    scales = np.abs(rows).max(axis=1, initial=0.0) / np.float32(127.0)
+    scales = np.where(scales > 0, scales, np.float32(1.0)).astype(np.float32)
+    rounded = np.rint(rows / scales[:, None])
+    off = np.linalg.norm(rounded * scales[:, None] - rows, axis=1)
+    if (off > (MOST_ROUNDING if most is None else most) * np.linalg.norm(rows, axis=1)).any():
+        return UnitRows(rows)
+    return UnitRows(rounded.astype(np.int8), scales)
 
 
 def _weighted_square(rows: Float32Array, weights: Float64Array) -> Float64Array:

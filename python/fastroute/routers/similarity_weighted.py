@@ -243,10 +243,15 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         )
         check_array("X", X, np.float32, 2)
         check_length("X", X, now.battles.dimensions, "the router")
-        rates = np.empty(len(X))
-        for i, x in enumerate(X):  # milliseconds each at most, so Ctrl-C is heard in between
+        rates = np.full(len(X), np.nan)
+        if now.far is not None and len(X) > 1:
+            for first, block in now.far.win_rates(X, threads):
+                rates[first : first + len(block)] = block
+        for i in np.flatnonzero(
+            np.isnan(rates)
+        ):  # milliseconds each at most, so Ctrl-C is heard in between
             try:
-                rates[i] = self._win_rate(now, x, threads)
+                rates[i] = self._win_rate(now, X[i], threads)
             except InvalidInputError as error:
                 raise type(error)(f"X[{i}]: {error}") from None
         return rates
@@ -265,7 +270,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         """The nearest battles with their weights, the ratings of the tiers, and the win rate.
 
         In the far field the nearest battles are those that its index finds, and no more of them
-        than it takes exactly (32, or what ``max_error`` chose), however large ``count`` is.
+        than it takes exactly (128, or what ``max_error`` chose), however large ``count`` is.
         """
         now = self._state()
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:

@@ -4,6 +4,8 @@ An artifact of kind "sw_ranking" (``fastroute.artifacts``) with, beside its mani
 arrays, the large files that ``config["large_files"]`` lists (``fastroute.routers.large_files``)::
 
     rows.npy, scales.npy   the unit embeddings; scales for int8
+    near.npy, near_scales.npy
+                           the same as bytes, for the near field
     index.faiss            the index of the far field
     cells.npy, clusters.npy, model_a.npy, model_b.npy, outcome.npy, order.npy
                            one number a battle
@@ -72,6 +74,7 @@ def save(
     """
     target = check_folder(folder)
     table, far = fitted.table, fitted.far
+    near_rows = None if far is None else far.near_rows
     arrays: dict[str, Any] = {"elo": table.elo, "tiers": table.tiers, "start": fitted.start}
     arrays |= {name: array for name, array in known.items() if array is not None}
     try:
@@ -92,6 +95,8 @@ def save(
         "order": fitted.order,
         "scales": fitted.vectors.scales,
         "rows": fitted.vectors.rows,
+        "near": None if near_rows is None else near_rows.rows,
+        "near_scales": None if near_rows is None else near_rows.scales,
     }
     large = {}
     try:
@@ -203,17 +208,23 @@ def _fitted(artifact: Artifact, files: dict[str, Path], router: SimilarityWeight
     )
     if not is_far:
         return fitted
-    sums: dict[str, Any] = {name: arrays[f"moments.{name}"] for name in MOMENTS}
+    none = np.zeros((len(arrays["moments.cells"]), 0))  # artifacts of before have no lines
+    sums: dict[str, Any] = {name: arrays.get(f"moments.{name}", none) for name in MOMENTS}
     sums["spread"] = float(sums["spread"])
+    near_rows = None
+    if "near" in columns:
+        near_rows = UnitRows(columns["near"], columns["near_scales"])
     moments = far_field.Moments(**sums)
     index = NeighborIndex.load(files[INDEX], router.index_parameters)
-    width = len(moments.axes) if router.index_in_axes else vectors.rows.shape[1]
+    axes = min(len(moments.axes), far_field.INDEX_AXES)
+    width = axes if router.index_in_axes else vectors.rows.shape[1]
     check_index(files[INDEX], index, len(vectors), width)
     return with_field(
         fitted,
         moments,
         index,
         columns["clusters"],
+        near_rows,
         strict=router.strict,
         in_axes=router.index_in_axes,
         rank=config["rank"],

@@ -30,6 +30,8 @@ _COLUMNS: dict[str, tuple[str, int]] = {
     "order": ("int64", 1),
     "scales": ("float32", 1),
     "rows": ("", 2),
+    "near": ("int8", 2),
+    "near_scales": ("float32", 1),
 }
 LARGE = (*(f"{name}.npy" for name in _COLUMNS), INDEX)
 #: Axes of what ``far_field.Moments`` holds, by letter: the same letter is the same length.
@@ -45,6 +47,7 @@ MOMENTS: dict[str, str] = {
     "influences": "ka",
     "gradient": "c",
     "cells": "cm",
+    "lines": "cl",
     "linear": "d",
     "corner": "oo",
     "directions": "dr",
@@ -52,6 +55,8 @@ MOMENTS: dict[str, str] = {
     "form": "rr",
 }
 _FLOAT32 = ("axes", "seeds")
+#: What artifacts of before may lack, and what few axes leave empty.
+_OPTIONAL = ("moments.lines",)
 #: More than any fit chooses; a search takes memory for so many.
 _MOST_CHOSEN = 4096
 _ROWS_LOOKED_AT = 64
@@ -109,18 +114,20 @@ def check_arrays(artifact: Artifact, num_tiers: int, dimensions: int, *, is_far:
     lengths = {"n": models, "t": num_tiers, "c": 2 * num_tiers**2 + num_tiers, "d": dimensions}
     for name, (dtype, axes) in wanted.items():
         array = arrays.get(name)
+        if array is None and name in _OPTIONAL:
+            continue
         if array is None:
             raise _unfit(path, f"it lacks {name!r}")
         right = array.dtype == dtype and array.ndim == len(axes)
         if not right or any(
-            length == 0 or lengths.setdefault(axis, length) != length
+            (length == 0 and name not in _OPTIONAL) or lengths.setdefault(axis, length) != length
             for axis, length in zip(axes, array.shape, strict=True)
         ):
             raise _unfit(path, f"{name!r} is {array.dtype} {list(array.shape)}")
         if not np.isfinite(array).all():
             raise _unfit(path, f"{name!r} has NaN or infinity")
-    if lengths.get("o", 0) > lengths.get("a", 0):
-        raise _unfit(path, "'moments.corner' has more axes than 'moments.axes'")
+    if lengths.get("o", 0) + lengths.get("l", 0) > lengths.get("a", 0):
+        raise _unfit(path, "its cells have more axes than 'moments.axes'")
     tiers = arrays["tiers"]
     if models < num_tiers or tiers.min() < 0 or tiers.max() >= num_tiers:
         raise _unfit(path, f"'tiers' are not numbers below {num_tiers}, those of its tiers")
@@ -148,6 +155,10 @@ def read_columns(files: dict[str, Path], storage: Storage) -> dict[str, npt.NDAr
                 files[f"{name}.npy"],
                 f"it has {len(column)} rows, and rows.npy {len(columns['rows'])}",
             )
+    if ("near" in columns) != ("near_scales" in columns):
+        raise _unfit(files["rows.npy"], "near.npy and near_scales.npy go together")
+    if "near" in columns and columns["near"].shape != columns["rows"].shape:
+        raise _unfit(files["near.npy"], f"it is {list(columns['near'].shape)}")
     if (storage == "int8") != ("scales" in columns):
         raise _unfit(files["rows.npy"], "scales.npy goes with int8 rows, and with no others")
     return columns
@@ -177,6 +188,13 @@ def check_columns(
         if not (np.isfinite(scales).all() and (scales > 0).all()):
             raise _unfit(files["scales.npy"], "it has numbers that are no positive factors")
         sample *= scales[which, None]
+    near, near_scales = columns.get("near"), columns.get("near_scales")
+    if near is not None and near_scales is not None:
+        if not (np.isfinite(near_scales).all() and (near_scales > 0).all()):
+            raise _unfit(files["near_scales.npy"], "it has numbers that are no positive factors")
+        same = np.abs(near[which] * near_scales[which, None] - sample).max()
+        if not same < 0.02:
+            raise _unfit(files["near.npy"], "its vectors are not those of rows.npy")
     # Storage as int8 rounds: with d dimensions by up to sqrt(d) / 254 of the largest element.
     lengths = np.linalg.norm(sample, axis=1)
     if not (np.abs(lengths - 1.0) < 0.1).all():

@@ -105,7 +105,9 @@ class Fitter:
             vectors, moments.axes, self.index, self.index_parameters, in_axes=self.index_in_axes
         )
         clusters = far_field.cluster_battles(vectors.blocks, moments)
-        return self.with_far(exact, moments, index, clusters, far_field.RANK, near_field.NEIGHBORS)
+        chosen = far_field.RANK, near_field.NEIGHBORS
+        near_rows = near_field.near_rows(vectors)
+        return self.with_far(exact, moments, index, clusters, near_rows, *chosen)
 
     def with_far(
         self,
@@ -113,6 +115,7 @@ class Fitter:
         moments: far_field.Moments,
         index: NeighborIndex,
         clusters: far_field.Cells,
+        near_rows: UnitRows | None,
         rank: int,
         neighbors: int,
     ) -> Fitted:
@@ -127,6 +130,7 @@ class Fitter:
             moments,
             index,
             clusters,
+            near_rows,
             strict=self.strict,
             in_axes=self.index_in_axes,
             rank=rank,
@@ -159,6 +163,7 @@ class Fitter:
                 trial.weak,
                 strict=self.strict,
                 rank=rank,
+                near_rows=trial.far.near_rows,
             )
 
         wanted: list[float | None] = []
@@ -195,10 +200,16 @@ class Fitter:
         moments, index = now.far.moments, now.far.index
         rows = vectors.take(np.arange(len(vectors)))
         moments = moments.extended(self.tiered(vectors, cells), cells, rows, self.num_threads)
-        index = index.extended(rows @ moments.axes.T if now.far.in_axes else rows)
+        axes = moments.axes[: index.dimensions] if now.far.in_axes else None
+        index = index.extended(rows if axes is None else rows @ axes.T)
         more = far_field.nearest(rows @ moments.axes.T, moments.seeds)
         clusters = np.concatenate([now.far.clusters, more])
-        return self.with_far(exact, moments, index, clusters, now.far.rank, now.far.neighbors)
+        near_rows, more_near = now.far.near_rows, near_field.near_rows(vectors)
+        if near_rows is not None and more_near is not None:
+            near_rows = near_rows.joined(more_near)
+        return self.with_far(
+            exact, moments, index, clusters, near_rows, now.far.rank, now.far.neighbors
+        )
 
 
 def with_field(
@@ -206,6 +217,7 @@ def with_field(
     moments: far_field.Moments,
     index: NeighborIndex,
     clusters: far_field.Cells,
+    near_rows: UnitRows | None,
     *,
     strict: bool,
     in_axes: bool,
@@ -214,7 +226,16 @@ def with_field(
 ) -> Fitted:
     """What was learned, with the far field that these moments and this index make."""
     field = moments.field(
-        exact.battles, clusters, exact.start, exact.strong, exact.weak, strict=strict, rank=rank
+        exact.battles,
+        clusters,
+        exact.start,
+        exact.strong,
+        exact.weak,
+        strict=strict,
+        rank=rank,
+        near_rows=near_rows,
     )
-    far = near_field.FarFieldModel(moments, field, index, in_axes, clusters, rank, neighbors)
+    far = near_field.FarFieldModel(
+        moments, field, index, in_axes, clusters, rank, neighbors, near_rows
+    )
     return replace(exact, far=far)
