@@ -192,6 +192,42 @@ def test_a_bound_that_cannot_be_held_falls_back_and_says_so(data: SyntheticBattl
     assert router.win_rate_from_embedding(x) == _fit(data, mode="exact").win_rate_from_embedding(x)
 
 
+@pytest.mark.parametrize("count", [3, 200, 3000])
+def test_the_bound_is_measured_again_when_battles_are_added(
+    data: SyntheticBattles, count: int
+) -> None:
+    router = _fit(data, max_error=8e-3)
+    assert router.measured_error_ is not None
+    before = router.measured_error_
+    # Prompts of the same kind: the bound holds on, and what was measured is at least reported.
+    E, *names = _columns(data, slice(0, count))
+    same = (E + 0.3 * np.abs(E).mean() * np.random.default_rng(1).normal(size=E.shape)).astype(
+        np.float32
+    )
+    router.add_battles(same, *names)
+    assert router.mode_ == "far_field"
+    assert before <= router.measured_error_ <= 0.75 * 8e-3
+    # The bound as if it had been tighter: what is added shows that it can't be held.
+    router.max_error = 1e-9
+    with pytest.warns(RuntimeWarning, match=r"too much for max_error=1e-09; .*'exact'") as caught:
+        router.add_battles(same, *names)
+    assert caught[0].filename == __file__
+    assert router.mode_ == "exact"
+    assert router.measured_error_ > 1e-9
+    exact = _router(data, mode="exact").fit(*_columns(data))
+    for _ in range(2):
+        exact.add_battles(same, *names)
+    X = _prompts(data, 5)
+    np.testing.assert_array_equal(
+        np.round(router.win_rates_from_embeddings(X), 6),
+        np.round(exact.win_rates_from_embeddings(X), 6),
+    )
+    # In exact mode there is nothing more to measure.
+    measured = router.measured_error_
+    router.add_battles(same, *names)
+    assert (router.mode_, router.measured_error_) == ("exact", measured)
+
+
 def test_the_choice_takes_the_cheapest_that_will_do(data: SyntheticBattles) -> None:
     loose, tight = _fit(data, max_error=0.5), _fit(data, max_error=4e-3)
     assert loose._fitted is not None

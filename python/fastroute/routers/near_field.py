@@ -161,14 +161,20 @@ def choose(
     error = float("inf")
     for rank, neighbors in _CHOICES:
         model = replace(model, field=remake(rank), rank=rank, neighbors=neighbors)
-        error = 0.0
-        for x, exact in zip(queries, wanted, strict=True):
-            found = model.win_rate(x)
-            if exact is not None and found is not None:
-                error = max(error, abs(found - exact))
+        error = largest_error(model, queries, wanted)
         if error <= _MARGIN * max_error:
             break
     return model, error
+
+
+def largest_error(model: FarFieldModel, queries: Float32Array, wanted: list[float | None]) -> float:
+    """Largest distance from ``wanted`` of those queries that the model answers itself."""
+    error = 0.0
+    for x, exact in zip(queries, wanted, strict=True):
+        found = model.win_rate(x)
+        if exact is not None and found is not None:
+            error = max(error, abs(found - exact))
+    return error
 
 
 def within(error: float, max_error: float) -> bool:

@@ -201,8 +201,10 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         The tiers stay as ``fit`` cut them (so do ``model_ratings_`` and ``model_tiers_``), and so
         do the axes of the far field; the ratings of the tiers, the moments and the index are then
         those of all battles: moments are sums. Arguments as for ``fit``. Other threads may score
-        prompts meanwhile: each prompt sees all of the new battles or none. ``measured_error_``
-        stays that of ``fit``; after as many battles again, call ``fit``.
+        prompts meanwhile: each prompt sees all of the new battles or none. With ``max_error`` the
+        error is measured again, on some of the new battles before they count, ``measured_error_``
+        is the largest so far, and where it passes the bound the router says so and goes on in exact
+        mode, as at ``fit``. After as many battles again, call ``fit``.
 
         ``prompts``, n texts, are those of the battles: where ``trained_on`` is recorded they are
         added to it. Without them it would no longer hold every prompt, and an evaluation on one of
@@ -220,8 +222,14 @@ class SimilarityWeightedRouter(EmbeddingRouter):
                     f"prompts has {len(texts)} texts for {len(embeddings)} embeddings; give one a "
                     "battle, or none at all"
                 )
-            fitted = self.fitter().joined(now, more, UnitRows.store(embeddings, self.storage))
+            vectors, error = UnitRows.store(embeddings, self.storage), self.measured_error_
+            if self.max_error is None or error is None or now.far is None:
+                fitted = self.fitter().joined(now, more, vectors)
+            else:
+                fitted, newest = self.fitter().joined_within(now, more, vectors, self.max_error)
+                error = max(error, newest)
             self._forget()
+            self.measured_error_ = error
             if texts is None or self.trained_on is None:
                 self.trained_on = None
             else:

@@ -7,13 +7,14 @@ import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fastroute import _native
 from fastroute.errors import RatingError
 from fastroute.neighbors import NeighborIndex, Storage, UnitRows
 from fastroute.routers import far_field, near_field
 from fastroute.routers.battle_table import BattleTable
-from fastroute.types import Float64Array
+from fastroute.types import Float32Array, Float64Array
 
 #: Battles on whose embeddings ``max_error`` is measured before they are added.
 _HELD_OUT = 256
@@ -142,7 +143,7 @@ class Fitter:
     ) -> tuple[Fitted, float]:
         """The far field that holds the bound on battles held out, which are then added."""
         count = len(vectors)
-        held = np.unique(np.linspace(0, count - 1, min(_HELD_OUT, max(count // 10, 1))).astype(int))
+        held = _held_out(count)
         rest = np.setdiff1d(np.arange(count), held)
         queries = vectors.take(held)
         try:
@@ -166,25 +167,47 @@ class Fitter:
                 near_rows=trial.far.near_rows,
             )
 
-        wanted: list[float | None] = []
-        for x in queries:
-            ratings, status = trial.battles.rate(x, trial.start, self.num_threads)
-            wanted.append(trial.preference(ratings) if status == "converged" else None)
+        wanted = self._exactly(trial, queries)
         far, error = near_field.choose(trial.far, remake, queries, wanted, max_error)
         if not near_field.within(error, max_error):
-            warnings.warn(
-                f"the far field errs by up to {error:.1e} on {len(queries)} battles held out, too "
-                f"much for max_error={max_error:g}; this router looks at every battle instead "
-                "(mode_ is 'exact')",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            _warn_of(error, len(queries), max_error)
             return self.exact(table, vectors), error
         fitted = replace(trial, far=far)
         if held.size:
             fitted = self.joined(fitted, table.taken(held), vectors.selected(held))
             fitted = replace(fitted, order=np.concatenate([rest, held]).astype(np.int64))
         return fitted, error
+
+    def joined_within(
+        self, now: Fitted, table: BattleTable, vectors: UnitRows, max_error: float
+    ) -> tuple[Fitted, float]:
+        """``joined``, and the largest error on some of the new battles before they were added.
+
+        Those held out at ``fit`` will not do: they are in the data since, each its own nearest
+        battle. Where the bound is passed, the far field is given up, with a warning.
+        """
+        fitted = self.joined(now, table, vectors)
+        held = _held_out(len(vectors))
+        rest = np.setdiff1d(np.arange(len(vectors)), held)
+        trial = now
+        if len(rest) > len(now.vectors) // 10:  # enough of them to change what is measured
+            trial = self.joined(now, table.taken(rest), vectors.selected(rest))
+        if trial.far is None:
+            return fitted, 0.0
+        queries = vectors.take(held)
+        error = near_field.largest_error(trial.far, queries, self._exactly(trial, queries))
+        if not near_field.within(error, max_error):
+            _warn_of(error, len(queries), max_error)
+            fitted = replace(fitted, far=None)
+        return fitted, error
+
+    def _exactly(self, fitted: Fitted, queries: Float32Array) -> list[float | None]:
+        """Win rates from every battle; None for a prompt that has none."""
+        wanted: list[float | None] = []
+        for x in queries:
+            ratings, status = fitted.battles.rate(x, fitted.start, self.num_threads)
+            wanted.append(fitted.preference(ratings) if status == "converged" else None)
+        return wanted
 
     def joined(self, now: Fitted, table: BattleTable, vectors: UnitRows) -> Fitted:
         """The same with more battles: same tiers, same axes."""
@@ -210,6 +233,21 @@ class Fitter:
         return self.with_far(
             exact, moments, index, clusters, near_rows, now.far.rank, now.far.neighbors
         )
+
+
+def _held_out(count: int) -> npt.NDArray[np.int64]:
+    """Numbers of those battles of ``count`` on which an error is measured."""
+    some = min(_HELD_OUT, max(count // 10, 1))
+    return np.unique(np.linspace(0, count - 1, some).astype(np.int64))
+
+
+def _warn_of(error: float, count: int, max_error: float) -> None:
+    warnings.warn(
+        f"the far field errs by up to {error:.1e} on {count} battles held out, too much for "
+        f"max_error={max_error:g}; this router looks at every battle instead (mode_ is 'exact')",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def with_field(
