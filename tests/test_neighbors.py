@@ -152,3 +152,13 @@ def test_a_file_that_is_no_index(tmp_path: Path) -> None:
         with pytest.raises(ArtifactError, match="can't be read as a FAISS index") as caught:
             NeighborIndex.load(path)
         assert "faiss::" not in str(caught.value)
+
+
+@pytest.mark.parametrize("factory", ["PQ4", "IVF4,PQ4", "HNSW8_PQ4", "PCA8,PQ4"])
+def test_codebooks_of_few_vectors_print_nothing(
+    factory: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    index = NeighborIndex(16, factory)
+    index.train_and_add(_vectors(600, 16))
+    assert len(index) == 600
+    assert capfd.readouterr().err == ""

@@ -273,6 +273,7 @@ class NeighborIndex:
         """Add rows, float32[n, d], as they are; trains the index on them first if it needs it."""
         if not self._index.is_trained:
             inner = self._faiss.downcast_index(self._index)
+            self._accept_few(inner)
             if isinstance(inner, self._faiss.IndexIVF):
                 if inner.nlist > len(rows):
                     raise InvalidInputError(
@@ -297,6 +298,17 @@ class NeighborIndex:
             raise InvalidInputError(
                 f"index can't hold {len(rows)} battles ({_reason(error)}); use a simpler one"
             ) from None
+
+    def _accept_few(self, index: Any) -> None:
+        """Let codebooks be learned from as many vectors as there are, without a line on stderr.
+
+        FAISS asks for 39 a centroid and goes on with fewer; too few to learn from is an error.
+        """
+        for holder in ("index", "storage"):  # of a transform, of a graph
+            if getattr(index, holder, None) is not None:
+                self._accept_few(self._faiss.downcast_index(getattr(index, holder)))
+        if hasattr(index, "pq"):
+            index.pq.cp.min_points_per_centroid = 1
 
     def search(self, x: Float32Array, count: int) -> npt.NDArray[np.int64]:
         """Numbers of ``count`` vectors near ``x``, float32[d], int64; -1 where there are none.
