@@ -177,8 +177,9 @@ class Field {
     }
 
     // Nanoseconds of one query by stage.
-    py::typing::Dict<py::str, double> stages(const Array<float>& query, const Array<float>& projected,
-                    const Array<std::int64_t>& near) const {
+    py::typing::Dict<py::str, double> stages(const Array<float>& query,
+                                             const Array<float>& projected,
+                                             const Array<std::int64_t>& near) const {
         FarFieldStages spent{};
         run(query, projected, near, &spent);
         py::typing::Dict<py::str, double> out;

@@ -304,9 +304,8 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
     // And of its line along the next axes; the places of what clusters needed are free again.
     field.cell_lines.dot(functions, 0, moments.rows, p + m, workspace.moves.data());
     for (std::size_t c = 0; c < moments.rows; ++c) {
-        cell_sums[field.active_cells[c]] =
-            static_cast<double>(workspace.sums[c]) +
-            quadratic.a[1] * static_cast<double>(workspace.moves[c]);
+        cell_sums[field.active_cells[c]] = static_cast<double>(workspace.sums[c]) +
+                                           quadratic.a[1] * static_cast<double>(workspace.moves[c]);
     }
     for (std::size_t k = 0; k < near_count; ++k) {
         if (near_ids[k] < 0) continue;
@@ -335,10 +334,9 @@ FarFieldResult far_field_win_rate(const FarField& field, const TieredBattles& ba
                 field.corner[a * m + b] * static_cast<double>(p[a]) * static_cast<double>(p[b]);
         }
     }
-    result.shift =
-        (quadratic.a[1] * field.curvatures[0] * static_cast<double>(directed[0]) +
-         quadratic.a[2] * curved + residual) *
-        (total > 0.0 ? 1.0 / total : 0.0);
+    result.shift = (quadratic.a[1] * field.curvatures[0] * static_cast<double>(directed[0]) +
+                    quadratic.a[2] * curved + residual) *
+                   (total > 0.0 ? 1.0 / total : 0.0);
     clock.stop(times.cells);
 
     if (!rate_cells(cell_sums, battles.tiers, battles.strict, workspace.ratings, ratings)) {
@@ -368,9 +366,9 @@ void far_field_win_rates(const FarField& field, const TieredBattles& battles,
     parallel_for(queries.rows, thread_count, [&](std::size_t i) noexcept {
         thread_local std::vector<double> ratings;
         ratings.assign(start, start + battles.tiers);
-        results[i] = far_field_win_rate(
-            field, battles, queries.row(i), projected + i * field.axes.rows,
-            near_ids + i * near_count, near_count, strong, weak, own_workspace(), ratings.data());
+        results[i] = far_field_win_rate(field, battles, queries.row(i),
+                                        projected + i * field.axes.rows, near_ids + i * near_count,
+                                        near_count, strong, weak, own_workspace(), ratings.data());
     });
 }
 
