@@ -20,7 +20,7 @@ LAYERS = [
     {"types", "errors", "_lazy"},
     {"_arrays", "_http", "_prompts", "_retry"},
     {"_native", "dispatch"},
-    {"artifacts"},
+    {"artifacts", "onnx_models"},
     {"embedders", "neighbors", "battles"},
     {"routers"},
     {"policy", "prompts"},
@@ -117,9 +117,26 @@ def test_one_door_to_the_compiled_core() -> None:
     ("library", "allowed"),
     [
         ("faiss", {"fastroute.neighbors"}),
-        ("onnxruntime", {"fastroute.embedders.onnx", "fastroute.training.encoder"}),
+        (
+            "onnxruntime",
+            {
+                "fastroute.onnx_models.session",
+                "fastroute.training.bert.export",
+                "fastroute.training.encoder",
+            },
+        ),
         ("pickle", set()),
-        ("torch", set()),
+        (
+            "torch",
+            {
+                f"fastroute.training.bert.{name}"
+                for name in ("batches", "calibrate", "export", "loop", "network")
+            },
+        ),
+        (
+            "transformers",
+            {"fastroute.training.bert.export", "fastroute.training.bert.network"},
+        ),
         ("openai", set()),
         ("requests", set()),
     ],

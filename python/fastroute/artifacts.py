@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,8 +184,13 @@ def save_artifact(
         raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
 
 
-def load_artifact(folder: str | os.PathLike[str], *, kind: str | None = None) -> Artifact:
-    """Read and verify an artifact.
+def load_artifact(
+    folder: str | os.PathLike[str],
+    *,
+    kind: str | None = None,
+    only: Collection[str] | None = None,
+) -> Artifact:
+    """Read and verify an artifact; of its further files those in ``only``, if that is given.
 
     Raises:
         ArtifactNotFoundError: the folder or one of its files is missing.
@@ -232,6 +237,8 @@ def load_artifact(folder: str | os.PathLike[str], *, kind: str | None = None) ->
     for name, (length, sha256) in expected.items():
         if not _is_plain_name(name):
             raise ArtifactError(f"{path / MANIFEST} lists {name!r}, which is not a plain name")
+        if only is not None and name not in only and name != ARRAYS:
+            continue
         content = contents[name] = _read(path, name)
         if len(content) != length:
             raise ArtifactTruncatedError(
@@ -243,8 +250,9 @@ def load_artifact(folder: str | os.PathLike[str], *, kind: str | None = None) ->
                 f"{path / name} was altered: its SHA-256 is not the one in its manifest; "
                 "restore the folder"
             )
-    if ARRAYS not in contents:
-        raise ArtifactError(f"{path / MANIFEST} does not list {ARRAYS}; restore the folder")
+    for needed in (ARRAYS, *(() if only is None else sorted(only))):
+        if needed not in contents:
+            raise ArtifactError(f"{path / MANIFEST} does not list {needed}; restore the folder")
     try:
         arrays = load(contents.pop(ARRAYS))
     except SafetensorError as error:

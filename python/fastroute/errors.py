@@ -17,6 +17,7 @@
     │   ├── ArtifactTruncatedError
     │   ├── ArtifactChecksumError
     │   └── ArtifactVersionError
+    ├── OnnxModelError                        a transformer's ONNX folder, or a run of it
     ├── EmbeddingError                        an embedder could not embed
     ├── DispatchError                         a model's API
     │   ├── ProviderConnectionError (ConnectionError)
@@ -91,6 +92,10 @@ class ArtifactChecksumError(ArtifactError):
 
 class ArtifactVersionError(ArtifactError):
     """An artifact was written by a newer fastroute than this one."""
+
+
+class OnnxModelError(FastRouteError):
+    """A transformer in an ONNX folder could not be fetched, loaded or run."""
 
 
 class EmbeddingError(FastRouteError):

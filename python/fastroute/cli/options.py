@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 NAMED_BENCHMARKS = "mmlu, gsm8k, mt-bench"
 
 ROUTER_HELP = (
-    "a router by name (mf, sw_ranking, length, random, cascade), with its config after commas: "
-    "mf,checkpoint_path=FOLDER,label=mine"
+    "a router by name (mf, sw_ranking, bert, length, random, cascade), with the folder of its "
+    "checkpoint, bert=FOLDER, and its config after commas: bert=FOLDER,precision=int8,label=mine"
 )
 DATA_HELP = "a checkout of github.com/lm-sys/RouteLLM, for the benchmarks that have a name"
 # Settings of routers that are names or paths, also where one reads as a number: a folder called 5.
 _TEXTS = {"checkpoint_path", "battles", "strong_model", "weak_model", "label"}
 _TEXTS |= {"fast", "slow", "embedder_path"}
 _TEXTS |= {"index", "index_parameters", "mode", "storage"}
+_TEXTS |= {"cache_dir", "memory_arena", "model_file", "on_truncation", "precision", "revision"}
 PAIR_METAVAR = ("strong=COLUMN", "weak=COLUMN")
 
 
@@ -137,8 +138,14 @@ def _load_file(name: str, pairs: Sequence[ModelPair], skip_bad: bool) -> list[Be
 
 
 def parse_router(specification: str) -> tuple[str, str, dict[str, Any]]:
-    """Name, label and config of ``name,KEY=VALUE,...``."""
+    """Name, label and config of ``name,KEY=VALUE,...``.
+
+    ``name=FOLDER`` is short for ``name,checkpoint_path=FOLDER``.
+    """
     name, *settings = specification.split(",")
+    if "=" in name:
+        name, _, folder = name.partition("=")
+        settings.insert(0, f"checkpoint_path={folder}")
     config: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastroute.cli.options import number, text
+from fastroute.cli.options import ROUTER_HELP, number, parse_router, text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a prompt to route; - reads prompts from standard input, a line each",
     )
     parser.add_argument(
-        "--router", type=text, default="mf", metavar="R", help="router (default: mf)"
+        "--router", type=text, default="mf", metavar="R", help=f"{ROUTER_HELP} (default: mf)"
     )
     cut = parser.add_mutually_exclusive_group()
     cut.add_argument(
@@ -46,7 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=text,
         metavar="FOLDER",
-        help="mf: a fastroute artifact or RouteLLM checkpoint",
+        help="mf: a fastroute artifact or RouteLLM checkpoint; bert: a folder with an ONNX "
+        "classifier, or a hub id",
     )
     parser.add_argument(
         "--battles",
@@ -64,7 +65,8 @@ def run(options: argparse.Namespace) -> int:
     from fastroute.controller import Controller
     from fastroute.routers import create_router
 
-    router = create_router(options.router, **_router_config(options))
+    name, _, config = parse_router(options.router)
+    router = create_router(name, **_router_config(options, name, config))
     threshold = _threshold(options, router)
     controller = Controller(
         routers=[router], strong_model=options.strong_model, weak_model=options.weak_model
@@ -83,30 +85,35 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _router_config(options: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of the chosen router; one that belongs to another router is an error."""
+def _router_config(
+    options: argparse.Namespace, name: str, config: dict[str, Any]
+) -> dict[str, Any]:
+    """``config`` with the chosen router's options; one of another router is an error."""
     belongs = {
-        "checkpoint": ("mf", "checkpoint_path"),
-        "battles": ("sw_ranking", "battles"),
-        "num_tiers": ("sw_ranking", "num_tiers"),
-        "seed": ("random", "seed"),
+        "checkpoint": (("mf", "bert"), "checkpoint_path"),
+        "battles": (("sw_ranking",), "battles"),
+        "num_tiers": (("sw_ranking",), "num_tiers"),
+        "seed": (("random",), "seed"),
     }
-    config: dict[str, Any] = {}
-    for option, (router, key) in belongs.items():
+    for option, (routers, key) in belongs.items():
         value = getattr(options, option)
         if value is None:
             continue
-        if options.router != router:
+        flag = f"--{option.replace('_', '-')}"
+        if name not in routers:
             raise InvalidInputError(
-                f"--{option.replace('_', '-')} belongs to --router {router}, not {options.router}"
+                f"{flag} belongs to --router {' or '.join(routers)}, not {name}"
             )
+        if key in config:
+            raise InvalidInputError(f"{flag} and {key} in --router are the same; give one of them")
         config[key] = value
-    pair = (options.strong_model, options.weak_model)
-    if options.router == "sw_ranking" or "checkpoint_path" in config:
+    # The pair is the checkpoint's or the battles' where the router knows models by name.
+    if name == "sw_ranking" or (name == "mf" and "checkpoint_path" in config):
+        pair = (options.strong_model, options.weak_model)
         for key, value, default in zip(
             ("strong_model", "weak_model"), pair, ("strong", "weak"), strict=True
         ):
-            if value != default:
+            if value != default and key not in config:
                 config[key] = value
     return config
 

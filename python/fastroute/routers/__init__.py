@@ -1,4 +1,4 @@
-"""Prompts in, win rates out: ``mf``, ``sw_ranking``, ``random``, ``length``, ``cascade``."""
+"""Prompts in, win rates out: ``mf``, ``sw_ranking``, ``bert``, ``random``, ``length``, ``cascade``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fastroute._lazy import lazy_exports
 if TYPE_CHECKING:
     from fastroute.routers.band import Band
     from fastroute.routers.base import EmbeddingRouter, Router
+    from fastroute.routers.bert import BertRouter
     from fastroute.routers.cascade import (
         CascadeExplanation,
         CascadeRouter,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ROUTER_NAMES",
     "Band",
+    "BertRouter",
     "CascadeExplanation",
     "CascadeRouter",
     "CascadeStatistics",
@@ -43,6 +45,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "ROUTER_NAMES": "fastroute.routers.registry",
         "Band": "fastroute.routers.band",
+        "BertRouter": "fastroute.routers.bert",
         "CascadeExplanation": "fastroute.routers.cascade",
         "CascadeRouter": "fastroute.routers.cascade",
         "CascadeStatistics": "fastroute.routers.cascade",

@@ -130,6 +130,23 @@ def _make_sw_ranking(
     return router
 
 
+def _make_bert(
+    checkpoint_path: str | os.PathLike[str] | None = None,
+    num_labels: int = 3,
+    **options: Any,
+) -> Router:
+    from fastroute.routers.bert import BertRouter
+
+    if checkpoint_path is None:
+        raise InvalidInputError(
+            "bert needs checkpoint_path: a folder with an ONNX classifier and its tokenizer.json, "
+            "as `fastroute train bert` writes, or the id of one on the Hugging Face Hub"
+        )
+    if num_labels != 3:  # a key of RouteLLM's configs
+        raise InvalidInputError(f"num_labels must be 3, got {num_labels!r}")
+    return BertRouter(checkpoint_path, **options)
+
+
 def _make_random(seed: int | None = None) -> Router:
     from fastroute.routers.random import RandomRouter
 
@@ -178,6 +195,7 @@ def _make_cascade(
 _MAKERS: dict[str, Callable[..., Router]] = {
     "mf": _make_mf,
     "sw_ranking": _make_sw_ranking,
+    "bert": _make_bert,
     "random": _make_random,
     "length": _make_length,
     "cascade": _make_cascade,
@@ -196,6 +214,7 @@ def create_router(name: str, **config: Any) -> Router:
     - ``sw_ranking``: ``battles`` (path of a JSONL file), ``embedder`` (by default the static one),
       and the arguments of ``SimilarityWeightedRouter``; or ``checkpoint_path`` (folder of a saved
       one), ``embedder`` and ``num_threads``.
+    - ``bert``: ``checkpoint_path`` (a folder or a hub id) and the arguments of ``BertRouter``.
     - ``random``: ``seed``. ``length``: ``half_length``.
     - ``cascade``: ``checkpoint_path`` (folder that ``fastroute calibrate --slow`` wrote); or
       ``fast`` and ``slow`` (a router's name, or a mapping of ``router``, its name, and its
