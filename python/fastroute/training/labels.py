@@ -56,12 +56,39 @@ def score_table(rows: Sequence[Preference]) -> Float64Array:
     return filled
 
 
+def outcomes(rows: Sequence[Preference], label: str) -> Float64Array:
+    """How probable each outcome of the pair of ``label`` is, float64[n, 3].
+
+    In the order strong wins, tie, weak wins. ``difficulty``: a model that is always right against
+    one of the graded models, drawn at random; it never loses. ``halves``: a model of the stronger
+    half against one of the weaker half, both drawn at random. Scores between 0 and 1 are taken as
+    the chance of being right.
+    """
+    return _by_group(rows, {"difficulty": _outcomes_of_best, "halves": _outcomes_of_halves}[label])
+
+
+def _outcomes_of_best(scores: Float64Array) -> Float64Array:
+    wrong = 1.0 - scores.mean(axis=1)
+    return np.stack([wrong, 1.0 - wrong, np.zeros(len(wrong))], axis=1)
+
+
+def _outcomes_of_halves(scores: Float64Array) -> Float64Array:
+    strong, weak = (half.mean(axis=1) for half in _halves(scores))
+    wins, losses = strong * (1.0 - weak), weak * (1.0 - strong)
+    return np.stack([wins, 1.0 - wins - losses, losses], axis=1)
+
+
 def _gap_of_halves(scores: Float64Array) -> Float64Array:
-    order = np.argsort(-scores.mean(axis=0), kind="stable")
-    half = len(order) // 2
-    strong, weak = scores[:, order[:half]], scores[:, order[len(order) - half :]]
+    strong, weak = _halves(scores)
     gap: Float64Array = strong.mean(axis=1) - weak.mean(axis=1)
     return 0.5 + gap / 2.0
+
+
+def _halves(scores: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """The columns of the stronger half of the models, and of the weaker half."""
+    order = np.argsort(-scores.mean(axis=0), kind="stable")
+    half = len(order) // 2
+    return scores[:, order[:half]], scores[:, order[len(order) - half :]]
 
 
 def _by_group(
@@ -70,7 +97,9 @@ def _by_group(
     members: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         members.setdefault(row.group, []).append(i)
-    labels = np.empty(len(rows))
-    for group in members.values():
-        labels[group] = label(score_table([rows[i] for i in group]))
+    found = {name: label(score_table([rows[i] for i in group])) for name, group in members.items()}
+    width = next(iter(found.values())).shape[1:] if found else ()
+    labels = np.empty((len(rows), *width))
+    for name, group in members.items():
+        labels[group] = found[name]
     return labels
