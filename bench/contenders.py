@@ -11,6 +11,8 @@ import pytest
 
 from data import Battles
 from rivals import (
+    bert_fastroute,
+    bert_torch,
     mf_fastroute,
     mf_numpy,
     mf_tokenizers,
@@ -19,6 +21,7 @@ from rivals import (
     sw_routellm,
 )
 
+BERT: tuple[ModuleType, ...] = (bert_fastroute, bert_torch)
 MF: tuple[ModuleType, ...] = (mf_fastroute, mf_numpy, mf_tokenizers)
 SW: tuple[ModuleType, ...] = (sw_fastroute, sw_numpy, sw_routellm)
 

@@ -21,7 +21,17 @@ ONE_THREAD = (
 #: Set, these hold OpenBLAS, and with it every rival that uses NumPy, to an older CPU's kernels.
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
-_PACKAGES = ("numpy", "tokenizers", "faiss-cpu", "routellm", "scikit-learn", "pandas")
+_PACKAGES = (
+    "numpy",
+    "tokenizers",
+    "faiss-cpu",
+    "routellm",
+    "scikit-learn",
+    "pandas",
+    "onnxruntime",
+    "torch",
+    "transformers",
+)
 
 
 def fair_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:

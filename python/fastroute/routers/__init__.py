@@ -1,4 +1,4 @@
-"""Prompts in, win rates out: ``mf``, ``sw_ranking``, ``bert``, ``random``, ``length``, ``cascade``."""
+"""Prompts in, win rates out: the routers, by the names that configs have."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ the prompt's mean departure. Without that a prompt would look easy because a wea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -67,6 +67,20 @@ def outcomes(rows: Sequence[Preference], label: str) -> Float64Array:
     return _by_group(rows, {"difficulty": _outcomes_of_best, "halves": _outcomes_of_halves}[label])
 
 
+def outcomes_of_pair(
+    rows: Sequence[Preference], strong: Collection[str], weak: Collection[str]
+) -> Float64Array:
+    """The same, float64[n, 3], of a model of ``strong`` against one of ``weak``.
+
+    Each is drawn from those that a row has; a row must have one of both.
+    """
+    means = [
+        np.array([np.mean([row.scores[m] for m in names if m in row.scores]) for row in rows])
+        for names in (strong, weak)
+    ]
+    return _outcomes_of_two(means[0], means[1])
+
+
 def _outcomes_of_best(scores: Float64Array) -> Float64Array:
     wrong = 1.0 - scores.mean(axis=1)
     return np.stack([wrong, 1.0 - wrong, np.zeros(len(wrong))], axis=1)
@@ -74,6 +88,11 @@ def _outcomes_of_best(scores: Float64Array) -> Float64Array:
 
 def _outcomes_of_halves(scores: Float64Array) -> Float64Array:
     strong, weak = (half.mean(axis=1) for half in _halves(scores))
+    return _outcomes_of_two(strong, weak)
+
+
+def _outcomes_of_two(strong: Float64Array, weak: Float64Array) -> Float64Array:
+    """Of the chances of both to be right, float64[n] each."""
     wins, losses = strong * (1.0 - weak), weak * (1.0 - strong)
     return np.stack([wins, 1.0 - wins - losses, losses], axis=1)
 

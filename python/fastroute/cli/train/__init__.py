@@ -13,6 +13,7 @@ _KINDS: dict[str, str] = {
     "mf": "Train a router between any number of models on battles and graded results.",
     "sw_ranking": "Fit the router that rates models on the battles nearest to a prompt.",
     "add-model": "Add a model to a trained mf router from a few hundred prompts.",
+    "bert": "Fine-tune an encoder as a router, and export it to ONNX.",
     "static": "Distil a static embedder from a sentence encoder in ONNX.",
     "signals": "Find which cheap signals earn their place beside the embedding.",
 }

@@ -12,11 +12,12 @@ import numpy.typing as npt
 from fastroute._arrays import check_array, check_finite
 from fastroute._prompts import check_prompts
 from fastroute.errors import InvalidInputError
+from fastroute.routers.bert import LABELS
 from fastroute.training.preferences import fold_numbers
 from fastroute.types import Float64Array
 
 #: The classes of the classifier, in the order of its logits.
-OUTCOMES = ("strong wins", "tie", "weak wins")
+OUTCOMES = LABELS
 #: Of so many folds one is held out to stop the training, and one to calibrate and to report on.
 HELD_OUT_FOLDS = 20
 

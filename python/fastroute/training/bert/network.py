@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,22 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def save_network(network: Network, folder: Path) -> dict[str, bytes]:
+    """Write the network as transformers loads it; returns what a router needs of that by name."""
+    backend = network.tokenizer.backend_tokenizer
+    # The file's own truncation is what a router goes by; padding is for a batch to decide.
+    backend.no_padding()
+    backend.enable_truncation(network.max_tokens)
+    content = backend.to_str(pretty=False)
+    # Its bar of files written can't be turned off otherwise.
+    with quiet_transformers(), Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+        network.model.save_pretrained(folder)
+        network.tokenizer.save_pretrained(folder)
+    names = ("config.json", "tokenizer_config.json")
+    files = {name: (folder / name).read_bytes() for name in names}
+    return {"tokenizer.json": content.encode()} | files
 
 
 def freeze(model: Any, layers: int) -> None:

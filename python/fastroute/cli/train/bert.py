@@ -1,0 +1,168 @@
+"""``fastroute train bert``: fine-tune an encoder, and write the artifact of a bert router."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from fastroute.cli.options import text
+from fastroute.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastroute.training.bert.examples import Examples
+    from fastroute.training.bert.recipe import Report
+    from fastroute.training.bert.settings import Settings
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument(
+        "--graded", type=text, nargs="+", action="extend", metavar="FILE",
+        help="graded prompts: gzipped JSON lines of prompt, dataset and scores by model, or a "
+        "folder with the files that the bundled router is made from",
+    )  # fmt: skip
+    data.add_argument(
+        "--battles", type=text, metavar="FILE",
+        help="JSON lines of prompt, model_a, model_b, winner; with --strong-model, --weak-model",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=text, required=True, metavar="FOLDER",
+        help="where the artifact goes, and checkpoints until then",
+    )  # fmt: skip
+    parser.add_argument(
+        "--strong-model", type=text, nargs="+", default=[], metavar="M",
+        help="the strong models; with --graded in place of --label",
+    )  # fmt: skip
+    parser.add_argument("--weak-model", type=text, nargs="+", default=[], metavar="M")
+    parser.add_argument(
+        "--label", default="difficulty", choices=("difficulty", "halves"),
+        help="of graded prompts: a model that is always right against a graded one (default), or "
+        "the stronger half of them against the weaker",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weighting", default="files", choices=("files", "rows"),
+        help="each file of graded prompts counts the same (default), or each prompt",
+    )  # fmt: skip
+    parser.add_argument(
+        "--encoder", type=text, metavar="E",
+        help="folder or hub id of a Hugging Face encoder with safetensors weights (default: "
+        "sentence-transformers/all-MiniLM-L6-v2)",
+    )  # fmt: skip
+    for flag, kind, letter, said in (
+        ("--max-tokens", int, "N", "longer prompts are cut, in training and in use (default: 192)"),
+        ("--batch-size", int, "N", "prompts a step (default: 32)"),
+        ("--epochs", int, "N", "passes over the prompts at most (default: 2)"),
+        ("--learning-rate", float, "R", "of the encoder (default: 5e-5)"),
+        ("--head-learning-rate", float, "R", "of the classifier (default: 1e-3)"),
+        ("--weight-decay", float, "D", "of AdamW (default: 0.01)"),
+        ("--frozen-layers", int, "N", "leave so many first layers as they are (default: 0)"),
+        ("--warmup", float, "S", "share of the training in which the rate rises (default: 0.06)"),
+        ("--evaluations-per-epoch", int, "N", "(default: 4)"),
+        ("--patience", int, "N", "stop after so many without a better loss (default: 4)"),
+        ("--max-minutes", float, "M", "be done with training by then"),
+        ("--seed", int, "N", "(default: 0)"),
+    ):
+        parser.add_argument(flag, type=kind, metavar=letter, help=said)
+    parser.add_argument(
+        "--threads", dest="num_threads", type=int, metavar="N", help="of torch (default: 1)"
+    )
+    parser.add_argument(
+        "--arithmetic", choices=("float32", "bfloat16"),
+        help="of the layers; bfloat16 is quicker on processors that have it (default: float32)",
+    )  # fmt: skip
+    parser.add_argument("--device", type=text, metavar="D", help="cpu (default), cuda, cuda:1 ...")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint in --output"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, write, and print what was measured."""
+    from fastroute.evaluation.progress import ProgressBar
+    from fastroute.training.bert.network import check_libraries
+    from fastroute.training.bert.recipe import train_bert
+    from fastroute.training.bert.settings import DEFAULT_ENCODER
+
+    # What is cheap to find out and can be wrong comes before what takes time.
+    settings = _settings(options)
+    check_libraries()
+    examples = _examples(options)
+    shown = sys.stderr.isatty()
+    done = 0
+    with ProgressBar(1000, "training", shown=shown, unit="‰") as advance:
+
+        def progress(share: float, _: float) -> None:
+            nonlocal done
+            advance(int(1000 * share) - done)
+            done = int(1000 * share)
+
+        report = train_bert(
+            examples,
+            options.output,
+            encoder=options.encoder or DEFAULT_ENCODER,
+            settings=settings,
+            resume=options.resume,
+            progress=progress if shown else None,
+            say=(lambda what: print(what, file=sys.stderr)) if shown else lambda _: None,
+        )
+    print(json.dumps(report.as_json(), indent=2) if options.json else "\n".join(_lines(report)))
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from dataclasses import fields
+
+    from fastroute.training.bert.settings import Settings
+
+    given = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _examples(options: argparse.Namespace) -> Examples:
+    from fastroute.training.bert.sources import from_graded, read_battle_examples, read_graded
+
+    strong, weak = options.strong_model, options.weak_model
+    if options.battles is not None:
+        if not strong or not weak:
+            raise InvalidInputError(
+                "--battles needs --strong-model and --weak-model: which models are which"
+            )
+        return read_battle_examples(options.battles, strong, weak)
+    rows = [row for path in options.graded for row in read_graded(path)]
+    return from_graded(
+        rows, label=options.label, strong=strong, weak=weak, weighting=options.weighting
+    )
+
+
+def _lines(report: Report) -> list[str]:
+    history, quality = report.history, report.quality
+    loss = min(loss for _, _, loss in history.losses)
+    lines = []
+    lines.append(
+        f"trained on {report.training_prompts:,} prompts: {history.steps:,} steps, "
+        f"{history.epochs:.2f} epochs, {history.minutes:.1f} minutes; stopped by "
+        f"{history.stopped}, kept step {history.best_step} (held-out loss {loss:.4f})"
+    )
+    lines.append(
+        f"calibrated: temperature {report.calibration.temperature:.3f}, loss "
+        f"{report.calibration.loss_before:.4f} to {report.calibration.loss_after:.4f}"
+    )
+    for name, found in (("float32", report.float32), ("int8", report.int8)):
+        lines.append(
+            f"{name} ONNX against torch, {found.prompts:,} prompts: logits differ by "
+            f"{found.max_logit:.2g} at most, win rates by {found.max_win_rate:.2g} (mean "
+            f"{found.mean_win_rate:.2g})"
+        )
+    lines.append(f"router against torch, from text: {report.router_difference:.2g} at most")
+    if quality.rank_correlation is not None and quality.length_rank_correlation is not None:
+        lines.append(
+            f"held out, within groups: rank correlation {quality.rank_correlation:.3f} (length: "
+            f"{quality.length_rank_correlation:.3f})"
+        )
+    lines.append(f"held out: calibration error {quality.calibration_error:.3f}")
+    lines.append(f"wrote {report.folder}")
+    return lines
