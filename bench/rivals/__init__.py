@@ -2,9 +2,10 @@
 
 ``mf_*``: ``load()``, then ``route_text``, ``route_texts``, ``route_embedding``,
 ``route_embeddings``. ``bert_*``: ``load()``, then ``route_text`` and ``route_texts``.
-``sw_*``: ``fit(battles, strict=...)``, then ``route_embedding`` and ``route_embeddings``. Each takes what ``load`` or ``fit`` returned first, and gives win rates. A
-rival that has no such function leaves it out. ``NAME`` is what tables call it; ``missing()``
-says why it can't run here, or is None.
+``sw_*``: ``fit(battles, strict=...)``, then ``route_embedding`` and ``route_embeddings``. Each
+takes what ``load`` or ``fit`` returned first, and gives win rates. A rival that has no such
+function leaves it out. ``NAME`` is what tables call it; ``missing()`` says why it can't run here,
+or is None.
 """
 
 from __future__ import annotations
