@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from fastroute.embedders.onnx import OnnxEmbedder
 from fastroute.errors import EmbeddingError, InvalidInputError, InvalidTypeError
+from servers.hub import serve_hub
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *(f"w{i}" for i in range(40))]
 D = 6
@@ -625,58 +624,8 @@ def hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
     (folder / "model.onnx").rename(folder / "onnx" / "model.onnx")
     (folder / "modeling_evil.py").write_text("raise SystemExit('remote code ran')")
     (folder / "pytorch_model.bin").write_bytes(b"weights")
-    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-    commit = "0" * 40
-    fetched: list[str] = []
-
-    class Hub(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def answer(self, body: bytes, **headers: str) -> None:
-            self.send_response(200)
-            for name, value in headers.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            name = path.partition(f"/someone/tiny/resolve/{commit}/")[2]
-            if path.startswith("/api/models/someone/tiny/tree/"):
-                tree = [
-                    {"type": "file", "path": n, "size": p.stat().st_size, "oid": "1" * 40}
-                    for n, p in files.items()
-                ]
-                self.answer(json.dumps(tree).encode(), Content_Type="application/json")
-            elif path.startswith("/api/models/someone/tiny"):
-                info = {
-                    "id": "someone/tiny",
-                    "sha": commit,
-                    "siblings": [{"rfilename": n} for n in files],
-                }
-                self.answer(json.dumps(info).encode(), Content_Type="application/json")
-            elif name in files:
-                if self.command == "GET":
-                    fetched.append(name)
-                etag = f'"{name.replace("/", "-")}"'
-                self.answer(files[name].read_bytes(), ETag=etag, X_Repo_Commit=commit)
-            else:
-                self.send_error(404)
-
-        do_HEAD = do_GET  # noqa: N815
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", fetched
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serve_hub(folder) as served:
+        yield served
 
 
 def test_a_hub_id_is_fetched_without_any_code_and_then_found_in_the_cache(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +30,7 @@ from fastroute.errors import (
     OnnxModelError,
 )
 from fastroute.routers import BertRouter, create_router
+from servers.hub import serve_hub
 from tiny_classifier import TABLE, ids_of, reference, write_folder, write_model
 
 PROMPTS = ["w1 w2 w3", "w9", "", "w5 w4 w3 w2 w1 w0 w30 w31", "nothing known", " ", "w7 w7"]
@@ -316,6 +320,37 @@ def test_prompts_of_a_wrong_type_are_named(folder: Path) -> None:
         router.win_rate(b"w1")  # type: ignore[arg-type] - the point
     with pytest.raises(InvalidInputError, match=r"prompts\[1\] holds a lone surrogate"):
         router.win_rates(["w1", "\ud800"])
+
+
+# The Hugging Face Hub, played by a small server here; the router runs in another process.
+
+
+def test_of_a_hub_only_the_file_of_the_precision_is_fetched(folder: Path, tmp_path: Path) -> None:
+    write_model(folder / "onnx" / "model_quantized.onnx", quantised=True)
+    (folder / "pytorch_model.bin").write_bytes(b"weights")
+    (folder / "modeling_evil.py").write_text("raise SystemExit('remote code ran')")
+    code = (
+        "from fastroute.routers import BertRouter\n"
+        "import sys\n"
+        "r = BertRouter('someone/tiny', precision=sys.argv[1], cache_dir=sys.argv[2])\n"
+        "print(r.model_file.name, r.win_rate('w1 w2'))"
+    )
+    path = os.pathsep.join(p for p in sys.path if p)
+    with serve_hub(folder) as (address, fetched):
+        quiet = {"HF_ENDPOINT": address, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONPATH": path}
+        for precision, name, file in (
+            ("auto", "model_quantized.onnx", "onnx/model_quantized.onnx"),
+            ("float32", "model.onnx", "model.onnx"),
+        ):
+            del fetched[:]
+            done = subprocess.run(
+                [sys.executable, "-c", code, precision, str(tmp_path / precision)],
+                env=os.environ | quiet, capture_output=True, text=True, timeout=120, check=True,
+            )  # fmt: skip
+            found, rate = done.stdout.split()
+            assert found == name
+            assert float(rate) == pytest.approx(reference(["w1 w2"])[0], abs=0.02)
+            assert sorted(fetched) == sorted([file, "config.json", "tokenizer.json"])
 
 
 # Artifacts, and the ways in
