@@ -52,6 +52,8 @@ def test_the_check_would_notice() -> None:
         "import fastroute.routers, fastroute.embedders, fastroute.artifacts, fastroute.errors",
         "from fastroute.routers import RandomRouter; RandomRouter().win_rate('x')",
         "from fastroute.routers import SimilarityWeightedRouter, MatrixFactorizationRouter",
+        "from fastroute.routers import BertRouter",
+        "import fastroute.cli.train.bert, fastroute.training.bert.settings",
         "from fastroute.embedders import OpenAIEmbedder, StaticEmbedder, OnnxEmbedder",
         "import fastroute.cli",
     ],
