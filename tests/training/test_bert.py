@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -328,7 +329,7 @@ def test_equal_seeds_give_equal_models_also_after_an_interruption(
 
         def progress(*_: float) -> None:
             if next(steps) == interrupt_at:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)  # obeyed after the next step
 
         fine_tune(
             network, training, stopping, settings,
@@ -337,8 +338,10 @@ def test_equal_seeds_give_equal_models_also_after_an_interruption(
         return {k: v.clone() for k, v in network.model.state_dict().items()}
 
     whole = train(False, None)
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(False, 21)
+    assert signal.getsignal(signal.SIGINT) is handler
     resumed = train(True, None)
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name

@@ -20,6 +20,7 @@ from fastroute.errors import InvalidInputError
 from fastroute.training.bert.batches import epoch_batches, padded, sorted_batches
 from fastroute.training.bert.checkpoint import load_checkpoint, save_checkpoint
 from fastroute.training.bert.examples import Examples, group_means
+from fastroute.training.bert.interrupts import DeferredInterrupt
 from fastroute.training.bert.network import Network, freeze
 from fastroute.training.bert.settings import Settings
 from fastroute.types import Float64Array
@@ -75,11 +76,13 @@ def fine_tune(
     run = _Run(network, training, stopping, settings, checkpoint)
     if resume:
         run.restore()
-    try:
-        return run.train(progress)
-    except KeyboardInterrupt:
-        run.save()
-        raise
+    with DeferredInterrupt() as interrupt:
+        try:
+            return run.train(progress, interrupt)
+        except KeyboardInterrupt:
+            if not run.in_step:
+                run.save()
+            raise
 
 
 class _Run:
@@ -121,9 +124,11 @@ class _Run:
         self.losses: list[tuple[int, float, float]] = []
         self.since: list[float] = []
         self.elapsed_s = 0.0
+        self.in_step = False
         self.saved_at = time.monotonic()
 
-    def train(self, progress: Progress | None) -> History:
+    def train(self, progress: Progress | None, interrupt: DeferredInterrupt) -> History:
+        """Train to the end, or to an interrupt between two steps."""
         settings = self.settings
         lengths = [len(row) for row in self.ids]
         per_epoch = len(epoch_batches(lengths, settings.batch_size, seed=settings.seed, epoch=0))
@@ -140,6 +145,7 @@ class _Run:
             if share >= 1.0:
                 stopped = "minutes"
                 break
+            self.in_step = True
             epoch, at = divmod(self.step, per_epoch)
             if at == 0 or not batches:
                 batches = epoch_batches(
@@ -158,6 +164,8 @@ class _Run:
             self.elapsed_s = time.monotonic() - began
             if self.folder is not None and time.monotonic() - self.saved_at > _CHECKPOINT_EVERY_S:
                 self.save()
+            self.in_step = False
+            interrupt.check()
             if progress is not None:
                 progress(min(1.0, max(self.step / total, share)), smoothed)
             if self.bad >= settings.patience:
@@ -165,6 +173,7 @@ class _Run:
                 break
         if self.since:
             self._evaluate()
+        interrupt.check()
         self.elapsed_s = time.monotonic() - began
         self.model.load_state_dict(self.best)
         return History(
