@@ -91,7 +91,7 @@ def test_a_batch_equals_single_calls_in_any_order(
     data: st.DataObject,
     tmp_path_factory: Any,
 ) -> None:
-    place = tmp_path_factory.getbasetemp() / "any_order"
+    place = tmp_path_factory.getbasetemp() / "any_order_bert"
     if not place.exists():
         write_folder(place)
     prompts = [" ".join(f"w{data.draw(st.integers(0, 39))}" for _ in range(n)) for n in lengths]

@@ -6,6 +6,7 @@ import itertools
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -81,10 +82,11 @@ class TokenModel:
         """How many prompts were cut so far."""
         return self._truncated_count
 
-    def encode(self, prompts: list[str]) -> list[Encoding]:
-        """Tokenize one by one, on this thread: encode_batch would take every core."""
+    def encode(self, prompts: list[str], pool: Executor | None = None) -> list[Encoding]:
+        """Tokenize one by one, here or in ``pool``: encode_batch would take every core."""
         texts = (self.prefix + (p.lower() if self.lowercase else p) for p in prompts)
-        encodings = [self._tokenizer.encode(text) for text in texts]
+        each = map if pool is None else pool.map
+        encodings: list[Encoding] = list(each(self._tokenizer.encode, texts))
         # overflowing is costly to ask for, and empty below the limit.
         cut = [
             i for i, e in enumerate(encodings) if len(e.ids) >= self.max_tokens and e.overflowing
