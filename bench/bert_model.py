@@ -21,7 +21,7 @@ MAX_TOKENS = 512
 def missing() -> str | None:
     """Why it can't be made, or None."""
     absent = missing_packages("torch", "transformers", "onnx", "onnxscript")
-    return absent and absent.split(":")[0] + ': pip install ".[train-bert]"'
+    return absent and absent.split(":")[0] + ': pip install ".[train-transformers]"'
 
 
 @cache

@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"types", "errors", "_lazy"},
     {"_arrays", "_http", "_prompts", "_retry"},
+    {"_post"},
     {"_native", "dispatch"},
     {"artifacts", "onnx_models"},
     {"embedders", "neighbors", "battles"},
@@ -129,14 +130,26 @@ def test_one_door_to_the_compiled_core() -> None:
         (
             "torch",
             {
-                f"fastroute.training.bert.{name}"
-                for name in ("batches", "calibrate", "export", "loop", "network")
+                f"fastroute.training.{name}"
+                for name in (
+                    "bert.batches",
+                    "bert.calibrate",
+                    "bert.export",
+                    "bert.loop",
+                    "bert.network",
+                    "causal_llm.libraries",
+                )
             },
         ),
         (
             "transformers",
-            {"fastroute.training.bert.export", "fastroute.training.bert.network"},
+            {
+                "fastroute.training.bert.export",
+                "fastroute.training.bert.network",
+                "fastroute.training.causal_llm.libraries",
+            },
         ),
+        ("jinja2", {"fastroute.routers.label_template"}),
         ("openai", set()),
         ("requests", set()),
     ],

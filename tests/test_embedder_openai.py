@@ -218,7 +218,7 @@ def test_the_environments_key_goes_to_openai_only(
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(EmbeddingError, match="ConnectError"):
         embedder.embed("a")
-    assert embedder._open_client().headers["authorization"] == f"Bearer {KEY}"
+    assert embedder._poster.open_client().headers["authorization"] == f"Bearer {KEY}"
 
 
 def test_a_key_in_the_environment_that_can_not_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,6 +365,16 @@ def test_the_deadline_bounds_all_attempts_together(server: View) -> None:
     assert 2 <= len(server.requests()) <= 4
 
 
+def test_a_wait_that_overslept_the_deadline_is_no_crash(
+    server: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.plan({"kind": "status", "status": 500}, {"kind": "stall", "seconds": 0.5})
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(seconds + 0.5))  # a busy machine
+    with pytest.raises(EmbeddingError, match=r"deadline_s=0\.3 leaves 0 s"):
+        make(server, deadline_s=0.3, max_retries=5).embed("a")
+
+
 def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -444,7 +454,7 @@ def test_nothing_happens_before_the_first_prompt(server: View) -> None:
 def test_an_embedder_that_is_dropped_closes_its_connections(server: View) -> None:
     embedder = make(server)
     embedder.embed("a")
-    client = embedder._open_client()
+    client = embedder._poster.open_client()
     del embedder
     gc.collect()
     assert client.is_closed
@@ -470,7 +480,7 @@ def test_threads_share_one_client_and_one_cache(server: View) -> None:
         for _ in range(12):
             prompts = [f"prompt {rng.randrange(10)}" for _ in range(rng.randrange(1, 6))]
             np.testing.assert_array_equal(embedder.embed_batch(prompts), expected(*prompts))
-        return embedder._open_client()
+        return embedder._poster.open_client()
 
     with ThreadPoolExecutor(8) as pool:
         clients = set(pool.map(work, range(8)))

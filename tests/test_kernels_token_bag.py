@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import bad_arrays
 import reference
-from fastroute import _native
+from fastroute import _arrays, _native
 from fastroute.errors import InvalidInputError
 
 SIZES = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97, 128, 255, 256, 257, 384, 1536]
@@ -93,7 +93,7 @@ def test_a_table_of_floats_that_is_not_finite_is_named(storage: type) -> None:
     rows = rows.astype(storage)
     rows[7, 2] = np.inf
     with pytest.raises(InvalidInputError, match=r"table\[7, 2\] is inf"):
-        _native.check_token_table(rows, scales)
+        _arrays.check_token_table(rows, scales)
     with pytest.raises(InvalidInputError, match="table must have dtype int8, got float64"):
         _native.embed_token_bag(rows.astype(np.float64), scales, _ids(3))
 
@@ -278,4 +278,4 @@ def test_a_length_scale_that_is_none_is_named(length_scale: object) -> None:
     with pytest.raises(InvalidInputError, match="length_scale must be a number"):
         _native.embed_token_bags(*table, _ids(2), np.array([0, 2]), **bad)
     with pytest.raises(InvalidInputError, match="length_scale must be a number"):
-        _native.check_token_table(*table, **bad)
+        _arrays.check_token_table(*table, **bad)

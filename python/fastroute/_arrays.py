@@ -103,3 +103,46 @@ def refuse_query(x: npt.NDArray[np.float32]) -> NoReturn:
         f"x has length {np.linalg.norm(x.astype(np.float64))}, too small or too large for "
         "float32; scale it to length 1"
     )
+
+
+def check_token_table(
+    table: npt.NDArray[Any], scales: npt.NDArray[np.float32], length_scale: float = 0.0
+) -> None:
+    """Check int8, float16 or float32[v, d] and float32[v], all finite, and a number 0 to 1000."""
+    if (
+        isinstance(length_scale, bool)
+        or not isinstance(length_scale, (int, float))
+        or not 0.0 <= length_scale <= 1000.0
+    ):
+        raise InvalidInputError(
+            f"length_scale must be a number from 0 (no length) to 1000, got {length_scale!r}"
+        )
+    given = getattr(table, "dtype", None)
+    dtype = given if given in (np.float16, np.float32) else np.int8
+    check_array("table", table, dtype, 2)
+    if given != np.int8:
+        check_finite("table", table)
+    check_array("scales", scales, np.float32, 1)
+    check_length("scales", scales, len(table), "the vocabulary")
+    check_finite("scales", scales)
+
+
+def check_token_ids(ids: npt.NDArray[np.int32], vocabulary: int) -> None:
+    """Check that int32[n] are rows of a table of ``vocabulary`` rows."""
+    check_array("ids", ids, np.int32, 1)
+    bad = np.flatnonzero((ids < 0) | (ids >= vocabulary))
+    if bad.size:
+        raise InvalidInputError(
+            f"ids[{bad[0]}] is {ids[bad[0]]}, which is no row of a table of {vocabulary} tokens; "
+            "use the tokenizer that the table was made with"
+        )
+
+
+def check_wins(wins: npt.NDArray[np.float64]) -> None:
+    """Check summed weights of wins, float64[m, m]: finite and not negative."""
+    check_array("wins", wins, np.float64, 2)
+    if wins.shape[0] != wins.shape[1] or wins.shape[0] == 0:
+        raise InvalidInputError(f"wins must be square and not empty, got shape {wins.shape}")
+    check_finite("wins", wins)
+    if (wins < 0).any():
+        raise InvalidInputError("wins must not be negative: it holds summed weights")

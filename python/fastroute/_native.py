@@ -12,7 +12,16 @@ from typing import Any, Literal, NoReturn, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from fastroute._arrays import check_array, check_direction, check_finite, check_length, refuse_query
+from fastroute._arrays import (
+    check_array,
+    check_direction,
+    check_finite,
+    check_length,
+    check_token_ids,
+    check_token_table,
+    check_wins,
+    refuse_query,
+)
 from fastroute.errors import (
     InvalidInputError,
     InvalidTypeError,
@@ -106,7 +115,7 @@ def embed_token_bag(
         return _core.embed_token_bag(table, scales, ids, length_scale)
     except (TypeError, ValueError) as error:
         check_token_table(table, scales, length_scale)
-        _check_token_ids(ids, len(table))
+        check_token_ids(ids, len(table))
         _refused(error)
 
 
@@ -132,7 +141,7 @@ def embed_token_bags(
         if isinstance(error, InvalidInputError):
             raise
         check_token_table(table, scales, length_scale)
-        _check_token_ids(ids, len(table))
+        check_token_ids(ids, len(table))
         check_array("offsets", offsets, np.int64, 1)
         if not (
             len(offsets)
@@ -145,36 +154,6 @@ def embed_token_bags(
                 f"prompts, got {offsets!r}"
             ) from None
         _refused(error)
-
-
-def check_token_table(table: RowsArray, scales: Float32Array, length_scale: float = 0.0) -> None:
-    """Check int8, float16 or float32[v, d] and float32[v], all finite, and a number 0 to 1000."""
-    if (
-        isinstance(length_scale, bool)
-        or not isinstance(length_scale, (int, float))
-        or not 0.0 <= length_scale <= 1000.0
-    ):
-        raise InvalidInputError(
-            f"length_scale must be a number from 0 (no length) to 1000, got {length_scale!r}"
-        )
-    given = getattr(table, "dtype", None)
-    dtype = given if given in (np.float16, np.float32) else np.int8
-    check_array("table", table, dtype, 2)
-    if given != np.int8:
-        check_finite("table", table)
-    check_array("scales", scales, np.float32, 1)
-    check_length("scales", scales, len(table), "the vocabulary")
-    check_finite("scales", scales)
-
-
-def _check_token_ids(ids: Int32Array, vocabulary: int) -> None:
-    check_array("ids", ids, np.int32, 1)
-    bad = np.flatnonzero((ids < 0) | (ids >= vocabulary))
-    if bad.size:
-        raise InvalidInputError(
-            f"ids[{bad[0]}] is {ids[bad[0]]}, which is no row of a table of {vocabulary} tokens; "
-            "use the tokenizer that the table was made with"
-        )
 
 
 # Matrix factorization
@@ -271,15 +250,6 @@ def rating_groups(wins: Float64Array) -> Int32Array:
     """Group of each player, int32[n]; finite ratings exist where there is only one group."""
     check_wins(wins)
     return _core.rating_groups(wins)
-
-
-def check_wins(wins: Float64Array) -> None:
-    check_array("wins", wins, np.float64, 2)
-    if wins.shape[0] != wins.shape[1] or wins.shape[0] == 0:
-        raise InvalidInputError(f"wins must be square and not empty, got shape {wins.shape}")
-    check_finite("wins", wins)
-    if (wins < 0).any():
-        raise InvalidInputError("wins must not be negative: it holds summed weights")
 
 
 def cut_rating_tiers(ratings: Float64Array, num_tiers: int) -> Int32Array:

@@ -19,6 +19,7 @@
     │   └── ArtifactVersionError
     ├── OnnxModelError                        a transformer's ONNX folder, or a run of it
     ├── EmbeddingError                        an embedder could not embed
+    ├── ScoringError                          a router's own model could not score
     ├── DispatchError                         a model's API
     │   ├── ProviderConnectionError (ConnectionError)
     │   │   └── AnswerCutError            an answer that broke off; it may have been paid for
@@ -100,6 +101,10 @@ class OnnxModelError(FastRouteError):
 
 class EmbeddingError(FastRouteError):
     """An embedder could not turn a prompt into a vector."""
+
+
+class ScoringError(FastRouteError):
+    """A router's own model could not be loaded, or could not score a prompt."""
 
 
 class DispatchError(FastRouteError):

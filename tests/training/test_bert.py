@@ -32,7 +32,7 @@ needs_torch = pytest.mark.skipif(
         __import__("importlib.util").util.find_spec(name) is None
         for name in ("torch", "transformers", "onnxscript")
     ),
-    reason='torch, transformers and onnxscript are not installed (".[train-bert]")',
+    reason='torch, transformers and onnxscript are not installed (".[train-transformers]")',
 )
 
 # Batches

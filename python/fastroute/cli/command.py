@@ -23,6 +23,7 @@ _COMMANDS = {
     "calibrate": "Find the threshold for a share of strong calls or a quality.",
     "train": "Train a router, or a part of one, from your own data.",
     "augment": "Label prompts: by a language model that judges, or by an answer key.",
+    "export": "Export a checkpoint to what a router loads.",
     "serve": "Serve a gateway that chooses the model and changes nothing else.",
     "simulate": "Simulate what redundancy and relaunch of slow requests cost and win.",
     "info": "Print versions, SIMD level and the default router.",

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 NAMED_BENCHMARKS = "mmlu, gsm8k, mt-bench"
 
 ROUTER_HELP = (
-    "a router by name (mf, sw_ranking, bert, length, random, cascade), with the folder of its "
-    "checkpoint, bert=FOLDER, and its config after commas: bert=FOLDER,precision=int8,label=mine"
+    "a router by name (mf, sw_ranking, bert, causal_llm, length, random, cascade), with the folder "
+    "of its checkpoint, bert=FOLDER, and its config after commas: bert=FOLDER,precision=int8"
 )
 DATA_HELP = "a checkout of github.com/lm-sys/RouteLLM, for the benchmarks that have a name"
 # Settings of routers that are names or paths, also where one reads as a number: a folder called 5.
@@ -32,6 +32,7 @@ _TEXTS = {"checkpoint_path", "battles", "strong_model", "weak_model", "label"}
 _TEXTS |= {"fast", "slow", "embedder_path"}
 _TEXTS |= {"index", "index_parameters", "mode", "storage"}
 _TEXTS |= {"cache_dir", "memory_arena", "model_file", "on_truncation", "precision", "revision"}
+_TEXTS |= {"api_key", "base_url", "model", "send_as"}
 PAIR_METAVAR = ("strong=COLUMN", "weak=COLUMN")
 
 

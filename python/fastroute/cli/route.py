@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=text,
         metavar="FOLDER",
         help="mf: a fastroute artifact or RouteLLM checkpoint; bert: a folder with an ONNX "
-        "classifier, or a hub id",
+        "classifier, or a hub id; causal_llm: its ONNX folder",
     )
     parser.add_argument(
         "--battles",
@@ -90,7 +90,7 @@ def _router_config(
 ) -> dict[str, Any]:
     """``config`` with the chosen router's options; one of another router is an error."""
     belongs = {
-        "checkpoint": (("mf", "bert"), "checkpoint_path"),
+        "checkpoint": (("mf", "bert", "causal_llm"), "checkpoint_path"),
         "battles": (("sw_ranking",), "battles"),
         "num_tiers": (("sw_ranking",), "num_tiers"),
         "seed": (("random",), "seed"),

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import json
-import os
-import random
 import threading
-import time
-import weakref
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
-from fastroute._http import (
-    KEY_VARIABLE,
-    check_key,
-    check_seconds,
-    error_of,
-    read_base_url,
-    words_of,
-)
+from fastroute._post import JsonPoster
 from fastroute._prompts import check_count, check_prompt, check_prompts
-from fastroute._retry import backoff, is_retryable, retry_after_s
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.cached import CacheInfo, VectorCache
-from fastroute.errors import (
-    EmbeddingError,
-    InvalidInputError,
-    MissingDependencyError,
-    ProviderConnectionError,
-    ProviderStatusError,
-    ProviderTimeoutError,
-)
+from fastroute.errors import EmbeddingError, InvalidInputError
 from fastroute.types import Float32Array
-
-if TYPE_CHECKING:
-    import httpx2
 
 EncodingFormat = Literal["float", "base64"]
 
@@ -52,14 +29,11 @@ KNOWN_DIMENSIONS = {
 # OpenAI takes 300,000 tokens a request; English has about four characters a token, and few
 # scripts have less than one.
 _MAX_REQUEST_CHARS = 250_000
-_MAX_ANSWER_BYTES = 256 * 2**20
 
 _REMEDIES = {
     400: "the input was refused: a prompt may be too long for the model",
-    404: "check base_url (it usually ends in /v1) and model",
     413: "pass a smaller max_batch",
     422: "the input was refused: the endpoint may not take `dimensions` or `encoding_format`",
-    429: "lower the rate of requests, or raise max_retries and deadline_s",
 }
 
 
@@ -119,13 +93,20 @@ class OpenAIEmbedder(Embedder):
                 f"encoding_format must be 'float', 'base64' or None, got {encoding_format!r}"
             )
         self.model = model
-        self._url, self._endpoint, self._is_openai = read_base_url(base_url, "/embeddings")
-        self._key = None if api_key is None else check_key(api_key, "api_key")
+        self._poster = JsonPoster(
+            owner="OpenAIEmbedder",
+            wanted=f"embedding from {model!r}",
+            error=EmbeddingError,
+            remedies=_REMEDIES,
+            base_url=base_url,
+            path="/embeddings",
+            api_key=api_key,
+            timeout_s=timeout_s,
+            deadline_s=deadline_s,
+            max_retries=max_retries,
+            backoff_s=backoff_s,
+        )
         self.encoding_format = encoding_format
-        self.timeout_s = check_seconds("timeout_s", timeout_s)
-        self.deadline_s = check_seconds("deadline_s", deadline_s)
-        self.max_retries = check_count("max_retries", max_retries, least=0)
-        self.backoff_s = check_seconds("backoff_s", backoff_s)
         self.max_batch = check_count("max_batch", max_batch, least=1)
         check_count("cache_size", cache_size, least=0)
         self._cache = VectorCache(cache_size) if cache_size else None
@@ -133,10 +114,7 @@ class OpenAIEmbedder(Embedder):
             check_count("dimensions", dimensions, least=1)
         self._asked_dimensions = dimensions
         self._dimensions = dimensions or KNOWN_DIMENSIONS.get(model)
-        self._client: httpx2.Client | None = None
-        self._closed = False
         self._lock = threading.Lock()
-        self._rng = random.Random()
 
     @property
     def name(self) -> str:
@@ -187,10 +165,7 @@ class OpenAIEmbedder(Embedder):
 
     def close(self) -> None:
         """Close the connections. Vectors in the cache stay; anything else is then an error."""
-        with self._lock:
-            client, self._client, self._closed = self._client, None, True
-        if client is not None:
-            client.close()
+        self._poster.close()
 
     def __enter__(self) -> OpenAIEmbedder:
         return self
@@ -199,7 +174,7 @@ class OpenAIEmbedder(Embedder):
         self.close()
 
     def __repr__(self) -> str:  # never with the key
-        return f"OpenAIEmbedder({self.model!r}, endpoint={self._endpoint!r})"
+        return f"OpenAIEmbedder({self.model!r}, endpoint={self._poster.endpoint!r})"
 
     def _embed(self, texts: list[str]) -> list[Float32Array]:
         sent = [text for text in texts if text.strip()]
@@ -222,135 +197,14 @@ class OpenAIEmbedder(Embedder):
             payload["dimensions"] = self._asked_dimensions
         if self.encoding_format is not None:
             payload["encoding_format"] = self.encoding_format
-        content = json.dumps(payload, ensure_ascii=False).encode()
-        end_s = time.monotonic() + self.deadline_s
-        attempts = 0
-        while True:
-            outcome = self._attempt(content, min(self.timeout_s, end_s - time.monotonic()))
-            attempts += 1
-            if isinstance(outcome, bytes):
-                return self._learn(self._read(outcome, len(prompts)))
-            if not outcome.retryable or attempts > self.max_retries:
-                raise self._failed(outcome, attempts)
-            wait_s = max(backoff(attempts - 1, self.backoff_s, self._rng), outcome.wait_s)
-            left_s = max(end_s - time.monotonic(), 0.0)
-            if wait_s >= left_s:
-                raise self._failed(
-                    outcome,
-                    attempts,
-                    f"; the next attempt would come after {wait_s:.3g} s, and deadline_s="
-                    f"{self.deadline_s:g} leaves {left_s:.3g} s",
-                )
-            time.sleep(wait_s)
-
-    def _failed(self, failure: _Failure, attempts: int, why: str = "") -> EmbeddingError:
-        error = EmbeddingError(
-            f"{self._endpoint}: no embedding from {self.model!r} in {attempts} attempt"
-            f"{'s' if attempts > 1 else ''}: {failure.cause}{why}; {failure.remedy}"
-        )
-        error.__cause__ = failure.cause
-        return error
-
-    def _attempt(self, content: bytes, seconds: float) -> bytes | _Failure:
-        """Send once: the body of a 200, or what went wrong."""
-        client = self._open_client()
-        import httpx2
-
-        end_s = time.monotonic() + seconds
-        try:
-            with client.stream("POST", self._url, content=content, timeout=seconds) as response:
-                body = _read_body(response, end_s)
-        except (httpx2.TimeoutException, TimeoutError) as error:
-            return _Failure(
-                _because(ProviderTimeoutError(f"no complete answer in {seconds:.3g} s"), error),
-                "raise timeout_s if the endpoint is slow, or check that it is up",
-                retryable=True,
-            )
-        except (httpx2.RequestError, _TooLongError) as error:
-            reason = self._scrub(str(error)) or "no reason given"
-            return _Failure(
-                _because(ProviderConnectionError(f"{type(error).__name__}: {reason}"), error),
-                "check base_url, the network and that the endpoint is up",
-                retryable=isinstance(error, httpx2.TransportError)
-                and not isinstance(error, (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)),
-            )
-        except RuntimeError as error:  # what httpx2 says of a closed client
-            if self._closed:
-                raise _closed_error() from error
-            raise
-        if response.status_code == 200:
-            return body
-        return self._status_failure(response, body)
-
-    def _status_failure(self, response: httpx2.Response, body: bytes) -> _Failure:
-        status = response.status_code
-        said = words_of(body, self._key)
-        no_quota = error_of(body).get("code") == "insufficient_quota"
-        if status in (401, 403):
-            remedy = "check api_key" + (
-                f" (or {KEY_VARIABLE})"
-                if self._is_openai
-                else f" ({KEY_VARIABLE} is sent to api.openai.com only)"
-            )
-        elif no_quota:
-            remedy = "the account has no quota left"
-        elif 300 <= status < 400:
-            remedy = "redirects are not followed: pass the final address as base_url"
-        else:
-            remedy = _REMEDIES.get(status, "the endpoint failed: try later, or look at its logs")
-        wait_s = retry_after_s(response.headers, datetime.datetime.now(datetime.UTC))
-        return _Failure(
-            ProviderStatusError(
-                f"HTTP {status}" + (f" ({said})" if said else ""),
-                status_code=status,
-                body=body if self._key is None else body.replace(self._key.encode(), b"***"),
-                headers={k.lower(): v for k, v in response.headers.items()},
-            ),
-            remedy,
-            retryable=is_retryable(status) and not no_quota,
-            wait_s=wait_s or 0.0,
-        )
-
-    def _open_client(self) -> httpx2.Client:
-        with self._lock:
-            if self._closed:
-                raise _closed_error()
-            if self._client is None:
-                try:
-                    import httpx2
-                except ImportError as error:
-                    raise MissingDependencyError(
-                        "OpenAIEmbedder needs httpx2: pip install httpx2"
-                    ) from error
-                headers = {"Content-Type": "application/json"}
-                key = self._find_key()
-                if key is not None:
-                    headers["Authorization"] = f"Bearer {key}"
-                self._client = httpx2.Client(headers=headers)
-                # An embedder that is dropped without close() leaves no socket open.
-                weakref.finalize(self, self._client.close)
-            return self._client
-
-    def _find_key(self) -> str | None:
-        """The key given, else, for OpenAI's own host, the one in the environment."""
-        if self._key is None and self._is_openai:
-            found = os.environ.get(KEY_VARIABLE, "")
-            if not found:
-                raise EmbeddingError(
-                    f"{self._endpoint} needs a key: pass api_key= or set {KEY_VARIABLE}"
-                )
-            self._key = check_key(found, KEY_VARIABLE)
-        return self._key
-
-    def _scrub(self, text: str) -> str:
-        return text if self._key is None else text.replace(self._key, "***")
+        return self._learn(self._read(self._poster.post(payload), len(prompts)))
 
     def _read(self, body: bytes, n: int) -> Float32Array:
         """The vectors in an answer, ordered by ``index``: float32[n, d]."""
         try:
             answer = json.loads(body)
         except ValueError as error:
-            start = self._scrub(body[:80].decode(errors="replace"))
+            start = self._poster.scrub(body[:80].decode(errors="replace"))
             raise self._not_understood(f"it is not JSON: {start!r}") from error
         items = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -396,48 +250,9 @@ class OpenAIEmbedder(Embedder):
 
     def _not_understood(self, what: str) -> EmbeddingError:
         return EmbeddingError(
-            f"{self._endpoint}: the answer for {self.model!r} can't be used: {what}; check that "
-            "base_url is an OpenAI-compatible endpoint and model an embedding model"
+            f"{self._poster.endpoint}: the answer for {self.model!r} can't be used: {what}; check "
+            "that base_url is an OpenAI-compatible endpoint and model an embedding model"
         )
-
-
-class _Failure(NamedTuple):
-    """One attempt that failed."""
-
-    cause: ProviderStatusError | ProviderTimeoutError | ProviderConnectionError
-    remedy: str
-    retryable: bool
-    wait_s: float = 0.0
-
-
-_Cause = TypeVar("_Cause", ProviderTimeoutError, ProviderConnectionError)
-
-
-def _because(error: _Cause, cause: Exception) -> _Cause:
-    error.__cause__ = cause
-    return error
-
-
-class _TooLongError(Exception):
-    """An answer longer than any that could be right."""
-
-
-def _closed_error() -> EmbeddingError:
-    return EmbeddingError("this OpenAIEmbedder is closed; make a new one")
-
-
-def _read_body(response: httpx2.Response, end_s: float) -> bytes:
-    """The body, if it is whole by ``end_s`` on the monotonic clock and not absurdly long."""
-    body = bytearray()
-    for piece in response.iter_bytes():
-        body += piece
-        if response.status_code != 200 and len(body) > 2**16:
-            break  # enough for a message
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise _TooLongError(f"the answer is longer than {_MAX_ANSWER_BYTES} bytes")
-        if time.monotonic() > end_s:  # each wait was short enough, all together were not
-            raise TimeoutError
-    return bytes(body)
 
 
 def _chunks(prompts: list[str], max_prompts: int, max_chars: int) -> Iterator[list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastroute import _native
+from fastroute._arrays import check_token_table
 from fastroute._prompts import check_prompt, check_prompts
 from fastroute.artifacts import load_artifact
 from fastroute.embedders.base import Embedder
@@ -45,7 +46,7 @@ class StaticEmbedder(Embedder):
         self, table: Any, scales: Any, tokenizer: Any, *, name: str, length_scale: float = 0.0
     ) -> None:
         # Checked once, so that a prompt need not.
-        _native.check_token_table(table, scales, length_scale)
+        check_token_table(table, scales, length_scale)
         if tokenizer.truncation is not None or tokenizer.padding is not None:
             raise InvalidInputError(
                 "tokenizer must neither truncate nor pad; call its no_truncation() and no_padding()"

@@ -71,7 +71,7 @@ class Session:
 
     def __init__(self, file: Path, settings: SessionSettings) -> None:
         self.file = file
-        self._session = _open(file, settings)
+        self._session = open_session(file, settings)
         self.inputs, self.fixed_rows, self.fixed_tokens = _read_inputs(self._session, file)
         self.outputs: list[str] = [node.name for node in self._session.get_outputs()]
         self._run_options = _run_options(settings)
@@ -105,7 +105,8 @@ def inspect_file(file: Path) -> tuple[Any, bool]:
     return digest, dynamic
 
 
-def _open(file: Path, settings: SessionSettings) -> Any:
+def open_session(file: Path, settings: SessionSettings) -> Any:
+    """An onnxruntime session of ``file``. Raises OnnxModelError where it can't be loaded."""
     try:
         import onnxruntime
     except ImportError as error:

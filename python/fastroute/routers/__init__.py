@@ -16,6 +16,9 @@ if TYPE_CHECKING:
         CascadeStatistics,
     )
     from fastroute.routers.cascade_artifact import load_cascade, save_cascade
+    from fastroute.routers.causal_llm import CausalLLMRouter
+    from fastroute.routers.label_completions import CompletionsLabelEngine
+    from fastroute.routers.label_onnx import OnnxLabelEngine
     from fastroute.routers.length import LengthRouter
     from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
     from fastroute.routers.random import RandomRouter
@@ -29,9 +32,12 @@ __all__ = [
     "CascadeExplanation",
     "CascadeRouter",
     "CascadeStatistics",
+    "CausalLLMRouter",
+    "CompletionsLabelEngine",
     "EmbeddingRouter",
     "LengthRouter",
     "MatrixFactorizationRouter",
+    "OnnxLabelEngine",
     "RandomRouter",
     "Router",
     "SimilarityWeightedRouter",
@@ -49,9 +55,12 @@ __getattr__, __dir__ = lazy_exports(
         "CascadeExplanation": "fastroute.routers.cascade",
         "CascadeRouter": "fastroute.routers.cascade",
         "CascadeStatistics": "fastroute.routers.cascade",
+        "CausalLLMRouter": "fastroute.routers.causal_llm",
+        "CompletionsLabelEngine": "fastroute.routers.label_completions",
         "EmbeddingRouter": "fastroute.routers.base",
         "LengthRouter": "fastroute.routers.length",
         "MatrixFactorizationRouter": "fastroute.routers.matrix_factorization",
+        "OnnxLabelEngine": "fastroute.routers.label_onnx",
         "RandomRouter": "fastroute.routers.random",
         "Router": "fastroute.routers.base",
         "SimilarityWeightedRouter": "fastroute.routers.similarity_weighted",

@@ -191,6 +191,27 @@ def _make_cascade(
     )
 
 
+def _make_causal_llm(
+    checkpoint_path: str | os.PathLike[str] | None = None,
+    base_url: str | None = None,
+    score_threshold: int = 4,
+    **options: Any,
+) -> Router:
+    from fastroute.routers.causal_llm import CausalLLMRouter
+
+    if checkpoint_path is None:
+        raise InvalidInputError(
+            "causal_llm needs checkpoint_path, a folder written by `fastroute export causal_llm` "
+            "or `fastroute train causal_llm`; with base_url and model, its tokenizer and template "
+            "are enough"
+        )
+    if base_url is None:
+        return CausalLLMRouter.load(checkpoint_path, score_threshold=score_threshold, **options)
+    return CausalLLMRouter.at_endpoint(
+        checkpoint_path, base_url=base_url, score_threshold=score_threshold, **options
+    )
+
+
 #: A new router is named here; its README section lists the other three places.
 _MAKERS: dict[str, Callable[..., Router]] = {
     "mf": _make_mf,
@@ -198,6 +219,7 @@ _MAKERS: dict[str, Callable[..., Router]] = {
     "bert": _make_bert,
     "random": _make_random,
     "length": _make_length,
+    "causal_llm": _make_causal_llm,
     "cascade": _make_cascade,
 }
 
@@ -215,6 +237,9 @@ def create_router(name: str, **config: Any) -> Router:
       and the arguments of ``SimilarityWeightedRouter``; or ``checkpoint_path`` (folder of a saved
       one), ``embedder`` and ``num_threads``.
     - ``bert``: ``checkpoint_path`` (a folder or a hub id) and the arguments of ``BertRouter``.
+    - ``causal_llm``: ``checkpoint_path`` (a folder of ``fastroute export causal_llm``),
+      ``score_threshold`` and the arguments of ``OnnxLabelEngine``; or ``base_url``, ``model`` and
+      those of ``CompletionsLabelEngine``.
     - ``random``: ``seed``. ``length``: ``half_length``.
     - ``cascade``: ``checkpoint_path`` (folder that ``fastroute calibrate --slow`` wrote); or
       ``fast`` and ``slow`` (a router's name, or a mapping of ``router``, its name, and its

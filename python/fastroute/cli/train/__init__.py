@@ -14,6 +14,7 @@ _KINDS: dict[str, str] = {
     "sw_ranking": "Fit the router that rates models on the battles nearest to a prompt.",
     "add-model": "Add a model to a trained mf router from a few hundred prompts.",
     "bert": "Fine-tune an encoder as a router, and export it to ONNX.",
+    "causal_llm": "Fine-tune a decoder with five label tokens, and export it.",
     "static": "Distil a static embedder from a sentence encoder in ONNX.",
     "signals": "Find which cheap signals earn their place beside the embedding.",
 }

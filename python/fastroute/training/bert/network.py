@@ -68,7 +68,7 @@ def check_libraries() -> None:
     except ImportError as error:
         raise MissingDependencyError(
             f"training a bert router needs torch and transformers ({error}): pip install "
-            '"fastroute[train-bert]"'
+            '"fastroute[train-transformers]"'
         ) from error
     del torch, transformers
 

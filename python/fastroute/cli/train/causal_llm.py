@@ -1,0 +1,155 @@
+"""``fastroute train causal_llm``: fine-tune a decoder that answers how well the weak model does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastroute.cli.label_options import add_template, template_of
+from fastroute.cli.options import text
+from fastroute.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastroute.training.causal_llm.labels import Labelled
+    from fastroute.training.causal_llm.run import Result
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--base", type=text, required=True, metavar="FOLDER",
+        help="a Hugging Face decoder with tokenizer.json; no code of it runs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=text, required=True, metavar="FOLDER",
+        help="a new folder: checkpoint/ (Hugging Face) and onnx/ (what the router loads)",
+    )  # fmt: skip
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument(
+        "--data", type=text, metavar="FILE",
+        help="JSON lines of prompt with weak and strong, scores 0 to 1, or with label, 1 to 5",
+    )  # fmt: skip
+    data.add_argument(
+        "--battles", type=text, metavar="FILE",
+        help="JSON lines of prompt, model_a, model_b, winner; with --strong-model, --weak-model",
+    )  # fmt: skip
+    parser.add_argument("--strong-model", nargs="+", type=text, metavar="M", help="of --battles")
+    parser.add_argument("--weak-model", nargs="+", type=text, metavar="M", help="of --battles")
+    add_template(parser)
+    parser.add_argument("--steps", type=int, default=2000, metavar="N", help="(default: 2000)")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="prompts a step (default: 8)"
+    )
+    parser.add_argument(
+        "--micro-batch-size", type=int, default=8, metavar="N",
+        help="prompts at a time; gradients add up to a batch (default: 8)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--learning-rate", type=float, default=1e-6, metavar="R",
+        help="(default: 1e-6, the paper's for 8 B; small models want 1e-5 to 1e-3)",
+    )  # fmt: skip
+    parser.add_argument("--weight-decay", type=float, default=0.0, metavar="D", help="(default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
+    parser.add_argument("--max-minutes", type=float, metavar="M", help="stop after so long")
+    parser.add_argument(
+        "--checkpoint-minutes", type=float, default=10.0, metavar="M",
+        help="write a checkpoint this often (default: 10)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a training that stopped in --output"
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1 ...")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="compute in bfloat16; weights stay in float32"
+    )
+    parser.add_argument(
+        "--gradient-checkpointing", action="store_true", help="less memory, a third more time"
+    )
+    parser.add_argument("--no-onnx", action="store_true", help="write the checkpoint only")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, and print what was measured."""
+    from fastroute.evaluation.progress import ProgressBar
+    from fastroute.training.causal_llm.fine_tune import Settings
+    from fastroute.training.causal_llm.libraries import quieten
+    from fastroute.training.causal_llm.run import train_causal_llm
+
+    # What is cheap to read and can be wrong comes before what takes time.
+    settings = Settings(
+        steps=options.steps,
+        batch_size=options.batch_size,
+        micro_batch_size=options.micro_batch_size,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        seed=options.seed,
+        max_minutes=options.max_minutes,
+        checkpoint_minutes=options.checkpoint_minutes,
+        gradient_checkpointing=options.gradient_checkpointing,
+        bfloat16=options.bfloat16,
+    )
+    data = _read_data(options)
+    template = template_of(options, Path(options.base).expanduser(), default=True)
+    assert template is not None  # there is a default
+    quieten()
+    shown = sys.stderr.isatty()
+    with ProgressBar(options.steps, "training", unit="step", shown=shown) as bar:
+        result = train_causal_llm(
+            options.base,
+            data,
+            options.output,
+            settings,
+            template=template,
+            max_tokens=options.max_tokens,
+            device=options.device,
+            with_onnx=not options.no_onnx,
+            resume=options.resume,
+            report=lambda _step, _loss: bar(),
+        )
+    facts = _facts(result)
+    if options.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        for name, value in facts.items():
+            if name != "losses":
+                shown_value = f"{value:.4g}" if isinstance(value, float) else value
+                print(f"{name.replace('_', ' '):<28} {shown_value}")
+    return 0
+
+
+def _read_data(options: argparse.Namespace) -> Labelled:
+    from fastroute.training.causal_llm.labels import from_battles, read_graded
+
+    models = (options.strong_model, options.weak_model)
+    if options.data is not None:
+        if any(models):
+            raise InvalidInputError("--strong-model and --weak-model go with --battles")
+        return read_graded(options.data)
+    if not all(models):
+        raise InvalidInputError(
+            "--battles needs --strong-model and --weak-model: which of the models are which"
+        )
+    from fastroute.battles import read_battles
+
+    return from_battles(read_battles(options.battles), set(models[0]), set(models[1]))
+
+
+def _facts(result: Result) -> dict[str, Any]:
+    trained, exported = asdict(result.trained), result.exported
+    losses = trained.pop("losses")
+    facts: dict[str, Any] = {"steps": len(losses)} | trained
+    facts |= {
+        "held_out_prompts": result.held_out,
+        "loss_before": result.loss_before,
+        "loss_after": result.loss_after,
+        "ranking_accuracy": result.ranking,
+        "checkpoint": str(result.checkpoint),
+    }
+    if exported is not None:
+        facts |= {"onnx": str(exported.folder), "max_difference": exported.max_difference}
+    return facts | {"losses": losses}

@@ -1,0 +1,206 @@
+"""From a prompt to the tokens that ask a language model for its label."""
+
+from __future__ import annotations
+
+import re
+import threading
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from fastroute._prompts import check_count
+from fastroute.errors import InvalidInputError, MissingDependencyError, ScoringError
+from fastroute.routers.label_template import LabelTemplate
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+OnTruncation = Literal["count", "warn", "error"]
+
+# A prefix's last token may merge with what follows; these begin in the ways that prompts do.
+_BEGINNINGS = ("a", "A", " a", "\n", "1", "(", ".", "日", "")
+
+
+class Fitted(NamedTuple):
+    """A prompt as the model sees it.
+
+    Attributes:
+        text: the prompt, without what was cut from its beginning.
+        ids: all tokens, template included.
+    """
+
+    text: str
+    ids: list[int]
+
+
+class LabelPrompt:
+    """Puts prompts into a template and tokenizes them, within a limit.
+
+    A prompt that is too long loses its *beginning*: its end, where the question usually stands, and
+    the template stay whole. What looks like a special token or a label inside a prompt is tokenized
+    as the plain text that it is, so that nobody can write an answer into a question.
+
+    Args:
+        folder: holds tokenizer.json.
+        template: what stands around a prompt.
+        max_tokens: the longest input, template included.
+        on_truncation: "count" raises ``truncated_count``; "warn" also warns, once; "error" raises
+            InvalidInputError.
+
+    Attributes:
+        label_ids: ids of the five label tokens, worst first.
+        prefix_ids: tokens with which (nearly) every input begins, whatever the prompt.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        template: LabelTemplate,
+        *,
+        max_tokens: int,
+        on_truncation: OnTruncation = "count",
+    ) -> None:
+        if on_truncation not in ("count", "warn", "error"):
+            raise InvalidInputError(
+                f"on_truncation must be one of count, warn, error, got {on_truncation!r}"
+            )
+        self.template, self.on_truncation = template, on_truncation
+        self.max_tokens = check_count("max_tokens", max_tokens, least=1)
+        self._tokenizer = open_tokenizer(folder)
+        self.label_ids = label_ids(self._tokenizer, template.label_tokens, folder)
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        special = {t.content for t in added if t.special} | set(template.label_tokens)
+        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+        self.prefix_ids = self._stable_prefix()
+        empty = len(self._ids(""))
+        if max_tokens <= empty:
+            raise InvalidInputError(
+                f"max_tokens={max_tokens} leaves no room for a prompt: the template takes {empty}"
+            )
+        self._truncated_count = 0
+        self._lock = threading.Lock()
+
+    @property
+    def truncated_count(self) -> int:
+        """How many prompts were cut since this was made."""
+        return self._truncated_count
+
+    def fit(self, prompts: list[str]) -> list[Fitted]:
+        """Tokenize ``prompts``, and cut those that are too long.
+
+        Raises InvalidInputError if one is and ``on_truncation`` is "error".
+        """
+        fitted, cut = [], []
+        for i, prompt in enumerate(prompts):
+            text, ids = prompt, self._ids(prompt)
+            if len(ids) > self.max_tokens:
+                cut.append(i)
+                text, ids = self._cut(prompt, ids)
+            fitted.append(Fitted(text, ids))
+        if cut:
+            self._report(cut, prompts)
+        return fitted
+
+    def as_text(self, text: str) -> str:
+        """Template and prompt as one text, without what the tokenizer puts first by itself.
+
+        An endpoint that tokenizes puts that there, too.
+        """
+        whole = self.template.prefix + text + self.template.suffix
+        first = self._tokenizer.encode("").ids[:1]
+        for token_id in first:
+            token = self._tokenizer.id_to_token(token_id)
+            if token and whole.startswith(token):
+                return whole[len(token) :]
+        return whole
+
+    def _ids(self, text: str) -> list[int]:
+        encode = self._tokenizer.encode
+        prefix, suffix = self.template.prefix, self.template.suffix
+        if self._special.search(text) is None:
+            # In one piece, as in training: tokens may span where the prompt begins and ends.
+            whole: list[int] = encode(prefix + text + suffix, add_special_tokens=False).ids
+            return whole
+        cuts, at = [0], 0
+        while found := self._special.search(text, at):
+            at = found.start() + 1
+            cuts.append(at)
+        pieces = [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
+        return [
+            token
+            for piece in (prefix, *pieces, suffix)
+            for token in encode(piece, add_special_tokens=False).ids
+        ]
+
+    def _cut(self, prompt: str, ids: list[int]) -> tuple[str, list[int]]:
+        offsets = self._tokenizer.encode(prompt, add_special_tokens=False).offsets
+        drop, text = 0, prompt
+        while len(ids) > self.max_tokens and text:
+            # Tokens at the new beginning may come out differently, so it takes another look.
+            drop += len(ids) - self.max_tokens
+            text = prompt[offsets[drop][0] :] if drop < len(offsets) else ""
+            ids = self._ids(text)
+        return text, ids
+
+    def _stable_prefix(self) -> list[int]:
+        firsts = [self._ids(beginning) for beginning in _BEGINNINGS]
+        stable = []
+        for tokens in zip(*firsts, strict=False):
+            if len(set(tokens)) > 1:
+                break
+            stable.append(tokens[0])
+        return stable
+
+    def _report(self, cut: list[int], prompts: list[str]) -> None:
+        what = (
+            f"{len(cut)} of {len(prompts)} prompts are longer than max_tokens={self.max_tokens} "
+            f"allows (the first: prompts[{cut[0]}], {len(prompts[cut[0]])} characters)"
+        )
+        if self.on_truncation == "error":
+            raise InvalidInputError(
+                f"{what}; shorten them, raise max_tokens if the model allows it, or pass "
+                "on_truncation='count'"
+            )
+        with self._lock:
+            first = self._truncated_count == 0
+            self._truncated_count += len(cut)
+        if first and self.on_truncation == "warn":
+            warnings.warn(
+                f"{what} and lose their beginning; see truncated_count for more of them",
+                stacklevel=5,
+            )
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of ``folder``, which neither pads nor truncates."""
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise MissingDependencyError(
+            "causal_llm needs tokenizers: pip install tokenizers"
+        ) from error
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ScoringError(
+            f"{str(folder)!r} has no tokenizer.json; save the model's fast tokenizer there "
+            "(tokenizer.save_pretrained(folder) of a transformers fast tokenizer writes it)"
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ScoringError(f"tokenizers can't load {str(path)!r}: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def label_ids(tokenizer: Tokenizer, labels: tuple[str, ...], folder: Path) -> list[int]:
+    """Ids of the label tokens. Raises ScoringError if the tokenizer lacks one."""
+    ids = [tokenizer.token_to_id(label) for label in labels]
+    missing = [label for label, i in zip(labels, ids, strict=True) if i is None]
+    if missing:
+        raise ScoringError(
+            f"the tokenizer in {str(folder)!r} has no token {', '.join(missing)}; it is no "
+            "causal_llm router's. `fastroute train causal_llm` adds the labels"
+        )
+    return [i for i in ids if i is not None]
