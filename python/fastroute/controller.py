@@ -43,8 +43,6 @@ from fastroute.types import Decision, Float64Array, ModelPair
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-# Sections of a RouteLLM config that may stay in it.
-_CONFIG_NAMES = {*ROUTER_NAMES, "bert", "causal_llm"}
 _PROGRESS_CHUNK = 1024
 
 
@@ -400,7 +398,7 @@ def _check_config(
     for name in config:
         if name in ready:
             raise InvalidInputError(f"config[{name!r}] has no effect: that router is made already")
-        if name not in _CONFIG_NAMES:
+        if name not in ROUTER_NAMES:
             raise UnknownRouterError(
                 f"config[{name!r}] is for no router; the routers are {', '.join(ROUTER_NAMES)}"
             )

@@ -16,7 +16,6 @@ from fastroute.server.config_reader import Problems, Section
 STICKY_BY = ("messages", "user", "header", "none")
 FALLBACKS = ("none", "strong_to_weak", "weak_to_strong", "both")
 REDUNDANCY = ("none", "hedge", "delayed", "relaunch")
-_ROUTELLM_SECTIONS = {*ROUTER_NAMES, "bert", "causal_llm"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def load_config(
     the section ``[endpoint]``. Raises ConfigError with every problem that was found.
     """
     file = ConfigFile("(no file)", {}, {}) if path is None else read_config_file(path)
-    if file.data and set(file.data) <= _ROUTELLM_SECTIONS:
+    if file.data and set(file.data) <= set(ROUTER_NAMES):
         lines = {("routers", *key): line for key, line in file.lines.items()}
         file = ConfigFile(file.name, {"routers": file.data}, lines)
     problems = Problems(file)
@@ -298,7 +297,7 @@ def _read_routing(
     section.finish()
     configs = {}
     for name in routers.names():
-        if name in _ROUTELLM_SECTIONS:
+        if name in ROUTER_NAMES:
             value = routers.take(name)
             if isinstance(value, Mapping):
                 if name in names:
