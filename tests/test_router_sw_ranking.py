@@ -385,7 +385,7 @@ def test_how_many_are_explained(small_battles: SyntheticBattles, mode: str) -> N
     for count in (True, 2.0, np.float64(2), "3", None, np.int64(0), np.bool_(True)):
         with pytest.raises(InvalidInputError, match="count must be an int of at least 1, got"):
             router.explain_from_embedding(x, count)  # type: ignore[arg-type]
-    most = 32 if mode == "far_field" else 600
+    most = 128 if mode == "far_field" else 600
     assert len(router.explain_from_embedding(x, 10_000).nearest) == most
 
 
