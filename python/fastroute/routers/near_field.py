@@ -105,7 +105,7 @@ def default_index(count: int) -> tuple[str, str | None]:
     if count < 4096:
         return "Flat", None
     lists = 2 ** round(np.log2(4.0 * np.sqrt(count)))
-    opened = min(max(round(_READ_PER_SEARCH * lists / count), 2), 16)
+    opened = min(max(round(_READ_PER_SEARCH * lists / count), 2), 32)
     coarse = "_HNSW32" if lists >= 2048 else ""
     return f"IVF{lists}{coarse},Flat", f"nprobe={opened}"
 
