@@ -170,6 +170,10 @@ def test_arena_rows_that_are_wrong_are_named_by_line(tmp_path: Path) -> None:
         ({**GRADED[0], "costs": {"x": -1}}, "cost of 'x' is -1.0, below 0"),
         ({**GRADED[0], "dataset": 3}, "'dataset' is 3, not a text"),
         ({"prompt": "p"}, "has neither a battle nor any score"),
+        ({"prompt": "p", "label": 6}, "'label' is 6; it must be a whole number from 1 to 5"),
+        ({"prompt": "p", "label": 2.5}, "'label' is 2.5; it must be a whole number"),
+        ({"prompt": "p", "label": True}, "'label' is True; it must be a whole number"),
+        ({"prompt": "p", "label": 1, "weak": 1, "strong": 1}, "has a 'label' and weak, strong"),
         ({"scores": {"x": 1}}, "no 'prompt'"),
         ({**GRADED[0], "prompt": "\ud800"}, "lone surrogate"),
         ({**GRADED[0], "prompt": [1]}, "other things than texts"),
@@ -182,6 +186,59 @@ def test_a_malformed_row_is_named(tmp_path: Path, row: dict[str, Any], message: 
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert read_training_data([path], skip_bad=True).report.files[0].malformed == 1
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_labels_are_battles_of_strong_and_weak(tmp_path: Path, ending: str) -> None:
+    rows = [{"prompt": f"p {label}", "dataset": "d", "label": label} for label in (1, 4)]
+    found, graded, _ = read_records(write(tmp_path / f"t.{ending}", rows))
+    assert graded == []
+    assert [(b.prompt, b.dataset, b.model_a, b.model_b) for b in found] == [
+        ("p 1", "d", "strong", "weak"),
+        ("p 4", "d", "strong", "weak"),
+    ]
+    assert [b.preference for b in found] == pytest.approx([1 / 12, 5 / 8])
+
+
+def test_labels_that_disagree_are_a_conflict(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "label": 1}, {"prompt": "p", "label": 2}, {"prompt": "q", "label": 2}]
+    path = write(tmp_path / "t.jsonl", rows)
+    data = read_training_data([path])
+    assert (data.report.conflicts, [b.prompt for b in data.battles]) == (2, ["q"])
+    averaged = read_training_data([path], conflicts="average").battles
+    assert [b.preference for b in averaged] == pytest.approx([1 / 6, 1 / 4])
+
+
+def test_a_folder_is_its_files_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    (folder / "deeper.jsonl").mkdir(parents=True)
+    with pytest.raises(InvalidInputError, match=r"data has no file that ends in \.jsonl"):
+        read_training_data([folder])
+    write(folder / "b.csv", BATTLES)
+    write(folder / "a.jsonl.gz", GRADED)
+    for name in ("README.md", ".hidden.jsonl"):
+        (folder / name).write_text("no data")
+    (folder / "deeper.jsonl" / "c.jsonl").write_text("no data")
+    data = read_training_data([folder])
+    assert [Path(f.file).name for f in data.report.files] == ["a.jsonl.gz", "b.csv"]
+    assert (len(data.battles), len(data.graded)) == (2, 2)
+
+
+def test_what_is_not_english_goes_on_request_and_is_counted(tmp_path: Path) -> None:
+    rows = [
+        *GRADED,
+        {"prompt": "一" * 9 + "?", "scores": {"x": 1}},
+        {"prompt": "In Latin", "dataset": "agieval_jec_qa_ca", "scores": {"x": 1}},
+        {**BATTLES[0], "prompt": "一" * 9 + "!"},
+    ]
+    path = write(tmp_path / "t.jsonl", rows)
+    data = read_training_data([path], english=True)
+    assert [row.prompt for row in data.graded] == ["2 + 2?", "3 + 3?"]
+    assert data.battles == ()
+    assert data.report.not_english == 3
+    assert any(line.startswith("3 battles and graded results") for line in data.report.lines())
+    data = read_training_data([path])
+    assert (len(data.graded), len(data.battles), data.report.not_english) == (4, 1, 0)
 
 
 def test_what_can_not_be_read(tmp_path: Path) -> None:

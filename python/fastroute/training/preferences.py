@@ -20,12 +20,8 @@ import numpy.typing as npt
 
 from fastroute.errors import InvalidInputError
 from fastroute.training.data import GradedResult, read_records
+from fastroute.training.data.language import MAX_FOREIGN_SHARE, is_english
 
-#: Share of letters of another script above which a prompt counts as not English.
-MAX_FOREIGN_SHARE = 0.05
-_CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
-# AGIEval's Chinese part. The questions of gaokao_english are in English.
-_CHINESE_DATASET = re.compile(r"agieval_(gaokao_(?!english)|jec_qa|logiqa_zh)")
 _NOT_LATIN = re.compile(r"[^\W\d_\u0000-\u024f]")
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
@@ -93,9 +89,7 @@ def read_preferences(
                     "least 2 are compared"
                 )
         rows += graded
-    return [
-        row for row in rows if not _CHINESE_DATASET.match(row.dataset) and _is_english(row.prompt)
-    ]
+    return [row for row in rows if is_english(row)]
 
 
 def fold_numbers(prompts: Sequence[str], count: int, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -133,7 +127,3 @@ def read_judged(folder: str | os.PathLike[str], file: PreferenceFile = JUDGED) -
         for (_, prompt), said in verdicts.items()
         if len(_NOT_LATIN.findall(prompt)) <= MAX_FOREIGN_SHARE * len(prompt)
     ]
-
-
-def _is_english(prompt: str) -> bool:
-    return len(_CHINESE.findall(prompt)) <= MAX_FOREIGN_SHARE * len(prompt)

@@ -12,6 +12,10 @@ Chatbot Arena
 Graded results
     ``prompt`` and ``scores``, an object of model to score, 0 to 1 (in CSV as JSON); perhaps
     ``costs``, an object too, in dollars. Or a column a model, its costs in ``cost_<model>``.
+Labels
+    ``prompt`` and ``label``, 1 to 5, a judge's mark for the weak model's answer next to the strong
+    one's. It becomes a battle of "strong" and "weak", with the preference in the middle of those
+    that ``causal_llm`` gives that label.
 
 All may have ``dataset``. Of a conversation the vote is on the whole, but a router sees one prompt:
 by default the first turn, which RouteLLM takes, or the last, or all of them a blank line apart.
@@ -35,6 +39,8 @@ NOT_MODELS = frozenset({"prompt", "id", "dataset", "source"})
 _COST = "cost_"
 _ARENA = ("winner_model_a", "winner_model_b", "winner_tie")
 _PREFERENCES = {"model_a": 0.0, "model_b": 1.0, "tie": 0.5, "tie (bothbad)": 0.5}
+#: How far "weak" was preferred to "strong", by label; see ``causal_llm.labels.EDGES``.
+_OF_LABELS = (1 / 12, 1 / 4, 5 / 12, 5 / 8, 7 / 8)
 _HUMAN, _ASSISTANT = "### Human:", "### Assistant:"
 
 
@@ -70,6 +76,10 @@ def parse_row(row: Row, file: str, where: str, turns: Turns = "first") -> Parsed
         return Parsed(
             [JudgedBattle(file, dataset, prompt, a, b, preference, both_bad, where)], None
         )
+    if "label" in row and "scores" not in row:
+        preference = _of_label(row)
+        battle = JudgedBattle(file, dataset, prompt, "strong", "weak", preference, where=where)
+        return Parsed([battle], None)
     scores, costs = _scores(row)
     return Parsed([], GradedResult(file, dataset, prompt, scores, costs, where))
 
@@ -145,6 +155,19 @@ def _verdict(verdict: Any) -> tuple[str, str, float]:
         raise ValueError(f"a battle is {verdict!r}, not [model_a, model_b, preference]")
     a, b, preference = verdict
     return *_models(a, b), _unit({"preference": preference}, "preference")
+
+
+def _of_label(row: dict[str, Any]) -> float:
+    others = [key for key in row if key != "label" and key not in NOT_MODELS]
+    if others:
+        raise ValueError(
+            f"has a 'label' and {', '.join(others)}; a label stands alone, and scores of models "
+            "go without one"
+        )
+    label = number_of(row, "label")
+    if label not in (1, 2, 3, 4, 5) or isinstance(row["label"], bool):
+        raise ValueError(f"'label' is {row['label']!r}; it must be a whole number from 1 to 5")
+    return _OF_LABELS[int(label) - 1]
 
 
 def _scores(row: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.checks import check_path
-from fastroute.evaluation.row_files import read_rows
+from fastroute.evaluation.row_files import file_kind, read_rows
 from fastroute.evaluation.row_values import refuse_bad
 from fastroute.training.data.cleaning import CONFLICTS, Conflicts, clean
 from fastroute.training.data.exclusion import EvaluationPrompts
+from fastroute.training.data.language import is_english
 from fastroute.training.data.layouts import TURNS, Turns, parse_row
 from fastroute.training.data.records import (
     DataReport,
@@ -66,15 +68,18 @@ def read_training_data(
     turns: Turns = "first",
     conflicts: Conflicts = "remove",
     skip_bad: bool = False,
+    english: bool = False,
 ) -> TrainingData:
     """All records of ``paths``, cleaned: see ``fastroute.training.data.cleaning``.
 
     Args:
-        paths: files, as for ``read_records``.
+        paths: files, as for ``read_records``, or folders: of one all such files that are in it,
+            by name; other files and folders in it are not looked at.
         exclude: evaluation sets, files of prompts or a RouteLLM checkout; what is in one of them is
             removed (``EvaluationPrompts``).
         turns, skip_bad: as for ``read_records``.
         conflicts: "remove" labels that disagree on the same prompt and models, or "average" them.
+        english: leave out what is not in English (``fastroute.training.data.language``).
 
     Raises InvalidInputError as ``read_records``, and where nothing is left.
     """
@@ -86,11 +91,15 @@ def read_training_data(
     report = DataReport()
     battles: list[JudgedBattle] = []
     graded: list[GradedResult] = []
-    for path in paths:
-        more_battles, more_graded, of_file = read_records(path, turns=turns, skip_bad=skip_bad)
+    for file in [file for path in paths for file in _files(path)]:
+        more_battles, more_graded, of_file = read_records(file, turns=turns, skip_bad=skip_bad)
         battles += more_battles
         graded += more_graded
         report.files.append(of_file)
+    if english:
+        read = len(battles) + len(graded)
+        battles, graded = list(filter(is_english, battles)), list(filter(is_english, graded))
+        report.not_english = read - len(battles) - len(graded)
     if exclude:
         evaluation = EvaluationPrompts.read(exclude)
         battles, graded = evaluation.remove_from(battles, graded, report)
@@ -104,6 +113,23 @@ def read_training_data(
     report.battles, report.graded = len(battles), len(graded)
     report.prompts, report.models = len(data.prompts), len(data.models)
     return data
+
+
+def _files(path: str | os.PathLike[str]) -> list[Path]:
+    """The file itself, or the files of training data in a folder."""
+    place = check_path("path", path)
+    if not place.is_dir():
+        return [place]
+    found = [
+        file
+        for file in sorted(place.iterdir())
+        if file_kind(file) in ("jsonl", "csv", "parquet")
+        and file.is_file()
+        and not file.name.startswith(".")
+    ]
+    if not found:
+        raise InvalidInputError(f"{place} has no file that ends in .jsonl, .csv or .parquet")
+    return found
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:

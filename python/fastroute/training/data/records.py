@@ -116,6 +116,7 @@ class DataReport:
         duplicates: labels that say again what another said: same prompt, models and label.
         conflicts: labels removed because labels of the same prompt and models disagree, or made
             one mean where that was asked for.
+        not_english: battles and results left out because only English was asked for.
         excluded_exact: prompts removed that are in an evaluation set but for case and punctuation.
         excluded_overlap: prompts removed that share more than half of their 8-grams with one.
         battles, graded, prompts, models: what is left.
@@ -126,6 +127,7 @@ class DataReport:
     both_orders: int = 0
     duplicates: int = 0
     conflicts: int = 0
+    not_english: int = 0
     excluded_exact: int = 0
     excluded_overlap: int = 0
     battles: int = 0
@@ -151,6 +153,7 @@ class DataReport:
             (self.both_orders, "verdicts in both orders taken together"),
             (self.duplicates, "duplicate labels left out"),
             (self.conflicts, "conflicting labels left out, or averaged where asked"),
+            (self.not_english, "battles and graded results that are not in English left out"),
             (self.excluded_exact, "prompts of an evaluation set left out"),
             (self.excluded_overlap, "prompts much like one of an evaluation set left out"),
         ):
