@@ -20,10 +20,15 @@ from fastroute.training.bert.batches import epoch_batches, sorted_batches
 from fastroute.training.bert.calibrate import fit_calibration, levelled
 from fastroute.training.bert.examples import Examples, make_examples, split
 from fastroute.training.bert.settings import Settings
-from fastroute.training.bert.sources import from_battles, from_graded, read_graded
+from fastroute.training.bert.sources import examples_of
+from fastroute.training.data import (
+    DataReport,
+    JudgedBattle,
+    TrainingData,
+    read_training_data,
+)
 from fastroute.training.labels import difficulty, halves, outcomes
 from fastroute.training.preferences import Preference
-from fastroute.types import Battle
 from training.tiny_bert import EASY, HARD, graded_rows, write_encoder, write_graded
 
 # Without torch the formulas are tested all the same.
@@ -64,6 +69,10 @@ def _row(prompt: str, scores: dict[str, float], dataset: str = "d") -> Preferenc
     return Preference("f.jsonl.gz", dataset, prompt, scores)
 
 
+def _graded(rows: list[Preference]) -> TrainingData:
+    return TrainingData([], rows, DataReport())
+
+
 def test_outcomes_agree_with_the_labels_of_heads() -> None:
     random = np.random.default_rng(0)
     rows = [
@@ -98,30 +107,44 @@ def test_a_pair_is_taken_by_name_and_the_rest_left_out() -> None:
         _row("lost", {"s": 0.0, "w": 1.0, "x": 0.0}),
         _row("no weak", {"s": 1.0, "x": 0.0}),
     ]
-    examples = from_graded(rows, strong=["s"], weak=["w"])
+    data = _graded(rows)
+    examples = examples_of(data, strong=["s"], weak=["w"])
     assert examples.prompts == ["both", "tie", "lost"]
     np.testing.assert_array_equal(examples.outcomes, np.eye(3))
-    with pytest.raises(InvalidInputError, match="none has scores of both"):
-        from_graded(rows, strong=["s"], weak=["y"])
+    with pytest.raises(InvalidInputError, match="no graded result has scores of both"):
+        examples_of(data, strong=["s"], weak=["y"])
     with pytest.raises(InvalidInputError, match="s: a model can't be both"):
-        from_graded(rows, strong=["s"], weak=["s"])
-    with pytest.raises(InvalidInputError, match="give both the strong models and the weak"):
-        from_graded(rows, strong=["s"])
+        examples_of(data, strong=["s"], weak=["s"])
+    with pytest.raises(InvalidInputError, match="by both --strong-model and --weak-model"):
+        examples_of(data, strong=["s"])
 
 
 def test_battles_become_examples_in_either_order() -> None:
     battles = [
-        Battle("p1", "s", "w", "model_a"),
-        Battle("p2", "w", "s", "model_a"),
-        Battle("p3", "w", "s", "tie"),
-        Battle("p4", "s", "w", "tie (bothbad)"),
-        Battle("p5", "s", "s2", "model_a"),
+        JudgedBattle("f.csv", "d", prompt, a, b, preference)
+        for prompt, a, b, preference in (
+            ("p1", "s", "w", 0.0),
+            ("p2", "w", "s", 0.0),
+            ("p3", "w", "s", 0.5),
+            ("p4", "s", "w", 0.75),  # a judge who saw both orders: a win and a tie
+            ("p5", "s", "s2", 0.0),
+        )
     ]
-    examples = from_battles(battles, ["s", "s2"], ["w"])
-    assert examples.prompts == ["p1", "p2", "p3", "p4"]
-    np.testing.assert_array_equal(examples.outcomes, [[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 0]])
-    with pytest.raises(InvalidInputError, match="the models are s, s2, w"):
-        from_battles(battles, ["gpt"], ["w"])
+    data = TrainingData(battles, [_row("p6", {"w": 0.0, "s2": 1.0})], DataReport())
+    examples = examples_of(data, strong=["s", "s2"], weak=["w"])
+    assert examples.prompts == ["p1", "p2", "p3", "p4", "p6"]
+    np.testing.assert_array_equal(
+        examples.outcomes, [[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0.5, 0.5], [1, 0, 0]]
+    )
+    assert examples.groups == ["f/d"] * 5
+    # Each file counts the same.
+    np.testing.assert_allclose(examples.weights, [0.625] * 4 + [2.5])
+    with pytest.raises(InvalidInputError, match="the data is of s, s2, w"):
+        examples_of(data, strong=["gpt"], weak=["w"])
+    # Without names graded results are learnt from, and battles where there is nothing else.
+    assert examples_of(data).prompts == ["p6"]
+    with pytest.raises(InvalidInputError, match="must be said"):
+        examples_of(TrainingData(battles, [], DataReport()))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +213,7 @@ def test_calibration_keeps_the_order_where_nothing_was_learnt() -> None:
 def test_levelled_outcomes_have_one_level() -> None:
     rows = [_row(f"p{i}", {"m": float(i % 4 == 0)}, "a") for i in range(40)]
     rows += [_row(f"q{i}", {"m": float(i % 4 != 0)}, "b") for i in range(40)]
-    examples = from_graded(rows)
+    examples = examples_of(_graded(rows))
     found = levelled(examples, examples)
     np.testing.assert_allclose(found.sum(axis=1), 1.0)
     means = [found[np.array(examples.groups) == g].mean(axis=0) for g in set(examples.groups)]
@@ -218,7 +241,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Examples:
     path = write_graded(tmp_path_factory.mktemp("graded") / "g.jsonl.gz", graded_rows(800))
-    return from_graded(read_graded(path))
+    return examples_of(read_training_data([path]))
 
 
 @pytest.fixture(scope="module")
@@ -412,22 +435,30 @@ def test_an_encoder_that_can_not_be_used(encoder: Path, tmp_path: Path) -> None:
 
 @needs_torch
 def test_the_command(encoder: Path, tmp_path: Path) -> None:
-    path = write_graded(tmp_path / "g.jsonl.gz", graded_rows(300))
+    rows = graded_rows(301)
+    path = write_graded(tmp_path / "g.jsonl.gz", rows)
+    (tmp_path / "evaluation.txt").write_text(rows[7]["prompt"].upper() + "\n")
     output = tmp_path / "router"
     command = (
-        "train", "bert", "--graded", path, "--output", output, "--encoder", encoder,
+        "train", "bert", "--data", path, "--output", output, "--encoder", encoder,
         "--epochs", "1", "--max-tokens", "24", "--learning-rate", "0.003", "--label", "halves",
+        "--exclude-evaluation", tmp_path / "evaluation.txt", "--data-report", tmp_path / "r.json",
     )  # fmt: skip
     ran = fastroute(*command)
     assert ran.status == 0, ran.err
     assert ran.err == ""
     assert f"wrote {output}" in ran.out
+    assert "1 prompts of an evaluation set left out" in ran.out
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["graded"], report["excluded_exact"]) == (300, 1)
     assert "float32 ONNX against torch" in ran.out
     routed = fastroute("route", "--json", "--router", f"bert={output}", "one hard1 hard2")
     assert routed.status == 0, routed.err
     assert 0 < routed.json["win_rate"] < 1
     (output / "checkpoint").mkdir()
-    assert "resume it, or remove it" in refused(*command)
+    again = fastroute(*command)
+    assert again.status == 2
+    assert "resume it, or remove it" in again.err
 
 
 def test_the_command_refuses_what_it_can_not_use(tmp_path: Path) -> None:
@@ -436,8 +467,25 @@ def test_the_command_refuses_what_it_can_not_use(tmp_path: Path) -> None:
     row = {"prompt": "a prompt that is long enough", "model_a": "s", "model_b": "w"}
     battles.write_text(json.dumps(row | {"winner": "tie"}) + "\n")
     for arguments, message in (
-        ((), "one of the arguments --graded --battles is required"),
-        (("--battles", battles), "needs --strong-model and --weak-model"),
-        (("--battles", battles, "--epochs", "0"), "epochs must be at least 1"),
+        ((), "the following arguments are required: --data"),
+        (("--data", battles, "--epochs", "0"), "epochs must be at least 1"),
     ):
         assert message in refused("train", "bert", *output, *arguments)
+
+
+@needs_torch
+def test_the_command_asks_which_models_are_which(tmp_path: Path) -> None:
+    battles, graded = tmp_path / "b.jsonl", tmp_path / "g.jsonl"
+    row = {"prompt": "a prompt", "model_a": "s", "model_b": "w", "winner": "tie"}
+    battles.write_text("".join(json.dumps(row | {"prompt": p}) + "\n" for p in ("a", "\u4e00")))
+    command = ("train", "bert", "--output", tmp_path / "o", "--data", battles)
+    ran = fastroute(*command)
+    assert ran.status == 2
+    assert "must be said by both --strong-model and --weak-model; the data is of s, w" in ran.err
+    assert "1 battles and graded results that are not in English left out" in ran.out
+    assert "not in English" not in fastroute(*command, "--no-english").out
+    graded.write_text(json.dumps({"prompt": "another", "m": 1.0}) + "\n")
+    ran = fastroute(*command, graded, "--label", "halves")
+    assert ran.status == 2
+    assert "1 battles left out: they need --strong-model and --weak-model" in ran.err
+    assert "its dataset '' has scores of 1 model" in ran.err

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from causal_llm_models import TEMPLATE, torch_or_skip, write_llama
 from fastroute.errors import InvalidInputError
-from fastroute.training.causal_llm.labels import Labelled, from_battles, labels_of, read_graded
-from fastroute.types import Battle
+from fastroute.training.causal_llm.labels import Labelled, labelled, labels_of
+from fastroute.training.data import DataReport, JudgedBattle, TrainingData, read_training_data
 
 # Labels
 
@@ -43,18 +43,22 @@ def test_strengths_outside_0_to_1(bad: float) -> None:
 
 def test_labels_of_battles() -> None:
     battles = [
-        Battle("p", "big", "small", "model_a"),
-        Battle("p", "small", "big", "model_b"),
-        Battle("p", "small", "big", "model_a"),  # big won 2 of 3
-        Battle("tie", "small", "other big", "tie (bothbad)"),
-        Battle("easy", "big", "small", "model_b"),
-        Battle("no pair", "big", "other big", "model_a"),
+        JudgedBattle("f", "", prompt, a, b, preference)
+        for prompt, a, b, preference in (
+            ("p", "big", "small", 0.0),
+            ("p", "small", "big", 1.0),
+            ("p", "small", "big", 0.0),  # big won 2 of 3
+            ("tie", "small", "other big", 0.5),
+            ("easy", "big", "small", 1.0),
+            ("no pair", "big", "other big", 0.0),
+        )
     ]
-    data = from_battles(battles, {"big", "other big"}, {"small"})
+    read = TrainingData(battles, [], DataReport())
+    data = labelled(read, {"big", "other big"}, {"small"})
     assert data.prompts == ["p", "tie", "easy"]
     assert data.labels.tolist() == [3, 4, 5]
     with pytest.raises(InvalidInputError, match="no battle is between a strong model"):
-        from_battles(battles, {"big"}, {"tiny"})
+        labelled(read, {"big"}, {"tiny"})
 
 
 def test_graded_files(tmp_path: Path) -> None:
@@ -64,35 +68,32 @@ def test_graded_files(tmp_path: Path) -> None:
         {"prompt": "both", "weak": True, "strong": True},
         {"prompt": "easy", "weak": 1.0, "strong": 0.0},
         {"prompt": "hard", "weak": 0.5, "strong": 0.5},  # averaged with the first: 3/4
-        {"prompt": "judged", "label": 5},
+        *({"prompt": f"judged {label}", "label": label} for label in range(1, 6)),
     ]
     path.write_text("\n\n".join(map(json.dumps, rows)), "utf-8")
-    data = read_graded(path)
-    assert dict(zip(data.prompts, data.labels.tolist(), strict=True)) == {
-        "hard": 2, "both": 4, "easy": 5, "judged": 5,
-    }  # fmt: skip
+    read = read_training_data([path], conflicts="average")
+    data = labelled(read)
+    expected = {"hard": 2, "both": 4, "easy": 5} | {f"judged {i}": i for i in range(1, 6)}
+    assert dict(zip(data.prompts, data.labels.tolist(), strict=True)) == expected
+    with pytest.raises(InvalidInputError, match="weak-model; the data is of strong, weak"):
+        labelled(read, {"strong"})
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has no line"),
+        ("", "nothing is left to train on"),
         ("\n{", "line 2: not JSON"),
-        ("[]", "line 1: an object with a 'prompt'"),
-        ('{"prompt": "a", "weak": 0}', "line 1: 'strong' must be a score"),
-        ('{"prompt": "a", "weak": 2, "strong": 1}', "line 1: 'weak' must be a score"),
-        ('{"prompt": "a", "label": 6}', "line 1: 'label' must be an int from 1 to 5"),
-        ('{"prompt": "a", "label": 1}\n{"prompt": "a", "label": 2}', "line 2: 'label'"),
-        ('{"prompt": "a", "label": 1}\n{"prompt": "a", "weak": 1, "strong": 1}', "and a label"),
+        ("[]", "line 1: not a JSON object"),
+        ('{"prompt": "a", "weak": 0}', "must be said by both"),
+        ('{"prompt": "a", "weak": 2, "strong": 1}', "line 1: score of 'weak' is 2.0"),
     ],
 )
 def test_graded_files_that_can_not_be_used(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text(text, "utf-8")
     with pytest.raises(InvalidInputError, match=message):
-        read_graded(path)
-    with pytest.raises(InvalidInputError, match="can't be read"):
-        read_graded(tmp_path / "none.jsonl")
+        labelled(read_training_data([path]))
 
 
 # The loop
@@ -215,13 +216,13 @@ def test_settings_that_can_not_be_used(change: dict[str, Any]) -> None:
 # The whole
 
 
-def command(capsys: pytest.CaptureFixture[str], *words: str | Path) -> Any:
+def command(capsys: pytest.CaptureFixture[str], *words: str | Path, err: str = "") -> Any:
     """``fastroute WORDS --json`` in this process, where torch is loaded already."""
     from fastroute.cli import main
 
     status = main([*map(str, words), "--json"])
     said = capsys.readouterr()
-    assert (status, said.err) == (0, "")
+    assert (status, said.err) == (0, err)
     return json.loads(said.out)
 
 
@@ -242,6 +243,8 @@ def test_the_command_trains_exports_and_ranks(
     facts = command(
         capsys, "train", "causal_llm", "--base", base, "--output", output, "--data",
         tmp_path / "data.jsonl", "--steps", "50", "--learning-rate", "3e-3", "--max-tokens", "256",
+        err=f"{tmp_path / 'data.jsonl'}: 300 rows, 0 battles, 300 graded results\n"
+        "left: 0 battles and 300 graded results of 2 models on 300 prompts\n",
     )  # fmt: skip
     losses = facts["losses"]
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
@@ -279,21 +282,22 @@ def test_the_command_trains_exports_and_ranks(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--battles", "b.jsonl"], "needs --strong-model and --weak-model"),
-        (["--data", "d.jsonl", "--weak-model", "m"], "go with --battles"),
+        (["--data", "d.jsonl", "--weak-model", "m"], "by both --strong-model and --weak-model"),
         (["--data", "no.jsonl"], "can't be read"),
         (["--data", "d.jsonl", "--steps", "0"], "steps must be at least 1"),
         (["--data", "d.jsonl"], "there is no folder"),
-        ([], "one of the arguments --data --battles is required"),
+        ([], "the following arguments are required: --data"),
     ],
 )
 def test_the_command_refuses_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
 ) -> None:
-    from cli_runner import refused
+    from cli_runner import fastroute
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "d.jsonl").write_text('{"prompt": "a", "weak": 0, "strong": 1}', "utf-8")
-    said = refused("train", "causal_llm", "--base", "none", "--output", "out", *words)
-    assert message in said
+    ran = fastroute("train", "causal_llm", "--base", "none", "--output", "out", *words)
+    assert ran.status == 2
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -12,9 +12,10 @@ from cli_runner import fastroute, refused
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
 from fastroute.training import static_table
+from fastroute.training.data import read_training_data
 from fastroute.training.dataset_folds import HeldOut
 from fastroute.training.distillation import Distillation
-from fastroute.training.preferences import FILES, Preference, read_preferences
+from fastroute.training.preferences import FILES, Preference
 
 from .training_data import WORDS, D, prompts, tokenizer, write_encoder, write_jsonl
 
@@ -137,7 +138,7 @@ def test_the_command_sets_sizes_side_by_side(tmp_path: Path) -> None:
     for one in figures:
         assert Path(one["folder"]) == tmp_path / "out" / f"{one['dimensions']}-{one['storage']}"
         assert StaticEmbedder.load(one["folder"]).dimensions == one["dimensions"] + 1
-        held_out = HeldOut(read_preferences(data))
+        held_out = HeldOut(read_training_data([data]).graded)
         X = StaticEmbedder.load(one["folder"]).embed_batch([row.prompt for row in held_out.rows])
         assert one["apgr"] == pytest.approx(held_out.apgr(held_out.scores(X, signals=1)), abs=1e-9)
         assert one["cosine"] is not None
@@ -158,7 +159,7 @@ def test_the_command_sets_sizes_side_by_side(tmp_path: Path) -> None:
         (["--dimensions", "400"], "dimensions is 400, where the encoder's vectors have 12"),
         (["--storage", "int4"], "--storage must be any of int8, float16, float32"),
         (["--corpus", "nowhere.txt"], "nowhere.txt can't be read"),
-        (["--data", "nowhere"], "difficulty_small_models.jsonl.gz can't be read"),
+        (["--data", "nowhere.jsonl"], "nowhere.jsonl can't be read"),
     ],
 )
 def test_bad_arguments(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -166,6 +167,23 @@ def test_bad_arguments(arguments: list[str], message: str, tmp_path: Path) -> No
     said = refused("train", "static", "--encoder", encoder, "--output", tmp_path / "o", *arguments)
     assert message in said
     assert not (tmp_path / "o").exists()
+
+
+def test_what_is_compared_must_be_graded(tmp_path: Path) -> None:
+    encoder, data = write_encoder(tmp_path / "encoder"), tmp_path / "data.jsonl"
+    command = ["train", "static", "--encoder", encoder, "--output", tmp_path / "o", "--data", data]
+    battle = json.dumps({"prompt": "p", "model_a": "x", "model_b": "y", "winner": "tie"})
+    lone = json.dumps({"prompt": "q", "dataset": "d", "scores": {"x": 1}})
+    for text, message in (
+        (battle, "--data has battles alone; scores of models are needed"),
+        (f"{battle}\n{lone}", "data.jsonl, line 2: its dataset 'd' has scores of 1 model"),
+    ):
+        data.write_text(text)
+        ran = fastroute(*command)
+        assert (ran.status, ran.out) == (2, "")
+        assert "left: 1 battles" in ran.err
+        assert message in ran.err
+    assert "1 battles are of no use here" in ran.err
 
 
 def test_a_report_is_json(tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ def test_the_command_prints_and_writes_the_report(tmp_path: Path) -> None:
     ran = fastroute(*arguments, "--output", tmp_path / "report.md")
     assert ran.status == 0, ran.err
     assert (tmp_path / "report.md").read_text() == ran.out
+    assert "left: 0 battles and" in ran.err
     assert "| (embedder) |" in ran.out
     assert "best of 20 of noise" in ran.out
     assert "| the embedding alone |" in ran.out

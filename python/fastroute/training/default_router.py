@@ -14,6 +14,7 @@ from fastroute.embedders.static import KIND as STATIC
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+from fastroute.training.data import JudgedBattle
 from fastroute.training.encoder import load_encoder
 from fastroute.training.heads import save_mf, train_mf
 from fastroute.training.labels import LABELS
@@ -73,7 +74,7 @@ def read_tokenizer(folder: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def weights_of(rows: Sequence[Preference], weighting: str) -> Float64Array:
+def weights_of(rows: Sequence[Preference | JudgedBattle], weighting: str) -> Float64Array:
     """The weight of each row, float64[n], with mean 1."""
     if weighting == "rows":
         return np.ones(len(rows))

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
-from fastroute.cli.train.options import add_data, data_facts, embed, read_data, say_next
+from fastroute.cli.train.options import (
+    add_data,
+    data_facts,
+    embed,
+    read_data,
+    read_files,
+    say_next,
+)
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -104,15 +111,11 @@ def _retrained(
     The same prompts are held out: that is decided by their text.
     """
     from fastroute.training.added_model import log_loss_of_router
-    from fastroute.training.data import read_training_data
     from fastroute.training.factorization import Settings
     from fastroute.training.mf_models import train_models
     from fastroute.training.pairs import pairs_of
 
-    everything = read_training_data(
-        [*options.retrain_data, *options.data], exclude=options.exclude_evaluation,
-        turns=options.turns, conflicts=options.conflicts, skip_bad=options.skip_bad,
-    )  # fmt: skip
+    everything = read_files(options, [*options.retrain_data, *options.data])
     pairs = pairs_of(everything, seed=options.seed)
     trained = train_models(
         pairs, embed(embedder, pairs.prompts), embedder, settings=Settings(seed=options.seed),

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
-from fastroute.errors import InvalidInputError
+from fastroute.cli.train.options import add_data, add_pairs, check_compared, read_data
 
 if TYPE_CHECKING:
     from fastroute.training.bert.examples import Examples
@@ -18,33 +18,20 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    data = parser.add_mutually_exclusive_group(required=True)
-    data.add_argument(
-        "--graded", type=text, nargs="+", action="extend", metavar="FILE",
-        help="graded prompts: gzipped JSON lines of prompt, dataset and scores by model, or a "
-        "folder with the files that the bundled router is made from",
-    )  # fmt: skip
-    data.add_argument(
-        "--battles", type=text, metavar="FILE",
-        help="JSON lines of prompt, model_a, model_b, winner; with --strong-model, --weak-model",
-    )  # fmt: skip
+    add_data(parser, english=True)
     parser.add_argument(
         "--output", type=text, required=True, metavar="FOLDER",
         help="where the artifact goes, and checkpoints until then",
     )  # fmt: skip
-    parser.add_argument(
-        "--strong-model", type=text, nargs="+", default=[], metavar="M",
-        help="the strong models; with --graded in place of --label",
-    )  # fmt: skip
-    parser.add_argument("--weak-model", type=text, nargs="+", default=[], metavar="M")
+    add_pairs(parser)
     parser.add_argument(
         "--label", default="difficulty", choices=("difficulty", "halves"),
-        help="of graded prompts: a model that is always right against a graded one (default), or "
-        "the stronger half of them against the weaker",
+        help="of graded results without --strong-model: a model that is always right against a "
+        "graded one (default), or the stronger half of them against the weaker",
     )  # fmt: skip
     parser.add_argument(
         "--weighting", default="files", choices=("files", "rows"),
-        help="each file of graded prompts counts the same (default), or each prompt",
+        help="each file counts the same (default), or each prompt",
     )  # fmt: skip
     parser.add_argument(
         "--encoder", type=text, metavar="E",
@@ -123,18 +110,18 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _examples(options: argparse.Namespace) -> Examples:
-    from fastroute.training.bert.sources import from_graded, read_battle_examples, read_graded
+    from fastroute.training.bert.sources import examples_of, uses_pair
 
     strong, weak = options.strong_model, options.weak_model
-    if options.battles is not None:
-        if not strong or not weak:
-            raise InvalidInputError(
-                "--battles needs --strong-model and --weak-model: which models are which"
-            )
-        return read_battle_examples(options.battles, strong, weak)
-    rows = [row for path in options.graded for row in read_graded(path)]
-    return from_graded(
-        rows, label=options.label, strong=strong, weak=weak, weighting=options.weighting
+    data = read_data(options, aside=options.json)
+    if not uses_pair(data, strong, weak):
+        if data.battles:
+            print(f"{len(data.battles):,} battles left out: they need --strong-model and "
+                  "--weak-model", file=sys.stderr)  # fmt: skip
+        if options.label == "halves":
+            check_compared(data.graded)
+    return examples_of(
+        data, label=options.label, strong=strong, weak=weak, weighting=options.weighting
     )
 
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.label_options import add_template, template_of
 from fastroute.cli.options import text
-from fastroute.errors import InvalidInputError
+from fastroute.cli.train.options import add_data, add_pairs, read_data
 
 if TYPE_CHECKING:
-    from fastroute.training.causal_llm.labels import Labelled
     from fastroute.training.causal_llm.run import Result
 
 
@@ -28,17 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output", type=text, required=True, metavar="FOLDER",
         help="a new folder: checkpoint/ (Hugging Face) and onnx/ (what the router loads)",
     )  # fmt: skip
-    data = parser.add_mutually_exclusive_group(required=True)
-    data.add_argument(
-        "--data", type=text, metavar="FILE",
-        help="JSON lines of prompt with weak and strong, scores 0 to 1, or with label, 1 to 5",
-    )  # fmt: skip
-    data.add_argument(
-        "--battles", type=text, metavar="FILE",
-        help="JSON lines of prompt, model_a, model_b, winner; with --strong-model, --weak-model",
-    )  # fmt: skip
-    parser.add_argument("--strong-model", nargs="+", type=text, metavar="M", help="of --battles")
-    parser.add_argument("--weak-model", nargs="+", type=text, metavar="M", help="of --battles")
+    add_data(parser, conflicts="average")
+    add_pairs(parser)
     add_template(parser)
     parser.add_argument("--steps", type=int, default=2000, metavar="N", help="(default: 2000)")
     parser.add_argument(
@@ -77,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     """Train, and print what was measured."""
     from fastroute.evaluation.progress import ProgressBar
     from fastroute.training.causal_llm.fine_tune import Settings
+    from fastroute.training.causal_llm.labels import labelled
     from fastroute.training.causal_llm.libraries import quieten
     from fastroute.training.causal_llm.run import train_causal_llm
 
@@ -93,7 +84,9 @@ def run(options: argparse.Namespace) -> int:
         gradient_checkpointing=options.gradient_checkpointing,
         bfloat16=options.bfloat16,
     )
-    data = _read_data(options)
+    data = labelled(
+        read_data(options, aside=options.json), options.strong_model, options.weak_model
+    )
     template = template_of(options, Path(options.base).expanduser(), default=True)
     assert template is not None  # there is a default
     quieten()
@@ -120,23 +113,6 @@ def run(options: argparse.Namespace) -> int:
                 shown_value = f"{value:.4g}" if isinstance(value, float) else value
                 print(f"{name.replace('_', ' '):<28} {shown_value}")
     return 0
-
-
-def _read_data(options: argparse.Namespace) -> Labelled:
-    from fastroute.training.causal_llm.labels import from_battles, read_graded
-
-    models = (options.strong_model, options.weak_model)
-    if options.data is not None:
-        if any(models):
-            raise InvalidInputError("--strong-model and --weak-model go with --battles")
-        return read_graded(options.data)
-    if not all(models):
-        raise InvalidInputError(
-            "--battles needs --strong-model and --weak-model: which of the models are which"
-        )
-    from fastroute.battles import read_battles
-
-    return from_battles(read_battles(options.battles), set(models[0]), set(models[1]))
 
 
 def _facts(result: Result) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,23 +15,33 @@ from fastroute.errors import InvalidInputError
 if TYPE_CHECKING:
     from fastroute.embedders.base import Embedder
     from fastroute.routers.base import Router
-    from fastroute.training.data import TrainingData
+    from fastroute.training.data import GradedResult, TrainingData
     from fastroute.types import Float32Array
 
 DATA_HELP = (
-    "battles or graded results: .jsonl, .csv or .parquet, each perhaps .gz, Chatbot Arena's CSV "
-    "too; may be given several times"
+    "battles, graded results or labels 1 to 5: .jsonl, .csv or .parquet, each perhaps .gz, Chatbot "
+    "Arena's CSV too, or a folder of such files; may be given several times"
 )
 _SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 # Embedded at a time: between two of them the bar moves, and Ctrl-C is heard.
 _BLOCK = 256
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add ``--data``, what is removed from it, and where the report goes."""
+def add_data(
+    parser: argparse.ArgumentParser,
+    *,
+    required: bool = True,
+    conflicts: str = "remove",
+    english: bool = False,
+    what: str = DATA_HELP,
+) -> None:
+    """Add ``--data``, what is removed from it, and where the report goes.
+
+    ``conflicts`` and ``english`` are defaults, ``what`` is the help of ``--data``.
+    """
     parser.add_argument(
-        "--data", type=text, action="extend", nargs="+", required=True, metavar="FILE",
-        help=DATA_HELP,
+        "--data", type=text, action="extend", nargs="+", required=required, metavar="FILE",
+        help=what,
     )  # fmt: skip
     parser.add_argument(
         "--exclude-evaluation", type=text, action="append", default=[], metavar="PATH",
@@ -42,8 +53,14 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         help="which of a conversation's turns is the prompt (default: first)",
     )  # fmt: skip
     parser.add_argument(
-        "--conflicts", choices=("remove", "average"), default="remove",
-        help="what becomes of labels of one prompt and models that disagree (default: remove)",
+        "--conflicts", choices=("remove", "average"), default=conflicts,
+        help="what becomes of labels of one prompt and models that disagree (default: "
+        f"{conflicts})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--english", action=argparse.BooleanOptionalAction, default=english,
+        help="leave out prompts with more than 5 %% Chinese characters, and AGIEval's Chinese "
+        f"datasets (default: {'--english' if english else '--no-english'})",
     )  # fmt: skip
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave malformed rows out instead of stopping"
@@ -71,19 +88,37 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
         )  # fmt: skip
 
 
-def read_data(options: argparse.Namespace) -> TrainingData:
-    """The data of ``--data``, cleaned; says on standard output what was removed."""
+def add_pairs(parser: argparse.ArgumentParser) -> None:
+    """Add ``--strong-model`` and ``--weak-model``, several of each."""
+    for name in ("strong", "weak"):
+        parser.add_argument(
+            f"--{name}-model", type=text, action="extend", nargs="+", default=[], metavar="NAME",
+            help=f"the {name} models in the data (default: the one that is named {name!r})",
+        )  # fmt: skip
+
+
+def read_files(options: argparse.Namespace, files: list[str]) -> TrainingData:
+    """The data of ``files``, cleaned as the options of ``add_data`` say."""
     from fastroute.training.data import read_training_data
 
-    data = read_training_data(
-        options.data,
+    return read_training_data(
+        files,
         exclude=options.exclude_evaluation,
         turns=options.turns,
         conflicts=options.conflicts,
         skip_bad=options.skip_bad,
+        english=options.english,
     )
+
+
+def read_data(options: argparse.Namespace, *, aside: bool = False) -> TrainingData:
+    """The data of ``--data``, cleaned; says what was removed.
+
+    On standard output, or with ``aside`` on standard error, where the output is a document.
+    """
+    data = read_files(options, options.data)
     for line in data.report.lines():
-        print(line, flush=True)
+        print(line, flush=True, file=sys.stderr if aside else sys.stdout)
     if options.data_report:
         content = json.dumps(data.report.as_json(), indent=2, ensure_ascii=False) + "\n"
         try:
@@ -93,6 +128,34 @@ def read_data(options: argparse.Namespace) -> TrainingData:
                 f"--data-report {options.data_report} can't be written: {error.strerror}"
             ) from error
     return data
+
+
+def read_compared(options: argparse.Namespace) -> list[GradedResult]:
+    """The graded results of ``--data``, for kinds that compare the models of each dataset.
+
+    Says on standard error what was removed. Raises InvalidInputError where there is none, or a
+    dataset has scores of one model only, between which nothing is compared.
+    """
+    data = read_data(options, aside=True)
+    if not data.graded:
+        raise InvalidInputError("--data has battles alone; scores of models are needed here")
+    if data.battles:
+        print(f"{len(data.battles):,} battles are of no use here and left out", file=sys.stderr)
+    check_compared(data.graded)
+    return list(data.graded)
+
+
+def check_compared(rows: Sequence[GradedResult]) -> None:
+    """Raise InvalidInputError for a dataset with scores of one model, and name it."""
+    models: dict[str, set[str]] = {}
+    for row in rows:
+        models.setdefault(row.group, set()).update(row.scores)
+    for row in rows:
+        if len(models[row.group]) < 2:
+            raise InvalidInputError(
+                f"{row.file}, {row.where}: its dataset {row.dataset!r} has scores of 1 model, "
+                "where at least 2 are compared"
+            )
 
 
 def embed(embedder: Embedder, prompts: tuple[str, ...] | list[str]) -> Float32Array:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
+from fastroute.cli.train.options import DATA_HELP, add_data, read_compared
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument(
-        "--data", type=text, required=True, metavar="FOLDER", help="the files of graded prompts"
-    )
+    add_data(parser, english=True, what=f"{DATA_HELP}; graded results are needed")
     parser.add_argument(
         "--embedder", type=text, metavar="FOLDER",
         help="a static embedder with a length (default: the bundled one)",
@@ -50,7 +49,6 @@ def run(options: argparse.Namespace) -> int:
     from fastroute.evaluation.progress import ProgressBar
 
     try:
-        from fastroute.training.preferences import read_preferences
         from fastroute.training.signal_selection import select_signals
     except ImportError as error:
         raise MissingDependencyError(
@@ -61,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         if options.embedder is None
         else StaticEmbedder.load(options.embedder)
     )
-    rows = read_preferences(options.data)
+    rows = read_compared(options)
     with ProgressBar(0, "measure", unit="set", shown=sys.stderr.isatty()) as bar:
         report = select_signals(
             rows,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
+from fastroute.cli.train.options import DATA_HELP, add_data, read_compared
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -42,11 +43,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="texts to count tokens in: .jsonl, .csv or .parquet with `prompt`, else one a line "
         "(default: Zipf's law by the order of the vocabulary)",
     )  # fmt: skip
-    parser.add_argument(
-        "--data", type=text, metavar="FOLDER",
-        help="the files of graded prompts: held-out APGR, fidelity to the encoder and latency are "
-        "then measured, too",
-    )  # fmt: skip
+    add_data(
+        parser,
+        required=False,
+        english=True,
+        what=f"{DATA_HELP}; graded results are needed; held-out APGR, fidelity to the encoder and "
+        "latency are then measured, too",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -56,10 +59,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         from fastroute.training.dataset_folds import HeldOut
         from fastroute.training.distillation import SAMPLE, Distillation
-        from fastroute.training.preferences import read_preferences
 
         # What is cheap to read and can be wrong comes before what takes time.
-        rows = read_preferences(options.data) if options.data else []
+        rows = read_compared(options) if options.data else []
         held_out = HeldOut(rows) if rows else None
         corpus = _corpus(options.corpus) if options.corpus else None
         _say(f"encoding the vocabulary of {options.encoder}")

@@ -12,22 +12,21 @@ With s the strength of the preference for the strong model, 0 to 1 (1: the stron
 
 so that P(label >= 4) is the probability that the weak model is good enough. A tie counts for the
 weak model, as in ``bert``. RouteLLM's own labels, of a judge that rates the weak model's answer
-from 1 to 5, are used as they are.
+from 1 to 5, come out as they are: see ``fastroute.training.data.layouts``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastroute.errors import InvalidInputError
-from fastroute.types import Battle, Float64Array
+from fastroute.training.data import TrainingData
+from fastroute.training.pair_outcomes import outcomes_between
+from fastroute.types import Float64Array
 
 #: Least strength of preference, exclusive, of the labels 1 to 4.
 EDGES = (5 / 6, 2 / 3, 1 / 2, 1 / 4)
@@ -65,90 +64,16 @@ def labels_of(strengths: Float64Array) -> npt.NDArray[np.int64]:
     return np.asarray(labels, dtype=np.int64)
 
 
-def from_battles(
-    battles: Sequence[Battle], strong: Collection[str], weak: Collection[str]
+def labelled(
+    data: TrainingData, strong: Collection[str] = (), weak: Collection[str] = ()
 ) -> Labelled:
-    """Prompts of the battles between a strong and a weak model; several on one prompt are averaged.
+    """Prompts and labels of training data, by ``pair_outcomes.outcomes_between`` and its errors.
 
-    Raises InvalidInputError if there is no such battle.
+    The strengths of several records on one prompt are averaged.
     """
+    found = outcomes_between(data, strong, weak)
     strengths: dict[str, list[float]] = {}
-    for battle in battles:
-        models = (battle.model_a, battle.model_b)
-        if battle.winner not in ("model_a", "model_b"):
-            won = 0.5
-        else:
-            won = float(models[battle.winner == "model_b"] in strong)
-        if any(a in strong and b in weak for a, b in (models, models[::-1])):
-            strengths.setdefault(battle.prompt, []).append(won)
-    if not strengths:
-        raise InvalidInputError(
-            f"no battle is between a strong model ({', '.join(sorted(strong))}) and a weak one "
-            f"({', '.join(sorted(weak))})"
-        )
-    return _labelled({prompt: float(np.mean(won)) for prompt, won in strengths.items()})
-
-
-def read_graded(path: str | Path) -> Labelled:
-    """Read a JSONL file of ``prompt`` with ``weak`` and ``strong``, scores 0 to 1, or ``label``.
-
-    Equal scores are a tie; s = 1/2 + (strong - weak) / 2. A ``label`` of 1 to 5 is taken as it is.
-    Of several lines with one prompt the strengths are averaged; labels of one prompt must agree.
-    Raises InvalidInputError with the number of the first malformed line.
-    """
-    file = Path(path)
-    try:
-        lines = file.read_bytes().decode("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"data: {file} can't be read: {error}") from error
-    strengths: dict[str, list[float]] = {}
-    labels: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{file}, line {number}"
-        row = _row(line, where)
-        prompt = row["prompt"]
-        if "label" in row:
-            label = row["label"]
-            if type(label) is not int or not 1 <= label <= 5 or labels.get(prompt, label) != label:
-                raise InvalidInputError(
-                    f"{where}: 'label' must be an int from 1 to 5, the same for each line of a "
-                    f"prompt, got {label!r}"
-                )
-            labels[prompt] = label
-            continue
-        gap = _score(row, "strong", where) - _score(row, "weak", where)
-        strengths.setdefault(prompt, []).append(0.5 + gap / 2)
-    if both := strengths.keys() & labels.keys():
-        raise InvalidInputError(f"{file}: {next(iter(both))[:60]!r} has scores and a label")
-    if not strengths and not labels:
-        raise InvalidInputError(f"data: {file} has no line")
-    graded = _labelled({prompt: float(np.mean(s)) for prompt, s in strengths.items()})
-    return Labelled(
-        [*graded.prompts, *labels],
-        np.concatenate([graded.labels, np.array(list(labels.values()), dtype=np.int64)]),
-    )
-
-
-def _labelled(strengths: dict[str, float]) -> Labelled:
-    return Labelled(
-        list(strengths), labels_of(np.array(list(strengths.values()), dtype=np.float64))
-    )
-
-
-def _row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (RecursionError, ValueError) as error:
-        raise InvalidInputError(f"{where}: not JSON: {error}") from error
-    if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
-        raise InvalidInputError(f"{where}: an object with a 'prompt' is needed")
-    return row
-
-
-def _score(row: dict[str, Any], name: str, where: str) -> float:
-    value = row.get(name)  # true and false are the scores 1 and 0
-    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InvalidInputError(f"{where}: {name!r} must be a score from 0 to 1, got {value!r}")
-    return float(value)
+    for record, strength in zip(found.records, found.strengths.tolist(), strict=True):
+        strengths.setdefault(record.prompt, []).append(strength)
+    means = np.array([float(np.mean(of_prompt)) for of_prompt in strengths.values()])
+    return Labelled(list(strengths), labels_of(means))
