@@ -375,7 +375,7 @@ def test_equal_seeds_give_equal_models_also_after_an_interruption(
             replace(settings, learning_rate=1e-3), checkpoint=tmp_path, resume=True,
         )  # fmt: skip
     (tmp_path / "checkpoint.safetensors").write_bytes(b"nothing")
-    with pytest.raises(InvalidInputError, match="is no checkpoint"):
+    with pytest.raises(InvalidInputError, match="can't be read as a checkpoint"):
         train(True, None)
     (tmp_path / "checkpoint.safetensors").unlink()
     with pytest.raises(InvalidInputError, match="there is no checkpoint"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastroute.artifacts import write_whole
 from fastroute.errors import InvalidInputError
 
 
@@ -18,14 +18,6 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) 
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(text.encode())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(file, text.encode())
     except OSError as error:
         raise InvalidInputError(f"{file} can't be written: {error.strerror}") from error

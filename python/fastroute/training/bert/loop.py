@@ -18,11 +18,11 @@ import numpy as np
 
 from fastroute.errors import InvalidInputError
 from fastroute.training.bert.batches import epoch_batches, padded, sorted_batches
-from fastroute.training.bert.checkpoint import load_checkpoint, save_checkpoint
 from fastroute.training.bert.examples import Examples, group_means
 from fastroute.training.bert.interrupts import DeferredInterrupt
 from fastroute.training.bert.network import Network, freeze
 from fastroute.training.bert.settings import Settings
+from fastroute.training.checkpoint_file import read_checkpoint, write_checkpoint
 from fastroute.types import Float64Array
 
 #: Called after every step: share of the training done, 0..1, and the smoothed loss.
@@ -31,6 +31,7 @@ Progress = Callable[[float, float], None]
 _LEAST_SHARE = 0.02  # of an outcome in a group, in the offsets' first values
 _CLIP = 1.0
 _SMOOTHING = 0.98
+CHECKPOINT_FILE = "checkpoint.safetensors"
 _CHECKPOINT_EVERY_S = 300.0
 
 
@@ -293,13 +294,15 @@ class _Run:
             "since": self.since,
             "elapsed_s": self.elapsed_s,
         }
-        save_checkpoint(self.folder, tensors, state)
+        write_checkpoint(self.folder / CHECKPOINT_FILE, tensors, state, framework="pt")
 
     def restore(self) -> None:
         """Take up the checkpoint in the folder."""
         import torch
 
-        found = load_checkpoint(self.folder) if self.folder is not None else None
+        found = None
+        if self.folder is not None:
+            found = read_checkpoint(self.folder / CHECKPOINT_FILE, framework="pt")
         if found is None:
             raise InvalidInputError(
                 f"there is no checkpoint in {str(self.folder)!r} to resume from; begin without it"
