@@ -162,6 +162,7 @@ def test_a_resumed_training_ends_where_one_without_a_stop_does(base: Path, tmp_p
         train(base, tmp_path / "parts", data)
     with pytest.raises(InvalidInputError, match=r"resume: the checkpoint .* same settings"):
         train(base, tmp_path / "parts", data, resume=True, settings={"batch_size": 4})
+    (tmp_path / "parts" / "unfinished" / ".training.safetensors.torn").write_text("by a kill")
     parts = train(base, tmp_path / "parts", data, resume=True)
     assert parts.trained.losses == whole.trained.losses
     assert_same_weights(whole.checkpoint, parts.checkpoint)

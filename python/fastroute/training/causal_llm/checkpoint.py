@@ -48,6 +48,8 @@ def load(folder: Path, model: Any, optimizer: Any) -> dict[str, Any] | None:
 
 def remove(folder: Path) -> None:
     """Remove the checkpoint in ``folder``, and the folder if nothing else is in it."""
-    (folder / _FILE).unlink(missing_ok=True)
+    # What a killed process was writing is called .FILE.something.
+    for file in (folder / _FILE, *folder.glob(f".{_FILE}.*")):
+        file.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
