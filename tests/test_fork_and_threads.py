@@ -13,7 +13,8 @@ import pytest
 
 from battle_factory import SyntheticBattles
 from fastroute import _native
-from fastroute.routers import SimilarityWeightedRouter
+from fastroute.embedders import CachedEmbedder, StaticEmbedder
+from fastroute.routers import CascadeRouter, LengthRouter, SimilarityWeightedRouter
 
 # Python 3.12 and later warn of any fork while a second thread lives, which the pool's does.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
@@ -163,3 +164,31 @@ def test_routers_of_several_sizes_share_a_threads_scratch(
     wanted = [r.win_rates_from_embeddings(X) for r, X in zip(routers, prompts, strict=True)]
     for i in np.random.default_rng(0).integers(0, len(routers), 60):
         np.testing.assert_array_equal(routers[i].win_rates_from_embeddings(prompts[i]), wanted[i])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("holder", ["cascade", "cached embedder"])
+def test_a_lock_that_another_thread_holds_at_a_fork_is_free_in_the_child(holder: str) -> None:
+    if holder == "cascade":
+        router = CascadeRouter(LengthRouter(), LengthRouter(50.0), band=(0.0, 1.0))
+        lock, work = router._lock, lambda: router.win_rate("hello") > 0.0
+    else:
+        embedder = CachedEmbedder(StaticEmbedder.load_default(), max_entries=4)
+        lock, work = embedder._cache._lock, lambda: bool(embedder.embed("hello").any())
+    assert work()
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        held.wait()
+        _in_a_child(work)
+    finally:
+        done.set()
+        thread.join()
+    assert work()  # and the parent's lock works on

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from fastroute._locks import ForkSafeLock
 from fastroute._prompts import check_count, check_prompt, check_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.errors import EmbeddingError, InvalidTypeError
@@ -42,7 +42,7 @@ class VectorCache:
 
     def __init__(self, max_entries: int) -> None:
         self.max_entries = check_count("max_entries", max_entries, least=1)
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._vectors: OrderedDict[bytes, Float32Array] = OrderedDict()
         self._hits = 0
         self._misses = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from fastroute._locks import ForkSafeLock
 from fastroute._prompts import check_count
 from fastroute.errors import InvalidInputError, MissingDependencyError, OnnxModelError
 from fastroute.onnx_models.session import Session, check_choice
@@ -75,7 +75,7 @@ class TokenModel:
             )
         tokenizer.enable_truncation(max_tokens)
         self._truncated_count = 0
-        self._count_lock = threading.Lock()
+        self._count_lock = ForkSafeLock()
 
     @property
     def truncated_count(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastroute._locks import ForkSafeLock
 from fastroute._prompts import check_prompt, check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.routers.band import Band, as_band, check_rates, middle_band
@@ -127,7 +127,7 @@ class CascadeRouter(Router):
         self.latency_budget_ms = _check_budget(latency_budget_ms)
         known = [r.trained_on for r in (fast, slow) if r.trained_on is not None]
         self.trained_on = np.unique(np.concatenate(known)) if known else None
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._estimate = LatencyEstimate()
         self._kept_in_a_row = 0
         self._statistics = CascadeStatistics()

@@ -12,13 +12,13 @@ model has no label to offer, the win rate is 1.0.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastroute._locks import ForkSafeLock
 from fastroute._prompts import check_count, check_prompt, check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError, ScoringError
 from fastroute.routers.base import Router
@@ -56,7 +56,7 @@ class CausalLLMRouter(Router):
         self.score_threshold = score_threshold
         self.artifact_checksum = engine.checksum
         self._unlabelled_count = 0
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     @classmethod
     def load(

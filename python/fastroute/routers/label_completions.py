@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
 
 from fastroute._http import check_seconds
+from fastroute._locks import ForkSafeLock
 from fastroute._post import JsonPoster
 from fastroute._prompts import check_count
 from fastroute.errors import InvalidInputError, ScoringError
@@ -111,7 +111,7 @@ class CompletionsLabelEngine(LabelEngine):
                 f"max_tokens: no file in {str(path)!r} says how long an input may be; pass it"
             )
         self.prompt = LabelPrompt(path, template, max_tokens=limit, on_truncation=on_truncation)
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._missing_count = 0
 
     @property

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from fastroute._locks import ForkSafeLock
 from fastroute._prompts import check_count
 from fastroute.errors import InvalidInputError, MissingDependencyError, ScoringError
 from fastroute.routers.label_template import LabelTemplate
@@ -78,7 +78,7 @@ class LabelPrompt:
                 f"max_tokens={max_tokens} leaves no room for a prompt: the template takes {empty}"
             )
         self._truncated_count = 0
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     @property
     def truncated_count(self) -> int:
