@@ -286,6 +286,15 @@ def test_an_artifact(tmp_path: Path) -> None:
     assert len(router.artifact_checksum) == 64
 
 
+def test_quantiles_of_one_pair_are_not_passed_off_as_those_of_another(tmp_path: Path) -> None:
+    folder = _save(tmp_path)
+    assert MatrixFactorizationRouter.load(folder, strong_model="a").calibration is not None
+    for pair in ({"strong_model": "c"}, {"strong_model": "b", "weak_model": "a"}):
+        router = MatrixFactorizationRouter.load(folder, **pair)
+        assert router.calibration is None
+        assert router.trained_on is not None
+
+
 @pytest.mark.parametrize("missing", ["models", "strong_model", "embedder", "trained_on"])
 def test_an_artifact_without_something(tmp_path: Path, missing: str) -> None:
     with pytest.raises(ArtifactError, match=f"lacks '{missing}'"):

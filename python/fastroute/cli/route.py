@@ -127,8 +127,8 @@ def _threshold(options: argparse.Namespace, router: Router) -> float:
     share = number("--strong-share", options.strong_share)
     if router.calibration is None:
         raise InvalidInputError(
-            f"--strong-share: router {router.name!r} was never calibrated; give --threshold, or "
-            "find one with fastroute calibrate --prompts FILE"
+            f"--strong-share: router {router.name!r} was never calibrated for its pair of "
+            "models; give --threshold, or find one with fastroute calibrate --prompts FILE"
         )
     return threshold_for_strong_share(router.calibration, share)
 

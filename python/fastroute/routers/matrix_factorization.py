@@ -101,8 +101,9 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         its rows are Chatbot Arena's 64 models unless ``models`` names them, and its embeddings
         OpenAI's text-embedding-3-small unless ``embedder`` is given.
 
-        ``strong_model`` and ``weak_model`` default to the artifact's own pair. Raises ArtifactError
-        and its kin for a folder that can't be used, InvalidInputError for an unknown model.
+        ``strong_model`` and ``weak_model`` default to the artifact's own pair; a router of another
+        pair has no ``calibration``, which was measured on that one. Raises ArtifactError and its
+        kin for a folder that can't be used, InvalidInputError for an unknown model.
         """
         path = check_folder(folder)
         try:
@@ -169,7 +170,13 @@ class MatrixFactorizationRouter(EmbeddingRouter):
             weak_model=weak_model or config["weak_model"],
             embedder=embedder,
         )
-        router.calibration, router.trained_on = calibration, trained_on
+        router.trained_on = trained_on
+        # The quantiles are of the artifact's pair; another pair's win rates are spread otherwise.
+        if (router.strong_model, router.weak_model) == (
+            config["strong_model"],
+            config["weak_model"],
+        ):
+            router.calibration = calibration
         router.artifact_checksum = artifact.checksum
         return router
 
