@@ -157,6 +157,9 @@ def test_arena_rows_that_are_wrong_are_named_by_line(tmp_path: Path) -> None:
     [
         ({**BATTLES[0], "winner": "x"}, "'winner' is 'x'; it must be one of 'model_a'"),
         ({**BATTLES[0], "winner": None}, "has no verdict"),
+        ({**BATTLES[0], "model_a": "x\ud800"}, "'model_a' is 'x\\ud800', no Unicode text"),
+        ({**BATTLES[0], "dataset": "\udfff"}, "'dataset' is '\\udfff', no Unicode text"),
+        ({**GRADED[0], "scores": {"\ud800": 1}}, "a model's name is '\\ud800', no Unicode text"),
         ({**BATTLES[0], "preference": 1}, "has winner and preference"),
         ({**BATTLES[0], "model_b": "x"}, "a model can't fight itself"),
         ({**BATTLES[0], "model_b": 3}, "'model_b' is 3, not a model's name"),

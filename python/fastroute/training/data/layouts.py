@@ -119,13 +119,21 @@ def _dataset(row: dict[str, Any]) -> str:
     dataset = row.get("dataset")
     if dataset is not None and not isinstance(dataset, str):
         raise ValueError(f"'dataset' is {dataset!r}, not a text")
-    return dataset or ""
+    return _unicode("'dataset'", dataset or "")
+
+
+def _unicode(what: str, text: str) -> str:
+    """``text``, if it can be written down: JSON's escapes can make a half of a character."""
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(f"{what} is {text!a}, no Unicode text (it has a lone surrogate)")
+    return text
 
 
 def _models(a: object, b: object) -> tuple[str, str]:
     for key, model in (("model_a", a), ("model_b", b)):
         if not isinstance(model, str) or not model.strip():
             raise ValueError(f"{key!r} is {model!r}, not a model's name")
+        _unicode(repr(key), model)
     if a == b:
         raise ValueError(f"model_a and model_b are both {a!r}: a model can't fight itself")
     return str(a), str(b)
@@ -187,6 +195,8 @@ def _scores(row: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
     costs = {str(m): c for m, c in costs.items() if c not in (None, "")}
     if not scores:
         raise ValueError("has neither a battle nor any score; see the layouts in the documentation")
+    for model in scores | costs:
+        _unicode("a model's name", model)
     graded = {model: _unit(scores, model, "score of ") for model in scores}
     paid = {model: number_of(costs, model) for model in costs}
     for model, cost in paid.items():
