@@ -229,6 +229,7 @@ def test_a_killed_training_is_resumed_to_the_same_bytes(tmp_path: Path, graded: 
         (["--embedder", "fancy"], "is none of default, static:FOLDER and onnx:FOLDER"),
         (["--embedder", "onnx:/nowhere"], "/nowhere is not a folder"),
         (["--strong-model", "huge"], "strong_model is 'huge', which the data does not have"),
+        (["--strong-model", "tiny", "--weak-model", "tiny"], "are both 'tiny'; name two models"),
         (["--held-out", "0.9"], "held_out must be above 0 and at most 0.5, got 0.9"),
         (["--resume"], "nothing to go on from"),
     ],
@@ -240,7 +241,32 @@ def test_what_is_refused_after_the_data(
     assert message in refused_after_report(
         "train", "mf", "--data", graded, "--output", out, *arguments
     )
-    assert not (out / "artifact.json").exists()
+    # Said before anything is embedded or learnt, so that nothing is left of it.
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["mf", "sw_ranking"])
+def test_an_output_that_can_be_no_folder_is_refused_before_the_work(
+    tmp_path: Path, graded: Path, kind: str
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    for out in (taken, taken / "mf"):
+        message = refused("train", kind, "--data", graded, "--output", out)
+        assert f"--output {out}: {taken} is no folder; name another" in message
+    assert taken.read_text() == "a file"
+
+
+def test_an_embedder_that_no_training_put_there_is_not_deleted(
+    tmp_path: Path, graded: Path
+) -> None:
+    mine = tmp_path / "embedder"
+    mine.mkdir()
+    (mine / "tokenizer.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("mine")
+    said = refused_after_report("train", "mf", "--data", graded, "--output", tmp_path)
+    assert "holds an embedder that no training put there" in said
+    assert (mine / "tokenizer.json").read_text() == "{}"
 
 
 def test_what_is_refused_at_once(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import os
 import shutil
 from pathlib import Path
 
+from fastroute.artifacts import MANIFEST
 from fastroute.embedders.base import Embedder
 from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.routers.registry import EMBEDDER_FOLDER, has_embedder
+from fastroute.training.checkpoint import JOURNAL
 
 KINDS = ("static", "onnx")
 
@@ -54,10 +56,21 @@ def copy_embedder(folder: str | os.PathLike[str], output: str | os.PathLike[str]
 
 
 def remove_embedder(output: str | os.PathLike[str]) -> None:
-    """Delete the embedder of an earlier training, which the new router does not use."""
-    target = Path(output) / EMBEDDER_FOLDER
-    if has_embedder(output):
-        shutil.rmtree(target)
+    """Delete the embedder of an earlier training, which the new router does not use.
+
+    Raises InvalidInputError where there is no sign that a training put it there: beside it lies
+    something, but neither a router nor the journal of one.
+    """
+    folder = Path(output)
+    if not has_embedder(folder):
+        return
+    others = {entry.name for entry in folder.iterdir()} - {EMBEDDER_FOLDER}
+    if others and not others & {MANIFEST, JOURNAL}:
+        raise InvalidInputError(
+            f"{folder / EMBEDDER_FOLDER} holds an embedder that no training put there, and would "
+            "be deleted; name another output folder, or move it away"
+        )
+    shutil.rmtree(folder / EMBEDDER_FOLDER)
 
 
 def _open(kind: str, folder: str | os.PathLike[str]) -> Embedder:

@@ -105,7 +105,9 @@ def train_models(
     another training.
     """
     settings = settings or Settings()
-    _check(pairs, ties, held_out)
+    check_request(
+        pairs, ties=ties, held_out=held_out, strong_model=strong_model, weak_model=weak_model
+    )
     said = X.any(axis=1)
     stop, test = held_out_parts(pairs.prompts, held_out, settings.seed)
     parts = [pairs.of_rows(said & part) for part in (~(stop | test), stop, test)]
@@ -210,7 +212,18 @@ def pair_of(
     return strong, weak
 
 
-def _check(pairs: Pairs, ties: object, held_out: float) -> None:
+def check_request(
+    pairs: Pairs,
+    *,
+    ties: object = "use",
+    held_out: float = 0.1,
+    strong_model: str | None = None,
+    weak_model: str | None = None,
+) -> None:
+    """Raise InvalidInputError for arguments of ``train_models`` that would be refused at its end.
+
+    Embedding and training may take hours: what can be known before them is said before them.
+    """
     if ties not in TIES:
         raise InvalidInputError(f"ties must be one of {', '.join(TIES)}, got {ties!r}")
     if not 0.0 < held_out <= 0.5:
@@ -219,6 +232,8 @@ def _check(pairs: Pairs, ties: object, held_out: float) -> None:
         raise InvalidInputError(
             "no prompt has two models to compare; give battles, or scores of two models a prompt"
         )
+    # Of the strengths only the order is used, and names are checked without any.
+    pair_of(pairs.models, np.zeros(len(pairs.models)), strong_model, weak_model)
 
 
 def _in_groups(pairs: Pairs, centre: bool) -> Pairs:

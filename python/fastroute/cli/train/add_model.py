@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fastroute.cli.options import text
 from fastroute.cli.train.options import (
     add_data,
+    check_output,
     data_facts,
     embed,
     read_data,
@@ -68,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if router.calibration is None:
         raise InvalidInputError(f"--router {options.router} was never calibrated; train it again")
+    check_output(options.output)
     data = read_data(options)
     pairs = pairs_of(data, seed=options.seed)
     X = embed(router.embedder, pairs.prompts)

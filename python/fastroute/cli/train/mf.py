@@ -12,6 +12,7 @@ from fastroute.cli.train.options import (
     add_data,
     add_embedder,
     add_pair,
+    check_output,
     data_facts,
     embed,
     read_data,
@@ -73,10 +74,11 @@ def run(options: argparse.Namespace) -> int:
     from fastroute.training.checkpoint import remove_state
     from fastroute.training.embedder_choice import choose_embedder
     from fastroute.training.heads import save_mf
-    from fastroute.training.mf_models import train_models
+    from fastroute.training.mf_models import check_request, train_models
     from fastroute.training.pairs import pairs_of
 
     settings = _settings(options)
+    check_output(options.output)
     data = read_data(options)
     pairs = pairs_of(data, seed=options.seed)
     two = len(data.models) == 2
@@ -88,6 +90,10 @@ def run(options: argparse.Namespace) -> int:
                 f"{', '.join(given)}: the data is of two models, whose difference is fitted "
                 "exactly, in one go; leave it out"
             )
+    check_request(
+        pairs, held_out=options.held_out, strong_model=options.strong_model,
+        weak_model=options.weak_model,
+    )  # fmt: skip
     output = Path(options.output)
     embedder = choose_embedder(options.embedder, output)
     X = embed(embedder, pairs.prompts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,6 +87,19 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
             f"--{name}-model", type=text, metavar="NAME",
             help=f"the pair's {name} model (default: {which})",
         )  # fmt: skip
+
+
+def check_output(folder: str) -> None:
+    """Raise InvalidInputError where ``--output`` can't become a folder, before hours of work."""
+    path = Path(folder)
+    try:
+        there = next(place for place in (path, *path.resolve().parents) if place.exists())
+        good = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError as error:  # a name too long, or a folder that may not be entered
+        raise InvalidInputError(f"--output {folder} can't be used: {error.strerror}") from error
+    if not good:
+        why = "may not be written to" if there.is_dir() else "is no folder"
+        raise InvalidInputError(f"--output {folder}: {there} {why}; name another")
 
 
 def add_pairs(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from fastroute.cli.train.options import (
     add_data,
     add_embedder,
     add_pair,
+    check_output,
     embed,
     read_data,
     say_next,
@@ -62,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
     from fastroute.training.embedder_choice import choose_embedder
     from fastroute.training.fitted_ranking import MOST_SCORED, battles_of, fit_ranking
 
+    check_output(options.output)
     data = read_data(options)
     battles, left_out = battles_of(data, options.per_prompt)
     if left_out:
