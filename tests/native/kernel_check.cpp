@@ -1,6 +1,7 @@
 // Checks the kernels without Python: every SIMD level of this machine against the scalar functions
-// on awkward sizes, and the pool of threads. Built with -DFASTROUTE_KERNEL_CHECK=ON; exits with 1
-// if anything differs. It is small enough to run under an emulator or a thread sanitizer.
+// on awkward sizes, the walk over JSON, and the pool of threads. Built with
+// -DFASTROUTE_KERNEL_CHECK=ON; exits with 1 if anything differs. It is small enough to run under an
+// emulator or a thread sanitizer.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -10,10 +11,12 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "kernels/bradley_terry.hpp"
 #include "kernels/far_field.hpp"
+#include "kernels/json_members.hpp"
 #include "kernels/matrix_factorization.hpp"
 #include "kernels/parallel.hpp"
 #include "kernels/rating_tiers.hpp"
@@ -268,6 +271,102 @@ void check_kernels(const std::string& level) {
     check(cut[0] == 0 && cut[3] == 2 && std::is_sorted(cut, cut + 4), level + " tiers in order");
 }
 
+// A copy of exactly the text's size on the heap, so that a sanitizer sees a read past its end.
+fastroute::JsonFault json_fault(const std::string& text, std::vector<fastroute::JsonMember>& found,
+                                bool array = false) {
+    const std::vector<char> copy(text.begin(), text.end());
+    const fastroute::JsonFinding finding =
+        fastroute::find_json_members(copy.data(), copy.size(), array, found);
+    check(finding.at <= text.size(), "a fault lies inside the text " + text);
+    return finding.fault;
+}
+
+// The walk over a request's members: known spans, and every valid text cut at and changed in every
+// byte.
+void check_json_members() {
+    using fastroute::JsonFault;
+    std::vector<fastroute::JsonMember> found;
+    const std::string words =
+        "\"0123456789abcdef\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\uD800 "
+        "\xC3\xA9\xE0\xA0\x80\xED\x9F\xBF\xEF\xBF\xBF\xF0\x90\x80\x80\xF4"
+        "\x8F\xBF\xBF\"";
+    const std::string all =
+        " \t\r\n{\"model\" : \"m\" , \"mod\\u0065l\":[1,-0.5e+7,{\"a\":[[],{},\"x\"]},null] , "
+        "\"\":true,\"f\":false,\"n\":[NaN,Infinity,-Infinity,0,-0,10E-2],\"s\":" +
+        words + "} \n";
+    const std::string objects[] = {
+        "{}", "{ }", "{\"a\":1}", "{\"a\":\"b\"}", "{\"a\":[]}", "{\"a\":null,\"a\":null}", all,
+    };
+    for (const std::string& text : objects) {
+        check(json_fault(text, found) == JsonFault::none, "JSON: " + text);
+        for (const fastroute::JsonMember& m : found) {
+            check(m.key_begin < m.key_end && m.key_end < m.value_begin &&
+                      m.value_begin < m.value_end && m.value_end < text.size() &&
+                      text[m.key_begin] == '"' && text[m.key_end - 1] == '"',
+                  "spans in order in " + text);
+        }
+        // An object is whole at its last brace only; what follows in these texts is white space.
+        const std::size_t last = text.rfind('}');
+        for (std::size_t size = 0; size < text.size(); ++size) {
+            const bool whole = json_fault(text.substr(0, size), found) == JsonFault::none;
+            check(whole == (size > last), "JSON cut at " + std::to_string(size) + ": " + text);
+        }
+        // Whatever is wrong with it, nothing outside is read; a NUL is never right.
+        for (std::size_t i = 0; i < text.size(); ++i) {
+            for (const char byte : {'\0', '"', '\\', '{', '}', '[', ']', ',', ':', '\x7F', '\x80',
+                                    '\xC2', '\xE0', '\xED', '\xF0', '\xF4', '\xFF'}) {
+                std::string changed = text;
+                changed[i] = byte;
+                const JsonFault fault = json_fault(changed, found);
+                check(byte != '\0' || fault != JsonFault::none, "a NUL in " + text);
+            }
+        }
+    }
+    json_fault(all, found);
+    check(found.size() == 6 && all.substr(found[0].value_begin, 3) == "\"m\"" &&
+              all.substr(found[5].value_begin, found[5].value_end - found[5].value_begin) == words,
+          "the members of an object");
+    const std::string array = "[1, \"two\",{\"three\":3}]";
+    check(json_fault(array, found, true) == JsonFault::none && found.size() == 3 &&
+              found[1].key_begin == found[1].key_end &&
+              array.substr(found[1].value_begin, 5) == "\"two\"",
+          "the elements of an array");
+    for (std::size_t size = 0; size < array.size(); ++size) {
+        check(json_fault(array.substr(0, size), found, true) != JsonFault::none,
+              "an array cut at " + std::to_string(size));
+    }
+    // A string's end, escape, control character and broken character at each place of a word of
+    // eight, which is what is skipped at a time.
+    for (std::size_t length = 0; length < 40; ++length) {
+        const std::string plain(length, 'x');
+        for (const auto& [inside, wanted] : {
+                 std::pair{"", JsonFault::none},
+                 std::pair{"\\n", JsonFault::none},
+                 std::pair{"\xC3\xA9", JsonFault::none},
+                 std::pair{"\x7F", JsonFault::none},
+                 std::pair{"\x1F", JsonFault::control_character},
+                 std::pair{"\\x", JsonFault::bad_escape},
+                 std::pair{"\\u12g4", JsonFault::bad_escape},
+                 std::pair{"\xC0\x80", JsonFault::not_utf8},
+                 std::pair{"\xED\xA0\x80", JsonFault::not_utf8},
+                 std::pair{"\xF4\x90\x80\x80", JsonFault::not_utf8},
+                 std::pair{"\xE2\x82", JsonFault::not_utf8},
+             }) {
+            const std::string text = "{\"k\":\"" + plain + inside + "xy\"}";
+            check(json_fault(text, found) == wanted, "a string of JSON: " + text);
+        }
+    }
+    const auto nested = [](std::size_t depth) {
+        return "{\"a\":" + std::string(depth, '[') + std::string(depth, ']') + "}";
+    };
+    check(json_fault(nested(fastroute::kMostJsonDepth), found) == JsonFault::none,
+          "as deep as may be");
+    check(json_fault(nested(fastroute::kMostJsonDepth + 1), found) == JsonFault::too_deep,
+          "deeper than may be");
+    check(json_fault("{\"a\":" + std::string(100000, '['), found) == JsonFault::too_deep,
+          "much deeper, and cut");
+}
+
 // Many callers at once, few of whom get the pool: each must still see every task done once.
 void check_pool() {
     std::atomic<int> wrong{0};
@@ -299,6 +398,7 @@ int main() {
         check_exp2_scaled(scalar, simd, level);
         check_kernels(level);
     }
+    check_json_members();
     check_pool();
     check(!fastroute::simd::use_level("sse9").empty(), "an unknown level is refused");
     std::printf("%d passed, %d failed\n", passed, failed);
