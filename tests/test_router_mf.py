@@ -13,7 +13,10 @@ import pytest
 from safetensors.numpy import save_file
 
 import reference
+import tiny_classifier
+from cli_runner import fastroute
 from fastroute.artifacts import save_artifact
+from fastroute.embedders import OnnxEmbedder
 from fastroute.embedders.base import Embedder
 from fastroute.errors import (
     ArtifactError,
@@ -21,7 +24,13 @@ from fastroute.errors import (
     InvalidInputError,
     InvalidTypeError,
 )
-from fastroute.routers import MatrixFactorizationRouter
+from fastroute.routers import (
+    CascadeRouter,
+    LengthRouter,
+    MatrixFactorizationRouter,
+    create_router,
+    save_cascade,
+)
 from fastroute.routers.routellm_checkpoint import MODELS
 
 STRONG, WEAK = "gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1"
@@ -432,3 +441,42 @@ def test_arguments_of_the_wrong_type() -> None:
         make(strong_model=None)
     with pytest.raises(InvalidTypeError, match="embedder must be an Embedder, got 'static'"):
         make(embedder="static")
+
+
+def test_embedder_path_is_the_folder_of_an_onnx_encoder(tmp_path: Path) -> None:
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    tiny_classifier.write_tokenizer(folder)
+    tiny_classifier.write_model(folder / "model.onnx", outputs=("sentence_embedding",))
+    (folder / "config.json").write_text('{"max_position_embeddings": 64}')
+    encoder = OnnxEmbedder(folder)
+    P, W, c = _tensors(d=encoder.dimensions, models=3, k=5).values()
+    made = _save(
+        tmp_path / "mf", embedder=encoder.name,
+        **{"P.weight": P, "text_proj.0.weight": W, "classifier.0.weight": c},
+    )  # fmt: skip
+    assert create_router("mf", checkpoint_path=made).embedder is None  # type: ignore[attr-defined] # mf has one
+    router = create_router("mf", checkpoint_path=made, embedder_path=folder)
+    prompts = ["w1 w2 w3", "w9", "w30 w2"]
+    wanted = [reference.mf_win_rate(P, W, c[0], 0, 1, encoder.embed(p)) for p in prompts]
+    np.testing.assert_allclose(router.win_rates(prompts), wanted, atol=1e-6)
+    assert [router.win_rate(p) for p in prompts] == list(router.win_rates(prompts))
+    routed = fastroute(
+        "route", "--json", "--router", f"mf={made},embedder_path={folder}", prompts[0]
+    )
+    assert routed.json["win_rate"] == router.win_rate(prompts[0])
+    # In a cascade too, where the path is kept relative to the cascade's folder.
+    cascade = tmp_path / "cascade"
+    member = {"router": "mf", "checkpoint_path": str(made), "embedder_path": str(folder)}
+    save_cascade(
+        cascade, CascadeRouter(router, LengthRouter(), band=(0.0, 1e-9)), fast=member,
+        slow={"router": "length"},
+    )  # fmt: skip
+    loaded = create_router("cascade", checkpoint_path=cascade)
+    np.testing.assert_array_equal(loaded.win_rates(prompts), router.win_rates(prompts))
+    with pytest.raises(InvalidInputError, match="give embedder or embedder_path, not both"):
+        create_router("mf", checkpoint_path=made, embedder=encoder, embedder_path=folder)
+    with pytest.raises(InvalidInputError, match="belong to a checkpoint_path"):
+        create_router("mf", embedder_path=folder)
+    with pytest.raises(InvalidInputError, match="was trained with 'fake:characters'"):
+        create_router("mf", checkpoint_path=_save(tmp_path / "other"), embedder_path=folder)
