@@ -39,6 +39,8 @@ const char* name_of(JsonFault fault) {
             return "not_utf8";
         case JsonFault::too_deep:
             return "too_deep";
+        case JsonFault::too_many:
+            return "too_many";
         case JsonFault::extra_data:
             return "Extra data";
     }

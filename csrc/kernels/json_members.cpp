@@ -26,6 +26,9 @@ class Walk {
             return end();
         }
         while (true) {
+            if (found.size() == kMostJsonMembers) {
+                return {JsonFault::too_many, at_};
+            }
             JsonMember member{at_, at_, at_, at_};
             if (!array && !key(member)) {
                 return {fault_, at_};

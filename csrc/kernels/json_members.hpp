@@ -27,6 +27,7 @@ enum class JsonFault {
     bad_escape,
     not_utf8,
     too_deep,
+    too_many,
     extra_data,
 };
 
@@ -45,6 +46,10 @@ struct JsonFinding {
 
 // Deeper than this Python's own reader gives up.
 constexpr std::size_t kMostJsonDepth = 1000;
+
+// No request has nearly as many members or messages, and each costs its reader hundreds of bytes: a
+// body of thirty megabytes could be fifteen million of them, and gigabytes.
+constexpr std::size_t kMostJsonMembers = 100'000;
 
 // The members of the object that `text` is. For a text that is an array, if `array`: its elements,
 // with keys of no length. `members` is cleared first; what is in it means nothing after a fault.

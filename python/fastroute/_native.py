@@ -498,8 +498,9 @@ def find_json_members(text: bytes, *, array: bool = False) -> tuple[str, int, li
     """Walk over a JSON object in UTF-8, or an array, and note where its members stand.
 
     Returns what is wrong with it ("" if nothing is), at which byte, and the spans of the members.
-    What is wrong is said in the words of Python's json, or it is "no_object", "not_utf8" or
-    "too_deep", which is deeper than 1000 levels. The lock is not held for a long text.
+    What is wrong is said in the words of Python's json, or it is "no_object", "not_utf8",
+    "too_deep", which is deeper than 1000 levels, or "too_many", which is more than 100,000 members
+    of the outermost. The lock is not held for a long text.
     """
     if not isinstance(text, bytes):
         raise InvalidTypeError(f"text must be bytes, got {type(text).__name__}")

@@ -363,6 +363,19 @@ void check_json_members() {
           "as deep as may be");
     check(json_fault(nested(fastroute::kMostJsonDepth + 1), found) == JsonFault::too_deep,
           "deeper than may be");
+    const auto wide = [](std::size_t count) {
+        std::string text = "[1";
+        for (std::size_t i = 1; i < count; ++i) text += ",1";
+        return text + "]";
+    };
+    check(json_fault(wide(fastroute::kMostJsonMembers), found, true) == JsonFault::none &&
+              found.size() == fastroute::kMostJsonMembers,
+          "as many elements as may be");
+    check(json_fault(wide(fastroute::kMostJsonMembers + 1), found, true) == JsonFault::too_many,
+          "more elements than may be");
+    check(json_fault("{\"a\":" + wide(fastroute::kMostJsonMembers + 1) + "}", found) ==
+              JsonFault::none,
+          "as many as there are further in");
     check(json_fault("{\"a\":" + std::string(100000, '['), found) == JsonFault::too_deep,
           "much deeper, and cut");
 }

@@ -201,3 +201,23 @@ def test_a_long_body_is_not_made_into_objects() -> None:
         tracemalloc.stop()
     assert changed == raw.replace(b'"a"', b'"b"')
     assert peak < 1.5 * len(raw)  # one more copy, which is what is sent
+
+
+def test_more_members_than_anybody_has_are_refused_before_they_fill_the_memory() -> None:
+    most = 100_000
+    members = [f'"k{i}":0' for i in range(most)]
+    assert len(read_document(f"{{{','.join(members)}}}".encode()).fields) == most
+    with pytest.raises(BodyError, match="more than 100,000 members"):
+        read_document(f"{{{','.join([*members, members[0]])}}}".encode())
+    # Further in they are handed on, as the numbers of an embedding may be.
+    numbers = ",".join(["1"] * (most + 1))
+    document = read_document(f'{{"model":"m","input":[{numbers}]}}'.encode())
+    assert document.raw.endswith(b"1]}")
+    asked = read_document(f'{{"model":"m","messages":[{numbers}]}}'.encode())
+    with pytest.raises(BodyError, match="more than 100,000 messages"):
+        messages_of_long(asked.fields, "/chat/completions", 1)
+    first = '{"role":"user","content":"a"}'
+    last = f'{{"role":"user","content":[{numbers}]}}'
+    asked = read_document(f'{{"model":"m","messages":[{first},{last}]}}'.encode())
+    with pytest.raises(BodyError, match="more than 100,000 parts"):
+        messages_of_long(asked.fields, "/chat/completions", 1)

@@ -55,6 +55,8 @@ def messages_of_long(fields: Fields, path: str, window: int) -> list[Any]:
         return messages_of(fields, path)
     raw = fields.raw("messages")
     fault, _, spans = find_json_members(raw, array=True)
+    if fault == "too_many":
+        raise BodyError("the body has more than 100,000 messages")
     if fault:
         return messages_of(fields, path)
     first: list[Any] = []
@@ -99,6 +101,8 @@ def _texts(message: Fields) -> Any:
         return None
     raw = message.raw("content")
     fault, _, spans = find_json_members(raw, array=True)
+    if fault == "too_many":
+        raise BodyError("a message has more than 100,000 parts")
     if fault:  # no list
         return message["content"]
     parts: list[Any] = []

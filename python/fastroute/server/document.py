@@ -135,5 +135,7 @@ def _error(raw: bytes, fault: str, at: int) -> BodyError:
         return BodyError('the body must be a JSON object, such as {"model": ..., ...}')
     if fault == "too_deep":
         return BodyError("the body is nested too deeply")
+    if fault == "too_many":
+        return BodyError("the body has more than 100,000 members")
     where = json.JSONDecodeError(fault, text, len(raw[:at].decode()))
     return BodyError(f"the body is not JSON: {where}")
