@@ -193,3 +193,18 @@ def test_graded_gsm8k_agrees_with_the_published_grades(shared_data: Path, tmp_pa
         0.638, abs=0.01
     )
     assert models["gpt-4-1106-preview"]["right"] / 1319 == pytest.approx(0.857, abs=0.04)
+
+
+@pytest.mark.parametrize("command", ["golden", "judge"])
+def test_the_answers_are_not_written_over(tmp_path: Path, command: str) -> None:
+    data, key = tmp_path / "data.jsonl", tmp_path / "key.jsonl"
+    data.write_text('{"prompt": "1 + 1?", "answers": {"x": "2", "y": "3"}}\n')
+    key.write_text('{"prompt": "1 + 1?", "answer": "2"}\n')
+    read = {"--data": data, "--key": key} if command == "golden" else {"--data": data}
+    more = () if command == "golden" else ("--model-a", "x", "--model-b", "y", "--judge-model", "j")
+    for option, file in read.items():
+        before = file.read_text()
+        files = [word for pair in read.items() for word in pair]
+        said = refused("augment", command, *files, *more, "--output", tmp_path / "." / file.name)
+        assert f"the file of {option}, which would be lost" in said
+        assert file.read_text() == before

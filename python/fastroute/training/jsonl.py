@@ -1,4 +1,4 @@
-"""Writes files of JSON lines whole or not at all."""
+"""Writes files of JSON lines whole or not at all, and none over what is read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from typing import Any
 
 from fastroute.artifacts import write_whole
 from fastroute.errors import InvalidInputError
+
+
+def check_not_read(output: str, **read: str | None) -> None:
+    """Raise InvalidInputError where ``output`` is one of the files that are read, by option."""
+    for option, file in read.items():
+        if file is not None and Path(file).resolve() == Path(output).resolve():
+            raise InvalidInputError(
+                f"--output is {output!r}, the file of --{option.replace('_', '-')}, which would be "
+                "lost; name another"
+            )
 
 
 def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:

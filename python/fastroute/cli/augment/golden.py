@@ -36,8 +36,9 @@ def run(options: argparse.Namespace) -> int:
     """Grade, write the results and print how many responses had no answer in them."""
     from fastroute.training.augment.answers import read_answers
     from fastroute.training.augment.golden import grade, read_key
-    from fastroute.training.jsonl import write_rows
+    from fastroute.training.jsonl import check_not_read, write_rows
 
+    check_not_read(options.output, data=options.data, key=options.key)
     report = grade(read_answers(options.data), read_key(options.key, options.kind))
     if not report.rows:
         raise InvalidInputError(

@@ -93,8 +93,12 @@ def run(options: argparse.Namespace) -> int:
     from fastroute.training.augment.journal import Journal
     from fastroute.training.augment.judge import PairJudge
     from fastroute.training.augment.verdicts import PROMPT
-    from fastroute.training.jsonl import write_rows
+    from fastroute.training.jsonl import check_not_read, write_rows
 
+    check_not_read(
+        options.output, data=options.data, judge_prompt=options.judge_prompt,
+        journal=options.journal,
+    )  # fmt: skip
     rows = read_answers(options.data)
     judge = _model(options, "judge", options.judge_model)
     answerers = {}
