@@ -223,3 +223,12 @@ def test_replies_that_are_none() -> None:
     transport.close()
     with pytest.raises(DispatchError, match="closed"):
         transport.send(REQUEST)
+
+
+@pytest.mark.parametrize("before", ["<html>", "x" * 75])
+def test_an_answer_that_is_none_is_shown_without_the_key(before: str) -> None:
+    body = f"{before}Bearer sk-secret-0123456789".encode()
+    with pytest.raises(ProviderResponseError, match="is not JSON") as caught:
+        read_completion(body, {}, None, key="sk-secret-0123456789")
+    assert "sk-" not in str(caught.value)
+    assert caught.value.body == body

@@ -203,7 +203,8 @@ class Controller:
         response = self._open_transport().send(request)
         if request.stream:
             return ChatStream(response, decision)
-        return read_completion(response.read(), response.headers, decision)
+        key = request.endpoint.find_key()
+        return read_completion(response.read(), response.headers, decision, key=key)
 
     @overload
     async def acompletion(self, *, stream: Literal[True], **arguments: Any) -> AsyncChatStream: ...
@@ -224,7 +225,8 @@ class Controller:
         response = await self._open_transport().asend(request)
         if request.stream:
             return AsyncChatStream(response, decision)
-        return read_completion(await response.read(), response.headers, decision)
+        key = request.endpoint.find_key()
+        return read_completion(await response.read(), response.headers, decision, key=key)
 
     def close(self) -> None:
         """Close the connections of calls; decisions can still be made, and a call opens new ones.

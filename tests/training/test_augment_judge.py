@@ -252,6 +252,16 @@ def test_a_key_comes_from_the_environment_only(
     assert server.requests()[-1]["headers"]["authorization"] == "Bearer sk-mine"
     assert b"sk-mine" not in (tmp_path / "b.jsonl.journal").read_bytes()
     assert "has no 'NO_KEY'" in refused(*arguments, "--judge-key-variable", "NO_KEY")
+    # Nor is it shown where a server repeats it in what is no answer.
+    (tmp_path / "b.jsonl.journal").unlink()
+    server.plan(
+        {"kind": "garbage", "raw": "<html>Bearer sk-mine"},
+        {"kind": "reply", "body": {"choices": [], "you": "sk-mine"}},
+    )
+    ran = fastroute(*arguments, "--judge-key-variable", "MY_KEY", "--retries", 0)
+    assert ran.status == 1
+    assert "***" in ran.err
+    assert "sk-mine" not in ran.out + ran.err
 
 
 def test_kill_9_in_the_middle_loses_nothing_and_pays_for_nothing_twice(tmp_path: Path) -> None:

@@ -74,13 +74,14 @@ class ChatCompletion(Record):
 
 
 def read_completion(
-    body: bytes, headers: Mapping[str, str], decision: Decision | None
+    body: bytes, headers: Mapping[str, str], decision: Decision | None, *, key: str | None = None
 ) -> ChatCompletion:
-    """Read the body of an answer. Raises ProviderResponseError if it is no JSON object."""
+    """Read the body of an answer. Raises ProviderResponseError if it is no JSON object; what that
+    shows of the answer is without ``key``, which some servers repeat."""
     try:
         answer = json.loads(body, object_hook=Record)
     except ValueError as error:
-        start = body[:80].decode(errors="replace")
+        start = beginning_of(body, key)
         raise ProviderResponseError(
             f"the provider's answer is not JSON: {start!r}; check that base_url is an "
             "OpenAI-compatible API",
@@ -96,6 +97,12 @@ def read_completion(
     completion.fastroute = decision
     completion.http_headers = headers
     return completion
+
+
+def beginning_of(body: bytes, key: str | None) -> str:
+    """The first 80 characters of an answer, for an error's text, without ``key``."""
+    text = body[:4096].decode(errors="replace")
+    return (text if key is None else text.replace(key, "***"))[:80]
 
 
 class _Chunks:

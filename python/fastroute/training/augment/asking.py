@@ -9,7 +9,7 @@ from typing import Any
 
 from fastroute._prompts import check_count
 from fastroute.dispatch.base import Request, Transport
-from fastroute.dispatch.completion import read_completion
+from fastroute.dispatch.completion import beginning_of, read_completion
 from fastroute.errors import DispatchError, ProviderResponseError, ProviderStatusError
 from fastroute.training.augment.chat_model import ChatModel, Question
 from fastroute.training.augment.journal import Journal
@@ -150,7 +150,8 @@ class _Run:
         request = Request(self.model.endpoint, question.body, model=self.model.name)
         response = await self.transport.asend(request)
         body = await response.read()
-        completion = read_completion(body, response.headers, None)
+        key = self.model.endpoint.find_key()
+        completion = read_completion(body, response.headers, None, key=key)
         try:
             choice = completion["choices"][0]
             text = choice["message"].get("content") or ""
@@ -160,7 +161,7 @@ class _Run:
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ProviderResponseError(
                 f"{self.model.endpoint.address(request.path).shown}: the answer is no chat "
-                f"completion with a message: {body[:80].decode(errors='replace')!r}",
+                f"completion with a message: {beginning_of(body, key)!r}",
                 body=body,
             ) from error
         whole = {n: c if isinstance(c, int) else None for n, c in counts.items()}
