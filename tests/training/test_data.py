@@ -344,3 +344,8 @@ def test_evaluation_prompts_are_removed_and_counted(tmp_path: Path) -> None:
     assert report["examples"]["excluded_overlap"] == ["t.jsonl, line 3"]
     assert (report["battles"], report["prompts"], report["models"]) == (1, 1, 2)
     assert "left: 1 battles and 0 graded results of 2 models on 1 prompts" in data.report.lines()
+
+
+def test_an_evaluation_set_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"there is no file and no folder .*RouteLLM"):
+        EvaluationPrompts.read([tmp_path / "RouteLLM"])

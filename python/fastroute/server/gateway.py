@@ -276,7 +276,7 @@ class Gateway:
         calibration = self.controller.routers[routing.default_router].calibration
         if calibration is None:
             raise InvalidInputError(
-                f"strong_share: router {routing.default_router!r} was never calibrated; give "
-                "threshold"
+                f"strong_share: router {routing.default_router!r} was never calibrated for "
+                "its pair of models; give threshold"
             )
         return threshold_for_strong_share(calibration, routing.strong_share)

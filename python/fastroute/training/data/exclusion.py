@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from fastroute.errors import InvalidInputError
 from fastroute.evaluation.checks import check_path
 from fastroute.training.data.records import DataReport, GradedResult, JudgedBattle
 
@@ -63,8 +64,12 @@ class EvaluationPrompts:
             if Path(place).is_dir():
                 for load in LOADERS.values():
                     prompts += load(place).prompts
-            else:
+            elif Path(place).exists():
                 prompts += load_prompts(place)
+            else:
+                raise InvalidInputError(
+                    f"exclude: there is no file and no folder {os.fspath(place)!r}"
+                )
         return cls(prompts)
 
     def match(self, prompt: str) -> Literal["exact", "overlap"] | None:
