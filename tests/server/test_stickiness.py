@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fastroute.server.config import StickinessConfig
 from fastroute.server.conversation import (
+    MAX_CHARACTERS,
     messages_of,
     prompt_to_route_on,
     session_key,
@@ -63,6 +64,19 @@ def test_the_band(win_rate: float, threshold: float, was_strong: bool, band: flo
 def test_a_short_answer_never_leaves_the_model() -> None:
     assert stays(True, 0.0, 0.5, chars=10, band=0.1, short=40)
     assert not stays(True, 0.0, 0.5, chars=41, band=0.1, short=40)
+
+
+def test_of_a_very_long_text_both_ends_are_scored() -> None:
+    whole = "a" * MAX_CHARACTERS
+    long = "b" * MAX_CHARACTERS + "middle" + "c" * MAX_CHARACTERS
+    half = MAX_CHARACTERS // 2
+    ends = "b" * half + "\n" + "c" * half
+    assert prompt_to_route_on([user(whole)], 1) == whole
+    assert prompt_to_route_on([user(long)], 1) == ends
+    assert prompt_to_route_on([user([{"type": "text", "text": long}])], 1) == ends
+    assert user_texts([user(long), user("3")]) == [ends, "3"]
+    joined = prompt_to_route_on([user(long), user(whole)], 2)
+    assert (len(joined), joined[0], joined[-1]) == (MAX_CHARACTERS + 1, "b", "a")
 
 
 def test_without_a_side_the_decision_holds() -> None:

@@ -16,6 +16,9 @@ from fastroute.types import JsonSpan
 
 #: Messages of the user before the last that are scored again for a conversation not yet known.
 MAX_REPLAYED = 8
+#: Of a longer text the first and last half of so many characters are scored: an embedder reads a
+#: million characters a second, and one of the megabytes that a body may have would hold a worker.
+MAX_CHARACTERS = 100_000
 
 
 def messages_of(fields: Mapping[str, Any], path: str) -> list[Any]:
@@ -136,18 +139,29 @@ def _message_of_item(item: Any) -> Any:
 def prompt_to_route_on(messages: Sequence[Any], window: int) -> str:
     """The last user message that has text, with the ``window - 1`` before it, oldest first.
 
-    Raises InvalidPromptError as ``prompt_from_messages``.
+    Of more than MAX_CHARACTERS the beginning and the end. Raises InvalidPromptError as
+    ``prompt_from_messages``.
     """
     last = prompt_from_messages(messages)
     if window == 1:
-        return last
-    return "\n\n".join(user_texts(messages)[-window:]) or last
+        return _shortened(last)
+    return _shortened("\n\n".join(user_texts(messages)[-window:]) or last)
 
 
 def user_texts(messages: Sequence[Any]) -> list[str]:
-    """The texts of the user's messages, in order; those without text are left out."""
+    """The texts of the user's messages, in order; those without text are left out.
+
+    Of one of more than MAX_CHARACTERS the beginning and the end.
+    """
     texts = (prompt_from_messages([m]) for m in messages if m["role"] == "user")
-    return [text for text in texts if text]
+    return [_shortened(text) for text in texts if text]
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    half = MAX_CHARACTERS // 2
+    return f"{text[:half]}\n{text[-half:]}"
 
 
 def session_key(
