@@ -288,6 +288,21 @@ def test_the_command_says_what_is_wrong(arguments: list[str], said: str) -> None
     assert "Traceback" not in done.stderr
 
 
+def test_a_check_makes_the_routers(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        '[routing]\nstrong_model = "s"\nweak_model = "w"\n[routers.mf]\ncheckpoint_path = "gone"\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "fastroute", "serve", "--check", "--config", str(config)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "gone" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_routellms_flags(upstream: View) -> None:
     arguments = ("--routers", "length", "--strong-model", "big", "--weak-model", "little")
     with gateways.start(

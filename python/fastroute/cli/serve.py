@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         return _hash_key()
     config = _load(options)
     if options.check:
-        print("the config is valid")
+        _check(config)
         return 0
     try:
         from fastroute.server.run import listen, serve
@@ -111,6 +111,15 @@ def _load(options: argparse.Namespace) -> Config:
     if options.base_url is not None or key is not None:
         endpoint = Endpoint(base_url=options.base_url, api_key=key, max_retries=0)
     return load_config(options.config, overrides, endpoint)
+
+
+def _check(config: Config) -> None:
+    """Make what the config asks for: a checkpoint that isn't there is an error before a restart."""
+    from fastroute.dispatch import MockTransport
+    from fastroute.server.gateway import Gateway
+
+    Gateway(config, MockTransport())
+    print("the config is valid, and its routers load")
 
 
 def _hash_key() -> int:
