@@ -43,8 +43,10 @@ class LimitedProtocol(HttpToolsProtocol):
     _head_timer: TimerHandle | None = None
     _half_closed = False
 
-    # The argument's type is narrowed as uvicorn's own method narrows it.
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(
+        self,
+        transport: asyncio.Transport,  # type: ignore[override] # narrowed as uvicorn narrows it
+    ) -> None:
         super().connection_made(transport)
         self._start_timer()
 
@@ -147,5 +149,5 @@ def _end_with_connection(cycle: RequestResponseCycle) -> None:
         await run(checked)
 
     # uvicorn makes these objects itself, and leaves no other way to them.
-    cycle.send = send_unchunked  # type: ignore[method-assign]
-    cycle.run_asgi = run_and_reset  # type: ignore[method-assign]
+    cycle.send = send_unchunked  # type: ignore[method-assign] # no other way, as above
+    cycle.run_asgi = run_and_reset  # type: ignore[method-assign] # no other way, as above
