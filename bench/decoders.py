@@ -14,7 +14,7 @@ def write_decoder(folder: Path, layers: int = 6, dimensions: int = 256) -> Path:
     import transformers
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
-    from fastroute.routers.label_template import LABEL_TOKENS, LabelTemplate
+    from fastroute.routers.causal_llm.template import LABEL_TOKENS, LabelTemplate
     from fastroute.training.causal_llm.export import export_causal_llm
 
     checkpoint = folder / "checkpoint"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from fastroute.routers.label_template import LABEL_TOKENS, LabelTemplate, template_json
+from fastroute.routers.causal_llm.template import LABEL_TOKENS, LabelTemplate, template_json
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>\n"

@@ -14,7 +14,7 @@ import reference
 from fastroute import _native
 from fastroute.errors import InvalidInputError
 from fastroute.neighbors import UnitRows
-from fastroute.routers import far_field, near_field
+from fastroute.routers.sw_ranking import far_field, near_field
 
 TIERS, STRONG, WEAK = 3, 0, 2
 CLUSTER_SUMS = ("sizes", "squares", "pulls", "places", "influences")

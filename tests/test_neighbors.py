@@ -10,7 +10,7 @@ import pytest
 
 from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
 from fastroute.neighbors import NeighborIndex, UnitRows
-from fastroute.routers import near_field
+from fastroute.routers.sw_ranking import near_field
 
 
 def _vectors(n: int, d: int = 17) -> np.ndarray:

@@ -25,8 +25,8 @@ from fastroute.routers import (
     load_cascade,
     save_cascade,
 )
-from fastroute.routers.band import band_between, middle_band
-from fastroute.routers.latency_estimate import LatencyEstimate
+from fastroute.routers.cascade.band import band_between, middle_band
+from fastroute.routers.cascade.latency_estimate import LatencyEstimate
 
 
 class Word(Router):

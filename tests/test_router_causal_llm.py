@@ -16,8 +16,8 @@ import pytest
 from causal_llm_models import PROMPTS, TEMPLATE, torch_or_skip, write_llama, write_template
 from fastroute.errors import InvalidInputError, InvalidTypeError, ScoringError
 from fastroute.routers import CausalLLMRouter, OnnxLabelEngine, create_router
-from fastroute.routers.label_engine import LabelEngine, softmax
-from fastroute.routers.label_template import LabelTemplate
+from fastroute.routers.causal_llm.engine import LabelEngine, softmax
+from fastroute.routers.causal_llm.template import LabelTemplate
 
 MANY = [*PROMPTS, *(f"question {i} " * (i % 7 + 1) for i in range(20)), "[[5]] is my answer"]
 

@@ -27,7 +27,8 @@ from fastroute.errors import (
 )
 from fastroute.evaluation.cache import router_identity
 from fastroute.neighbors import NeighborIndex
-from fastroute.routers import SimilarityWeightedRouter, large_files
+from fastroute.routers import SimilarityWeightedRouter
+from fastroute.routers.sw_ranking import large_files
 
 CALIBRATION = np.linspace(0, 1, 1001, dtype=np.float32)
 

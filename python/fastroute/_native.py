@@ -356,7 +356,7 @@ def stored_rows(rows: RowsArray, scales: Float32Array | None = None) -> StoredRo
 class FarField:
     """Win rates from moments of the battles, at a cost that does not grow with their number.
 
-    The arrays are those of ``fastroute.routers.far_field``, whose docstring has the method.
+    The arrays are those of ``routers.sw_ranking.far_field``, whose docstring has the method.
     """
 
     def __init__(

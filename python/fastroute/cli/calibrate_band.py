@@ -74,7 +74,7 @@ def run_band(options: argparse.Namespace) -> int:
     from fastroute.evaluation.band_calibration import calibrate_band
     from fastroute.evaluation.bootstrap import cautions
     from fastroute.evaluation.traffic import load_prompts
-    from fastroute.routers.cascade_artifact import make_member, save_cascade
+    from fastroute.routers.cascade.artifact import make_member, save_cascade
 
     option, goal = next((o, g) for o, g in _GOALS.items() if getattr(options, o) is not None)
     target = number(f"--{option.replace('_', '-')}", getattr(options, option))

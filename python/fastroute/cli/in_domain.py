@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastroute.evaluation.run import Trainer
     from fastroute.routers.base import Router
     from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
-    from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+    from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 
 
 def untrained_router(name: str, config: dict[str, Any]) -> Router | None:
@@ -21,7 +21,7 @@ def untrained_router(name: str, config: dict[str, Any]) -> Router | None:
     if name != "sw_ranking":
         return None
     from fastroute.embedders.static import StaticEmbedder
-    from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+    from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 
     useless = {"battles", "num_tiers", "strong_model", "weak_model"} & set(config)
     if useless:
@@ -40,7 +40,7 @@ def untrained_router(name: str, config: dict[str, Any]) -> Router | None:
 def trainer(router: Router, seed: int) -> Trainer | None:
     """How to train a router like ``router``, or None if it can't be trained (length, random)."""
     from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
-    from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+    from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 
     if isinstance(router, MatrixFactorizationRouter):
         mf = router
@@ -68,7 +68,7 @@ def _train_mf(router: MatrixFactorizationRouter, part: Benchmark, seed: int) -> 
 
 def _fit_sw_ranking(router: SimilarityWeightedRouter, part: Benchmark) -> Router:
     """Battles between the two models, one a prompt; equal scores are ties."""
-    from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+    from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 
     strong, weak = part.pair
     embedder = router.embedder

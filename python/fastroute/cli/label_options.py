@@ -10,7 +10,7 @@ from fastroute.cli.options import text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.routers.label_template import LabelTemplate
+    from fastroute.routers.causal_llm.template import LabelTemplate
 
 
 def add_template(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +39,8 @@ def template_of(
 
     With ``default`` a checkpoint without one gets the usual texts.
     """
-    from fastroute.routers import label_template as templates
-    from fastroute.routers.label_onnx import check_model_folder
+    from fastroute.routers.causal_llm import template as templates
+    from fastroute.routers.causal_llm.onnx_engine import check_model_folder
 
     check_model_folder(folder)
     texts: dict[str, Any] = {

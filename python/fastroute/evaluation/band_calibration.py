@@ -29,9 +29,9 @@ from fastroute.evaluation.latency import (
 )
 from fastroute.evaluation.protocols import folds
 from fastroute.evaluation.scoring import score
-from fastroute.routers.band import Band
 from fastroute.routers.base import Router
-from fastroute.routers.cascade import CascadeRouter
+from fastroute.routers.cascade.band import Band
+from fastroute.routers.cascade.router import CascadeRouter
 
 _QUANTILES = 1001
 

@@ -1,4 +1,4 @@
-"""The band of a cascade, chosen from both members' win rates; see ``fastroute.routers.band``.
+"""The band of a cascade, chosen from both members' win rates; see ``routers.cascade.band``.
 
 Candidates run between two of 21 quantiles of the fast router's win rates, 5 % apart, so that their
 shares of prompts sent on are multiples of 5 %. By goal:
@@ -28,7 +28,7 @@ from fastroute.evaluation.benchmarks import Benchmark
 from fastroute.evaluation.bootstrap import Estimate, estimate, resample_curves
 from fastroute.evaluation.latency import MemberLatency
 from fastroute.evaluation.metrics import apgr, curve
-from fastroute.routers.band import Band, band_between
+from fastroute.routers.cascade.band import Band, band_between
 from fastroute.types import Float64Array
 
 Goal = Literal["tolerance", "share", "mean_latency_ms"]

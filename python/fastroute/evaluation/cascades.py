@@ -23,8 +23,8 @@ from fastroute.evaluation.latency import MemberLatency
 from fastroute.evaluation.metrics import apgr, curve
 from fastroute.evaluation.results import CascadePoint, CascadeResult, Timings
 from fastroute.evaluation.scoring import Scorer
-from fastroute.routers.band import Band, band_between
-from fastroute.routers.cascade import CascadeRouter
+from fastroute.routers.cascade.band import Band, band_between
+from fastroute.routers.cascade.router import CascadeRouter
 from fastroute.types import Float64Array
 
 #: Points of a curve: shares of prompts sent on, from none to all.

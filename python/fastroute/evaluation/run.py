@@ -49,7 +49,7 @@ from fastroute.evaluation.results import (
 from fastroute.evaluation.rows import comparisons, measure
 from fastroute.evaluation.scoring import Scorer, check_router
 from fastroute.routers.base import Router
-from fastroute.routers.cascade import CascadeRouter
+from fastroute.routers.cascade.router import CascadeRouter
 from fastroute.routers.length import LengthRouter
 from fastroute.routers.random import RandomRouter
 from fastroute.types import Float64Array

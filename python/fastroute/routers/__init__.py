@@ -1,4 +1,9 @@
-"""Prompts in, win rates out: the routers, by the names that configs have."""
+"""Prompts in, win rates out: the routers, by the names that configs have (``registry``).
+
+A router is one file here, or a package of its name with the class in ``router``: ``sw_ranking``,
+``causal_llm``, ``cascade``. ``mf`` is ``matrix_factorization``, which reads RouteLLM's checkpoint
+by ``routellm_checkpoint``. Each is a ``Router`` of ``base``.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +12,26 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.routers.band import Band
     from fastroute.routers.base import EmbeddingRouter, Router
     from fastroute.routers.bert import BertRouter
     from fastroute.routers.cascade import (
+        Band,
         CascadeExplanation,
         CascadeRouter,
         CascadeStatistics,
+        load_cascade,
+        save_cascade,
     )
-    from fastroute.routers.cascade_artifact import load_cascade, save_cascade
-    from fastroute.routers.causal_llm import CausalLLMRouter
-    from fastroute.routers.label_completions import CompletionsLabelEngine
-    from fastroute.routers.label_onnx import OnnxLabelEngine
+    from fastroute.routers.causal_llm import (
+        CausalLLMRouter,
+        CompletionsLabelEngine,
+        OnnxLabelEngine,
+    )
     from fastroute.routers.length import LengthRouter
     from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
     from fastroute.routers.random import RandomRouter
     from fastroute.routers.registry import ROUTER_NAMES, create_router
-    from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+    from fastroute.routers.sw_ranking import SimilarityWeightedRouter
 
 __all__ = [
     "ROUTER_NAMES",
@@ -50,22 +58,22 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ROUTER_NAMES": "fastroute.routers.registry",
-        "Band": "fastroute.routers.band",
+        "Band": "fastroute.routers.cascade",
         "BertRouter": "fastroute.routers.bert",
         "CascadeExplanation": "fastroute.routers.cascade",
         "CascadeRouter": "fastroute.routers.cascade",
         "CascadeStatistics": "fastroute.routers.cascade",
         "CausalLLMRouter": "fastroute.routers.causal_llm",
-        "CompletionsLabelEngine": "fastroute.routers.label_completions",
+        "CompletionsLabelEngine": "fastroute.routers.causal_llm",
         "EmbeddingRouter": "fastroute.routers.base",
         "LengthRouter": "fastroute.routers.length",
         "MatrixFactorizationRouter": "fastroute.routers.matrix_factorization",
-        "OnnxLabelEngine": "fastroute.routers.label_onnx",
+        "OnnxLabelEngine": "fastroute.routers.causal_llm",
         "RandomRouter": "fastroute.routers.random",
         "Router": "fastroute.routers.base",
-        "SimilarityWeightedRouter": "fastroute.routers.similarity_weighted",
+        "SimilarityWeightedRouter": "fastroute.routers.sw_ranking",
         "create_router": "fastroute.routers.registry",
-        "load_cascade": "fastroute.routers.cascade_artifact",
-        "save_cascade": "fastroute.routers.cascade_artifact",
+        "load_cascade": "fastroute.routers.cascade",
+        "save_cascade": "fastroute.routers.cascade",
     },
 )

@@ -91,7 +91,7 @@ def _make_sw_ranking(
     from fastroute.artifacts import prompt_hash
     from fastroute.battles import read_battles
     from fastroute.embedders.static import StaticEmbedder
-    from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+    from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 
     if checkpoint_path is not None:
         if battles is not None or set(options) - {"num_threads"}:
@@ -167,8 +167,8 @@ def _make_cascade(
     latency_budget_ms: float | None = None,
     checkpoint_path: str | os.PathLike[str] | None = None,
 ) -> Router:
-    from fastroute.routers.cascade import CascadeRouter
-    from fastroute.routers.cascade_artifact import load_cascade, make_member
+    from fastroute.routers.cascade.artifact import load_cascade, make_member
+    from fastroute.routers.cascade.router import CascadeRouter
 
     if checkpoint_path is not None:
         if any(value is not None for value in (fast, slow, band, share)):
@@ -197,7 +197,7 @@ def _make_causal_llm(
     score_threshold: int = 4,
     **options: Any,
 ) -> Router:
-    from fastroute.routers.causal_llm import CausalLLMRouter
+    from fastroute.routers.causal_llm.router import CausalLLMRouter
 
     if checkpoint_path is None:
         raise InvalidInputError(

@@ -13,8 +13,8 @@ from fastroute.battles import LEAST_PROMPT_CHARACTERS
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.calibration_metrics import expected_calibration_error
-from fastroute.routers.battle_table import rate_models
-from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+from fastroute.routers.sw_ranking.battle_table import rate_models
+from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 from fastroute.training.battles import PER_PROMPT, comparable, graded_battles
 from fastroute.training.data import TrainingData
 from fastroute.training.heads import quantiles

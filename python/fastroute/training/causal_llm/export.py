@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from fastroute.errors import InvalidInputError, ScoringError
-from fastroute.routers.label_onnx import OnnxLabelEngine, check_model_folder
-from fastroute.routers.label_prompt import label_ids, open_tokenizer
-from fastroute.routers.label_template import (
+from fastroute.routers.causal_llm.onnx_engine import OnnxLabelEngine, check_model_folder
+from fastroute.routers.causal_llm.template import (
     TEMPLATE_FILE,
     LabelTemplate,
     longest_input,
     read_template,
     template_json,
 )
+from fastroute.routers.causal_llm.tokenizer import label_ids, open_tokenizer
 from fastroute.training.causal_llm.libraries import import_libraries, load_decoder
 from fastroute.types import Float64Array
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fastroute._prompts import check_count
 from fastroute.errors import InvalidInputError
-from fastroute.routers.label_prompt import LabelPrompt
+from fastroute.routers.causal_llm.prompt import LabelPrompt
 from fastroute.training.causal_llm import checkpoint
 from fastroute.training.causal_llm.labels import Labelled
 from fastroute.training.causal_llm.libraries import import_libraries

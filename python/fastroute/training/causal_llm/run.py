@@ -11,15 +11,16 @@ import numpy as np
 
 from fastroute.artifacts import prompt_hash
 from fastroute.errors import InvalidInputError
-from fastroute.routers.causal_llm import MEASURES_FILE, CausalLLMRouter
-from fastroute.routers.label_onnx import check_model_folder
-from fastroute.routers.label_prompt import LabelPrompt, open_tokenizer
-from fastroute.routers.label_template import (
+from fastroute.routers.causal_llm.onnx_engine import check_model_folder
+from fastroute.routers.causal_llm.prompt import LabelPrompt
+from fastroute.routers.causal_llm.router import MEASURES_FILE, CausalLLMRouter
+from fastroute.routers.causal_llm.template import (
     TEMPLATE_FILE,
     LabelTemplate,
     longest_input,
     template_json,
 )
+from fastroute.routers.causal_llm.tokenizer import open_tokenizer
 from fastroute.training.causal_llm import checkpoint
 from fastroute.training.causal_llm.export import USUAL_MAX_TOKENS, Exported, export_causal_llm
 from fastroute.training.causal_llm.fine_tune import (

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastroute.errors import InvalidInputError, MissingDependencyError, ScoringError
+from fastroute.routers.causal_llm.tokenizer import open_tokenizer
 
 TEMPLATE_FILE = "fastroute_router.json"
 FORMAT = "fastroute-causal-llm"
@@ -230,8 +231,6 @@ def _render(chat: str, system: str, user: str, config: dict[str, Any]) -> str:
 
 def _first_token(folder: Path, config: dict[str, Any]) -> str:
     """The text of the token that the tokenizer puts first, if it puts one."""
-    from fastroute.routers.label_prompt import open_tokenizer
-
     bos = _token_text(config.get("bos_token"))
     tokenizer = open_tokenizer(folder)
     first = tokenizer.encode("a").ids[:1]

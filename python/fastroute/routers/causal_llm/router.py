@@ -22,11 +22,11 @@ from fastroute._locks import ForkSafeLock
 from fastroute._prompts import check_count, check_prompt, check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError, ScoringError
 from fastroute.routers.base import Router
-from fastroute.routers.label_engine import LABELS, LabelEngine
+from fastroute.routers.causal_llm.engine import LABELS, LabelEngine
 from fastroute.types import Float64Array
 
 if TYPE_CHECKING:
-    from fastroute.routers.label_completions import CompletionsLabelEngine
+    from fastroute.routers.causal_llm.completions_engine import CompletionsLabelEngine
 
 #: Beside the model: float32[1001] ``calibration``, uint64[n] ``trained_on``.
 MEASURES_FILE = "fastroute_measures.safetensors"
@@ -66,7 +66,7 @@ class CausalLLMRouter(Router):
 
         ``options`` are those of ``OnnxLabelEngine``. Raises as it does.
         """
-        from fastroute.routers.label_onnx import OnnxLabelEngine
+        from fastroute.routers.causal_llm.onnx_engine import OnnxLabelEngine
 
         router = cls(OnnxLabelEngine(folder, **options), score_threshold=score_threshold)
         router._read_measures(Path(folder).expanduser())
@@ -80,7 +80,7 @@ class CausalLLMRouter(Router):
 
         ``options`` are those of ``CompletionsLabelEngine``: ``model`` and ``base_url`` at least.
         """
-        from fastroute.routers.label_completions import CompletionsLabelEngine
+        from fastroute.routers.causal_llm.completions_engine import CompletionsLabelEngine
 
         engine: CompletionsLabelEngine = CompletionsLabelEngine(folder, **options)
         router = cls(engine, score_threshold=score_threshold)

@@ -19,7 +19,7 @@ from fastroute.errors import (
     ScoringError,
 )
 from fastroute.routers import CausalLLMRouter, CompletionsLabelEngine, create_router
-from fastroute.routers.label_prompt import open_tokenizer
+from fastroute.routers.causal_llm.tokenizer import open_tokenizer
 from servers import openai_completions as mock
 from servers.planned import View
 

@@ -27,8 +27,9 @@ from fastroute.errors import (
     NotFittedError,
     RatingError,
 )
-from fastroute.routers import SimilarityWeightedRouter, create_router, near_field
-from fastroute.routers import similarity_weighted as module
+from fastroute.routers import SimilarityWeightedRouter, create_router
+from fastroute.routers.sw_ranking import near_field
+from fastroute.routers.sw_ranking import router as module
 
 INDEXES = ["Flat", "HNSW16", "IVF8,Flat", "HNSW16_SQ8", "SQ8", "IVF8,PQ8x4", None]
 

@@ -21,14 +21,15 @@ from causal_llm_models import (
     write_tokenizer,
 )
 from fastroute.errors import InvalidInputError, ScoringError
-from fastroute.routers.label_prompt import LabelPrompt, open_tokenizer
-from fastroute.routers.label_template import (
+from fastroute.routers.causal_llm.prompt import LabelPrompt
+from fastroute.routers.causal_llm.template import (
     LABEL_TOKENS,
     LabelTemplate,
     longest_input,
     read_template,
     render_template,
 )
+from fastroute.routers.causal_llm.tokenizer import open_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Saves and loads a fitted ``sw_ranking`` router: large files are mapped, not read.
 
 An artifact of kind "sw_ranking" (``fastroute.artifacts``) with, beside its manifest and its small
-arrays, the large files that ``config["large_files"]`` lists (``fastroute.routers.large_files``)::
+arrays, the large files that ``config["large_files"]`` lists (``sw_ranking.large_files``)::
 
     rows.npy, scales.npy   the unit embeddings; scales for int8
     near.npy, near_scales.npy
@@ -37,11 +37,10 @@ from fastroute.artifacts import (
 from fastroute.embedders.base import Embedder
 from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.neighbors import NeighborIndex, UnitRows
-from fastroute.routers import far_field
 from fastroute.routers.base import check_embedder
-from fastroute.routers.battle_table import BattleTable
-from fastroute.routers.large_files import check_large, remove_others, write_large
-from fastroute.routers.sw_ranking_contents import (
+from fastroute.routers.sw_ranking import far_field
+from fastroute.routers.sw_ranking.battle_table import BattleTable
+from fastroute.routers.sw_ranking.contents import (
     INDEX,
     LARGE,
     MOMENTS,
@@ -52,10 +51,11 @@ from fastroute.routers.sw_ranking_contents import (
     check_index,
     read_columns,
 )
-from fastroute.routers.sw_ranking_fit import Fitted, with_field
+from fastroute.routers.sw_ranking.fit import Fitted, with_field
+from fastroute.routers.sw_ranking.large_files import check_large, remove_others, write_large
 
 if TYPE_CHECKING:
-    from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+    from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 
 KIND = "sw_ranking"
 
@@ -169,7 +169,7 @@ def load(
 def _router(
     config: dict[str, Any], embedder: Embedder | None, num_threads: int
 ) -> SimilarityWeightedRouter:
-    from fastroute.routers.similarity_weighted import SimilarityWeightedRouter
+    from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 
     return SimilarityWeightedRouter(**config["options"], embedder=embedder, num_threads=num_threads)
 

@@ -12,9 +12,9 @@ import pytest
 from causal_llm_models import PROMPTS, torch_or_skip, write_llama, write_template
 from fastroute.errors import ScoringError
 from fastroute.routers import CausalLLMRouter
-from fastroute.routers.label_engine import softmax
-from fastroute.routers.label_prompt import LabelPrompt
-from fastroute.routers.label_template import read_template
+from fastroute.routers.causal_llm.engine import softmax
+from fastroute.routers.causal_llm.prompt import LabelPrompt
+from fastroute.routers.causal_llm.template import read_template
 from servers import llama_cpp
 
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from fastroute._locks import ForkSafeLock
 from fastroute._prompts import check_prompt, check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError
-from fastroute.routers.band import Band, as_band, check_rates, middle_band
 from fastroute.routers.base import Router
-from fastroute.routers.latency_estimate import LatencyEstimate
+from fastroute.routers.cascade.band import Band, as_band, check_rates, middle_band
+from fastroute.routers.cascade.latency_estimate import LatencyEstimate
 from fastroute.types import Float64Array
 
 #: Of so many prompts in a row that the budget keeps from the slow router, the last is sent on all
@@ -77,8 +77,8 @@ class CascadeStatistics:
 class CascadeRouter(Router):
     """Asks ``fast`` for every prompt, and ``slow`` where the fast win rate lies in the band.
 
-    Both scores are brought onto one scale, that of the fast router; ``fastroute.routers.band`` has
-    the formula. A batch makes one call to each, with only the middle going to the slow one.
+    Both scores are brought onto one scale, that of the fast router; ``cascade.band`` has the
+    formula. A batch makes one call to each, with only the middle going to the slow one.
 
     Args:
         fast: a router that costs little, asked for every prompt.

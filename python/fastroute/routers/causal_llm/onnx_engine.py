@@ -21,9 +21,9 @@ from fastroute.onnx_models.session import (
     inspect_file,
     open_session,
 )
-from fastroute.routers.label_engine import LABELS, LabelEngine, softmax
-from fastroute.routers.label_prompt import LabelPrompt, OnTruncation
-from fastroute.routers.label_template import longest_input, read_template
+from fastroute.routers.causal_llm.engine import LABELS, LabelEngine, softmax
+from fastroute.routers.causal_llm.prompt import LabelPrompt, OnTruncation
+from fastroute.routers.causal_llm.template import longest_input, read_template
 from fastroute.types import Float64Array
 
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}

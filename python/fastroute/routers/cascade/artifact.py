@@ -8,7 +8,7 @@ An artifact of kind "cascade" (``fastroute.artifacts``). Its config holds::
     band                [low, high], or null for none
     found               what calibration measured, for the reader
 
-and its arrays ``slow_knots`` and ``band_knots`` (``routers.band``) and ``calibration_win_rates``.
+and its arrays ``slow_knots`` and ``band_knots`` (``cascade.band``) and ``calibration_win_rates``.
 Members are not copied: a relative ``checkpoint_path`` or ``battles`` of one is taken from the
 artifact's folder, so that folders can move together.
 """
@@ -30,9 +30,9 @@ from fastroute.artifacts import (
     save_artifact,
 )
 from fastroute.errors import ArtifactError, FastRouteError, InvalidInputError, InvalidTypeError
-from fastroute.routers.band import Band
 from fastroute.routers.base import Router
-from fastroute.routers.cascade import CascadeRouter
+from fastroute.routers.cascade.band import Band
+from fastroute.routers.cascade.router import CascadeRouter
 
 KIND = "cascade"
 _PATHS = ("checkpoint_path", "battles", "embedder_path")

@@ -15,10 +15,10 @@ from fastroute._locks import ForkSafeLock
 from fastroute._post import JsonPoster
 from fastroute._prompts import check_count
 from fastroute.errors import InvalidInputError, ScoringError
-from fastroute.routers.label_engine import LABELS, LabelEngine, softmax
-from fastroute.routers.label_onnx import check_model_folder
-from fastroute.routers.label_prompt import Fitted, LabelPrompt, OnTruncation
-from fastroute.routers.label_template import longest_input, read_template
+from fastroute.routers.causal_llm.engine import LABELS, LabelEngine, softmax
+from fastroute.routers.causal_llm.onnx_engine import check_model_folder
+from fastroute.routers.causal_llm.prompt import Fitted, LabelPrompt, OnTruncation
+from fastroute.routers.causal_llm.template import longest_input, read_template
 from fastroute.types import Float64Array
 
 SendAs = Literal["text", "tokens"]

@@ -18,9 +18,9 @@ from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
 from fastroute.neighbors import STORAGES, NeighborIndex, Storage, UnitRows
 from fastroute.routers.base import EmbeddingRouter, check_embedder
-from fastroute.routers.battle_table import ELO_ORIGIN, ELO_PER_RATING, rate_models
-from fastroute.routers.explanation import Explanation, NearBattle
-from fastroute.routers.sw_ranking_fit import Fitted, Fitter
+from fastroute.routers.sw_ranking.battle_table import ELO_ORIGIN, ELO_PER_RATING, rate_models
+from fastroute.routers.sw_ranking.explanation import Explanation, NearBattle
+from fastroute.routers.sw_ranking.fit import Fitted, Fitter
 from fastroute.types import WINNERS, Float32Array, Float64Array
 
 Mode = Literal["auto", "exact", "far_field"]
@@ -324,12 +324,12 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         A save over another that is interrupted leaves the old router or an ArtifactError at
         ``load``, never a mixture. ``trained_on`` and ``calibration`` are saved as they are now.
         """
-        from fastroute.routers import sw_ranking_artifact
+        from fastroute.routers.sw_ranking import artifact
 
         with self._writing:  # what belongs together, at one moment
             fitted, error = self._state(), self.measured_error_
             known = {"trained_on": self.trained_on, "calibration_win_rates": self.calibration}
-        sw_ranking_artifact.save(self, fitted, error, known, folder)
+        artifact.save(self, fitted, error, known, folder)
 
     @classmethod
     def load(
@@ -346,9 +346,9 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         gigabytes for a checksum takes longer than to start; ``verify=True`` reads and checks all.
         Small files are always verified. Errors as ``fastroute.artifacts.load_artifact``.
         """
-        from fastroute.routers import sw_ranking_artifact
+        from fastroute.routers.sw_ranking import artifact
 
-        router, fitted, error = sw_ranking_artifact.load(
+        router, fitted, error = artifact.load(
             folder, embedder=embedder, num_threads=num_threads, verify=verify
         )
         router._publish(fitted)

@@ -1,0 +1,41 @@
+"""The ``cascade`` router: a fast router where it is sure, a slow one in the uncertain middle.
+
+``router`` asks both and keeps the latency budget (``latency_estimate``). ``band`` says which
+prompts go on, and how two scores become one. ``artifact`` saves and loads a calibrated one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastroute._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from fastroute.routers.cascade.artifact import load_cascade, save_cascade
+    from fastroute.routers.cascade.band import Band
+    from fastroute.routers.cascade.router import (
+        CascadeExplanation,
+        CascadeRouter,
+        CascadeStatistics,
+    )
+
+__all__ = [
+    "Band",
+    "CascadeExplanation",
+    "CascadeRouter",
+    "CascadeStatistics",
+    "load_cascade",
+    "save_cascade",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Band": "fastroute.routers.cascade.band",
+        "CascadeExplanation": "fastroute.routers.cascade.router",
+        "CascadeRouter": "fastroute.routers.cascade.router",
+        "CascadeStatistics": "fastroute.routers.cascade.router",
+        "load_cascade": "fastroute.routers.cascade.artifact",
+        "save_cascade": "fastroute.routers.cascade.artifact",
+    },
+)

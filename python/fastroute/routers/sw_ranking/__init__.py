@@ -1,0 +1,28 @@
+"""The ``sw_ranking`` router: similarity-weighted Elo over past battles.
+
+``router`` is what users call. It is fitted by ``fit``: battles as arrays, with ratings and tiers
+(``battle_table``), and, where they are many, moments of their embeddings (``far_field``) and an
+index of the nearest (``near_field``). ``artifact`` saves and loads all of it, by ``contents``, the
+checks of what must be there, and ``large_files``, which are mapped. ``explanation`` says why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastroute._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from fastroute.routers.sw_ranking.explanation import Explanation, NearBattle
+    from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
+
+__all__ = ["Explanation", "NearBattle", "SimilarityWeightedRouter"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Explanation": "fastroute.routers.sw_ranking.explanation",
+        "NearBattle": "fastroute.routers.sw_ranking.explanation",
+        "SimilarityWeightedRouter": "fastroute.routers.sw_ranking.router",
+    },
+)
