@@ -15,8 +15,8 @@ import time
 import numpy as np
 
 from fastroute.embedders import StaticEmbedder
-from fastroute.training.factorization import Settings, cross_entropy
-from fastroute.training.mf_models import train_models
+from fastroute.training.mf.factorization import Settings, cross_entropy
+from fastroute.training.mf.models import train_models
 from fastroute.training.pairs import Pairs, held_out_parts
 from words import COMMON_WORDS
 

@@ -11,11 +11,11 @@ import pytest
 from cli_runner import fastroute, refused
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
-from fastroute.training import static_table
 from fastroute.training.data import read_training_data
 from fastroute.training.dataset_folds import HeldOut
-from fastroute.training.distillation import Distillation
 from fastroute.training.preferences import FILES, Preference
+from fastroute.training.static import token_table
+from fastroute.training.static.distillation import Distillation
 
 from .training_data import WORDS, D, prompts, tokenizer, write_encoder, write_jsonl
 
@@ -94,11 +94,11 @@ def test_a_single_word_is_the_encoders_own(tmp_path: Path) -> None:
 
 
 def test_counts_of_a_corpus_take_the_place_of_zipfs_law() -> None:
-    counts = static_table.token_counts(tokenizer(), ["hello hello w3", "the w3 nothing"])
+    counts = token_table.token_counts(tokenizer(), ["hello hello w3", "the w3 nothing"])
     assert counts[WORDS.index("hello")] == 2
     assert counts[WORDS.index("w3")] == 2
     assert counts[WORDS.index("the")] == 1
-    weights = static_table.frequency_weights(tokenizer(), 0.01, counts)
+    weights = token_table.frequency_weights(tokenizer(), 0.01, counts)
     p = (counts[5:] + 1) / (counts[5:] + 1).sum()
     np.testing.assert_allclose(weights[5:], 0.01 / (0.01 + p), rtol=1e-12)
     assert not weights[:5].any()

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
-from fastroute.training.added_model import add_model, log_loss_of_router
-from fastroute.training.checkpoint import JOURNAL
 from fastroute.training.data import DataReport, GradedResult, JudgedBattle, TrainingData
-from fastroute.training.factorization import (
+from fastroute.training.mf.added_model import add_model, log_loss_of_router
+from fastroute.training.mf.checkpoint import JOURNAL
+from fastroute.training.mf.factorization import (
     NAMES,
     Settings,
     State,
@@ -23,7 +23,7 @@ from fastroute.training.factorization import (
     loss_and_gradient,
     start,
 )
-from fastroute.training.mf_models import pair_of, strengths, train_models
+from fastroute.training.mf.models import pair_of, strengths, train_models
 from fastroute.training.pairs import Pairs, held_out_parts, pairs_of
 
 D = 8

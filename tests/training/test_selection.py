@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 
 from fastroute.evaluation.benchmarks import ROUTELLM_PAIR, Benchmark
-from fastroute.training.default_router import Recipe, weights_of
-from fastroute.training.gold import train_gold
+from fastroute.training.default.comparison import compare
+from fastroute.training.default.gold import train_gold
+from fastroute.training.measures import apgr_by_file, arenas, correlation_by_file
 from fastroute.training.preferences import Preference, read_preferences
-from fastroute.training.selection import (
-    apgr_by_file,
-    arenas,
-    compare,
-    correlation_by_file,
-)
+from fastroute.training.recipe import Recipe, weights_of
 
 from .training_data import embedder, prompts, write_preferences
 

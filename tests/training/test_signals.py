@@ -13,10 +13,10 @@ from cli_runner import fastroute
 from fastroute.artifacts import save_artifact
 from fastroute.embedders.static import KIND, StaticEmbedder
 from fastroute.errors import InvalidInputError
-from fastroute.training import cheap_signals
-from fastroute.training.benefit_cost import rescaled, select
 from fastroute.training.preferences import FILES, Preference
-from fastroute.training.signal_selection import select_signals
+from fastroute.training.signals import candidates
+from fastroute.training.signals.benefit_cost import rescaled, select
+from fastroute.training.signals.selection import select_signals
 
 from .training_data import WORDS, prompts, tokenizer, write_jsonl
 
@@ -32,13 +32,13 @@ from .training_data import WORDS, prompts, tokenizer, write_jsonl
     ],
 )
 def test_signals_tell_what_they_are_called_after(name: str, more: str, less: str) -> None:
-    signal = cheap_signals.SIGNALS[name]
+    signal = candidates.SIGNALS[name]
     assert signal(more) > signal(less)
 
 
 @given(st.text(max_size=500))
 def test_signals_are_numbers_for_any_text(text: str) -> None:
-    for signal in cheap_signals.SIGNALS.values():
+    for signal in candidates.SIGNALS.values():
         assert 0.0 <= signal(text) < 1e6
 
 
@@ -140,7 +140,7 @@ def test_the_signal_that_tells_is_kept_and_noise_is_not(tmp_path: Path) -> None:
     assert report.apgr[-1] > report.base + 0.2
     assert report.apgr[0] == report.base
     assert report.steps[-1].taken is None or len(report.kept) == 6
-    assert set(report.costs_us) == {"embedder", "length", *cheap_signals.SIGNALS}
+    assert set(report.costs_us) == {"embedder", "length", *candidates.SIGNALS}
     assert all(cost > 0 for cost in report.rescaled_costs.values())
     assert len(tried) > 20
     with pytest.raises(InvalidInputError, match="embedder has no element for the length"):

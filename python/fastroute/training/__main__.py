@@ -64,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fastroute.training.default_router import make_embedder, save_default, train_default
-    from fastroute.training.gold import read_gold, train_gold
+    from fastroute.training.default.gold import read_gold, train_gold
+    from fastroute.training.default.router import make_embedder, save_default, train_default
 
     output = Path(options.output)
     if bool(options.gold) == bool(options.preferences):
@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace) -> None:
     say("done")
     print(f"wrote {output / 'embedder'} and {output / 'mf'}")
     if options.data:
-        from fastroute.training.figures import print_figures
+        from fastroute.training.default.figures import print_figures
 
         print_figures(router, options.data, "gold" if gold else "zero-shot")
 

@@ -1,7 +1,7 @@
 """APGR on training data that was held out by dataset, for what is compared before it is trained.
 
 Datasets are dealt into folds whole, so that what is scored never comes from a source that was
-learnt from. The APGR is that of ``training.selection``: exact, between the best quarter and the
+learnt from. The APGR is that of ``training.measures``: exact, between the best quarter and the
 weaker half of a dataset's models, on datasets where such a pair is what a router is for.
 """
 
@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute.errors import InvalidInputError
-from fastroute.training.default_router import Recipe, weights_of
 from fastroute.training.heads import centred, ridge_directions
 from fastroute.training.labels import LABELS
+from fastroute.training.measures import Arena, apgr_by_file, arenas
 from fastroute.training.preferences import Preference
-from fastroute.training.selection import Arena, apgr_by_file, arenas
+from fastroute.training.recipe import Recipe, weights_of
 from fastroute.types import Float32Array, Float64Array
 
 FOLDS = 5

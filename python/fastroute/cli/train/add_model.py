@@ -54,9 +54,9 @@ def run(options: argparse.Namespace) -> int:
     from fastroute.artifacts import load_artifact
     from fastroute.routers.matrix_factorization import KIND, MatrixFactorizationRouter
     from fastroute.routers.registry import EMBEDDER_FOLDER, create_router, has_embedder
-    from fastroute.training.added_model import add_model
     from fastroute.training.embedder_choice import copy_embedder, remove_embedder
     from fastroute.training.heads import save_mf
+    from fastroute.training.mf.added_model import add_model
     from fastroute.training.pairs import pairs_of
 
     if Path(options.output).resolve() == Path(options.router).resolve():
@@ -112,9 +112,9 @@ def _retrained(
 
     The same prompts are held out: that is decided by their text.
     """
-    from fastroute.training.added_model import log_loss_of_router
-    from fastroute.training.factorization import Settings
-    from fastroute.training.mf_models import train_models
+    from fastroute.training.mf.added_model import log_loss_of_router
+    from fastroute.training.mf.factorization import Settings
+    from fastroute.training.mf.models import train_models
     from fastroute.training.pairs import pairs_of
 
     everything = read_files(options, [*options.retrain_data, *options.data])

@@ -21,9 +21,9 @@ from fastroute.cli.train.options import (
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.training.factorization import Settings, State
-    from fastroute.training.held_out import Figures
-    from fastroute.training.mf_models import TrainedModels
+    from fastroute.training.mf.factorization import Settings, State
+    from fastroute.training.mf.held_out import Figures
+    from fastroute.training.mf.models import TrainedModels
 
 # Of the factors, which two models do not have.
 _OF_FACTORS = ("dimensions", "epochs", "patience", "ridge")
@@ -71,10 +71,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, save, and print the figures."""
-    from fastroute.training.checkpoint import remove_state
     from fastroute.training.embedder_choice import choose_embedder
     from fastroute.training.heads import save_mf
-    from fastroute.training.mf_models import check_request, train_models
+    from fastroute.training.mf.checkpoint import remove_state
+    from fastroute.training.mf.models import check_request, train_models
     from fastroute.training.pairs import pairs_of
 
     settings = _settings(options)
@@ -149,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from fastroute.training.factorization import Settings
+    from fastroute.training.mf.factorization import Settings
 
     chosen: dict[str, Any] = {"seed": options.seed}
     for name in _OF_FACTORS:

@@ -14,8 +14,8 @@ from fastroute.cli.train.options import DATA_HELP, add_data, read_compared
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from fastroute.training.benefit_cost import Step
-    from fastroute.training.signal_selection import SignalReport
+    from fastroute.training.signals.benefit_cost import Step
+    from fastroute.training.signals.selection import SignalReport
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from fastroute.evaluation.progress import ProgressBar
 
     try:
-        from fastroute.training.signal_selection import select_signals
+        from fastroute.training.signals.selection import select_signals
     except ImportError as error:
         raise MissingDependencyError(
             f'training needs {error.name}; pip install "fastroute[train]"'
@@ -119,7 +119,7 @@ def _markdown(report: SignalReport, prompts: int) -> list[str]:
 
 
 def _steps(steps: tuple[Step, ...]) -> list[str]:
-    from fastroute.training.signal_selection import DECOYS
+    from fastroute.training.signals.selection import DECOYS
 
     lines = [
         "| step | signal | gain in APGR | gain / cost ** exponent | |",

@@ -13,9 +13,9 @@ from fastroute.cli.train.options import DATA_HELP, add_data, read_compared
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from fastroute.training.distillation import TableFigures
     from fastroute.training.preferences import Preference
-    from fastroute.training.static_table import Storage
+    from fastroute.training.static.distillation import TableFigures
+    from fastroute.training.static.token_table import Storage
 
 _STORAGES: tuple[Storage, ...] = ("int8", "float16", "float32")
 
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     sizes = [(d, s) for d in _numbers(options.dimensions) for s in _storages(options.storage)]
     try:
         from fastroute.training.dataset_folds import HeldOut
-        from fastroute.training.distillation import SAMPLE, Distillation
+        from fastroute.training.static.distillation import SAMPLE, Distillation
 
         # What is cheap to read and can be wrong comes before what takes time.
         rows = read_compared(options) if options.data else []

@@ -19,7 +19,7 @@ from fastroute.cli.train.options import (
 )
 
 if TYPE_CHECKING:
-    from fastroute.training.fitted_ranking import Progress
+    from fastroute.training.sw_ranking import Progress
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     """Fit, save, and print the figures."""
     from fastroute.evaluation.progress import ProgressBar
     from fastroute.training.embedder_choice import choose_embedder
-    from fastroute.training.fitted_ranking import MOST_SCORED, battles_of, fit_ranking
+    from fastroute.training.sw_ranking import MOST_SCORED, battles_of, fit_ranking
 
     check_output(options.output)
     data = read_data(options)

@@ -130,7 +130,7 @@ def estimate(
 def count_tokens(texts: Sequence[str]) -> list[int]:
     """Tokens of each text by the bundled tokenizer: about what a provider counts."""
     from fastroute.embedders.static import DEFAULT_FOLDER
-    from fastroute.training.default_router import read_tokenizer
+    from fastroute.training.static.encoder import read_tokenizer
 
     tokenizer = read_tokenizer(DEFAULT_FOLDER)
     return [len(e.ids) for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 
 from fastroute.training.bert.examples import Examples, make_examples
 from fastroute.training.data import GradedResult, JudgedBattle, TrainingData
-from fastroute.training.default_router import weights_of
 from fastroute.training.labels import outcomes
 from fastroute.training.pair_outcomes import outcomes_between
+from fastroute.training.recipe import weights_of
 
 
 def examples_of(

@@ -13,11 +13,10 @@ import numpy as np
 from fastroute.artifacts import ARRAYS, save_artifact
 from fastroute.embedders.static import KIND, StaticEmbedder
 from fastroute.errors import InvalidInputError
-from fastroute.training import static_table
 from fastroute.training.dataset_folds import HeldOut
-from fastroute.training.default_router import LENGTH_SCALE, read_tokenizer
-from fastroute.training.encoder import Encoder, load_encoder
-from fastroute.training.static_table import Storage
+from fastroute.training.static import token_table
+from fastroute.training.static.encoder import Encoder, load_encoder, read_tokenizer
+from fastroute.training.static.token_table import Storage
 from fastroute.types import Float32Array, Float64Array
 
 #: Prompts on which fidelity and latency are measured.
@@ -63,7 +62,7 @@ class Distillation:
         name: what the vectors are called; by default the folder's name.
         frequency: a in the weight a / (a + p).
 
-    Raises InvalidInputError for an encoder that can't be used (``training.encoder``).
+    Raises InvalidInputError for an encoder that can't be used (``static.encoder``).
     """
 
     def __init__(
@@ -72,31 +71,31 @@ class Distillation:
         *,
         corpus: Sequence[str] | None = None,
         name: str | None = None,
-        frequency: float = static_table.FREQUENCY,
+        frequency: float = token_table.FREQUENCY,
     ) -> None:
         from tokenizers import Tokenizer
 
         self.name = name or Path(encoder).resolve().name
         self.encode: Encoder = load_encoder(encoder)
         own = read_tokenizer(encoder)
-        self.content = static_table.bare_tokenizer(own)
+        self.content = token_table.bare_tokenizer(own)
         self.tokenizer = Tokenizer.from_str(self.content.decode())
-        counts = None if corpus is None else static_table.token_counts(self.tokenizer, corpus)
-        self.weights = static_table.frequency_weights(self.tokenizer, frequency, counts)
-        self.vectors = static_table.token_vectors(self.encode, self.tokenizer)
+        counts = None if corpus is None else token_table.token_counts(self.tokenizer, corpus)
+        self.weights = token_table.frequency_weights(self.tokenizer, frequency, counts)
+        self.vectors = token_table.token_vectors(self.encode, self.tokenizer)
 
     def save(
         self, folder: str | os.PathLike[str], dimensions: int, storage: Storage
     ) -> StaticEmbedder:
         """Write one table as a "static_embedder" artifact and load it."""
-        rows = static_table.principal_components(self.vectors, dimensions)
-        table, scales = static_table.store(rows, self.weights, storage)
+        rows = token_table.principal_components(self.vectors, dimensions)
+        table, scales = token_table.store(rows, self.weights, storage)
         save_artifact(
             folder,
             kind=KIND,
             config={
                 "name": f"static:{self.name}-{dimensions}-{storage}",
-                "length_scale": LENGTH_SCALE,
+                "length_scale": token_table.LENGTH_SCALE,
             },
             arrays={"table": table, "scales": scales},
             files={"tokenizer.json": self.content},
@@ -118,7 +117,7 @@ class Distillation:
     def axes(self, dimensions: int) -> Float64Array:
         """The axes of ``principal_components``, float64[encoder's d, dimensions]."""
         X = self.vectors.astype(np.float64)
-        components = static_table.principal_components(self.vectors, dimensions)
+        components = token_table.principal_components(self.vectors, dimensions)
         return np.asarray(np.linalg.lstsq(X, components, rcond=None)[0])
 
     def compare(

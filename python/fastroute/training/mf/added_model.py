@@ -20,8 +20,8 @@ import numpy.typing as npt
 from fastroute.artifacts import prompt_hash
 from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
-from fastroute.training.factorization import cross_entropy
 from fastroute.training.heads import constant_vector, sigmoid
+from fastroute.training.mf.factorization import cross_entropy
 from fastroute.training.pairs import Pairs, held_out_parts
 from fastroute.types import Float32Array, Float64Array
 

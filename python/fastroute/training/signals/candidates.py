@@ -1,7 +1,7 @@
 """What can be read off a prompt beside its meaning, cheaply: candidates for a router's signals.
 
 Each signal is a function of a prompt that returns one number. What it means and how far it is
-worth its time is for ``training.signal_selection`` to find out.
+worth its time is for ``signals.selection`` to find out.
 """
 
 from __future__ import annotations

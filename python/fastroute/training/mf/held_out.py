@@ -10,8 +10,8 @@ import numpy as np
 from fastroute.evaluation.calibration_metrics import expected_calibration_error
 from fastroute.evaluation.metrics import apgr, curve
 from fastroute.routers.length import LengthRouter
-from fastroute.training.factorization import cross_entropy
 from fastroute.training.heads import sigmoid
+from fastroute.training.mf.factorization import cross_entropy
 from fastroute.training.pairs import Pairs
 from fastroute.types import Float64Array
 

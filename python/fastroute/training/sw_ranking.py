@@ -18,7 +18,7 @@ from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 from fastroute.training.battles import PER_PROMPT, comparable, graded_battles
 from fastroute.training.data import TrainingData
 from fastroute.training.heads import quantiles
-from fastroute.training.mf_models import pair_of
+from fastroute.training.mf.models import pair_of
 from fastroute.training.pairs import held_out_parts
 from fastroute.types import Battle, Float32Array
 

@@ -17,18 +17,18 @@ from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
 from fastroute.routers import MatrixFactorizationRouter
 from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
-from fastroute.training import static_table
 from fastroute.training.__main__ import main
-from fastroute.training.default_router import make_embedder
-from fastroute.training.encoder import load_encoder
+from fastroute.training.default.router import make_embedder
 from fastroute.training.preferences import FILES, read_preferences
+from fastroute.training.static import token_table
+from fastroute.training.static.encoder import load_encoder
 
 from .training_data import TABLE, WORDS, D, prompts, tokenizer, write_encoder, write_preferences
 
 
 def test_a_token_is_encoded_alone_between_the_special_tokens(tmp_path: Path) -> None:
     encode = load_encoder(write_encoder(tmp_path))
-    vectors = static_table.token_vectors(encode, tokenizer())
+    vectors = token_table.token_vectors(encode, tokenizer())
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, (TABLE[2] + TABLE + TABLE[3]) / 3, atol=1e-6)
 
@@ -36,7 +36,7 @@ def test_a_token_is_encoded_alone_between_the_special_tokens(tmp_path: Path) -> 
 def test_components_are_those_of_the_singular_value_decomposition() -> None:
     X = TABLE.astype(np.float64)
     _, _, axes = np.linalg.svd(X, full_matrices=False)
-    got = static_table.principal_components(TABLE, 5)
+    got = token_table.principal_components(TABLE, 5)
     wanted = X @ axes[:5].T
     signs = np.sign((got * wanted).sum(axis=0))
     np.testing.assert_allclose(got, wanted * signs, atol=1e-9)
@@ -45,26 +45,26 @@ def test_components_are_those_of_the_singular_value_decomposition() -> None:
 def test_axes_do_not_depend_on_the_sign_that_a_solver_returns() -> None:
     # The axes can be recovered, because X has full rank: X @ axes = components.
     axes = np.linalg.lstsq(
-        TABLE.astype(np.float64), static_table.principal_components(TABLE, D), rcond=None
+        TABLE.astype(np.float64), token_table.principal_components(TABLE, D), rcond=None
     )[0]
     assert (axes[np.abs(axes).argmax(axis=0), np.arange(D)] > 0).all()
 
 
 def test_frequency_weights_are_zipfs_law_and_special_tokens_say_nothing() -> None:
-    weights = static_table.frequency_weights(tokenizer(), 0.01)
+    weights = token_table.frequency_weights(tokenizer(), 0.01)
     assert not weights[:5].any()  # the four special ones and [unused0]
     p = 1 / np.arange(1, len(WORDS) - 4)
     p /= p.sum()
     np.testing.assert_allclose(weights[5:], 0.01 / (0.01 + p), rtol=1e-12)
     with pytest.raises(InvalidInputError, match="frequency must be above 0, got 0"):
-        static_table.frequency_weights(tokenizer(), 0)
+        token_table.frequency_weights(tokenizer(), 0)
 
 
 def test_quantised_rows_are_within_half_a_step() -> None:
     rows = np.random.default_rng(1).normal(size=(50, 7)) * np.logspace(-3, 3, 50)[:, None]
     rows[3] = 0.0
     weights = np.linspace(0, 1, 50)
-    table, scales = static_table.quantise(rows, weights)
+    table, scales = token_table.quantise(rows, weights)
     assert (table.dtype, scales.dtype) == (np.int8, np.float32)
     assert np.abs(table.astype(int)).max() == 127
     half_step = np.abs(rows).max(axis=1) / 127 / 2 * weights
@@ -77,14 +77,14 @@ def test_embeddings_of_the_artifact_are_the_reference(tmp_path: Path) -> None:
     encoder = write_encoder(tmp_path / "encoder")
     with pytest.raises(InvalidInputError, match=r"dimensions is 256, where .* have 12"):
         make_embedder(encoder, tmp_path / "embedder")
-    arrays, files = static_table.distil(
+    arrays, files = token_table.distil(
         load_encoder(encoder), tokenizer(), dimensions=D, frequency=0.02
     )
     assert json.loads(files["tokenizer.json"])["truncation"] is None
     assert b"\n" not in files["tokenizer.json"]
     made = StaticEmbedder(arrays["table"], arrays["scales"], tokenizer(), name="static:tiny")
     rows = (TABLE[2] + TABLE + TABLE[3]).astype(np.float64) / 3
-    weights = static_table.frequency_weights(tokenizer(), 0.02)
+    weights = token_table.frequency_weights(tokenizer(), 0.02)
     texts = ["prove the integral of w3", "hello w7 w7 w20", "w1 w2 w3 w4 w5 unknown"]
     X = made.embed_batch(texts).astype(np.float64)
     wanted = []
@@ -99,12 +99,12 @@ def test_embeddings_of_the_artifact_are_the_reference(tmp_path: Path) -> None:
 def test_a_tokenizer_without_special_tokens(tmp_path: Path) -> None:
     encode = load_encoder(write_encoder(tmp_path))
     with pytest.raises(InvalidInputError, match="tokenizer adds 0 special tokens"):
-        static_table.token_vectors(encode, tokenizer(special=False))
+        token_table.token_vectors(encode, tokenizer(special=False))
 
 
 def test_an_encoder_that_returns_nan() -> None:
     with pytest.raises(InvalidInputError, match="vector of token 0 is not finite"):
-        static_table.token_vectors(
+        token_table.token_vectors(
             lambda ids: np.full((len(ids), 3), np.nan, dtype=np.float32), tokenizer()
         )
 
@@ -164,7 +164,7 @@ def test_encoder_folders_that_are_not(tmp_path: Path) -> None:
 @pytest.fixture
 def small_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test's encoder has 12 dimensions where the default takes 256 of more."""
-    monkeypatch.setattr(static_table.distil, "__kwdefaults__", {"dimensions": D, "frequency": 1.0})
+    monkeypatch.setattr(token_table.distil, "__kwdefaults__", {"dimensions": D, "frequency": 1.0})
 
 
 @pytest.mark.usefixtures("small_table")

@@ -19,12 +19,12 @@ import numpy as np
 
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
-from fastroute.training.benefit_cost import Step, rescaled, select
-from fastroute.training.cheap_signals import SIGNALS
 from fastroute.training.dataset_folds import HeldOut
 from fastroute.training.heads import centred
+from fastroute.training.measures import apgr_by_file
 from fastroute.training.preferences import Preference
-from fastroute.training.selection import apgr_by_file
+from fastroute.training.signals.benefit_cost import Step, rescaled, select
+from fastroute.training.signals.candidates import SIGNALS
 from fastroute.types import Float64Array
 
 LENGTH = "length"
@@ -75,7 +75,7 @@ def select_signals(
     seed: int = 0,
     progress: Callable[[int], object] = lambda _: None,
 ) -> SignalReport:
-    """Measure and choose among ``cheap_signals.SIGNALS`` and the length.
+    """Measure and choose among ``candidates.SIGNALS`` and the length.
 
     Args:
         rows: graded prompts; nothing else is looked at.

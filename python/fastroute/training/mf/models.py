@@ -26,8 +26,6 @@ from fastroute.artifacts import prompt_hash
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
-from fastroute.training.checkpoint import fingerprint, load_state, save_state
-from fastroute.training.factorization import NAMES, Settings, State, learn, start
 from fastroute.training.heads import (
     FOLDS,
     constant_vector,
@@ -36,7 +34,9 @@ from fastroute.training.heads import (
     quantiles,
     sigmoid,
 )
-from fastroute.training.held_out import Figures, figures, length_apgr
+from fastroute.training.mf.checkpoint import fingerprint, load_state, save_state
+from fastroute.training.mf.factorization import NAMES, Settings, State, learn, start
+from fastroute.training.mf.held_out import Figures, figures, length_apgr
 from fastroute.training.pairs import TIES, Pairs, Ties, held_out_parts
 from fastroute.training.preferences import fold_numbers
 from fastroute.types import Float32Array, Float64Array

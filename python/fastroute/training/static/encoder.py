@@ -83,6 +83,20 @@ def load_encoder(folder: str | os.PathLike[str]) -> Encoder:
     return encode
 
 
+def read_tokenizer(folder: str | os.PathLike[str]) -> Any:
+    """The ``tokenizers.Tokenizer`` in ``folder``/tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    path = Path(folder) / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # what tokenizers raises has no narrower type
+        raise InvalidInputError(
+            f"{path} can't be read as a tokenizer ({error}); give a folder that holds an encoder "
+            "and its tokenizer"
+        ) from error
+
+
 def _pooled(tokens: Float32Array, pooling: str) -> Float32Array:
     """Sentence embeddings of length one, float32[n, d], from tokens', float32[n, tokens, d]."""
     if pooling == "mean":

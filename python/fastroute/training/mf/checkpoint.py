@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastroute.errors import InvalidInputError
 from fastroute.training.checkpoint_file import read_checkpoint, write_checkpoint
-from fastroute.training.factorization import Settings, State
+from fastroute.training.mf.factorization import Settings, State
 from fastroute.training.pairs import Pairs
 from fastroute.types import Float32Array
 

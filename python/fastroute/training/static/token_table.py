@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from fastroute.artifacts import Array
 from fastroute.errors import InvalidInputError
-from fastroute.training.encoder import Encoder
+from fastroute.training.static.encoder import Encoder
 from fastroute.types import Float32Array, Float64Array
 
 DIMENSIONS = 256
@@ -31,6 +31,9 @@ Storage = Literal["int8", "float16", "float32"]
 STORAGES: tuple[Storage, ...] = get_args(Storage)
 #: a in the weight a / (a + p).
 FREQUENCY = 1e-4
+#: Unit of the element for the length. Small, so that cosines between embeddings, which sw_ranking
+#: takes, stay those of their meaning: it adds 0.02 to the square of a vector of 100 tokens.
+LENGTH_SCALE = 1.0 / 32.0
 
 # Sequences are this few at a time whatever the machine, so that the sums inside are the same.
 _TOKENS_PER_BATCH = 256
