@@ -18,14 +18,15 @@ start, and would pull in pages that no query needs.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastroute import _native
 from fastroute.artifacts import (
     Artifact,
     check_folder,
@@ -37,7 +38,6 @@ from fastroute.artifacts import (
 from fastroute.embedders.base import Embedder
 from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.neighbors import NeighborIndex, UnitRows
-from fastroute.routers.base import check_embedder
 from fastroute.routers.sw_ranking import far_field
 from fastroute.routers.sw_ranking.battle_table import BattleTable
 from fastroute.routers.sw_ranking.contents import (
@@ -51,26 +51,26 @@ from fastroute.routers.sw_ranking.contents import (
     check_index,
     read_columns,
 )
-from fastroute.routers.sw_ranking.fit import Fitted, with_field
+from fastroute.routers.sw_ranking.fit import Fitted, Fitter, with_field
 from fastroute.routers.sw_ranking.large_files import check_large, remove_others, write_large
-
-if TYPE_CHECKING:
-    from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 
 KIND = "sw_ranking"
 
 
 def save(
-    router: SimilarityWeightedRouter,
+    folder: str | os.PathLike[str],
     fitted: Fitted,
+    *,
+    options: Mapping[str, Any],
+    embedder: Embedder | None,
     measured_error: float | None,
     known: Mapping[str, npt.NDArray[Any] | None],
-    folder: str | os.PathLike[str],
 ) -> None:
-    """Write the router, the manifest last: until then the folder holds what it held.
+    """Write a router, the manifest last: until then the folder holds what it held.
 
-    ``known`` has ``trained_on`` and ``calibration_win_rates``, or None where not known. Two
-    processes must not save to one folder at the same time.
+    ``options`` are its arguments (``contents.OPTIONS``). ``known`` has ``trained_on`` and
+    ``calibration_win_rates``, or None where not known. Two processes must not save to one folder
+    at the same time.
     """
     target = check_folder(folder)
     table, far = fitted.table, fitted.far
@@ -109,8 +109,8 @@ def save(
     except OSError as error:
         raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
     config: dict[str, Any] = {
-        "options": {name: getattr(router, name) for name in OPTIONS},
-        "embedder": None if router.embedder is None else router.embedder.name,
+        "options": {name: options[name] for name in OPTIONS},
+        "embedder": None if embedder is None else embedder.name,
         "models": list(table.models),
         "measured_error": measured_error,
         "large_files": large,
@@ -122,12 +122,59 @@ def save(
     remove_others(target, LARGE, {stated["file"] for stated in large.values()})
 
 
-def load(
-    folder: str | os.PathLike[str], *, embedder: Embedder | None, num_threads: int, verify: bool
-) -> tuple[SimilarityWeightedRouter, Fitted, float | None]:
-    """The router, what it learned and its measured error; errors as ``load_artifact``."""
-    check_embedder(embedder)
-    _native.check_num_threads(num_threads)
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A router's folder: manifest and small arrays are read, the large files found to be its own.
+
+    Attributes:
+        artifact: manifest and small arrays.
+        files: path of each large file, by its name.
+    """
+
+    artifact: Artifact
+    files: Mapping[str, Path]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments that the router was made with, by name; those that ``save`` got."""
+        return dict(self.artifact.config["options"])
+
+    @property
+    def measured_error(self) -> float | None:
+        """The router's ``measured_error_``."""
+        error: float | None = self.artifact.config["measured_error"]
+        return error
+
+    def fitted(self, fitter: Fitter) -> Fitted:
+        """What the router learned; ``fitter`` is that of a router with the ``options``."""
+        return _fitted(self.artifact, self.files, fitter)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise as an ArtifactError whatever a router can't be made of."""
+        try:
+            yield
+        except ArtifactError:
+            raise
+        except (
+            ArithmeticError,
+            AttributeError,
+            EOFError,
+            LookupError,
+            MemoryError,
+            OSError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise ArtifactError(
+                f"{self.artifact.path} can't be read as a sw_ranking router "
+                f"({type(error).__name__}: {error}); restore the folder"
+            ) from error
+
+
+def open_saved(folder: str | os.PathLike[str], *, embedder: Embedder | None, verify: bool) -> Saved:
+    """Open the folder of a saved router for one with ``embedder``; errors as ``load_artifact``."""
     artifact = load_artifact(folder, kind=KIND)
     config, path = artifact.config, artifact.path
     check_config(config, path)
@@ -141,51 +188,21 @@ def load(
         name: check_large(path, name, stated, verify=verify)
         for name, stated in config["large_files"].items()
     }
-    try:
-        router = _router(config, embedder, num_threads)
-        fitted = _fitted(artifact, files, router)
-    except ArtifactError:
-        raise
-    except (
-        ArithmeticError,
-        AttributeError,
-        EOFError,
-        LookupError,
-        MemoryError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise ArtifactError(
-            f"{path} can't be read as a sw_ranking router ({type(error).__name__}: {error}); "
-            "restore the folder"
-        ) from error
-    router.trained_on, router.calibration = read_trained_on(artifact), read_calibration(artifact)
-    router.artifact_checksum = artifact.checksum
-    return router, fitted, config["measured_error"]
+    return Saved(artifact, files)
 
 
-def _router(
-    config: dict[str, Any], embedder: Embedder | None, num_threads: int
-) -> SimilarityWeightedRouter:
-    from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
-
-    return SimilarityWeightedRouter(**config["options"], embedder=embedder, num_threads=num_threads)
-
-
-def _fitted(artifact: Artifact, files: dict[str, Path], router: SimilarityWeightedRouter) -> Fitted:
+def _fitted(artifact: Artifact, files: Mapping[str, Path], fitter: Fitter) -> Fitted:
     config, arrays = artifact.config, artifact.arrays
-    columns = read_columns(files, router.storage)
+    columns = read_columns(files, fitter.storage)
     is_far = INDEX in files
-    check_arrays(artifact, router.num_tiers, columns["rows"].shape[1], is_far=is_far)
+    check_arrays(artifact, fitter.num_tiers, columns["rows"].shape[1], is_far=is_far)
     clusters = len(arrays["moments.seeds"]) if is_far else 0
     check_columns(files, columns, len(config["models"]), clusters)
     table = BattleTable(
         tuple(config["models"]),
         arrays["elo"],
         arrays["tiers"],
-        router.num_tiers,
+        fitter.num_tiers,
         columns["model_a"],
         columns["model_b"],
         columns["outcome"],
@@ -200,10 +217,10 @@ def _fitted(artifact: Artifact, files: dict[str, Path], router: SimilarityWeight
     fitted = Fitted(
         table,
         vectors,
-        router.fitter().tiered(vectors, columns["cells"]),
+        fitter.tiered(vectors, columns["cells"]),
         arrays["start"],
-        table.tier(router.strong_model),
-        table.tier(router.weak_model),
+        table.tier(fitter.strong_model),
+        table.tier(fitter.weak_model),
         order=columns.get("order"),
     )
     if not is_far:
@@ -215,9 +232,9 @@ def _fitted(artifact: Artifact, files: dict[str, Path], router: SimilarityWeight
     if "near" in columns:
         near_rows = UnitRows(columns["near"], columns["near_scales"])
     moments = far_field.Moments(**sums)
-    index = NeighborIndex.load(files[INDEX], router.index_parameters)
+    index = NeighborIndex.load(files[INDEX], fitter.index_parameters)
     axes = min(len(moments.axes), far_field.INDEX_AXES)
-    width = axes if router.index_in_axes else vectors.rows.shape[1]
+    width = axes if fitter.index_in_axes else vectors.rows.shape[1]
     check_index(files[INDEX], index, len(vectors), width)
     return with_field(
         fitted,
@@ -225,8 +242,8 @@ def _fitted(artifact: Artifact, files: dict[str, Path], router: SimilarityWeight
         index,
         columns["clusters"],
         near_rows,
-        strict=router.strict,
-        in_axes=router.index_in_axes,
+        strict=fitter.strict,
+        in_axes=fitter.index_in_axes,
         rank=config["rank"],
         neighbors=config["neighbors"],
     )

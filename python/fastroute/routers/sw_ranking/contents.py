@@ -7,6 +7,7 @@ embeddings and the index only a few pages. Each raises ArtifactError with the fi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def check_arrays(artifact: Artifact, num_tiers: int, dimensions: int, *, is_far:
         raise _unfit(path, f"'tiers' are not numbers below {num_tiers}, those of its tiers")
 
 
-def read_columns(files: dict[str, Path], storage: Storage) -> dict[str, npt.NDArray[Any]]:
+def read_columns(files: Mapping[str, Path], storage: Storage) -> dict[str, npt.NDArray[Any]]:
     """The columns, mapped: each of its dtype, and all of one length."""
     columns = {}
     for name, (dtype, ndim) in _COLUMNS.items():
@@ -165,7 +166,7 @@ def read_columns(files: dict[str, Path], storage: Storage) -> dict[str, npt.NDAr
 
 
 def check_columns(
-    files: dict[str, Path], columns: dict[str, npt.NDArray[Any]], models: int, clusters: int
+    files: Mapping[str, Path], columns: dict[str, npt.NDArray[Any]], models: int, clusters: int
 ) -> None:
     """Check that numbers are in range, and a sample of the embeddings."""
     for name, low, most in (

@@ -13,12 +13,14 @@ import numpy as np
 from fastroute import _native
 from fastroute._arrays import check_array, check_length
 from fastroute._prompts import check_prompt, check_prompts
-from fastroute.artifacts import prompt_hash
+from fastroute.artifacts import prompt_hash, read_calibration, read_trained_on
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
 from fastroute.neighbors import STORAGES, NeighborIndex, Storage, UnitRows
 from fastroute.routers.base import EmbeddingRouter, check_embedder
+from fastroute.routers.sw_ranking import artifact
 from fastroute.routers.sw_ranking.battle_table import ELO_ORIGIN, ELO_PER_RATING, rate_models
+from fastroute.routers.sw_ranking.contents import OPTIONS
 from fastroute.routers.sw_ranking.explanation import Explanation, NearBattle
 from fastroute.routers.sw_ranking.fit import Fitted, Fitter
 from fastroute.types import WINNERS, Float32Array, Float64Array
@@ -324,12 +326,18 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         A save over another that is interrupted leaves the old router or an ArtifactError at
         ``load``, never a mixture. ``trained_on`` and ``calibration`` are saved as they are now.
         """
-        from fastroute.routers.sw_ranking import artifact
-
         with self._writing:  # what belongs together, at one moment
             fitted, error = self._state(), self.measured_error_
             known = {"trained_on": self.trained_on, "calibration_win_rates": self.calibration}
-        artifact.save(self, fitted, error, known, folder)
+            options = {name: getattr(self, name) for name in OPTIONS}
+        artifact.save(
+            folder,
+            fitted,
+            options=options,
+            embedder=self.embedder,
+            measured_error=error,
+            known=known,
+        )
 
     @classmethod
     def load(
@@ -346,13 +354,17 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         gigabytes for a checksum takes longer than to start; ``verify=True`` reads and checks all.
         Small files are always verified. Errors as ``fastroute.artifacts.load_artifact``.
         """
-        from fastroute.routers.sw_ranking import artifact
-
-        router, fitted, error = artifact.load(
-            folder, embedder=embedder, num_threads=num_threads, verify=verify
-        )
+        check_embedder(embedder)
+        _native.check_num_threads(num_threads)
+        saved = artifact.open_saved(folder, embedder=embedder, verify=verify)
+        with saved.reading():
+            router = cls(**saved.options, embedder=embedder, num_threads=num_threads)
+            fitted = saved.fitted(router.fitter())
+        router.trained_on = read_trained_on(saved.artifact)
+        router.calibration = read_calibration(saved.artifact)
+        router.artifact_checksum = saved.artifact.checksum
         router._publish(fitted)
-        router.measured_error_ = error
+        router.measured_error_ = saved.measured_error
         table = fitted.table
         router.model_ratings_ = {table.models[i]: float(table.elo[i]) for i in table.best_first()}
         router.model_tiers_ = {table.models[i]: int(table.tiers[i]) for i in table.best_first()}
