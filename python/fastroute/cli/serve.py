@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastroute.errors import InvalidInputError, MissingDependencyError
@@ -49,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     # For the workers that the command starts itself.
     parser.add_argument("--inherited-socket", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--ready-pipe", type=int, help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -60,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
         _check(config)
         return 0
     try:
-        from fastroute.server.run import listen, serve
-        from fastroute.server.workers import Supervisor
+        from fastroute.server.run import bind, serve
+        from fastroute.server.workers import Supervisor, tell_ready
     except ImportError as error:
         raise MissingDependencyError(
             f"fastroute serve needs {error.name}: pip install 'fastroute[serve]'"
@@ -70,19 +72,22 @@ def run(options: argparse.Namespace) -> int:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if options.inherited_socket is not None:
         listener = socket.socket(fileno=options.inherited_socket)
-        serve(config, lambda: _load(options), listener)
+        serve(config, lambda: _load(options), listener, partial(tell_ready, options.ready_pipe))
         return 0
-    listener = listen(config.server)
+    listener = bind(config.server)
     port = listener.getsockname()[1]
     host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
-    print(f"fastroute: listening on http://{host}:{port}", file=sys.stderr, flush=True)
+
+    def ready() -> None:
+        print(f"fastroute: listening on http://{host}:{port}", file=sys.stderr, flush=True)
+
     if config.server.workers == 1:
-        serve(config, lambda: _load(options), listener)
+        serve(config, lambda: _load(options), listener, ready)
         return 0
-    command = [sys.executable, "-m", "fastroute", *sys.argv[1:], "--inherited-socket"]
+    command = [sys.executable, "-m", "fastroute", *sys.argv[1:]]
     patience_s = config.server.shutdown_timeout_s
     supervisor = Supervisor(command, config.server.workers, listener, patience_s)
-    return supervisor.run(config.server.log_level)
+    return supervisor.run(config.server.log_level, ready)
 
 
 def _load(options: argparse.Namespace) -> Config:

@@ -22,31 +22,43 @@ from fastroute.server.protocol import LimitedProtocol
 from fastroute.server.state import State
 
 
-def listen(config: ServerConfig) -> socket.socket:
-    """A socket that listens where ``config`` says. Raises InvalidInputError if it can't."""
+def bind(config: ServerConfig) -> socket.socket:
+    """A socket bound to where ``config`` says. Raises InvalidInputError if it can't be.
+
+    It listens only once the routers are loaded, so that a connection before that is refused and
+    does not wait.
+    """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.host, config.port))
-        listener.listen(2048)
     except OSError as error:
         listener.close()
-        raise InvalidInputError(
-            f"can't listen on {config.host}:{config.port}: {error.strerror}; give another --port"
-        ) from error
+        raise _cannot_listen(config.host, config.port, error) from error
     return listener
 
 
-def serve(config: Config, load: Callable[[], Config], listener: socket.socket) -> None:
+def _cannot_listen(host: str, port: int, error: OSError) -> InvalidInputError:
+    return InvalidInputError(
+        f"can't listen on {host}:{port}: {error.strerror}; give another --port"
+    )
+
+
+def serve(
+    config: Config,
+    load: Callable[[], Config],
+    listener: socket.socket,
+    ready: Callable[[], None],
+) -> None:
     """Serve in this process until SIGTERM or SIGINT; SIGHUP reads the config again.
 
-    New connections are refused at once, requests under way are finished, streams too, for at most
-    ``shutdown_timeout_s``.
+    ``ready`` is called once, when requests are answered. At the end new connections are refused at
+    once, and requests under way are finished, streams too, for at most ``shutdown_timeout_s``.
     """
     configure_logs(config.server.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(config, load, listener))
+        runner.run(_serve(config, load, listener, ready))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -58,8 +70,21 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-async def _serve(config: Config, load: Callable[[], Config], listener: socket.socket) -> None:
+async def _serve(
+    config: Config,
+    load: Callable[[], Config],
+    listener: socket.socket,
+    ready: Callable[[], None],
+) -> None:
     state = State(config, load, Metrics())
+
+    def started() -> None:
+        host, port = listener.getsockname()[:2]
+        log("serving", host=host, port=port, keys=len(config.keys))
+        if host not in ("127.0.0.1", "::1") and not config.keys:
+            log("no keys: everybody who can reach this address can use it", logging.WARNING)
+        ready()
+
     server = _Server(
         uvicorn.Config(
             Application(state),
@@ -74,6 +99,7 @@ async def _serve(config: Config, load: Callable[[], Config], listener: socket.so
             timeout_graceful_shutdown=max(1, round(config.server.shutdown_timeout_s)),
         ),
         state,
+        started,
     )
     reloads: set[asyncio.Task[bool]] = set()
 
@@ -87,19 +113,16 @@ async def _serve(config: Config, load: Callable[[], Config], listener: socket.so
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
-    host, port = listener.getsockname()[:2]
-    log("serving", host=host, port=port, keys=len(config.keys))
-    if host not in ("127.0.0.1", "::1") and not config.keys:
-        log("no keys: everybody who can reach this address can use it", logging.WARNING)
     began = time.monotonic()
     await server.serve(sockets=[listener])
     log("stopped", after_s=round(time.monotonic() - began, 1))
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, state: State) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, started: Callable[[], None]) -> None:
         super().__init__(config)
         self._state = state
+        self._on_start = started
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -108,6 +131,17 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in sockets or ():
+            try:
+                listener.listen(2048)
+            except OSError as error:  # another took the port while the routers were loading
+                host, port = listener.getsockname()[:2]
+                raise _cannot_listen(host, port, error) from error
+        await super().startup(sockets)
+        if self.started:
+            self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._state.draining = True
