@@ -232,3 +232,33 @@ def test_an_answer_that_is_none_is_shown_without_the_key(before: str) -> None:
         read_completion(body, {}, None, key="sk-secret-0123456789")
     assert "sk-" not in str(caught.value)
     assert caught.value.body == body
+
+
+KEY = "sk-secret/0123456789"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        data({"error": {"message": f"no such key: Bearer {KEY}"}}),
+        data({"error": {"message": "x" * 250 + f" Bearer {KEY}"}}),
+        data({"error": f"Bearer {KEY}"}).replace(b"/", b"\\/"),
+        f"event: error\ndata: Bearer {KEY}\n\n".encode(),
+        f"data: Bearer {KEY}\n\n".encode(),
+    ],
+)
+def test_an_error_in_a_stream_is_told_without_the_key(raw: bytes) -> None:
+    for before in (b"", data(chunk("a"))):
+        transport = MockTransport(MockReply(before + raw))
+        with pytest.raises(ProviderResponseError, match="Bearer ") as caught:
+            list(ChatStream(transport.send(STREAM), key=KEY))
+        assert "sk-" not in str(caught.value)
+
+        async def run(transport: MockTransport = transport) -> None:
+            async with AsyncChatStream(await transport.asend(STREAM), key=KEY) as stream:
+                async for _ in stream:
+                    pass
+
+        with pytest.raises(ProviderResponseError, match="Bearer ") as caught:
+            asyncio.run(run())
+        assert "sk-" not in str(caught.value)

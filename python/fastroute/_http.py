@@ -88,9 +88,21 @@ def error_of(body: bytes) -> dict[str, Any]:
     return error if isinstance(error, dict) else {}
 
 
+def spellings_of(key: str) -> tuple[str, ...]:
+    """How a key may stand in a provider's text: as it is, or as JSON writes it."""
+    return tuple(dict.fromkeys((key, json.dumps(key)[1:-1], key.replace("/", "\\/"))))
+
+
+def without_key(text: str, key: str | None) -> str:
+    """``text`` with ``***`` for ``key``, which some servers repeat. Shorten it afterwards: a part
+    of a key is not found."""
+    for spelling in spellings_of(key) if key else ():
+        text = text.replace(spelling, "***")
+    return text
+
+
 def words_of(body: bytes, key: str | None) -> str:
     """What an error's body says in one line of at most 300 characters, without ``key``."""
     said = error_of(body).get("message")
-    text = said if isinstance(said, str) else body[:400].decode(errors="replace")
-    text = text if key is None else text.replace(key, "***")
-    return " ".join(text.split())[:300]
+    text = said if isinstance(said, str) else body.decode(errors="replace")
+    return " ".join(without_key(text, key).split())[:300]

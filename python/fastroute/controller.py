@@ -201,9 +201,9 @@ class Controller:
         """
         request, decision = self._prepare(arguments)
         response = self._open_transport().send(request)
-        if request.stream:
-            return ChatStream(response, decision)
         key = request.endpoint.find_key()
+        if request.stream:
+            return ChatStream(response, decision, key=key)
         return read_completion(response.read(), response.headers, decision, key=key)
 
     @overload
@@ -223,9 +223,9 @@ class Controller:
         job = partial(context.run, self._prepare_in_thread, arguments)
         request, decision = await loop.run_in_executor(self._open_workers(), job)
         response = await self._open_transport().asend(request)
-        if request.stream:
-            return AsyncChatStream(response, decision)
         key = request.endpoint.find_key()
+        if request.stream:
+            return AsyncChatStream(response, decision, key=key)
         return read_completion(await response.read(), response.headers, decision, key=key)
 
     def close(self) -> None:

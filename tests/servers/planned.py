@@ -10,7 +10,8 @@ start it by ``start`` and plan what happens to the next requests, one behaviour 
 
 Kinds of plan that every server knows: ``status`` (``status``, ``headers``, ``message``, ``code``,
 ``raw`` body), ``stall`` (``seconds``), ``trickle`` (``seconds`` between pieces), ``reset`` (no
-answer), ``cut`` (half an answer), ``garbage`` (``raw`` body with status 200).
+answer), ``cut`` (half an answer), ``garbage`` (``raw`` body with status 200). In the texts of a
+plan ``<authorization>`` and ``<host>`` stand for the request's own: a provider that repeats them.
 """
 
 from __future__ import annotations
@@ -137,6 +138,8 @@ class PlannedHandler(BaseHTTPRequestHandler):
         with self.lock:
             self.seen.append(self.record)
             behaviour = self.plan.pop(0) if self.plan else {"kind": "usual"}
+        for name in ("authorization", "host"):
+            behaviour = _told(behaviour, f"<{name}>", headers.get(name, ""))
         try:
             self._behave(behaviour, body)
         except (BrokenPipeError, ConnectionResetError):  # the client gave up, as it should
@@ -216,6 +219,12 @@ class PlannedHandler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
+
+
+def _told(plan: Any, word: str, value: str) -> Any:
+    if isinstance(plan, dict):
+        return {name: _told(entry, word, value) for name, entry in plan.items()}
+    return plan.replace(word, value) if isinstance(plan, str) else plan
 
 
 class _Server(ThreadingHTTPServer):

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Self
 
+from fastroute._http import without_key
 from fastroute.dispatch.base import AsyncResponse, Response
 from fastroute.dispatch.sse import EventDecoder, ServerSentEvent
 from fastroute.errors import DispatchError, ProviderConnectionError, ProviderResponseError
@@ -101,14 +102,16 @@ def read_completion(
 
 def beginning_of(body: bytes, key: str | None) -> str:
     """The first 80 characters of an answer, for an error's text, without ``key``."""
-    text = body[:4096].decode(errors="replace")
-    return (text if key is None else text.replace(key, "***"))[:80]
+    return without_key(body[:4096].decode(errors="replace"), key)[:80]
 
 
 class _Chunks:
     """What both kinds of stream are: a decoder, the events not yet handed out, and the end."""
 
-    def __init__(self, headers: Mapping[str, str], decision: Decision | None) -> None:
+    def __init__(
+        self, headers: Mapping[str, str], decision: Decision | None, key: str | None
+    ) -> None:
+        self._key = key
         self.fastroute = decision
         self.http_headers = headers
         self._decoder = EventDecoder()
@@ -134,12 +137,12 @@ class _Chunks:
         except ValueError:
             chunk = None
         if event.name == "error" or (isinstance(chunk, Record) and chunk.get("error")):
-            raise ProviderResponseError(
-                f"the provider broke off its stream: {' '.join(event.data.split())[:300]}", body=raw
-            )
+            said = " ".join(without_key(event.data, self._key).split())[:300]
+            raise ProviderResponseError(f"the provider broke off its stream: {said}", body=raw)
         if not isinstance(chunk, Record):
             raise ProviderResponseError(
-                f"the provider's stream has an event that is no JSON object: {event.data[:80]!r}",
+                "the provider's stream has an event that is no JSON object: "
+                f"{without_key(event.data, self._key)[:80]!r}",
                 body=raw,
             )
         choices = chunk.get("choices")
@@ -175,11 +178,13 @@ class ChatStream(_Chunks):
 
     Iterating raises ProviderConnectionError where the stream breaks off, ProviderTimeoutError where
     the next piece is late, ProviderResponseError where the provider reports an error or sends what
-    can't be read. The chunks before that were handed out.
+    can't be read; the error's text is without ``key``. The chunks before that were handed out.
     """
 
-    def __init__(self, response: Response, decision: Decision | None = None) -> None:
-        super().__init__(response.headers, decision)
+    def __init__(
+        self, response: Response, decision: Decision | None = None, *, key: str | None = None
+    ) -> None:
+        super().__init__(response.headers, decision, key)
         self._response = response
 
     def __iter__(self) -> Self:
@@ -218,8 +223,10 @@ class ChatStream(_Chunks):
 class AsyncChatStream(_Chunks):
     """``ChatStream`` for an event loop: an async iterator; ``aclose`` it or use ``async with``."""
 
-    def __init__(self, response: AsyncResponse, decision: Decision | None = None) -> None:
-        super().__init__(response.headers, decision)
+    def __init__(
+        self, response: AsyncResponse, decision: Decision | None = None, *, key: str | None = None
+    ) -> None:
+        super().__init__(response.headers, decision, key)
         self._response = response
 
     def __aiter__(self) -> Self:

@@ -33,6 +33,7 @@ from fastroute.server.conversation import (
     user_texts,
 )
 from fastroute.server.document import LONG_BYTES, BodyError, Document
+from fastroute.server.redaction import Redaction
 from fastroute.server.replies import RefusalError
 from fastroute.server.stickiness import Sessions
 from fastroute.types import Decision
@@ -78,6 +79,8 @@ class Gateway:
         for router in self.controller.routers.values():
             if isinstance(router, EmbeddingRouter) and router.is_quick:
                 router.win_rate("the first prompt loads what later ones find loaded")
+        named = (target.endpoint for model in config.models.values() for target in model.targets)
+        self.redaction = Redaction([config.endpoint, *named])
         self.sessions = Sessions(routing.stickiness)
         self._workers = ThreadPoolExecutor(thread_name_prefix="fastroute-scoring")
 

@@ -39,6 +39,7 @@ from fastroute.server.replies import (
 
 if TYPE_CHECKING:
     from fastroute.server.gateway import Gateway, Routed
+    from fastroute.server.redaction import Redaction
     from fastroute.server.state import State
 
 _CUT = 499  # the status that logs have for a client that left, as nginx has it
@@ -181,7 +182,7 @@ class ProxyEndpoint:
                 first_s = perf_counter() - sent
                 metrics.first_byte_s.labels(label).observe(first_s)
                 facts.more["first_byte_ms"] = round(first_s * 1000, 3)
-                tail = await self._pass_on(response, routed, send, facts)
+                tail = await self._pass_on(response, routed, gateway.redaction, send, facts)
         except ProviderStatusError as error:
             facts.status = error.status_code
             facts.error = "provider_status"
@@ -190,11 +191,13 @@ class ProxyEndpoint:
                 send,
                 error.status_code,
                 [
-                    *without_length(headers_to_client(error.raw_headers)),
+                    *without_length(
+                        gateway.redaction.headers(headers_to_client(error.raw_headers))
+                    ),
                     *decision_headers(routed),
                     (b"x-fastroute-request-id", facts.request_id.encode()),
                 ],
-                error.body,
+                gateway.redaction.error(error.body),
             )
             return
         except (DispatchError, TimeoutError) as error:
@@ -212,10 +215,16 @@ class ProxyEndpoint:
         metrics.answered(label, usage, config.models, routed.decision, strong)
 
     async def _pass_on(
-        self, response: AsyncResponse, routed: Routed, send: Send, facts: Facts
+        self,
+        response: AsyncResponse,
+        routed: Routed,
+        redaction: Redaction,
+        send: Send,
+        facts: Facts,
     ) -> bytes:
         """Hand the answer on, piece by piece as it comes; returns its end."""
-        passed = headers_to_client(response.raw_headers)
+        passed = redaction.headers(headers_to_client(response.raw_headers))
+        redacted = redaction.answer()
         headers = [
             *(passed if response.body is None else without_length(passed)),
             *decision_headers(routed, facts.answered_by),
@@ -223,17 +232,19 @@ class ProxyEndpoint:
         ]
         if response.body is not None:
             facts.status = response.status_code
-            await send_whole(send, response.status_code, headers, response.body)
-            return response.body[-TAIL_BYTES:]
+            body = redacted.feed(response.body) + redacted.finish()
+            await send_whole(send, response.status_code, headers, body)
+            return body[-TAIL_BYTES:]
         tail = b""
         try:
             facts.status = response.status_code
             start = {"type": "http.response.start", "status": facts.status, "headers": headers}
             await send(start)
             async for piece in response.iter_bytes():
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-                tail = (tail + piece)[-TAIL_BYTES:]
-            await send({"type": "http.response.body", "body": b""})
+                passed_on = redacted.feed(piece)
+                await send({"type": "http.response.body", "body": passed_on, "more_body": True})
+                tail = (tail + passed_on)[-TAIL_BYTES:]
+            await send({"type": "http.response.body", "body": redacted.finish()})
         finally:
             await response.aclose()
         return tail

@@ -1,0 +1,134 @@
+"""Takes what is the gateway's alone out of providers' answers: its keys, and where they are.
+
+A provider's error may repeat the request that it got, with its Authorization header. The gateway's
+key must not reach a client that way, whatever the answer's status, whole or in a stream. Addresses
+are taken out of errors only, of those in a stream too: elsewhere a model may well write about one.
+What is taken out is covered by as many asterisks, so lengths stay what they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from fastroute._http import spellings_of
+from fastroute.dispatch.base import Endpoint
+from fastroute.errors import InvalidInputError
+from fastroute.server.replies import HeaderList
+
+_BLANK_LINE = re.compile(rb"(\r?\n\r?\n)")
+# Inside a text of JSON the quotes would be escaped.
+_IS_ERROR = re.compile(rb'"error"\s*:\s*["{]|^event:\s*error', re.MULTILINE)
+#: How much of an event that has not ended is remembered, to tell whether it is an error.
+_REMEMBERED_BYTES = 4096
+
+
+class Redaction:
+    """What is taken out of the answers of ``endpoints``: ``keys`` everywhere, ``addresses`` in
+    errors."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        keys: dict[bytes, None] = {}
+        addresses: dict[bytes, None] = {}
+        for endpoint in endpoints:
+            # A key or an address that can't be used is told of when it should be.
+            with contextlib.suppress(InvalidInputError):
+                keys |= dict.fromkeys(s.encode() for s in spellings_of(endpoint.find_key() or ""))
+            with contextlib.suppress(InvalidInputError):
+                addresses |= dict.fromkeys(_spellings_of_address(endpoint))
+        keys.pop(b"", None)
+        # The longest first: a shorter one may be a part of it.
+        self.keys = tuple(sorted(keys, key=len, reverse=True))
+        self.addresses = tuple(sorted(addresses, key=len, reverse=True))
+        # Each of the others has one of these in it.
+        self.signs = tuple(a for a in addresses if not any(b in a for b in addresses if b != a))
+        self.characters = frozenset(b"".join([*self.keys, *self.addresses]))
+
+    def error(self, body: bytes) -> bytes:
+        """The body of an error."""
+        return _cover(_cover(body, self.keys), self.addresses)
+
+    def headers(self, headers: HeaderList) -> HeaderList:
+        """The headers of an answer."""
+        return [(name, _cover(value, self.keys)) for name, value in headers]
+
+    def answer(self) -> AnswerRedaction:
+        """For one answer that is no error by its status; it may be a stream, or hold an error."""
+        return AnswerRedaction(self)
+
+
+class AnswerRedaction:
+    """Goes with one answer, whose pieces may be split anywhere."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._all = redaction
+        self._held = b""  # what may be the beginning of a key or an address
+        self._event = b""  # the end of what was handed on of an event that has not ended
+
+    def feed(self, piece: bytes) -> bytes:
+        """What of ``piece``, and of what was held back before, can be handed on."""
+        # Whole ones go first: the end of one may be the beginning of another.
+        piece = self._covered(self._held + piece)
+        begun = self._begun(piece)
+        self._held = piece[len(piece) - begun :]
+        return self._handed_on(piece[: len(piece) - begun])
+
+    def finish(self) -> bytes:
+        """What was held back, at the end of the answer."""
+        held, self._held = self._held, b""
+        return self._handed_on(held)
+
+    def _covered(self, piece: bytes) -> bytes:
+        piece = _cover(piece, self._all.keys)
+        if not any(sign in piece for sign in self._all.signs):
+            return piece
+        events = _BLANK_LINE.split(self._event + piece)
+        covered = [
+            _cover(event, self._all.addresses) if _IS_ERROR.search(event) else event
+            for event in events
+        ]
+        return b"".join(covered)[len(self._event) :]
+
+    def _handed_on(self, piece: bytes) -> bytes:
+        """``piece``; the end of it that belongs to an event under way is remembered."""
+        if self._all.addresses and piece:
+            recent = (self._event + piece)[-_REMEMBERED_BYTES:]
+            self._event = recent[max(recent.rfind(b"\n\n"), recent.rfind(b"\n\r\n")) + 1 :]
+        return piece
+
+    def _begun(self, piece: bytes) -> int:
+        """How many bytes at the end may be the beginning of what must not be handed on."""
+        if not piece or piece[-1] not in self._all.characters:
+            return 0
+        return max(
+            (
+                size
+                for whole in (*self._all.keys, *self._all.addresses)
+                for size in range(1, len(whole))
+                if piece.endswith(whole[:size])
+            ),
+            default=0,
+        )
+
+
+def _cover(text: bytes, taken_out: tuple[bytes, ...]) -> bytes:
+    for known in taken_out:
+        if known in text:
+            text = text.replace(known, b"*" * len(known))
+    return text
+
+
+def _spellings_of_address(endpoint: Endpoint) -> list[bytes]:
+    """Where an endpoint is, as its errors may say it; nothing of OpenAI's own, which all know."""
+    address = endpoint.address("")
+    if address.is_openai:
+        return []
+    parts = urlsplit(address.url)
+    found = [address.url, address.shown, f"//{parts.netloc}"]
+    if "." in parts.netloc or ":" in parts.netloc:  # else it may be any word
+        found.append(parts.netloc)
+    if "=" in parts.query:
+        found.append(parts.query)
+    return [spelling.encode() for text in found for spelling in spellings_of(text)]
