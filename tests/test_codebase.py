@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Functions' imports count, and so do those for type checking only.
 LAYERS = [
     {"types", "errors", "_lazy"},
-    {"_arrays", "_http", "_locks", "_prompts", "_retry"},
+    {"_arrays", "_http", "_locks", "_prompts", "_retry", "_row_files"},
     {"_post"},
     {"_native", "dispatch"},
     {"artifacts", "onnx_models"},

@@ -147,7 +147,7 @@ def test_reading_battles(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ("{", "line 2: not JSON"),
-        ("[1]", "line 2: a JSON object is needed, got list"),
+        ("[1]", "line 2: not a JSON object"),
         (_line(winner="A"), "line 2: 'winner' is 'A'; it must be one of 'model_a'"),
         (_line(prompt=3), "line 2: 'prompt' must be a string, got 3"),
         ({"prompt": "x"}, "line 2: 'model_a' must be a string, got None"),
@@ -165,7 +165,7 @@ def test_no_battles(tmp_path: Path) -> None:
         read_battles(tmp_path / "nowhere.jsonl")
     path = tmp_path / "latin1.jsonl"
     path.write_bytes(b"\xff")
-    with pytest.raises(InvalidInputError, match="can't be read"):
+    with pytest.raises(InvalidInputError, match="line 1: not UTF-8 text"):
         read_battles(path)
 
 

@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--battles",
         type=text,
         metavar="FILE",
-        help="sw_ranking: JSONL of prompt, model_a, model_b, winner",
+        help="sw_ranking: JSONL, CSV or Parquet of prompt, model_a, model_b, winner",
     )
     parser.add_argument("--num-tiers", type=int, metavar="N", help="sw_ranking: rating tiers")
     parser.add_argument("--seed", type=int, metavar="N", help="random: seed")

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastroute._row_files import check_header, raise_cell_limit
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.checks import GREATEST, check_path
-from fastroute.evaluation.row_files import check_header, raise_cell_limit
 from fastroute.types import Float64Array, ModelPair
 
 #: The pair of models that RouteLLM's published results are about.

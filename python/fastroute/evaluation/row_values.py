@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastroute._row_files import Row
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.checks import GREATEST
-from fastroute.evaluation.row_files import Row
 
 _SHOWN = 5
 

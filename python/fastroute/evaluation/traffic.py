@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastroute._row_files import Row, file_kind, read_lines, read_rows
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.benchmarks import Benchmark
 from fastroute.evaluation.checks import check_path
-from fastroute.evaluation.row_files import Row, file_kind, read_lines, read_rows
 from fastroute.evaluation.row_values import number_of, prompt_of, refuse_bad
 from fastroute.types import ModelPair
 

@@ -106,7 +106,7 @@ def _make_sw_ranking(
         )
     if battles is None:
         raise InvalidInputError(
-            "sw_ranking needs battles: give the path of a JSONL file with prompt, model_a, "
+            "sw_ranking needs battles: give the path of a file with prompt, model_a, "
             "model_b and winner, or checkpoint_path, the folder of a saved router, or make a "
             "SimilarityWeightedRouter and fit it yourself"
         )
@@ -233,9 +233,9 @@ def create_router(name: str, **config: Any) -> Router:
       that ships with fastroute), ``strong_model``, ``weak_model``, ``embedder`` (by default the
       one that ships with fastroute, where the artifact was trained with it) or ``embedder_path``
       (folder of an ONNX sentence encoder).
-    - ``sw_ranking``: ``battles`` (path of a JSONL file), ``embedder`` (by default the static one),
-      and the arguments of ``SimilarityWeightedRouter``; or ``checkpoint_path`` (folder of a saved
-      one), ``embedder`` and ``num_threads``.
+    - ``sw_ranking``: ``battles`` (path for ``read_battles``), ``embedder`` (by default the static
+      one) and the arguments of ``SimilarityWeightedRouter``; or ``checkpoint_path`` (folder of a
+      saved one), ``embedder`` and ``num_threads``.
     - ``bert``: ``checkpoint_path`` (a folder or a hub id) and the arguments of ``BertRouter``.
     - ``causal_llm``: ``checkpoint_path`` (a folder of ``fastroute export causal_llm``),
       ``score_threshold`` and the arguments of ``OnnxLabelEngine``; or ``base_url``, ``model`` and

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastroute._row_files import file_kind, read_rows
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.row_files import file_kind, read_rows
 
 _SUFFIX = "_response"
 

@@ -15,8 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from fastroute._row_files import read_rows
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.row_files import read_rows
 from fastroute.training.augment.answers import AnsweredPrompt
 from fastroute.training.augment.extraction import (
     Kind,

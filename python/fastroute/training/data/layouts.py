@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, NamedTuple, get_args
 
-from fastroute.evaluation.row_files import Row
+from fastroute._row_files import Row
 from fastroute.evaluation.row_values import number_of, prompt_of
 from fastroute.training.data.records import GradedResult, JudgedBattle
 from fastroute.types import WINNERS

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
+from fastroute._row_files import data_files, read_rows
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.checks import check_path
-from fastroute.evaluation.row_files import file_kind, read_rows
 from fastroute.evaluation.row_values import refuse_bad
 from fastroute.training.data.cleaning import CONFLICTS, Conflicts, clean
 from fastroute.training.data.exclusion import EvaluationPrompts
@@ -91,7 +90,7 @@ def read_training_data(
     report = DataReport()
     battles: list[JudgedBattle] = []
     graded: list[GradedResult] = []
-    for file in [file for path in paths for file in _files(path)]:
+    for file in [file for path in paths for file in data_files(check_path("path", path))]:
         more_battles, more_graded, of_file = read_records(file, turns=turns, skip_bad=skip_bad)
         battles += more_battles
         graded += more_graded
@@ -113,23 +112,6 @@ def read_training_data(
     report.battles, report.graded = len(battles), len(graded)
     report.prompts, report.models = len(data.prompts), len(data.models)
     return data
-
-
-def _files(path: str | os.PathLike[str]) -> list[Path]:
-    """The file itself, or the files of training data in a folder."""
-    place = check_path("path", path)
-    if not place.is_dir():
-        return [place]
-    found = [
-        file
-        for file in sorted(place.iterdir())
-        if file_kind(file) in ("jsonl", "csv", "parquet")
-        and file.is_file()
-        and not file.name.startswith(".")
-    ]
-    if not found:
-        raise InvalidInputError(f"{place} has no file that ends in .jsonl, .csv or .parquet")
-    return found
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -16,11 +16,30 @@ from fastroute.errors import InvalidInputError, MissingDependencyError
 
 #: A row, or what is wrong with it.
 Row = dict[str, Any] | str
+#: What names of files end in, a last ``.gz`` aside.
+KINDS = ("jsonl", "csv", "parquet")
 
 
 def file_kind(file: Path) -> str:
     """What a file's name ends in, in lower case and without a last ``.gz``."""
     return file.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
+
+
+def data_files(place: Path) -> list[Path]:
+    """``place`` itself, or, if it is a folder, the files in it that ``read_rows`` reads, by name.
+
+    Other files and folders in it are not looked at. Raises InvalidInputError where it has none.
+    """
+    if not place.is_dir():
+        return [place]
+    found = [
+        file
+        for file in sorted(place.iterdir())
+        if file_kind(file) in KINDS and file.is_file() and not file.name.startswith(".")
+    ]
+    if not found:
+        raise InvalidInputError(f"{place} has no file that ends in .jsonl, .csv or .parquet")
+    return found
 
 
 def read_rows(file: Path) -> Iterator[tuple[str, Row]]:
@@ -33,7 +52,7 @@ def read_rows(file: Path) -> Iterator[tuple[str, Row]]:
     """
     kind = file_kind(file)
     if kind == "jsonl":
-        return _json_rows(file)
+        return read_json_lines(file)
     if kind == "csv":
         return _csv_rows(file)
     if kind == "parquet":
@@ -50,7 +69,8 @@ def read_lines(file: Path) -> Iterator[tuple[str, Row]]:
                 yield where, _NOT_UTF8 if _is_garbled(line) else {"prompt": line.rstrip("\r\n")}
 
 
-def _json_rows(file: Path) -> Iterator[tuple[str, Row]]:
+def read_json_lines(file: Path) -> Iterator[tuple[str, Row]]:
+    """``read_rows`` of JSONL, whatever the file's name."""
     with _opened(file) as text:
         for number, line in enumerate(text, start=1):
             if not line.strip():
