@@ -3,7 +3,7 @@
 A request whose model is ``judge`` gets a verdict: the longer answer is better, and equal lengths
 are a tie. Answers that hold certain words change that: ``BIASED`` prefers the one shown first,
 ``MUMBLE`` gives no verdict. Any other model gets "<model> says <the prompt>". Each answer takes
-``seconds``, the argument of ``start``.
+``seconds``, the argument of ``start``. A plan of the kind ``usage`` says what its usage is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 from servers import openai_chat, planned
 
 _ANSWERS = re.compile(r"<answer_a>\n(.*)\n</answer_a>.*<answer_b>\n(.*)\n</answer_b>", re.DOTALL)
+
+_USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 
 
 def start(seconds: float = 0.0) -> AbstractContextManager[planned.Server]:
@@ -39,7 +41,7 @@ class _Handler(openai_chat.Handler):
             "object": "chat.completion",
             "model": body["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+            "usage": behaviour.get("usage", _USAGE),
         }
         return json.dumps(answer).encode()
 

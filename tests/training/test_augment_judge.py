@@ -222,6 +222,7 @@ def test_the_command_shows_the_cost_and_writes_battles(
     shown = float(ran.err.split("at most about $")[1].split()[0])
     assert 0.03 < shown < 0.04
     assert "600 tokens in, 60 out, $0.0018" in ran.out
+    assert "count of their tokens" not in ran.out
     assert "orders agreed on 3 of 3 pairs" in ran.out
     assert [b.winner for b in read_battles(output)] == ["model_a"] * 3
     rows = [json.loads(line) for line in output.read_text().splitlines()]
@@ -236,6 +237,35 @@ def test_the_command_shows_the_cost_and_writes_battles(
     assert ran.status == 0, ran.err
     assert ran.json["judge"]["in_journal"] == 6
     assert len(server.requests()) == 6
+
+
+@pytest.mark.parametrize(
+    ("usage", "said", "usd"),
+    [
+        ({"prompt_tokens": -100, "completion_tokens": -10}, "100 tokens in, 10 out, $0.0003", 3e-4),
+        ({"prompt_tokens": -100, "completion_tokens": 10}, "100 tokens in, 20 out, $0.0004", 4e-4),
+        ({"prompt_tokens": 7.5, "completion_tokens": "10"}, "100 tokens in, 10 out", 3e-4),
+        ({"prompt_tokens": True, "completion_tokens": False}, "100 tokens in, 10 out", 3e-4),
+        ({"prompt_tokens": 10**400, "completion_tokens": 0}, "100 tokens in, 10 out", 3e-4),
+        ([1, 2], "100 tokens in, 10 out", 3e-4),
+        (None, "100 tokens in, 10 out", 3e-4),
+    ],
+)
+def test_tokens_that_cannot_be_are_counted_and_not_summed(
+    server: planned.View, tmp_path: Path, usage: Any, said: str, usd: float
+) -> None:
+    data = _write(tmp_path / "prompts.jsonl", 1)
+    for number, more in enumerate([[], ["--json"]]):
+        server.plan({"kind": "usage", "usage": usage})  # of the first order alone
+        arguments = _arguments(server, data, tmp_path / f"{number}.jsonl")
+        ran = fastroute(*arguments, "--judge-price", "2", "10", "--yes", *more)
+        assert ran.status == 0, ran.err
+        if more:
+            assert ran.json["judge"]["uncounted"] == 1
+            assert ran.json["judge"]["usd"] == pytest.approx(usd)
+        else:
+            assert said in ran.out
+            assert "1 answers came without a usable count of their tokens" in ran.out
 
 
 def test_a_key_comes_from_the_environment_only(

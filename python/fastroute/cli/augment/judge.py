@@ -251,6 +251,7 @@ def _facts(
             "cut": asked.cut,
             "prompt_tokens": asked.prompt_tokens,
             "completion_tokens": asked.completion_tokens,
+            "uncounted": asked.uncounted,
             "usd": model.usd(asked.prompt_tokens, asked.completion_tokens),
         }
 
@@ -276,6 +277,7 @@ def _print(
     print(f"verdicts of {judge.name}: {_spent(report.judged, judge)}")
     won = ", ".join(f"{count:,} {winner}" for winner, count in sorted(report.winners.items()))
     print(f"wrote {len(report.battles):,} battles to {output}" + (f": {won}" if won else ""))
+    every = [report.judged, *report.generated.values()]
     judged = report.agreed + report.disagreed
     if judged:
         print(
@@ -287,16 +289,19 @@ def _print(
         (report.without_answers, "prompts lack an answer, and were not judged"),
         (report.unparseable, "verdicts can't be read; their pairs give no battle"),
         (
-            report.judged.cut + sum(asked.cut for asked in report.generated.values()),
+            sum(asked.cut for asked in every),
             "answers were cut; raise --judge-max-tokens or --answer-max-tokens",
+        ),
+        (
+            sum(asked.uncounted for asked in every),
+            "answers came without a usable count of their tokens; the sums above lack them",
         ),
     ):
         if count:
             print(f"{count:,} {what}")
     for example in report.unparseable_examples:
         print(f"  not a verdict: ...{' '.join(example.split())[-120:]!r}")
-    failures = [*report.judged.failures]
-    failures += [error for asked in report.generated.values() for error in asked.failures]
+    failures = [error for asked in every for error in asked.failures]
     for message in list(dict.fromkeys(" ".join(str(error).split()) for error in failures))[:3]:
         _say(f"failed: {message}")
     if report.missing:

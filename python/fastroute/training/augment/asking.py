@@ -19,6 +19,8 @@ from fastroute.training.augment.journal import Journal
 STOP_AFTER = 5
 # Nothing that is asked of this endpoint with this key can do better.
 _HOPELESS = frozenset({401, 402, 403, 404})
+_MOST_TOKENS = 2**53  # of more no float holds each
+_COUNTS = ("prompt_tokens", "completion_tokens")
 
 
 def unheard(*_: object) -> None:
@@ -35,6 +37,8 @@ class Asked:
         failures: what went wrong with each that was asked and not answered.
         unasked: how many were not asked because the run was stopped.
         prompt_tokens, completion_tokens: of the answers of now, as far as the provider says.
+        uncounted: of those, answers whose tokens the provider does not say, or not in whole numbers
+            from 0 on: they are not in the sums.
         cut: how many answers, of now or before, end at ``max_tokens``.
     """
 
@@ -44,6 +48,7 @@ class Asked:
     unasked: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    uncounted: int = 0
     cut: int = 0
 
     @property
@@ -137,8 +142,10 @@ class _Run:
                 self.failures_in_a_row = 0
                 self.journal.add(question.key, record)
                 self.result.answered += 1
-                self.result.prompt_tokens += record["prompt_tokens"] or 0
-                self.result.completion_tokens += record["completion_tokens"] or 0
+                counts = record["prompt_tokens"], record["completion_tokens"]
+                self.result.prompt_tokens += counts[0] or 0
+                self.result.completion_tokens += counts[1] or 0
+                self.result.uncounted += None in counts
                 self.result.cut += record["finish_reason"] == "length"
             finally:
                 self.under_way -= 1
@@ -156,16 +163,14 @@ class _Run:
             choice = completion["choices"][0]
             text = choice["message"].get("content") or ""
             reason = choice.get("finish_reason")
-            usage = completion.get("usage") or {}
-            counts = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ProviderResponseError(
                 f"{self.model.endpoint.address(request.path).shown}: the answer is no chat "
                 f"completion with a message: {beginning_of(body, key)!r}",
                 body=body,
             ) from error
-        whole = {n: c if isinstance(c, int) else None for n, c in counts.items()}
-        return {"text": text if isinstance(text, str) else "", "finish_reason": reason, **whole}
+        counts = {n: _count(completion.get("usage"), n) for n in _COUNTS}
+        return {"text": text if isinstance(text, str) else "", "finish_reason": reason, **counts}
 
     def _failed(self, error: DispatchError) -> None:
         self.result.failures.append(error)
@@ -173,3 +178,11 @@ class _Run:
         hopeless = isinstance(error, ProviderStatusError) and error.status_code in _HOPELESS
         if hopeless or self.failures_in_a_row >= STOP_AFTER:
             self.stopped = True
+
+
+def _count(usage: object, name: str) -> int | None:
+    """A number of tokens, if it can be one."""
+    count = usage.get(name) if isinstance(usage, dict) else None
+    if not isinstance(count, int) or isinstance(count, bool):
+        return None
+    return count if 0 <= count < _MOST_TOKENS else None
