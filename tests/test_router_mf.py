@@ -418,12 +418,24 @@ def test_factors_whose_product_overflows() -> None:
         )
 
 
-def test_a_model_against_itself_is_a_coin() -> None:
+def test_a_model_against_its_twin_is_a_coin() -> None:
     P, W, c = _tensors(d=20, models=3, k=5).values()
+    P[2] = P[1]
     router = MatrixFactorizationRouter(
-        ["a", "b", "c"], P, W, c[0], strong_model="b", weak_model="b"
+        ["a", "b", "c"], P, W, c[0], strong_model="b", weak_model="c"
     )
     assert set(router.win_rates_from_embeddings(_prompts(4, 20))) == {0.5}
+
+
+def test_a_model_against_itself_is_a_mistake(tmp_path: Path) -> None:
+    folder = _write(tmp_path, _tensors())
+    message = f"strong_model and weak_model are both '{WEAK}', .*name two models"
+    for pair in ({"strong_model": WEAK, "weak_model": WEAK}, {"strong_model": WEAK}):
+        with pytest.raises(InvalidInputError, match=message):
+            MatrixFactorizationRouter.load(folder, **pair)
+    ran = fastroute("route", "--router", f"mf={folder},strong_model=a,weak_model=a", "hello")
+    assert ran.status == 2
+    assert "strong_model and weak_model are both 'a'" in ran.err
 
 
 def test_arguments_of_the_wrong_type() -> None:

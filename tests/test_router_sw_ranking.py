@@ -405,6 +405,12 @@ def test_bad_embeddings_at_fit(small_battles: SyntheticBattles) -> None:
     _refuses(r"^embeddings\[300\] is the zero vector", s, embeddings=bad)
 
 
+def test_a_model_against_itself_is_a_mistake() -> None:
+    message = "strong_model and weak_model are both 'x', .*name two models"
+    with pytest.raises(InvalidInputError, match=message):
+        SimilarityWeightedRouter(strong_model="x", weak_model="x")
+
+
 def test_models_that_do_not_fit_the_pair_or_the_tiers(small_battles: SyntheticBattles) -> None:
     _refuses(
         "strong_model is 'gpt-9', which is in no battle; the battles are between model-00, ",

@@ -25,6 +25,18 @@ def check_embedder(embedder: Embedder | None) -> Embedder | None:
     return embedder
 
 
+def check_pair(strong_model: object, weak_model: object) -> None:
+    """Raise InvalidInputError or InvalidTypeError unless these are the names of two models."""
+    for argument, model in (("strong_model", strong_model), ("weak_model", weak_model)):
+        if not isinstance(model, str):
+            raise InvalidTypeError(f"{argument} must be a model name (str), got {model!r}")
+    if strong_model == weak_model:
+        raise InvalidInputError(
+            f"strong_model and weak_model are both {strong_model!r}, and a model has no win rate "
+            "against itself; name two models (one that is not given is the router's own)"
+        )
+
+
 class Router(ABC):
     """Scores prompts by the win rate of the strong model.
 

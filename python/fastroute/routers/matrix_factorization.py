@@ -21,7 +21,7 @@ from fastroute.artifacts import (
 )
 from fastroute.embedders.base import Embedder
 from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
-from fastroute.routers.base import EmbeddingRouter, check_embedder
+from fastroute.routers.base import EmbeddingRouter, check_embedder, check_pair
 from fastroute.types import Float32Array, Float64Array
 
 #: Kind of the artifacts that hold one.
@@ -66,6 +66,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
                 f"models must name the {len(folded)} rows of model_embeddings, each once, got "
                 f"{len(self.models)} names"
             )
+        check_pair(strong_model, weak_model)
         self.strong_model, self.weak_model = strong_model, weak_model
         self.embedder = check_embedder(embedder)
         self.dimensions = int(folded.shape[1])
@@ -208,8 +209,6 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         return 0.5  # delta is 0 for both models: there are no biases
 
     def _row(self, argument: str, model: str) -> int:
-        if not isinstance(model, str):
-            raise InvalidTypeError(f"{argument} must be a model name (str), got {model!r}")
         try:
             return self.models.index(model)
         except ValueError:

@@ -17,7 +17,7 @@ from fastroute.artifacts import prompt_hash, read_calibration, read_trained_on
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
 from fastroute.neighbors import STORAGES, NeighborIndex, Storage, UnitRows
-from fastroute.routers.base import EmbeddingRouter, check_embedder
+from fastroute.routers.base import EmbeddingRouter, check_embedder, check_pair
 from fastroute.routers.sw_ranking import artifact
 from fastroute.routers.sw_ranking.battle_table import ELO_ORIGIN, ELO_PER_RATING, rate_models
 from fastroute.routers.sw_ranking.contents import OPTIONS
@@ -123,9 +123,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
                 f"max_error is {max_error!r} with mode='exact', which has no error to bound; leave "
                 "max_error out, or use mode='auto' or 'far_field'"
             )
-        for argument, model in (("strong_model", strong_model), ("weak_model", weak_model)):
-            if not isinstance(model, str):
-                raise InvalidTypeError(f"{argument} must be a model name (str), got {model!r}")
+        check_pair(strong_model, weak_model)
         self.strong_model, self.weak_model = strong_model, weak_model
         self.num_tiers = num_tiers
         if not isinstance(strict, bool):
