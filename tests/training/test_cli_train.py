@@ -286,3 +286,49 @@ def test_what_is_refused_at_once(tmp_path: Path) -> None:
 def test_what_is_no_router_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(InvalidTypeError, match="router must be a MatrixFactorizationRouter, got"):
         save_mf(tmp_path / "mf", None)  # type: ignore[arg-type] # what is refused
+
+
+def _unreadable(path: Path, rows: int, seed: int, dataset: str = "d") -> Path:
+    """Graded prompts in hieroglyphs, of which the bundled embedder knows none."""
+    rng = np.random.default_rng(seed)
+    with path.open("a") as file:
+        for _ in range(rows):
+            prompt = "".join(map(chr, 0x13000 + rng.integers(0, 900, size=20)))
+            scores = {"big": int(rng.random() < 0.9), "small": int(rng.random() < 0.3)}
+            row = {"prompt": prompt, "dataset": dataset, "scores": scores}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["mf", "sw_ranking", "signals"])
+def test_prompts_without_a_token_are_the_reason(tmp_path: Path, kind: str) -> None:
+    data = _unreadable(tmp_path / "graded.jsonl", 200, 1)
+    _unreadable(data, 200, 2, "e")
+    ran = fastroute("train", kind, "--data", data, "--output", tmp_path / "out")
+    assert ran.status == 2
+    assert "prompts has a token that embedder 'static:" in ran.err
+    assert "another embedder" in ran.err
+
+
+def test_prompts_without_a_token_are_counted_beside_too_few(tmp_path: Path, graded: Path) -> None:
+    data = _unreadable(tmp_path / "graded.jsonl", 30, 1)
+    with data.open("a") as file:
+        file.writelines(graded.read_text().splitlines(keepends=True)[:9])
+    ran = fastroute("train", "mf", "--data", data, "--output", tmp_path / "out")
+    assert ran.status == 2
+    assert "prompts to learn from, where 10 are needed" in ran.err
+    assert "(30 of 39 prompts have no token that the embedder knows)" in ran.err
+
+
+def test_signals_of_one_dataset_that_can_be_read(tmp_path: Path) -> None:
+    data = _unreadable(tmp_path / "graded.jsonl", 200, 1)
+    rng = np.random.default_rng(3)
+    with data.open("a") as file:
+        for _ in range(200):
+            scores = {"big": int(rng.random() < 0.9), "small": int(rng.random() < 0.3)}
+            prompt = " ".join(rng.choice(WORDS, size=7))
+            row = {"prompt": prompt, "dataset": "e", "scores": scores}
+            file.write(json.dumps(row) + "\n")
+    ran = fastroute("train", "signals", "--data", data)
+    assert ran.status == 2
+    assert "outside one fold of the datasets no prompt has a token" in ran.err

@@ -333,5 +333,10 @@ def test_models_that_can_not_be_added() -> None:
         add_model(router, "m9", pairs, X)
     with pytest.raises(InvalidInputError, match="20 in all are needed"):
         add_model(router, "m4", pairs.of_rows(np.arange(400) < 8), X)
+    few = X * (np.arange(400) < 8)[:, None].astype(np.float32)
+    with pytest.raises(InvalidInputError, match=r"20 in all .*392 of 400 prompts have no token"):
+        add_model(router, "m4", pairs, few)
+    with pytest.raises(InvalidInputError, match="none of the 400 prompts has a token"):
+        add_model(router, "m4", pairs, np.zeros_like(X))
     with pytest.raises(InvalidInputError, match="held_out must be above 0"):
         add_model(router, "m4", pairs, X, held_out=1.0)

@@ -214,6 +214,11 @@ def test_prompts_without_a_token_teach_nothing() -> None:
     assert prompt_hash("???") in with_silent.trained_on
 
 
+def test_prompts_without_any_token_are_the_reason() -> None:
+    with pytest.raises(InvalidInputError, match="none of the 40 prompts has a token"):
+        train_mf(["???"] * 40, np.full(40, 0.5), embedder=embedder())
+
+
 def test_a_saved_router_is_the_router(tmp_path: Path) -> None:
     texts, drawn, _ = _planted(300)
     router = train_mf(texts, drawn, embedder=embedder())

@@ -80,6 +80,11 @@ class HeldOut:
         for fold in range(len(inside)):
             held = self.folds == fold
             used = ~held & X.any(axis=1)
+            if not used.any():
+                raise InvalidInputError(
+                    "outside one fold of the datasets no prompt has a token that the embedder "
+                    "knows; give more datasets in a language it was made for"
+                )
             (direction,) = ridge_directions(
                 E[used], self.targets[used], self.groups[used], self.weights(used), [ridge],
                 signals, self.recipe.signal_weight,

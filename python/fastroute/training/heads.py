@@ -34,6 +34,7 @@ from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.routers.matrix_factorization import KIND, MatrixFactorizationRouter
 from fastroute.training.preferences import fold_numbers
+from fastroute.training.with_tokens import with_tokens
 from fastroute.types import Float32Array, Float64Array
 
 STRONG, WEAK = "strong", "weak"
@@ -113,7 +114,7 @@ def train_mf(
             f"{n}, {len(win_rates)}, {len(names)} and {len(weights)}"
         )
     X = embedder.embed_batch(texts)
-    said = X.any(axis=1)
+    said = with_tokens(X, embedder)
     ids = np.unique(names, return_inverse=True)[1].astype(np.int64)
     head = fit_head(
         X[said],

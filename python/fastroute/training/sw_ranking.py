@@ -20,6 +20,7 @@ from fastroute.training.data import TrainingData
 from fastroute.training.heads import quantiles
 from fastroute.training.mf.models import pair_of
 from fastroute.training.pairs import held_out_parts
+from fastroute.training.with_tokens import with_tokens
 from fastroute.types import Battle, Float32Array
 
 MOST_TIERS = 10
@@ -94,7 +95,7 @@ def fit_ranking(
     """
     if not 0.0 <= held_out <= 0.5:
         raise InvalidInputError(f"held_out must be from 0 to 0.5, got {held_out}")
-    said = np.asarray(X.any(axis=1))
+    said = with_tokens(X, embedder)
     battles = [battle for battle, kept in zip(battles, said, strict=True) if kept]
     X = X[said]
     models = sorted({m for battle in battles for m in (battle.model_a, battle.model_b)})

@@ -23,6 +23,7 @@ from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.heads import constant_vector, sigmoid
 from fastroute.training.mf.factorization import cross_entropy
 from fastroute.training.pairs import Pairs, held_out_parts
+from fastroute.training.with_tokens import with_tokens, without_tokens
 from fastroute.types import Float32Array, Float64Array
 
 #: Prompts with the new model and one that is known, below which nothing is fitted.
@@ -82,7 +83,8 @@ def add_model(
     if not 0.0 < held_out <= 0.5:
         raise InvalidInputError(f"held_out must be above 0 and at most 0.5, got {held_out}")
     known = {name: i for i, name in enumerate(router.models)}
-    mine = _pairs_of(pairs, model, known, np.asarray(X.any(axis=1)))
+    said = with_tokens(X, router.embedder)
+    mine = _pairs_of(pairs, model, known, said)
     first, second = held_out_parts(pairs.prompts, held_out, seed)
     out = (first | second)[mine.rows]
     first_known = ", ".join(router.models[:5]) + (" ..." if len(router.models) > 5 else "")
@@ -91,8 +93,8 @@ def add_model(
         raise InvalidInputError(
             f"{model!r} meets models of the router on {counts[0]} prompts to learn from and "
             f"{counts[1]} held out, where {LEAST_PROMPTS} in all are needed, a quarter of them "
-            f"held out; give more data, with scores of a known model ({first_known}) on the same "
-            "prompts"
+            f"held out{without_tokens(said)}; give more data, with scores of a known model "
+            f"({first_known}) on the same prompts"
         )
     columns = router.deltas_from_embeddings(np.eye(router.dimensions, dtype=np.float32))
     A = np.ascontiguousarray(columns.T)

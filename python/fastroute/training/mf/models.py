@@ -39,6 +39,7 @@ from fastroute.training.mf.factorization import NAMES, Settings, State, learn, s
 from fastroute.training.mf.held_out import Figures, figures, length_apgr
 from fastroute.training.pairs import TIES, Pairs, Ties, held_out_parts
 from fastroute.training.preferences import fold_numbers
+from fastroute.training.with_tokens import with_tokens, without_tokens
 from fastroute.types import Float32Array, Float64Array
 
 #: Held-out prompts of each half, and prompts to learn from, below which nothing can be said.
@@ -108,7 +109,7 @@ def train_models(
     check_request(
         pairs, ties=ties, held_out=held_out, strong_model=strong_model, weak_model=weak_model
     )
-    said = X.any(axis=1)
+    said = with_tokens(X, embedder)
     stop, test = held_out_parts(pairs.prompts, held_out, settings.seed)
     parts = [pairs.of_rows(said & part) for part in (~(stop | test), stop, test)]
     if ties == "drop":
@@ -116,8 +117,9 @@ def train_models(
     for part, what in zip(parts, ("to learn from", "to stop by", "for the figures"), strict=True):
         if (count := len(np.unique(part.rows))) < LEAST_PROMPTS:
             raise InvalidInputError(
-                f"there are {count} prompts {what}, where {LEAST_PROMPTS} are needed; give more "
-                f"data, or another share than held_out={held_out:g}"
+                f"there are {count} prompts {what}, where {LEAST_PROMPTS} are needed"
+                f"{without_tokens(said)}; give more data, or another share than "
+                f"held_out={held_out:g}"
             )
     learnt, stopping, testing = parts
     u = constant_vector(X[said].astype(np.float64), np.ones(int(said.sum())))

@@ -25,6 +25,7 @@ from fastroute.training.measures import apgr_by_file
 from fastroute.training.preferences import Preference
 from fastroute.training.signals.benefit_cost import Step, rescaled, select
 from fastroute.training.signals.candidates import SIGNALS
+from fastroute.training.with_tokens import with_tokens
 from fastroute.types import Float64Array
 
 LENGTH = "length"
@@ -94,6 +95,7 @@ def select_signals(
     held_out = HeldOut(rows)
     prompts = [row.prompt for row in rows]
     X = embedder.embed_batch(prompts)
+    with_tokens(X, embedder)
     meaning = held_out.parts(np.ascontiguousarray(X[:, :-1]))
     columns: dict[str, Float64Array] = {LENGTH: X[:, -1].astype(np.float64)}
     for name, function in SIGNALS.items():
