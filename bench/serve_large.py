@@ -1,6 +1,6 @@
 """What one long request costs everybody else: the longest stall of a worker, and its memory.
 
-``python bench/serve_large.py`` sends bodies of 30 MB of three kinds through the gateway, one after
+``python bench/serve_large.py`` sends bodies of 30 MB of five kinds through the gateway, one after
 another, and asks for ``/health`` all the while. It prints for each the longest answer to that, and
 how many times the body's size the memory of the gateway rose at most.
 """
@@ -26,7 +26,7 @@ SIZE = 30_000_000
 
 
 def bodies() -> dict[str, bytes]:
-    """Three ways to 30 MB."""
+    """Five ways to 30 MB."""
     user = {"role": "user", "content": "What is this?"}
     url = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * SIZE}}
     image = [user, {"role": "user", "content": [{"type": "text", "text": "And this?"}, url]}]
@@ -34,7 +34,10 @@ def bodies() -> dict[str, bytes]:
     turns = [user, *turn * (SIZE // len(json.dumps(turn)))]
     head = json.dumps({"model": "router-length-0.5", "messages": [user]})[:-1]
     lists = (head + ', "x": [' + "[]," * (SIZE // 3) + "0]}").encode()
-    named = {"one image": image, "many turns": turns}
+    text = [{"role": "user", "content": "word " * (SIZE // 5)}]
+    nested = [{"role": "user", "content": "What is this?", "x": [[]] * (SIZE // 4)}]
+    named = {"one image": image, "many turns": turns, "a long first message": text}
+    named["lists in the first message"] = nested
     model = "router-length-0.5"
     whole = {k: json.dumps({"model": model, "messages": m}).encode() for k, m in named.items()}
     return whole | {"empty lists in an unknown field": lists}

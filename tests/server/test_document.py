@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastroute.server.config import StickinessConfig
 from fastroute.server.conversation import (
     MAX_REPLAYED,
     messages_of,
     messages_of_long,
     prompt_to_route_on,
+    session_key,
     user_texts,
 )
-from fastroute.server.document import BodyError, read_document
+from fastroute.server.document import LONG_BYTES, BodyError, read_document
 
 SPACES = st.text(alphabet=" \t\r\n", max_size=3)
 SCALARS = (
@@ -187,6 +189,79 @@ def test_of_a_long_body_the_same_is_read(messages: list[Any], window: int) -> No
     assert pruned[:end] == messages[:end]
     texts = user_texts(usual)[:-1][-MAX_REPLAYED:]
     assert user_texts(pruned)[:-1][-MAX_REPLAYED:] == texts
+
+
+ITEMS = MESSAGES.map(
+    lambda messages: [
+        *messages,
+        {"type": "function_call_output", "output": "o"},
+        {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "x"}, 5]},
+        {"type": "message", "role": "user", "content": "the last"},
+        "no item",
+    ]
+)
+
+
+@given(ITEMS, st.integers(1, 12))
+def test_of_long_responses_the_same_is_read(items: list[Any], window: int) -> None:
+    raw = json.dumps({"model": "m", "input": items}).encode()
+    usual = messages_of(read_document(raw).fields, "/responses")
+    pruned = messages_of_long(read_document(raw).fields, "/responses", window)
+    assert prompt_to_route_on(pruned, window) == prompt_to_route_on(usual, window)
+    end = next(i for i, m in enumerate(usual) if m["role"] == "user") + 1
+    assert pruned[:end] == usual[:end]
+    assert user_texts(pruned)[:-1][-MAX_REPLAYED:] == user_texts(usual)[:-1][-MAX_REPLAYED:]
+
+
+def _key(path: str, body: dict[str, Any]) -> bytes | None:
+    """As the gateway names a conversation, by a body of any length."""
+    raw = json.dumps(body).encode()
+    fields = read_document(raw).fields
+    long = len(raw) > LONG_BYTES
+    messages = messages_of_long(fields, path, 1) if long else messages_of(fields, path)
+    return session_key(StickinessConfig(by="messages"), fields, messages, {}, "me")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/chat/completions", "messages"), ("/responses", "input")]
+)
+@pytest.mark.parametrize("size", [10, LONG_BYTES // 2, LONG_BYTES + 1, 3 * LONG_BYTES])
+def test_a_conversation_keeps_its_name_as_it_grows(path: str, name: str, size: int) -> None:
+    def turns(first: str, *later: str) -> list[dict[str, str]]:
+        said = [{"role": "user", "content": text} for text in (first, *later)]
+        return [{"role": "system", "content": "be brief"}, *said]
+
+    first = "x" * size
+    key = _key(path, {name: turns(first)})
+    assert key is not None
+    for later in (["b"], ["b" * LONG_BYTES], ["b", "c" * LONG_BYTES]):
+        assert _key(path, {name: turns(first, *later)}) == key
+    for other in (first[:-1] + "y", first + "x"):
+        assert _key(path, {name: turns(other)}) != key
+    grown = turns(first)
+    grown[0]["content"] = "be long"
+    assert _key(path, {name: grown}) != key
+
+
+def test_a_long_prompt_has_a_name_of_its_own() -> None:
+    keys = {_key("/completions", {"prompt": "x" * LONG_BYTES + end}) for end in "abc"}
+    assert len(keys) == 3
+    assert None not in keys
+
+
+def test_a_long_first_message_is_not_made_into_objects() -> None:
+    more = b"[" + b"[]," * 1_000_000 + b"0]"
+    first = b'{"role": "user", "content": "hi", "x": ' + more + b"}"
+    raw = b'{"model": "a", "messages": [' + first + b"]}"
+    fields = read_document(raw).fields
+    tracemalloc.start()
+    try:
+        messages = messages_of_long(fields, "/chat/completions", 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert messages == [{"role": "user", "content": "hi"}]
+    assert peak < 2.5 * len(raw)  # two copies, of which one is let go
 
 
 def test_a_long_body_is_not_made_into_objects() -> None:

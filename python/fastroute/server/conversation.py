@@ -11,14 +11,15 @@ from fastroute._native import find_json_members
 from fastroute.errors import InvalidPromptError
 from fastroute.prompts import prompt_from_messages
 from fastroute.server.config import StickinessConfig
-from fastroute.server.document import BodyError, Fields, read_json
-from fastroute.types import JsonSpan
+from fastroute.server.document import LONG_BYTES, BodyError, Fields, read_json
 
 #: Messages of the user before the last that are scored again for a conversation not yet known.
 MAX_REPLAYED = 8
 #: Of a longer text the first and last half of so many characters are scored: an embedder reads a
 #: million characters a second, and one of the megabytes that a body may have would hold a worker.
 MAX_CHARACTERS = 100_000
+#: A part of a message up to here is quicker read than looked through, and can't nest too deep.
+SHORT_BYTES = 512
 
 
 def messages_of(fields: Mapping[str, Any], path: str) -> list[Any]:
@@ -50,27 +51,43 @@ def messages_of(fields: Mapping[str, Any], path: str) -> list[Any]:
     return messages
 
 
+class LongMessage(dict[str, Any]):
+    """A message of which only role and texts are read, and the digest of its bytes."""
+
+    def __init__(self, message: Mapping[str, Any], raw: bytes) -> None:
+        super().__init__(message)
+        self.digest = hashlib.blake2b(raw, digest_size=16).hexdigest()
+
+
 def messages_of_long(fields: Fields, path: str, window: int) -> list[Any]:
     """Of the messages of a body that may be megabytes of images those that a decision needs: all up
     to the user's first, which names the conversation, and the user's last. For no event loop.
+
+    Those up to the user's first are read whole as long as they have no more than LONG_BYTES
+    together: all that a shorter body could have, so that its turns have the same name.
     """
-    if path != "/chat/completions" or "messages" not in fields:
-        return messages_of(fields, path)
-    raw = fields.raw("messages")
+    where = {"/chat/completions": "messages", "/responses": "input"}.get(path, "")
+    if where not in fields:
+        return _as_long(messages_of(fields, path))
+    raw = fields.raw(where)
     fault, _, spans = find_json_members(raw, array=True)
     if fault == "too_many":
         raise BodyError("the body has more than 100,000 messages")
     if fault:
-        return messages_of(fields, path)
+        return _as_long(messages_of(fields, path))
+    read = _message if path == "/chat/completions" else _item
     first: list[Any] = []
     while len(first) < len(spans):
-        first.append(_message(raw, spans[len(first)], whole=True))
+        text = raw[spans[len(first)].value_begin : spans[len(first)].value_end]
+        whole = spans[len(first)].value_end <= LONG_BYTES
+        message = read(text, whole=whole)
+        first.append(message if whole else LongMessage(message, text))
         if _is_users(first[-1]):
             break
     last: list[Any] = []
     wanted = max(window, MAX_REPLAYED + 1)
     for span in reversed(spans[len(first) :]):
-        message = _message(raw, span, whole=False)
+        message = read(raw[span.value_begin : span.value_end], whole=False)
         if _is_users(message):
             last.append(message)
             wanted -= bool(message["content"])
@@ -79,13 +96,21 @@ def messages_of_long(fields: Fields, path: str, window: int) -> list[Any]:
     return [*first, *reversed(last)]
 
 
+def _as_long(messages: list[Any]) -> list[Any]:
+    """The one message that a text is, if it is long."""
+    if len(messages) == 1 and isinstance(messages[0], Mapping):
+        content = messages[0].get("content")
+        if isinstance(content, str) and len(content) > LONG_BYTES:
+            return [LongMessage(messages[0], content.encode("utf-8", "surrogatepass"))]
+    return messages
+
+
 def _is_users(message: Any) -> bool:
     return isinstance(message, Mapping) and message.get("role") == "user"
 
 
-def _message(raw: bytes, span: JsonSpan, whole: bool) -> Any:
+def _message(text: bytes, *, whole: bool) -> Any:
     """A message, or its role and, of the user, the texts."""
-    text = raw[span.value_begin : span.value_end]
     fault, _, members = find_json_members(text)
     if whole or fault:
         try:
@@ -96,6 +121,16 @@ def _message(raw: bytes, span: JsonSpan, whole: bool) -> Any:
     message = Fields(text, members)
     is_user = message.get("role") == "user"
     return {"role": message.get("role"), "content": _texts(message) if is_user else None}
+
+
+def _item(text: bytes, *, whole: bool) -> Any:
+    """An item of ``/responses`` as a chat message."""
+    fault, _, members = find_json_members(text)
+    if fault:
+        return _message_of_item(_message(text, whole=whole))
+    item = Fields(text, members)
+    known = {name: item[name] for name in ("type", "role") if name in item}
+    return _message_of_item({**known, "content": _texts(item)})
 
 
 def _texts(message: Fields) -> Any:
@@ -111,6 +146,9 @@ def _texts(message: Fields) -> Any:
     parts: list[Any] = []
     for span in spans:
         text = raw[span.value_begin : span.value_end]
+        if len(text) <= SHORT_BYTES:
+            parts.append(read_json(text, 0, len(text)))
+            continue
         fault, _, members = find_json_members(text)
         if fault:
             parts.append(read_json(text, 0, len(text)))
@@ -178,14 +216,16 @@ def session_key(
     """
     if sticky.by == "none":
         return None
-    named: Any
+    named: Any = None
     if sticky.by == "header":
         named = headers.get(sticky.header)
     elif sticky.by == "user":
         named = fields.get("user") or fields.get("safety_identifier")
     else:
         first = next((i for i, m in enumerate(messages) if m.get("role") == "user"), None)
-        named = None if first is None else [fields.get("user"), messages[: first + 1]]
+        if first is not None:
+            begun = [m.digest if isinstance(m, LongMessage) else m for m in messages[: first + 1]]
+            named = [fields.get("user"), begun]
     if not named:
         return None
     try:
