@@ -154,7 +154,14 @@ def test_a_file_that_is_no_index(tmp_path: Path) -> None:
         assert "faiss::" not in str(caught.value)
 
 
-@pytest.mark.parametrize("factory", ["PQ4", "IVF4,PQ4", "HNSW8_PQ4", "PCA8,PQ4"])
+@pytest.mark.parametrize(
+    "factory",
+    [
+        *("PQ4", "IVF4,PQ4", "HNSW8_PQ4", "PCA8,PQ4", "OPQ4,PQ4", "OPQ4,HNSW8_PQ4"),
+        *("OPQ4_8,IVF16,PQ4x4fs", "RQ2x8", "IVF4,RQ2x8", "RQ2x8_Nfloat", "RQ4x4fs", "PRQ2x2x6"),
+        *("IVF4,PRQ2x2x6", "IVF4,PQ4,RFlat", "PQ4,Refine(RQ2x8)"),
+    ],
+)
 def test_codebooks_of_few_vectors_print_nothing(
     factory: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

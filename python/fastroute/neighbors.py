@@ -273,7 +273,6 @@ class NeighborIndex:
         """Add rows, float32[n, d], as they are; trains the index on them first if it needs it."""
         if not self._index.is_trained:
             inner = self._faiss.downcast_index(self._index)
-            self._accept_few(inner)
             if isinstance(inner, self._faiss.IndexIVF):
                 if inner.nlist > len(rows):
                     raise InvalidInputError(
@@ -284,7 +283,8 @@ class NeighborIndex:
                 inner.cp.min_points_per_centroid = 1
                 inner.cp.niter = 6
             try:
-                self._index.train(rows)
+                with self._few_accepted():
+                    self._index.train(rows)
             except RuntimeError as error:
                 raise InvalidInputError(
                     f"index can't be trained on {len(rows)} battles ({_reason(error)}); use a "
@@ -299,16 +299,44 @@ class NeighborIndex:
                 f"index can't hold {len(rows)} battles ({_reason(error)}); use a simpler one"
             ) from None
 
-    def _accept_few(self, index: Any) -> None:
-        """Let codebooks be learned from as many vectors as there are, without a line on stderr.
+    @contextlib.contextmanager
+    def _few_accepted(self) -> Iterator[None]:
+        """While the index is trained: codebooks are learned from as many vectors as there are,
+        without a line on stderr.
 
         FAISS asks for 39 a centroid and goes on with fewer; too few to learn from is an error.
         """
-        for holder in ("index", "storage"):  # of a transform, of a graph
-            if getattr(index, holder, None) is not None:
-                self._accept_few(self._faiss.downcast_index(getattr(index, holder)))
-        if hasattr(index, "pq"):
-            index.pq.cp.min_points_per_centroid = 1
+        faiss, lent = self._faiss, []
+        for index in self._parts(faiss.downcast_index(self._index)):
+            quantizers = [getattr(index, name) for name in ("pq", "rq") if hasattr(index, name)]
+            if hasattr(index, "prq"):
+                parts = map(index.prq.subquantizer, range(index.prq.nsplits))
+                quantizers += map(faiss.downcast_AdditiveQuantizer, parts)
+            for quantizer in [*quantizers, *([index] if isinstance(index, faiss.IndexIVF) else [])]:
+                quantizer.cp.min_points_per_centroid = 1
+            if isinstance(index, faiss.IndexPreTransform):
+                for i in range(index.chain.size()):
+                    transform = faiss.downcast_VectorTransform(index.chain.at(i))
+                    if isinstance(transform, faiss.OPQMatrix):
+                        # It learns with a quantizer of its own unless it is lent one.
+                        pq = faiss.ProductQuantizer(transform.d_out, transform.M, 8)
+                        pq.cp.min_points_per_centroid = 1
+                        transform.pq = pq
+                        lent.append((transform, pq))
+        try:
+            yield
+        finally:
+            for transform, _ in lent:
+                transform.pq = None
+
+    def _parts(self, index: Any) -> Iterator[Any]:
+        """``index``, and the indexes in it: of a transform, of a graph, of one that refines what
+        another finds, of the lists."""
+        yield index
+        for name in ("index", "storage", "base_index", "refine_index", "quantizer"):
+            inner = getattr(index, name, None)
+            if inner is not None:
+                yield from self._parts(self._faiss.downcast_index(inner))
 
     def search(self, x: Float32Array, count: int) -> npt.NDArray[np.int64]:
         """Numbers of ``count`` vectors near ``x``, float32[d], int64; -1 where there are none.
