@@ -31,7 +31,9 @@ def content(kind: str, rows: list[dict[str, Any]]) -> bytes:
         writer.writerows(rows)
         return text.getvalue().encode()
     if kind == "parquet":
-        pyarrow = pytest.importorskip("pyarrow")
+        pyarrow = pytest.importorskip(
+            "pyarrow", reason="pyarrow, which reads Parquet, is not installed"
+        )
         from pyarrow import parquet
 
         sink = pyarrow.BufferOutputStream()

@@ -169,3 +169,21 @@ def test_codebooks_of_few_vectors_print_nothing(
     index.train_and_add(_vectors(600, 16))
     assert len(index) == 600
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("parameters", "asked"), [(None, False), ("ht=30", True)])
+def test_codes_are_renumbered_only_for_a_search_that_needs_it(
+    parameters: str | None, asked: bool
+) -> None:
+    vectors = _vectors(300, 16)
+    index = NeighborIndex(16, "PQ2x6", parameters)
+    index.train_and_add(vectors)
+    faiss = index._faiss
+    assert faiss.downcast_index(index._index).do_polysemous_training is asked
+    found = [index.search(x, 5).tolist() for x in vectors[:20]]
+    plain = faiss.index_factory(16, "PQ2x6np", faiss.METRIC_INNER_PRODUCT)
+    plain.pq.cp.min_points_per_centroid = 1
+    plain.train(vectors)
+    plain.add(vectors)
+    if not asked:  # the same vectors are found
+        assert found == plain.search(vectors[:20], 5)[1].tolist()

@@ -314,6 +314,9 @@ class NeighborIndex:
                 quantizers += map(faiss.downcast_AdditiveQuantizer, parts)
             for quantizer in [*quantizers, *([index] if isinstance(index, faiss.IndexIVF) else [])]:
                 quantizer.cp.min_points_per_centroid = 1
+            if hasattr(index, "do_polysemous_training") and "ht=" not in (self._parameters or ""):
+                # It renumbers codes, a second a codebook, for a search that only ht= asks for.
+                index.do_polysemous_training = False
             if isinstance(index, faiss.IndexPreTransform):
                 for i in range(index.chain.size()):
                     transform = faiss.downcast_VectorTransform(index.chain.at(i))
