@@ -138,6 +138,20 @@ def test_a_piece_without_a_beginning_is_handed_on_at_once() -> None:
         assert answer.feed(piece) == piece
 
 
+@pytest.mark.parametrize(
+    ("key", "whole", "error"),
+    [
+        ("EMPTY", b"EMPTY", b"EMPTY"),
+        ("local-key", b"local-key", b"*" * 9),
+        ("sk-0123456789abc", b"*" * 16, b"*" * 16),
+    ],
+)
+def test_a_key_that_may_be_a_word_stays_in_answers(key: str, whole: bytes, error: bytes) -> None:
+    redaction = Redaction([Endpoint(api_key=key)])
+    assert in_pieces(redaction, [b"the ", key.encode()]) == b"the " + whole
+    assert redaction.error(key.encode()) == error
+
+
 def test_openais_own_address_is_no_secret() -> None:
     redaction = Redaction([Endpoint(api_key="sk-openai-0123456789")])
     body = b"see https://api.openai.com/v1, sk-openai-0123456789"

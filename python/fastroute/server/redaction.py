@@ -21,6 +21,9 @@ from fastroute.server.replies import HeaderList
 _BLANK_LINE = re.compile(rb"(\r?\n\r?\n)")
 # Inside a text of JSON the quotes would be escaped.
 _IS_ERROR = re.compile(rb'"error"\s*:\s*["{]|^event:\s*error', re.MULTILINE)
+#: Shorter keys, such as the "EMPTY" that a server of one's own is given, may be words of an answer:
+#: they are taken out of errors only, and below half of it not at all.
+LEAST_CHARACTERS = 16
 #: How much of an event that has not ended is remembered, to tell whether it is an error.
 _REMEMBERED_BYTES = 4096
 
@@ -35,10 +38,14 @@ class Redaction:
         for endpoint in endpoints:
             # A key or an address that can't be used is told of when it should be.
             with contextlib.suppress(InvalidInputError):
-                keys |= dict.fromkeys(s.encode() for s in spellings_of(endpoint.find_key() or ""))
+                key = endpoint.find_key() or ""
+                spelled = dict.fromkeys(spelling.encode() for spelling in spellings_of(key))
+                if len(key) >= LEAST_CHARACTERS:
+                    keys |= spelled
+                elif len(key) >= LEAST_CHARACTERS // 2:
+                    addresses |= spelled
             with contextlib.suppress(InvalidInputError):
                 addresses |= dict.fromkeys(_spellings_of_address(endpoint))
-        keys.pop(b"", None)
         # The longest first: a shorter one may be a part of it.
         self.keys = tuple(sorted(keys, key=len, reverse=True))
         self.addresses = tuple(sorted(addresses, key=len, reverse=True))
