@@ -10,7 +10,8 @@ that data, and ``augment`` makes more of it. ``default`` is the router that ship
 
 The rest is what several of them share: ``preferences``, ``labels``, ``pairs`` and ``pair_outcomes``
 (data as a router learns it), ``heads`` and their ``recipe``, ``measures`` and ``dataset_folds``
-(figures on what was held out), ``embedder_choice``, ``checkpoint_file`` and ``jsonl``.
+(figures on what was held out), ``with_tokens`` (prompts that say nothing), ``embedder_choice``,
+``checkpoint_file`` and ``jsonl``.
 """
 
 from __future__ import annotations
