@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastroute.errors import InvalidInputError
-from fastroute.training.labels import difficulty, halves, score_table
+from fastroute.training.labels import difficulty, halves, score_table, weak_failure
 from fastroute.training.preferences import (
     FILES,
     JUDGED,
@@ -120,6 +120,16 @@ def test_labels_are_their_formulas() -> None:
     np.testing.assert_allclose(difficulty(rows), [0.5, 0.5])
     # By mean score a, then b and d (a tie, by name), then c: halves a, b against c, d.
     np.testing.assert_allclose(halves(rows), [0.5 + 1.0 / 2, 0.5])
+
+
+def test_weak_failure_is_of_the_weaker_quarter_within_each_dataset() -> None:
+    # Of five models the weakest alone; of eight the weaker two, here all that fail.
+    five = [
+        {"a": 1.0, "b": 1, "c": 1, "d": 1, "e": 0.25},
+        {"a": 1.0, "b": 1, "c": 1, "d": 0, "e": 0},
+    ]
+    eight = [{f"m{i}": float(i >= 2) for i in range(8)}]
+    np.testing.assert_allclose(weak_failure(_rows(five) + _rows(eight, "other")), [0.75, 1.0, 1.0])
 
 
 def test_halves_are_taken_within_each_dataset() -> None:

@@ -1,10 +1,12 @@
 """Labels of graded prompts: what a head learns, from the scores of many models.
 
-Labels are win rates, 0..1. Two kinds:
+Labels are win rates, 0..1. Three kinds:
 
 ``difficulty``
     How often a model that is always right would beat one of the graded models, drawn at random: d,
     1 less the mean score. Where both are right nothing is won, so that counts for the weak model.
+``weak_failure``
+    The same against the weaker quarter of a dataset's models alone: how often a weak model fails.
 ``halves``
     How often a model of the stronger half beats one of the weaker half: 1/2 + (mean score of the
     stronger half - mean score of the weaker half) / 2.
@@ -29,6 +31,11 @@ def difficulty(rows: Sequence[Preference]) -> Float64Array:
     return _by_group(rows, lambda scores: 1.0 - scores.mean(axis=1))
 
 
+def weak_failure(rows: Sequence[Preference]) -> Float64Array:
+    """The ``weak_failure`` label of each row, float64[n]; quarters are taken within datasets."""
+    return _by_group(rows, lambda scores: 1.0 - _weaker_quarter(scores).mean(axis=1))
+
+
 def halves(rows: Sequence[Preference]) -> Float64Array:
     """The ``halves`` label of each row, float64[n]; halves are taken within each dataset."""
     return _by_group(rows, _gap_of_halves)
@@ -36,6 +43,7 @@ def halves(rows: Sequence[Preference]) -> Float64Array:
 
 LABELS: dict[str, Callable[[Sequence[Preference]], Float64Array]] = {
     "difficulty": difficulty,
+    "weak_failure": weak_failure,
     "halves": halves,
 }
 
@@ -108,6 +116,12 @@ def _halves(scores: Float64Array) -> tuple[Float64Array, Float64Array]:
     order = np.argsort(-scores.mean(axis=0), kind="stable")
     half = len(order) // 2
     return scores[:, order[:half]], scores[:, order[len(order) - half :]]
+
+
+def _weaker_quarter(scores: Float64Array) -> Float64Array:
+    """The columns of the weaker quarter of the models, at least one."""
+    order = np.argsort(scores.mean(axis=0), kind="stable")
+    return scores[:, order[: max(1, round(len(order) / 4))]]
 
 
 def _by_group(

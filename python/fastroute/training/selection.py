@@ -24,7 +24,8 @@ def _recipes(files: Sequence[str]) -> Iterator[tuple[str, float, Recipe, Sequenc
     default = Recipe()
     chosen = token_table.FREQUENCY
     yield "the default", chosen, default, files
-    yield "label: halves", chosen, default._replace(label="halves"), files
+    for label in ("weak_failure", "halves"):
+        yield f"label: {label}", chosen, default._replace(label=label), files
     yield "weighting: rows", chosen, default._replace(weighting="rows"), files
     for ridge in (3.0, 300.0, 3000.0):
         yield f"ridge: {ridge:g}", chosen, default._replace(ridge=ridge), files
