@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from hypothesis import settings
 
 from battle_factory import SyntheticBattles, make_battles
 from fastroute import _native
+
+# A shell starts what it puts in the background without SIGINT, and the processes of tests inherit
+# that: what waits for Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("fastroute", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("fastroute")
