@@ -1,4 +1,4 @@
-"""APGR of a router on benchmarks that RouteLLM did not use, with GPT-4 and Mixtral-8x7B as there.
+"""APGR of a router on benchmarks that RouteLLM did not use, and of one trained on some of each.
 
 ``python bench/other_benchmarks.py --arena-hard FOLDER --alpaca-eval FOLDER --routerbench FOLDER``
 prints the table in the README for those that are given:
@@ -10,10 +10,14 @@ alpaca-eval
     A checkout of tatsu-lab/alpaca_eval: two GPT-4 judges who prefer Mixtral's or GPT-4's answer.
 routerbench
     A checkout of shuhao02/RouterDC, whose ``datasets/routerbench_zs`` has RouterBench's grades of
-    ARC-Challenge, Winogrande and MBPP. The bundled router knows prompts of all three, so these want
-    a ``--router`` that was trained without the files that hold them.
+    ARC-Challenge, Winogrande and MBPP.
 
-Nothing here is trained on by the bundled router; where a router was, its row is left out and said.
+``--graded FILE --pair STRONG WEAK`` adds a file with scores of many models. ``--router FOLDER``
+takes another ``mf`` router than the bundled one. A router that was trained on some of a benchmark's
+prompts has no figure there.
+
+``--train 100 400`` also trains a router on so many prompts of the benchmark itself, drawn at
+random, and scores it on the rest: the mean over 20 draws, and their standard deviation.
 """
 
 from __future__ import annotations
@@ -24,16 +28,29 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastroute.evaluation import Benchmark, ContaminationError, Estimate, evaluate
-from fastroute.routers import create_router
+from fastroute.embedders import Embedder
+from fastroute.evaluation import (
+    Benchmark,
+    ContaminationError,
+    Estimate,
+    apgr,
+    curve,
+    evaluate,
+    load_traffic,
+)
+from fastroute.routers import Router, create_router
+from fastroute.training.heads import train_mf
+from fastroute.types import ModelPair
 
 STRONG, WEAK = "gpt-4-1106-preview", "Mixtral-8x7B-Instruct"
+DRAWS = 20
 _MIXTRAL = "Mixtral-8x7B-Instruct-v0.1"
 _ROUTERBENCH = {"arc_challenge": "ARC-Challenge", "winograde": "Winogrande", "mbpp": "MBPP"}
 
@@ -106,24 +123,50 @@ def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, text)
 
 
+def trained_on_some(
+    benchmark: Benchmark, embedder: Embedder, count: int
+) -> tuple[float, float] | None:
+    """APGR on the other prompts, mean and standard deviation; None where few would be left."""
+    if 2 * count > len(benchmark):
+        return None
+    texts = np.array(benchmark.prompts, dtype=object)
+    won = (1.0 + benchmark.strong - benchmark.weak) / 2.0
+    areas = []
+    for seed in range(DRAWS):
+        order = np.random.default_rng(seed).permutation(len(texts))
+        some, rest = order[:count], order[count:]
+        router = train_mf(list(texts[some]), won[some], embedder=embedder, seed=seed)
+        rates = router.win_rates(list(texts[rest]))
+        areas.append(apgr(curve(rates, benchmark.weak[rest], benchmark.strong[rest])))
+    return float(np.mean(areas)), float(np.std(areas))
+
+
 def main() -> int:
     """Print the table, a row a benchmark."""
     options = _parse()
-    given = {read: folder for read, folder in options.items() if callable(read) and folder}
-    config = {"checkpoint_path": options["router"]} if options["router"] else {}
+    config = {"checkpoint_path": options.router} if options.router else {}
     router = create_router("mf", **config)
-    print("| benchmark | prompts | `mf`, APGR | `length` |", "|---|---|---|---|", sep="\n")
-    for read, folder in given.items():
-        for benchmark in read(folder):
-            try:
-                report = evaluate({"mf": router}, [benchmark])
-            except ContaminationError as error:
-                print(f"{benchmark.name} left out: {error}", file=sys.stderr)
-                continue
-            areas = {row.name: row.apgr for row in report.results[0].rows}
-            cells = [_cell(areas[name]) for name in ("mf", "length")]
-            print(f"| {benchmark.name} | {len(benchmark):,} | {' | '.join(cells)} |", flush=True)
+    heads = ["benchmark", "prompts", "`mf`, APGR", "`length`"]
+    heads += [f"trained on {count} of them" for count in options.train]
+    print(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", sep="\n", flush=True)
+    for benchmark in _benchmarks(options):
+        rivals = {"length": create_router("length")}
+        try:
+            areas = _areas({"mf": router, **rivals}, benchmark)
+        except ContaminationError as error:
+            print(f"{benchmark.name}: {error}", file=sys.stderr)
+            areas = {"mf": "trained on some", **_areas(rivals, benchmark)}
+        cells = [benchmark.name, f"{len(benchmark):,}", areas["mf"], areas["length"]]
+        for count in options.train:
+            found = trained_on_some(benchmark, router.embedder, count)
+            cells.append("" if found is None else "{:.3f} ± {:.3f}".format(*found))
+        print(f"| {' | '.join(cells)} |", flush=True)
     return 0
+
+
+def _areas(routers: dict[str, Router], benchmark: Benchmark) -> dict[str, str]:
+    rows = evaluate(routers, [benchmark]).results[0].rows
+    return {row.name: _cell(row.apgr) for row in rows}
 
 
 def _cell(area: Estimate) -> str:
@@ -132,18 +175,39 @@ def _cell(area: Estimate) -> str:
     return f"{area.value:.3f}{interval}"
 
 
-def _parse() -> dict[Any, Any]:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    readers = {"arena_hard": arena_hard, "alpaca_eval": alpaca_eval, "routerbench": routerbench}
-    for name in readers:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="FOLDER")
-    parser.add_argument("--router", metavar="FOLDER", help="an mf artifact; by default the bundled")
-    options = parser.parse_args()
-    found: dict[Any, Any] = {read: getattr(options, name) for name, read in readers.items()}
-    if not any(found.values()):
-        parser.error("give --arena-hard, --alpaca-eval or --routerbench, a checkout each")
-    return {**found, "router": options.router}
+def _benchmarks(options: argparse.Namespace) -> Iterator[Benchmark]:
+    for name, read in READERS.items():
+        if folder := getattr(options, name):
+            yield from read(folder)
+    for strong, weak in options.pair:
+        benchmark = load_traffic(options.graded, pair=ModelPair(strong, weak)).benchmark
+        yield replace(benchmark, name=f"{strong}, {weak}")
 
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    for name in READERS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="FOLDER")
+    parser.add_argument("--graded", type=Path, metavar="FILE", help="scores of many models")
+    parser.add_argument(
+        "--pair", nargs=2, action="append", default=[], metavar=("STRONG", "WEAK"),
+        help="two models of the graded file; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--router", metavar="FOLDER", help="an mf artifact; by default the bundled")
+    parser.add_argument("--train", nargs="+", type=int, default=[], metavar="COUNT")
+    options = parser.parse_args()
+    if not any(getattr(options, name) for name in READERS) and not options.graded:
+        parser.error("give --arena-hard, --alpaca-eval, --routerbench or --graded")
+    if bool(options.graded) != bool(options.pair):
+        parser.error("--graded and --pair belong together")
+    return options
+
+
+READERS: dict[str, Callable[[Path], Iterator[Benchmark]]] = {
+    "arena_hard": arena_hard,
+    "alpaca_eval": alpaca_eval,
+    "routerbench": routerbench,
+}
 
 if __name__ == "__main__":
     raise SystemExit(main())

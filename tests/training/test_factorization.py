@@ -229,6 +229,30 @@ def test_two_models_get_the_linear_head() -> None:
     assert trained.figures.log_loss < trained.levels_alone.log_loss
 
 
+def test_a_hundred_prompts_are_enough_without_an_option() -> None:
+    pairs, X, truth = planted(rows=100, models=2, scale=4.0)
+    trained = train_models(pairs, X, None, settings=Settings(seed=1))
+    assert trained.held_out == pytest.approx(0.15)  # two models: all of it for the figures
+    assert trained.figures.prompts >= 10
+    deltas = trained.router.deltas_from_embeddings(X)
+    assert np.corrcoef(deltas[:, 1] - deltas[:, 0], X @ (truth[1] - truth[0]))[0, 1] > 0.5
+    many, Y, _ = planted(rows=100, models=4)
+    assert train_models(many, Y, None).held_out == pytest.approx(0.3)
+    plenty, Z, _ = planted(rows=1000, models=2)
+    assert train_models(plenty, Z, None).held_out == 0.1
+
+
+@pytest.mark.parametrize("strong", ["m0", "m1"])
+def test_quantiles_of_two_models_are_of_the_strong_ones_win_rates(strong: str) -> None:
+    pairs, X, _ = planted(rows=1500, models=2, scale=4.0)
+    weak = "m1" if strong == "m0" else "m0"
+    router = train_models(pairs, X, None, strong_model=strong, weak_model=weak).router
+    rates = router.win_rates_from_embeddings(X)
+    assert router.calibration is not None
+    np.testing.assert_allclose(router.calibration[500], np.median(rates), atol=0.05)
+    np.testing.assert_allclose(router.calibration[900], np.quantile(rates, 0.9), atol=0.05)
+
+
 def test_held_out_prompts_are_split_by_their_text() -> None:
     prompts = [f"Prompt {i}!" for i in range(5000)] + [f"prompt  {i}" for i in range(5000)]
     first, second = held_out_parts(prompts, 0.2, 0)
@@ -242,7 +266,10 @@ def test_held_out_prompts_are_split_by_their_text() -> None:
 def test_what_can_not_be_trained_on() -> None:
     pairs, X, _ = planted(rows=60)
     with pytest.raises(InvalidInputError, match="prompts to stop by, where 10 are needed"):
-        train_models(pairs, X, None)
+        train_models(pairs, X, None, held_out=0.1)
+    few, Y, _ = planted(rows=25)
+    with pytest.raises(InvalidInputError, match="where 10 are needed"):
+        train_models(few, Y, None)
     with pytest.raises(InvalidInputError, match="held_out must be above 0 and at most"):
         train_models(pairs, X, None, held_out=0.0)
     with pytest.raises(InvalidInputError, match="ties must be one of use, drop, got 'keep'"):

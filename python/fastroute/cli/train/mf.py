@@ -59,9 +59,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ridge", type=float, metavar="R", help="strength of the shrinkage (default: 300)"
     )
     parser.add_argument(
-        "--held-out", type=float, default=0.1, metavar="P",
-        help="share of prompts held out, half to stop and calibrate by, half for the figures "
-        "(default: 0.1)",
+        "--held-out", type=float, metavar="P",
+        help="share of prompts held out, half to stop and calibrate by, half for the figures; of "
+        "two models all of it is for the figures (default: 0.1, more if there are few)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random")
     parser.add_argument(
@@ -131,7 +131,7 @@ def run(options: argparse.Namespace) -> int:
     router = trained.router
     facts = {
         "data": data_facts(data),
-        "settings": _facts(options, settings, two),
+        "settings": _facts(options, settings, two, trained.held_out),
         "epochs": None if trained.state is None else trained.state.epoch,
         "best_epoch": None if trained.state is None else trained.state.best_epoch,
         "slope": trained.slope,
@@ -163,14 +163,16 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(**chosen)
 
 
-def _facts(options: argparse.Namespace, settings: Settings, two: bool) -> dict[str, Any]:
+def _facts(
+    options: argparse.Namespace, settings: Settings, two: bool, held_out: float
+) -> dict[str, Any]:
     from dataclasses import asdict
 
     chosen = {
         "kind": "linear head" if two else "factors",
         "centre_by": options.centre_by,
         "ties": options.ties,
-        "held_out": options.held_out,
+        "held_out": held_out,
         "turns": options.turns,
         "conflicts": options.conflicts,
         "seed": options.seed,
@@ -212,7 +214,7 @@ Default pair: {router.strong_model} (strong), {router.weak_model} (weak).
 
 {table}
 
-The held-out half that these figures are on was used for nothing else. "Strengths alone" is how good
-each model is whatever the prompt. What was removed from the data and all settings are in
+The held-out prompts that these figures are on were used for nothing else. "Strengths alone" is how
+good each model is whatever the prompt. What was removed from the data and all settings are in
 `artifact.json` under `training`.
 """

@@ -11,7 +11,8 @@
 
 A model's scores are then a vector: factors times slope, plus its strength along the vector whose
 product with every embedding is nearest 1 (``heads.constant_vector``). Data of two models need none
-of this: the linear head (``heads.fit_head``) fits the one difference exactly.
+of this: the linear head (``heads.fit_head``) fits the one difference exactly and calibrates itself,
+so that all prompts that are held out are for the figures.
 """
 
 from __future__ import annotations
@@ -42,8 +43,11 @@ from fastroute.training.preferences import fold_numbers
 from fastroute.training.with_tokens import with_tokens, without_tokens
 from fastroute.types import Float32Array, Float64Array
 
-#: Held-out prompts of each half, and prompts to learn from, below which nothing can be said.
+#: Prompts of each part, and to learn from, below which nothing can be said.
 LEAST_PROMPTS = 10
+#: Share held out, and how many prompts of each part it is raised to where there are few.
+HELD_OUT = 0.1
+_FEW_PROMPTS = 15
 #: Ridge of the strengths, as if each model had drawn this many battles with an average one.
 _STRENGTH_RIDGE = 1.0
 
@@ -59,6 +63,7 @@ class TrainedModels:
         length_apgr: mean APGR of sending longer prompts to the stronger model, or None.
         state: of learning; None for two models.
         slope, level: what the factors' scores and the strengths were multiplied by.
+        held_out: share of the prompts that was held out.
     """
 
     router: MatrixFactorizationRouter
@@ -68,6 +73,7 @@ class TrainedModels:
     state: State | None
     slope: float
     level: float
+    held_out: float
 
 
 def train_models(
@@ -78,7 +84,7 @@ def train_models(
     settings: Settings | None = None,
     centre: bool = False,
     ties: Ties = "use",
-    held_out: float = 0.1,
+    held_out: float | None = None,
     strong_model: str | None = None,
     weak_model: str | None = None,
     journal: Path | None = None,
@@ -95,7 +101,8 @@ def train_models(
         settings: of the factors; its seed also holds prompts out.
         centre: learn only differences within a dataset.
         ties: "use" them as half a win each, or "drop" them. Held-out ties count always.
-        held_out: share of the prompts held out, above 0 and at most 0.5.
+        held_out: share of the prompts held out, above 0 and at most 0.5; by default 0.1, or more
+            where that would be fewer than 15 prompts a part.
         strong_model, weak_model: the router's pair; by default the strongest model, and the one in
             the middle.
         journal: folder in which the state is kept after each epoch.
@@ -110,23 +117,34 @@ def train_models(
         pairs, ties=ties, held_out=held_out, strong_model=strong_model, weak_model=weak_model
     )
     said = with_tokens(X, embedder)
-    stop, test = held_out_parts(pairs.prompts, held_out, settings.seed)
+    two = len(pairs.models) == 2
+    share = held_out
+    if share is None:
+        few = _FEW_PROMPTS * (1 if two else 2) / len(pairs.prompts)
+        share = min(max(HELD_OUT, few), 0.5)
+    stop, test = held_out_parts(pairs.prompts, share, settings.seed)
+    if two:
+        stop, test = np.zeros_like(stop), stop | test
     parts = [pairs.of_rows(said & part) for part in (~(stop | test), stop, test)]
     if ties == "drop":
         parts[0] = parts[0].where(parts[0].decided)
     for part, what in zip(parts, ("to learn from", "to stop by", "for the figures"), strict=True):
-        if (count := len(np.unique(part.rows))) < LEAST_PROMPTS:
+        needed = 0 if two and what == "to stop by" else LEAST_PROMPTS
+        if (count := len(np.unique(part.rows))) < needed:
             raise InvalidInputError(
-                f"there are {count} prompts {what}, where {LEAST_PROMPTS} are needed"
+                f"there are {count} prompts {what}, where {needed} are needed"
                 f"{without_tokens(said)}; give more data, or another share than "
-                f"held_out={held_out:g}"
+                f"held_out={share:g}"
             )
     learnt, stopping, testing = parts
     u = constant_vector(X[said].astype(np.float64), np.ones(int(said.sum())))
     alone = strength = strengths(learnt, np.zeros(len(learnt)))
     state: State | None = None
-    if len(pairs.models) == 2:
-        matrix, scales = _of_two(learnt, X, settings, centre)
+    calibrated_on: Float64Array | None = None
+    if two:
+        matrix, scales, calibrated_on = _of_two(
+            learnt, X, settings, centre, embedder.signals if embedder else 0
+        )
     else:
         centred = _centred(X, pairs, np.unique(learnt.rows), centre)
         groups = pairs.groups if centre else ("",)
@@ -152,7 +170,11 @@ def train_models(
         np.ones(len(matrix), dtype=np.float32), strong_model=strong, weak_model=weak,
         embedder=embedder,
     )  # fmt: skip
-    router.calibration = quantiles(router.win_rates_from_embeddings(X[said & (stop | test)]))
+    if calibrated_on is None:
+        calibrated_on = router.win_rates_from_embeddings(X[said & (stop | test)])
+    elif strong != pairs.models[1]:
+        calibrated_on = 1.0 - calibrated_on
+    router.calibration = quantiles(calibrated_on)
     hashes = {prompt_hash(prompt) for prompt in pairs.prompts}
     router.trained_on = np.array(sorted(hashes), dtype=np.uint64)
     return TrainedModels(
@@ -162,6 +184,7 @@ def train_models(
         length_apgr(testing, alone),
         state,
         *scales,
+        share,
     )
 
 
@@ -218,7 +241,7 @@ def check_request(
     pairs: Pairs,
     *,
     ties: object = "use",
-    held_out: float = 0.1,
+    held_out: float | None = None,
     strong_model: str | None = None,
     weak_model: str | None = None,
 ) -> None:
@@ -228,7 +251,7 @@ def check_request(
     """
     if ties not in TIES:
         raise InvalidInputError(f"ties must be one of {', '.join(TIES)}, got {ties!r}")
-    if not 0.0 < held_out <= 0.5:
+    if held_out is not None and not 0.0 < held_out <= 0.5:
         raise InvalidInputError(f"held_out must be above 0 and at most 0.5, got {held_out}")
     if not len(pairs):
         raise InvalidInputError(
@@ -295,9 +318,9 @@ def _calibrated(
 
 
 def _of_two(
-    learnt: Pairs, X: Float32Array, settings: Settings, centre: bool
-) -> tuple[Float64Array, tuple[float, float]]:
-    """The vectors of two models, by the linear head; it calibrates itself on its own folds."""
+    learnt: Pairs, X: Float32Array, settings: Settings, centre: bool, signals: int
+) -> tuple[Float64Array, tuple[float, float], Float64Array]:
+    """The vectors of two models, slope and level, and held-out win rates of the second model."""
     second = learnt.preference.copy()
     swapped = learnt.a > learnt.b
     second[swapped] = 1.0 - second[swapped]
@@ -308,5 +331,7 @@ def _of_two(
         group_ids=np.unique(ids, return_inverse=True)[1].astype(np.int64),
         weights=learnt.weights,
         fold_ids=fold_numbers([learnt.prompts[row] for row in learnt.rows], FOLDS, settings.seed),
+        signals=signals,
     )
-    return np.stack([-head.pair / 2.0, head.pair / 2.0]), (head.slope, head.level)
+    vectors = np.stack([-head.pair / 2.0, head.pair / 2.0])
+    return vectors, (head.slope, head.level), head.held_out_win_rates
