@@ -67,7 +67,10 @@ class Start:
 
 
 @contextmanager
-def starting(folder: Path, config: Path, *arguments: str) -> Iterator[Start]:
+def starting(
+    folder: Path, config: Path, *arguments: str, said: int | None = None
+) -> Iterator[Start]:
+    """Start a gateway, whose standard error is a file unless it is ``said``."""
     log = folder / "log.txt"
     with socket.socket() as held, log.open("wb") as file:
         # Bound and not listening: the gateway may bind it too, and nobody else gets it.
@@ -75,7 +78,9 @@ def starting(folder: Path, config: Path, *arguments: str) -> Iterator[Start]:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
         command = [sys.executable, "-m", "fastroute", "serve", "--port", str(port)]
-        process = subprocess.Popen([*command, "--config", str(config), *arguments], stderr=file)
+        process = subprocess.Popen(
+            [*command, "--config", str(config), *arguments], stderr=said or file
+        )
         try:
             yield Start(process, log, port)
         finally:
@@ -177,3 +182,41 @@ def test_a_port_taken_while_it_loads_is_an_error(tmp_path: Path) -> None:
         assert f"can't listen on 127.0.0.1:{start.port}" in start.said()
         assert "Traceback" not in start.said()
         assert LISTENING not in start.said()
+
+
+def test_it_serves_though_nobody_reads_that_it_listens(tmp_path: Path) -> None:
+    config, pipe = slow_config(tmp_path)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with starting(tmp_path, config, said=writer) as start:
+        os.close(writer)
+        with pipe.open("w") as battles:
+            battles.write(BATTLES)
+        start.wait_for(lambda: not start.refuses())
+        with pytest.raises(subprocess.TimeoutExpired):
+            start.process.wait(timeout=1)
+        start.process.send_signal(signal.SIGTERM)
+        assert start.process.wait(timeout=20) == 0
+
+
+def test_no_worker_outlives_the_supervisor() -> None:
+    script = (
+        "import socket, sys\n"
+        "from fastroute.server.workers import Supervisor\n"
+        "def ready():\n"
+        "    raise SystemExit(3)\n"
+        "with socket.create_server(('127.0.0.1', 0)) as listener:\n"
+        "    Supervisor([sys.executable, '-c', sys.argv[1]], 2, listener, 5.0).run('info', ready)\n"
+    )
+    # It says that it is ready, and waits; its arguments end with the pipe's number.
+    worker = "import os, sys, time; os.write(int(sys.argv[-1]), b'1'); time.sleep(20)"
+    process = subprocess.run(
+        [sys.executable, "-c", script, worker], stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    lines = [json.loads(line) for line in process.stderr.splitlines()]
+    pids = [line["pid"] for line in lines if line["event"] == "worker started"]
+    assert process.returncode == 3
+    assert len(pids) == 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

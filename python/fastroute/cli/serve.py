@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
@@ -79,7 +80,8 @@ def run(options: argparse.Namespace) -> int:
     host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
 
     def ready() -> None:
-        print(f"fastroute: listening on http://{host}:{port}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # who read it has gone; others may still ask
+            print(f"fastroute: listening on http://{host}:{port}", file=sys.stderr, flush=True)
 
     if config.server.workers == 1:
         serve(config, lambda: _load(options), listener, ready)

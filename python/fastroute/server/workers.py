@@ -86,18 +86,20 @@ class Supervisor:
         signal.signal(signal.SIGHUP, self._hand_on)
         with tempfile.TemporaryDirectory(prefix="fastroute-metrics-") as folder:
             environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": folder}
-            # The first by itself, so that an error in the config is told once.
-            for count in (1, self._count - 1):
-                status = self._start_and_wait(count, environment)
-                if status != 0:
-                    self._wait()
-                    return status
-            if not self._stopping:
-                ready()
-            while not self._stopping:
-                self._listen_to_workers()
-                self._replace_dead(environment)
-            return self._wait()
+            try:
+                # The first by itself, so that an error in the config is told once.
+                for count in (1, self._count - 1):
+                    status = self._start_and_wait(count, environment)
+                    if status != 0:
+                        return status
+                if not self._stopping:
+                    ready()
+                while not self._stopping:
+                    self._listen_to_workers()
+                    self._replace_dead(environment)
+                return 0
+            finally:  # whatever happened here: without this process none would ever end them
+                self._wait()
 
     def _start_and_wait(self, count: int, environment: dict[str, str]) -> int:
         """Start ``count`` workers, and wait until all are ready: 0, or the status of a dead one."""
@@ -159,7 +161,7 @@ class Supervisor:
             elif worker.process.poll() is None:
                 worker.process.send_signal(number)
 
-    def _wait(self) -> int:
+    def _wait(self) -> None:
         """Ask the workers to finish, and kill what has not when patience ends."""
         self._listener.close()
         for worker in self._workers:
@@ -173,4 +175,3 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
-        return 0
