@@ -11,6 +11,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fastroute.cli.streams import occupy_descriptors
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     if options.hash_key:
         return _hash_key()
+    occupy_descriptors()
     config = _load(options)
     if options.check:
         _check(config)
@@ -69,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         raise MissingDependencyError(
             f"fastroute serve needs {error.name}: pip install 'fastroute[serve]'"
         ) from error
-    if hasattr(signal, "SIGHUP"):  # until the server listens to it, it must not end the process
+    if hasattr(signal, "SIGHUP"):  # until something listens to it, it must not end the process
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if options.inherited_socket is not None:
         listener = socket.socket(fileno=options.inherited_socket)

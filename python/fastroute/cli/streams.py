@@ -39,6 +39,15 @@ def checked_streams() -> Iterator[None]:
             sys.stdin, sys.stdout, sys.stderr = streams
 
 
+def occupy_descriptors() -> None:
+    """Open those of 0, 1 and 2 that are closed, so that no socket gets their numbers: where libuv
+    is to close one of them, it ends the process."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+
+
 def silence_output() -> None:
     """Let what standard output still holds go nowhere; else Python would complain at exit."""
     with suppress(OSError, AttributeError):
