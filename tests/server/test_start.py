@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,14 @@ class Start:
 
 @contextmanager
 def starting(
-    folder: Path, config: Path, *arguments: str, said: int | None = None
+    folder: Path,
+    config: Path,
+    *arguments: str,
+    said: int | None = None,
+    before: Sequence[str] = (),
 ) -> Iterator[Start]:
-    """Start a gateway, whose standard error is a file unless it is ``said``."""
+    """Start a gateway, whose standard error is a file unless it is ``said``; ``before`` comes
+    before its command."""
     log = folder / "log.txt"
     with socket.socket() as held, log.open("wb") as file:
         # Bound and not listening: the gateway may bind it too, and nobody else gets it.
@@ -79,7 +84,7 @@ def starting(
         port = held.getsockname()[1]
         command = [sys.executable, "-m", "fastroute", "serve", "--port", str(port)]
         process = subprocess.Popen(
-            [*command, "--config", str(config), *arguments], stderr=said or file
+            [*before, *command, "--config", str(config), *arguments], stderr=said or file
         )
         try:
             yield Start(process, log, port)
@@ -130,9 +135,10 @@ def test_it_listens_when_every_worker_is_ready(tmp_path: Path) -> None:
         assert start.process.wait(timeout=20) == 0
 
 
-def test_a_reload_that_comes_early_is_not_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_that_comes_early_is_not_lost(tmp_path: Path, workers: int) -> None:
     config, pipe = slow_config(tmp_path)
-    with starting(tmp_path, config, "--workers", "2") as start:
+    with starting(tmp_path, config, "--workers", str(workers)) as start:
         with pipe.open("w") as battles:
             # The first worker has read the old config, and can't listen to the signal yet.
             config.write_text(SLOW.replace("sw_ranking", "length"))
@@ -153,6 +159,30 @@ def test_what_cannot_be_loaded_ends_the_start(tmp_path: Path, workers: int) -> N
         assert start.said().count("'prompt' must be a string") == 1
         assert "Traceback" not in start.said()
         assert start.events("serving") == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_ends_the_start(tmp_path: Path, workers: int, number: signal.Signals) -> None:
+    config, pipe = slow_config(tmp_path)
+    with starting(tmp_path, config, "--workers", str(workers)) as start:
+        with pipe.open("w"):  # the router is at it, and gets nothing
+            start.process.send_signal(number)
+            status = start.process.wait(timeout=20)
+        assert status == (0 if workers > 1 else 130 if number == signal.SIGINT else -number)
+    assert LISTENING not in start.said()
+    assert "Traceback" not in start.said()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_runs_without_standard_streams(tmp_path: Path, workers: int) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(SLOW.replace("sw_ranking", "length"))
+    closing = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    with starting(tmp_path, config, "--workers", str(workers), before=closing) as start:
+        start.wait_for(lambda: not start.refuses())
+        start.process.send_signal(signal.SIGTERM)
+        assert start.process.wait(timeout=20) == 0
 
 
 def test_a_worker_that_is_killed_while_it_loads_ends_the_start(tmp_path: Path) -> None:

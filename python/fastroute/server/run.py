@@ -57,8 +57,13 @@ def serve(
     once, and requests under way are finished, streams too, for at most ``shutdown_timeout_s``.
     """
     configure_logs(config.server.log_level)
+    early: list[int] = []
+    if hasattr(signal, "SIGHUP"):  # it may come when this config has been read already
+        signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
+    # Before there is a loop: its runner would keep SIGINT waiting until all is loaded.
+    state = State(config, load, Metrics())
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(config, load, listener, ready))
+        runner.run(_serve(state, config, listener, ready, early))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -71,13 +76,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _serve(
+    state: State,
     config: Config,
-    load: Callable[[], Config],
     listener: socket.socket,
     ready: Callable[[], None],
+    early: list[int],
 ) -> None:
-    state = State(config, load, Metrics())
-
     def started() -> None:
         host, port = listener.getsockname()[:2]
         log("serving", host=host, port=port, keys=len(config.keys))
@@ -109,6 +113,8 @@ async def _serve(
         task.add_done_callback(reloads.discard)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    if early:
+        reload()
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
