@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from fastroute.errors import InvalidInputError, InvalidTypeError
 
@@ -88,9 +89,24 @@ def error_of(body: bytes) -> dict[str, Any]:
     return error if isinstance(error, dict) else {}
 
 
-def spellings_of(key: str) -> tuple[str, ...]:
-    """How a key may stand in a provider's text: as it is, or as JSON writes it."""
-    return tuple(dict.fromkeys((key, json.dumps(key)[1:-1], key.replace("/", "\\/"))))
+def spellings_of(text: str) -> tuple[str, ...]:
+    """How a key or an address may stand in a provider's text: as it is, as JSON writes it, of those
+    that write more of it by number (.NET, Go, Java's Gson) too, in an address, or in HTML."""
+    found = (
+        text,
+        json.dumps(text)[1:-1],
+        text.replace("/", "\\/"),
+        _numbered(text, "\"&'+<>`", "{:04X}"),
+        _numbered(text, "&<>", "{:04x}"),
+        _numbered(text, "&'<=>", "{:04x}"),
+        quote(text, safe=""),
+        html.escape(text),
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _numbered(text: str, characters: str, form: str) -> str:
+    return "".join("\\u" + form.format(ord(c)) if c in characters else c for c in text)
 
 
 def without_key(text: str, key: str | None) -> str:

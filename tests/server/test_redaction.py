@@ -48,6 +48,14 @@ def test_a_refusal_by_a_status_has_no_key(gateway: Gateway, upstream: View, stre
     assert upstream.base_url.split("/")[2] not in message
 
 
+def test_a_redirect_names_no_address(gateway: Gateway, upstream: View) -> None:
+    headers = {"Location": "http://<host>/v1/chat/completions/"}
+    upstream.plan({"kind": "status", "status": 307, "headers": headers})
+    answer = gateway.ask("POST", "/v1/chat/completions", ASK)
+    assert answer.status == 307
+    assert upstream.base_url.split("/")[2] not in answer.headers["location"]
+
+
 @pytest.mark.parametrize("pieces", [1, 2, 60, 500])
 @pytest.mark.parametrize("before", ["", event("one ")])
 def test_an_error_in_a_stream_has_no_key(
@@ -130,6 +138,48 @@ def test_an_address_goes_from_errors_alone_in_whatever_pieces(name: str, line_en
 def test_json_writes_a_key_otherwise_and_it_is_found() -> None:
     written = KEY.replace("/", "\\/").encode()
     assert REDACTION.error(b"<" + written + b">") == b"<" + b"*" * len(written) + b">"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "sk-+a\\/0123456789==",  # PHP
+        "sk-\\u002Ba/0123456789==",  # .NET
+        "sk-+a/0123456789\\u003d\\u003d",  # Gson
+        "sk-%2Ba%2F0123456789%3D%3D",
+        "sk-+a\\\\/0123456789==",  # JSON within JSON
+    ],
+)
+def test_a_key_of_base64_is_found_however_it_is_written(written: str) -> None:
+    redaction = Redaction([Endpoint(api_key="sk-+a/0123456789==")])
+    body = written.encode()
+    assert redaction.error(b"<" + body + b">") == b"<" + b"*" * len(body) + b">"
+
+
+def test_an_address_is_found_however_its_query_is_written() -> None:
+    redaction = Redaction([Endpoint(base_url="http://llm.internal:8000/v1?a=b&code=hidden")])
+    for written in ("?a=b\\u0026code=hidden", "%3Fa%3Db%26code%3Dhidden", "?a=b&amp;code=hidden"):
+        assert b"hidden" not in redaction.error(written.encode())
+
+
+@pytest.mark.parametrize("text", [f"{KEY}-2", f"{KEY}-3 ", f"{KEY} {KEY}-2", f"{KEY}-{KEY}-2sk"])
+def test_a_key_that_begins_another_is_found_in_whatever_pieces(text: str) -> None:
+    redaction = Redaction([Endpoint(api_key=KEY), Endpoint(api_key=f"{KEY}-2")])
+    raw = text.encode()
+    covered = redaction.error(raw)
+    for size in range(1, len(raw) + 1):
+        pieces = [raw[i : i + size] for i in range(0, len(raw), size)]
+        assert in_pieces(redaction, pieces) == covered
+
+
+def test_headers_of_an_error_have_neither_short_keys_nor_addresses() -> None:
+    redaction = Redaction(
+        [Endpoint(base_url="http://llm.internal:8000/v1", api_key="local-key")],
+    )
+    headers = [(b"x-echo", b"Bearer local-key"), (b"location", b"http://llm.internal:8000/v1/x")]
+    assert redaction.headers(headers) == headers
+    covered = dict(redaction.headers(headers, of_error=True))
+    assert covered == {b"x-echo": b"Bearer *********", b"location": b"*" * 27 + b"/x"}
 
 
 def test_a_piece_without_a_beginning_is_handed_on_at_once() -> None:

@@ -192,7 +192,9 @@ class ProxyEndpoint:
                 error.status_code,
                 [
                     *without_length(
-                        gateway.redaction.headers(headers_to_client(error.raw_headers))
+                        gateway.redaction.headers(
+                            headers_to_client(error.raw_headers), of_error=True
+                        )
                     ),
                     *decision_headers(routed),
                     (b"x-fastroute-request-id", facts.request_id.encode()),

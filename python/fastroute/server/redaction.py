@@ -9,7 +9,9 @@ What is taken out is covered by as many asterisks, so lengths stay what they wer
 from __future__ import annotations
 
 import contextlib
+import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -39,7 +41,7 @@ class Redaction:
             # A key or an address that can't be used is told of when it should be.
             with contextlib.suppress(InvalidInputError):
                 key = endpoint.find_key() or ""
-                spelled = dict.fromkeys(spelling.encode() for spelling in spellings_of(key))
+                spelled = dict.fromkeys(_spellings_of_key(key))
                 if len(key) >= LEAST_CHARACTERS:
                     keys |= spelled
                 elif len(key) >= LEAST_CHARACTERS // 2:
@@ -52,14 +54,32 @@ class Redaction:
         # Each of the others has one of these in it.
         self.signs = tuple(a for a in addresses if not any(b in a for b in addresses if b != a))
         self.characters = frozenset(b"".join([*self.keys, *self.addresses]))
+        self._sorted = sorted({*self.keys, *self.addresses})
+        self._first_characters = frozenset(known[0] for known in self._sorted)
+        self._most_begun = max(map(len, self._sorted), default=1) - 1
 
     def error(self, body: bytes) -> bytes:
         """The body of an error."""
         return _cover(_cover(body, self.keys), self.addresses)
 
-    def headers(self, headers: HeaderList) -> HeaderList:
-        """The headers of an answer."""
+    def headers(self, headers: HeaderList, *, of_error: bool = False) -> HeaderList:
+        """The headers of an answer. A redirect, which names an address, is an error here."""
+        if of_error:
+            return [(name, self.error(value)) for name, value in headers]
         return [(name, _cover(value, self.keys)) for name, value in headers]
+
+    def begun(self, piece: bytes) -> int:
+        """How many bytes at the end may be the beginning of what must not be handed on."""
+        if not piece or piece[-1] not in self.characters:
+            return 0
+        end = piece[-self._most_begun :]
+        for at, character in enumerate(end):
+            if character in self._first_characters:
+                part = end[at:]
+                after = bisect_right(self._sorted, part)  # what it is the beginning of, if any
+                if after < len(self._sorted) and self._sorted[after].startswith(part):
+                    return len(part)
+        return 0
 
     def answer(self) -> AnswerRedaction:
         """For one answer that is no error by its status; it may be a stream, or hold an error."""
@@ -71,21 +91,26 @@ class AnswerRedaction:
 
     def __init__(self, redaction: Redaction) -> None:
         self._all = redaction
-        self._held = b""  # what may be the beginning of a key or an address
+        self._held = b""  # what may be the beginning of a key or an address, or of a longer one
         self._event = b""  # the end of what was handed on of an event that has not ended
 
     def feed(self, piece: bytes) -> bytes:
         """What of ``piece``, and of what was held back before, can be handed on."""
-        # Whole ones go first: the end of one may be the beginning of another.
-        piece = self._covered(self._held + piece)
-        begun = self._begun(piece)
-        self._held = piece[len(piece) - begun :]
-        return self._handed_on(piece[: len(piece) - begun])
+        piece = self._held + piece
+        covered = self._covered(piece)
+        kept = len(piece) - self._all.begun(piece)
+        cut = kept < len(piece) and covered[kept - 1 : kept] == b"*"
+        if cut and self._covered(piece[:kept]) != covered[:kept]:
+            # The end of a whole one looked like a beginning.
+            piece = covered
+            kept = len(piece) - self._all.begun(piece)
+        self._held = piece[kept:]
+        return self._handed_on(covered[:kept])
 
     def finish(self) -> bytes:
         """What was held back, at the end of the answer."""
         held, self._held = self._held, b""
-        return self._handed_on(held)
+        return self._handed_on(self._covered(held))
 
     def _covered(self, piece: bytes) -> bytes:
         piece = _cover(piece, self._all.keys)
@@ -105,26 +130,18 @@ class AnswerRedaction:
             self._event = recent[max(recent.rfind(b"\n\n"), recent.rfind(b"\n\r\n")) + 1 :]
         return piece
 
-    def _begun(self, piece: bytes) -> int:
-        """How many bytes at the end may be the beginning of what must not be handed on."""
-        if not piece or piece[-1] not in self._all.characters:
-            return 0
-        return max(
-            (
-                size
-                for whole in (*self._all.keys, *self._all.addresses)
-                for size in range(1, len(whole))
-                if piece.endswith(whole[:size])
-            ),
-            default=0,
-        )
-
 
 def _cover(text: bytes, taken_out: tuple[bytes, ...]) -> bytes:
     for known in taken_out:
         if known in text:
             text = text.replace(known, b"*" * len(known))
     return text
+
+
+def _spellings_of_key(key: str) -> list[bytes]:
+    spellings = spellings_of(key)
+    # An error may quote another, as JSON within JSON.
+    return [s.encode() for s in (*spellings, *(json.dumps(s)[1:-1] for s in spellings))]
 
 
 def _spellings_of_address(endpoint: Endpoint) -> list[bytes]:
