@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from fastroute.dispatch.async_http import MOST_ERROR_BYTES
 from fastroute.dispatch.base import AsyncResponse, RawHeaders
 from fastroute.errors import (
     AnswerCutError,
@@ -21,6 +22,7 @@ from fastroute.errors import (
     ProviderTimeoutError,
 )
 from fastroute.server.document import LONG_BYTES, BodyError, Document, read_document
+from fastroute.server.encodings import Decoder, decoded_error, without_encoding
 from fastroute.server.headers import folded_request, headers_to_client, headers_to_provider
 from fastroute.server.limits import ClientGoneError, read_body
 from fastroute.server.logs import log
@@ -187,20 +189,18 @@ class ProxyEndpoint:
             facts.status = error.status_code
             facts.error = "provider_status"
             metrics.failures.labels(gateway.label(routed.model), str(error.status_code)).inc()
-            await send_whole(
-                send,
+            passed, body = decoded_error(
                 error.status_code,
-                [
-                    *without_length(
-                        gateway.redaction.headers(
-                            headers_to_client(error.raw_headers), of_error=True
-                        )
-                    ),
-                    *decision_headers(routed),
-                    (b"x-fastroute-request-id", facts.request_id.encode()),
-                ],
-                gateway.redaction.error(error.body),
+                headers_to_client(error.raw_headers),
+                error.body,
+                MOST_ERROR_BYTES,
             )
+            passed = [
+                *without_length(gateway.redaction.headers(passed, of_error=True)),
+                *decision_headers(routed),
+                (b"x-fastroute-request-id", facts.request_id.encode()),
+            ]
+            await send_whole(send, error.status_code, passed, gateway.redaction.error(body))
             return
         except (DispatchError, TimeoutError) as error:
             metrics.failures.labels(gateway.label(routed.model), type(error).__name__).inc()
@@ -227,12 +227,16 @@ class ProxyEndpoint:
         """Hand the answer on, piece by piece as it comes; returns its end."""
         passed = redaction.headers(headers_to_client(response.raw_headers))
         redacted = redaction.answer()
+        decoder = Decoder.of(passed)
+        if decoder is not None:
+            passed = without_encoding(passed)
+        is_whole = response.body is not None and decoder is None
         headers = [
-            *(passed if response.body is None else without_length(passed)),
+            *(without_length(passed) if is_whole else passed),
             *decision_headers(routed, facts.answered_by),
             (b"x-fastroute-request-id", facts.request_id.encode()),
         ]
-        if response.body is not None:
+        if is_whole and response.body is not None:
             facts.status = response.status_code
             body = redacted.feed(response.body) + redacted.finish()
             await send_whole(send, response.status_code, headers, body)
@@ -243,9 +247,12 @@ class ProxyEndpoint:
             start = {"type": "http.response.start", "status": facts.status, "headers": headers}
             await send(start)
             async for piece in response.iter_bytes():
-                passed_on = redacted.feed(piece)
-                await send({"type": "http.response.body", "body": passed_on, "more_body": True})
-                tail = (tail + passed_on)[-TAIL_BYTES:]
+                for part in (piece,) if decoder is None else decoder.feed(piece):
+                    passed_on = redacted.feed(part)
+                    await send({"type": "http.response.body", "body": passed_on, "more_body": True})
+                    tail = (tail + passed_on)[-TAIL_BYTES:]
+            if decoder is not None:
+                decoder.finish()
             await send({"type": "http.response.body", "body": redacted.finish()})
         finally:
             await response.aclose()
