@@ -159,7 +159,8 @@ def test_a_file_that_is_no_index(tmp_path: Path) -> None:
     [
         *("PQ4", "IVF4,PQ4", "HNSW8_PQ4", "PCA8,PQ4", "OPQ4,PQ4", "OPQ4,HNSW8_PQ4"),
         *("OPQ4_8,IVF16,PQ4x4fs", "RQ2x8", "IVF4,RQ2x8", "RQ2x8_Nfloat", "RQ4x4fs", "PRQ2x2x6"),
-        *("IVF4,PRQ2x2x6", "IVF4,PQ4,RFlat", "PQ4,Refine(RQ2x8)"),
+        *("IVF4,PRQ2x2x6", "IVF4,PQ4,RFlat", "PQ4,Refine(RQ2x8)", "HNSW8_2x8+PQ4"),
+        "HNSW8_16+PQ4",
     ],
 )
 def test_codebooks_of_few_vectors_print_nothing(
@@ -169,6 +170,21 @@ def test_codebooks_of_few_vectors_print_nothing(
     index.train_and_add(_vectors(600, 16))
     assert len(index) == 600
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("factory", ["IVF16,PQ4", "OPQ4,IVF16,PQ4", "PCA8,IVF16,PQ4,RFlat"])
+def test_lists_are_looked_through_wherever_they_are_in_the_index(factory: str) -> None:
+    index = NeighborIndex(16, factory)
+    index.train_and_add(_vectors(300, 16))
+    faiss = index._faiss
+    assert faiss.extract_index_ivf(index._index).nprobe == 8
+    assert faiss.extract_index_ivf(NeighborIndex(16, factory, "nprobe=3")._index).nprobe == 3
+
+
+def test_a_graph_below_a_transform_is_searched_as_hard_as_one_alone() -> None:
+    index = NeighborIndex(16, "PCA8,HNSW8")
+    graph = index._faiss.downcast_index(index._faiss.downcast_index(index._index).index)
+    assert graph.hnsw.efSearch == 64
 
 
 @pytest.mark.parametrize(("parameters", "asked"), [(None, False), ("ht=30", True)])

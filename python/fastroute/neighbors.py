@@ -251,7 +251,7 @@ class NeighborIndex:
                     f"'efSearch=64' for HNSW, got {parameters!r} ({_reason(error)})"
                 ) from None
             return
-        inner = self._faiss.downcast_index(self._index)
+        inner = self._searched()
         if isinstance(inner, self._faiss.IndexIVF):
             space.set_index_parameters(inner, f"nprobe={min(8, inner.nlist)}")
         elif isinstance(inner, self._faiss.IndexHNSW):
@@ -272,7 +272,7 @@ class NeighborIndex:
     def train_and_add(self, rows: Float32Array) -> None:
         """Add rows, float32[n, d], as they are; trains the index on them first if it needs it."""
         if not self._index.is_trained:
-            inner = self._faiss.downcast_index(self._index)
+            inner = self._searched()
             if isinstance(inner, self._faiss.IndexIVF):
                 if inner.nlist > len(rows):
                     raise InvalidInputError(
@@ -312,7 +312,9 @@ class NeighborIndex:
             if hasattr(index, "prq"):
                 parts = map(index.prq.subquantizer, range(index.prq.nsplits))
                 quantizers += map(faiss.downcast_AdditiveQuantizer, parts)
-            for quantizer in [*quantizers, *([index] if isinstance(index, faiss.IndexIVF) else [])]:
+            quantizers += [index] if isinstance(index, faiss.IndexIVF) else []
+            quantizers += [index.q1] if hasattr(index, "q1") else []
+            for quantizer in quantizers:
                 quantizer.cp.min_points_per_centroid = 1
             if hasattr(index, "do_polysemous_training") and "ht=" not in (self._parameters or ""):
                 # It renumbers codes, a second a codebook, for a search that only ht= asks for.
@@ -332,12 +334,22 @@ class NeighborIndex:
             for transform, _ in lent:
                 transform.pq = None
 
+    def _searched(self) -> Any:
+        """The index that is searched, below what transforms vectors or refines what it finds."""
+        faiss = self._faiss
+        index = faiss.downcast_index(self._index)
+        while isinstance(index, (faiss.IndexPreTransform, faiss.IndexRefine)):
+            within = index.index if hasattr(index, "index") else index.base_index
+            index = faiss.downcast_index(within)
+        return index
+
     def _parts(self, index: Any) -> Iterator[Any]:
         """``index``, and the indexes in it: of a transform, of a graph, of one that refines what
         another finds, of the lists."""
         yield index
         for name in ("index", "storage", "base_index", "refine_index", "quantizer"):
-            inner = getattr(index, name, None)
+            holder = getattr(index, "q1", index) if name == "quantizer" else index
+            inner = getattr(holder, name, None)
             if inner is not None:
                 yield from self._parts(self._faiss.downcast_index(inner))
 
