@@ -126,7 +126,7 @@ class AnswerRedaction:
     def _handed_on(self, piece: bytes) -> bytes:
         """``piece``; the end of it that belongs to an event under way is remembered."""
         if self._all.addresses and piece:
-            recent = (self._event + piece)[-_REMEMBERED_BYTES:]
+            recent = (self._event + piece[-_REMEMBERED_BYTES:])[-_REMEMBERED_BYTES:]
             self._event = recent[max(recent.rfind(b"\n\n"), recent.rfind(b"\n\r\n")) + 1 :]
         return piece
 
