@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from servers.gateway import stop
+
 WINNERS = ("model_a", "model_b", "tie")
 BATTLES = "".join(
     json.dumps(
@@ -89,13 +91,7 @@ def starting(
         try:
             yield Start(process, log, port)
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
 
 
 def slow_config(folder: Path) -> tuple[Path, Path]:

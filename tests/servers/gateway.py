@@ -104,13 +104,7 @@ def start(*arguments: str, environment: Mapping[str, str] | None = None) -> Iter
     try:
         yield Gateway(process)
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
         assert process.stderr is not None
         process.stderr.close()
 
@@ -120,3 +114,14 @@ def write_config(folder: Path, text: str, name: str = "gateway.toml") -> str:
     path = folder / name
     path.write_text(text, "utf-8")
     return str(path)
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """End a gateway by SIGTERM, and by force where that is not heard."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
