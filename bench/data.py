@@ -162,7 +162,7 @@ def load_prompts(data: str | os.PathLike[str] | None, count: int | None = None) 
     """
     if data is None:
         return make_prompts(10_000 if count is None else count)
-    from fastroute.evaluation.benchmarks import load_mmlu
+    from fastroute.evaluation.benchmarks.routellm import load_mmlu
 
     prompts = list(load_mmlu(Path(data)).prompts)
     random.Random(0).shuffle(prompts)

@@ -205,7 +205,7 @@ def _say(process: subprocess.Popen[str]) -> None:
 def _real(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from fastroute.battles import read_battles
+    from fastroute.data.battles import read_battles
     from fastroute.embedders import OnnxEmbedder, StaticEmbedder
     from fastroute.routers import SimilarityWeightedRouter
 
@@ -231,7 +231,7 @@ def _real(options: argparse.Namespace) -> None:
 
 def _prompts(data: str, count: int) -> list[str]:
     """As many prompts, no labels, of MMLU, GSM8K and MT-Bench, spread over each."""
-    from fastroute.evaluation.benchmarks import load_gsm8k, load_mmlu, load_mt_bench
+    from fastroute.evaluation.benchmarks.routellm import load_gsm8k, load_mmlu, load_mt_bench
 
     sets = [list(load(Path(data)).prompts) for load in (load_mt_bench, load_gsm8k, load_mmlu)]
     chosen: list[str] = []

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fastroute import Controller, Decision, Endpoint, RoutingError
-from fastroute.dispatch import ChatStream, MockTransport
+from fastroute.chat import ChatStream
 from fastroute.errors import (
     InvalidInputError,
     InvalidModelNameError,
@@ -25,6 +25,7 @@ from fastroute.errors import (
     InvalidTypeError,
     UnknownRouterError,
 )
+from fastroute.http import MockTransport
 from fastroute.routers import LengthRouter, RandomRouter, Router
 from fastroute.types import Float64Array, ModelPair
 
@@ -433,7 +434,7 @@ def test_no_http_client_is_even_imported_before_it_is_needed() -> None:
     code = """if True:
         import sys
         from fastroute import Controller, Endpoint
-        from fastroute.dispatch import MockTransport
+        from fastroute.http import MockTransport
         arguments = {"strong_model": "b", "weak_model": "s", "api_base": "http://x/v1"}
         client = Controller(["length"], endpoints={"b": Endpoint()}, **arguments)
         client.route("x", "length", 0.5)
@@ -500,7 +501,7 @@ def test_a_forked_child_starts_with_threads_and_connections_of_its_own() -> None
     code = """
 import asyncio, os, signal, warnings
 from fastroute import Controller
-from fastroute.dispatch import MockTransport
+from fastroute.http import MockTransport
 
 client = Controller(["length"], "big", "small", transport=MockTransport("hello"))
 call = dict(model="router-length-0.5", messages=[{"role": "user", "content": "hi"}])

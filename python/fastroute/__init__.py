@@ -11,8 +11,8 @@ from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from fastroute.controller import Controller
-    from fastroute.dispatch import Endpoint
     from fastroute.errors import FastRouteError, RoutingError
+    from fastroute.http import Endpoint
     from fastroute.routers import create_router
     from fastroute.types import Battle, Decision, ModelPair
 
@@ -36,7 +36,7 @@ __getattr__, __dir__ = lazy_exports(
         "Battle": "fastroute.types",
         "Controller": "fastroute.controller",
         "Decision": "fastroute.types",
-        "Endpoint": "fastroute.dispatch",
+        "Endpoint": "fastroute.http",
         "FastRouteError": "fastroute.errors",
         "ModelPair": "fastroute.types",
         "RoutingError": "fastroute.errors",

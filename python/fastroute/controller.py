@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
-from fastroute._call import Call
-from fastroute.dispatch.base import Endpoint, Request, Transport
-from fastroute.dispatch.completion import (
+from fastroute.chat.call import Call
+from fastroute.chat.completion import (
     AsyncChatStream,
     ChatCompletion,
     ChatStream,
     read_completion,
 )
+from fastroute.chat.prompts import prompt_from_messages
 from fastroute.errors import (
     InvalidInputError,
     InvalidTypeError,
     MissingDependencyError,
     UnknownRouterError,
 )
+from fastroute.http.request import Endpoint, Request, Transport
 from fastroute.policy import (
     DecisionBatch,
     are_strong,
@@ -36,7 +37,6 @@ from fastroute.policy import (
     check_win_rate,
     is_strong,
 )
-from fastroute.prompts import prompt_from_messages
 from fastroute.routers import ROUTER_NAMES, Router, create_router
 from fastroute.types import Decision, Float64Array, ModelPair
 
@@ -103,7 +103,7 @@ class Controller:
         if transport is not None and not callable(getattr(transport, "send", None)):
             raise InvalidTypeError(
                 f"transport must be a Transport, with send and asend, got {transport!r}; see "
-                "fastroute.dispatch"
+                "fastroute.http"
             )
         self._transport = transport
         self._owns_transport = transport is None
@@ -320,7 +320,7 @@ class Controller:
     def _open_transport(self) -> Transport:
         with self._lock:
             if self._transport is None:
-                from fastroute.dispatch.http import HttpTransport
+                from fastroute.http.sync_transport import HttpTransport
 
                 self._transport = HttpTransport()
             return self._transport

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.benchmarks import (
+from fastroute.evaluation.benchmarks.routellm import (
     LOADERS,
     ROUTELLM_PAIR,
     Benchmark,

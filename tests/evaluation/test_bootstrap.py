@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.bootstrap import (
+from fastroute.evaluation.metrics.bootstrap import (
     Estimate,
     estimate,
     interval,
@@ -16,7 +16,7 @@ from fastroute.evaluation.bootstrap import (
     resample_counts,
     resample_curves,
 )
-from fastroute.evaluation.metrics import METHODS, apgr, auc, cpt, curve, dollars_saved
+from fastroute.evaluation.metrics.curve import METHODS, apgr, auc, cpt, curve, dollars_saved
 
 TARGETS = (0.2, 0.5, 0.95)
 GRID = np.linspace(0.0, 1.0, 7)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.calibration_metrics import (
+from fastroute.evaluation.metrics.calibration_metrics import (
     brier_score,
     expected_calibration_error,
     outcomes,

@@ -26,10 +26,10 @@ from fastroute.evaluation import (
     to_text,
     write_html,
 )
-from fastroute.evaluation.bands import candidates, choose, choose_middle, ranks, sent_on
-from fastroute.evaluation.cascades import SHARES, growing_bands
-from fastroute.evaluation.latency import MemberLatency, given_latency, measure_latency
-from fastroute.evaluation.protocols import prompt_hashes
+from fastroute.evaluation.benchmarks.protocols import prompt_hashes
+from fastroute.evaluation.metrics.cascades import SHARES, growing_bands
+from fastroute.evaluation.metrics.latency import MemberLatency, given_latency, measure_latency
+from fastroute.evaluation.thresholds.bands import candidates, choose, choose_middle, ranks, sent_on
 from fastroute.routers import Band, CascadeRouter, Router, create_router
 from fastroute.types import ModelPair
 

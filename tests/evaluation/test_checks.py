@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastroute._checks import GREATEST
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation import (
     apgr,
@@ -31,9 +32,8 @@ from fastroute.evaluation import (
     threshold_for_quality,
     threshold_for_share,
 )
-from fastroute.evaluation.bootstrap import cautions, interval
-from fastroute.evaluation.calibration_metrics import outcomes
-from fastroute.evaluation.checks import GREATEST
+from fastroute.evaluation.metrics.bootstrap import cautions, interval
+from fastroute.evaluation.metrics.calibration_metrics import outcomes
 from fastroute.routers import LengthRouter, RandomRouter
 
 from .toy_routers import Numbered, toy_benchmark

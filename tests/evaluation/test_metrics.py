@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastroute.errors import InvalidInputError, InvalidTypeError
-from fastroute.evaluation.metrics import (
+from fastroute.evaluation.metrics.curve import (
     METHODS,
     apgr,
     auc,

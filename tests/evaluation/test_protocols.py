@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.benchmarks import ROUTELLM_PAIR, Benchmark, load_mmlu
-from fastroute.evaluation.protocols import (
+from fastroute.evaluation.benchmarks.protocols import (
     ContaminationError,
     check_untrained,
     folds,
@@ -18,6 +17,7 @@ from fastroute.evaluation.protocols import (
     prompt_hashes,
     scored,
 )
+from fastroute.evaluation.benchmarks.routellm import ROUTELLM_PAIR, Benchmark, load_mmlu
 from fastroute.routers.base import Router
 
 from .evaluation_data import real_evals

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.published import ROUTELLM_APGR, judged_mean, mt_bench_points
+from fastroute.evaluation.benchmarks.published import ROUTELLM_APGR, judged_mean, mt_bench_points
 
 from .evaluation_data import real_evals, write_json_lines
 

@@ -10,10 +10,10 @@ import pytest
 
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation import ContaminationError, WinRateCache, evaluate, score
-from fastroute.evaluation.benchmarks import Benchmark
-from fastroute.evaluation.calibration_metrics import brier_score, outcomes
-from fastroute.evaluation.metrics import apgr, cpt, curve, oracle_win_rates
-from fastroute.evaluation.protocols import is_gold
+from fastroute.evaluation.benchmarks.protocols import is_gold
+from fastroute.evaluation.benchmarks.routellm import Benchmark
+from fastroute.evaluation.metrics.calibration_metrics import brier_score, outcomes
+from fastroute.evaluation.metrics.curve import apgr, cpt, curve, oracle_win_rates
 from fastroute.evaluation.scoring import Scorer
 from fastroute.routers import LengthRouter, RandomRouter
 from fastroute.routers.base import EmbeddingRouter

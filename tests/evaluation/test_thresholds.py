@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.calibration import calibrate_quality, calibrate_share
-from fastroute.evaluation.protocols import ContaminationError, folds
-from fastroute.evaluation.thresholds import (
+from fastroute.evaluation.benchmarks.protocols import ContaminationError, folds
+from fastroute.evaluation.thresholds.calibration import calibrate_quality, calibrate_share
+from fastroute.evaluation.thresholds.choice import (
     shortest_between,
     threshold_for_quality,
     threshold_for_share,

@@ -14,8 +14,8 @@ import pytest
 from pyarrow import parquet
 
 from fastroute.errors import InvalidInputError, MissingDependencyError
-from fastroute.evaluation.traffic import load_prompts, load_traffic
-from fastroute.evaluation.transfer import load_pairs, parse_pair
+from fastroute.evaluation.benchmarks.traffic import load_prompts, load_traffic
+from fastroute.evaluation.benchmarks.transfer import load_pairs, parse_pair
 from fastroute.types import ModelPair
 
 ROWS: list[dict[str, Any]] = [

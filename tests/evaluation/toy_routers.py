@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastroute.embedders.base import Embedder
-from fastroute.evaluation.benchmarks import Benchmark
-from fastroute.evaluation.protocols import prompt_hashes
+from fastroute.evaluation.benchmarks.protocols import prompt_hashes
+from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.routers.base import Router
 from fastroute.types import ModelPair
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from cli_runner import fastroute, refused
 from fastroute.errors import InvalidInputError
-from fastroute.training.augment.extraction import equal_numbers, extract_choice, extract_number
-from fastroute.training.augment.golden import read_key
+from fastroute.training.label.extraction import equal_numbers, extract_choice, extract_number
+from fastroute.training.label.golden import read_key
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastroute.errors import InvalidInputError
-from fastroute.training.augment.journal import Journal
-from fastroute.training.augment.verdicts import (
+from fastroute.training.label.journal import Journal
+from fastroute.training.label.verdicts import (
     PROMPT,
     check_template,
     combine,

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from cli_runner import fastroute, refused
-from fastroute.battles import read_battles
-from fastroute.dispatch import Endpoint
+from fakes import openai_judge, planned
+from fastroute.data.battles import read_battles
 from fastroute.errors import InvalidInputError
-from fastroute.training.augment.answers import AnsweredPrompt, read_answers
-from fastroute.training.augment.chat_model import ChatModel
-from fastroute.training.augment.journal import Journal
-from fastroute.training.augment.judge import JudgeReport, PairJudge
-from servers import openai_judge, planned
+from fastroute.http import Endpoint
+from fastroute.training.label.answers import AnsweredPrompt, read_answers
+from fastroute.training.label.chat_model import ChatModel
+from fastroute.training.label.journal import Journal
+from fastroute.training.label.judge import JudgeReport, PairJudge
 
 LONG, SHORT = "a long and careful answer", "short"
 

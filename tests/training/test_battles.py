@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastroute.battles import read_battles
+from fastroute.data.battles import read_battles
 from fastroute.routers import SimilarityWeightedRouter
 from fastroute.training import battles as made
 from fastroute.training.preferences import Judged, Preference

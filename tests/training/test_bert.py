@@ -14,6 +14,12 @@ import pytest
 
 from cli_runner import fastroute, refused
 from fastroute.artifacts import load_artifact, prompt_hash
+from fastroute.data import (
+    DataReport,
+    JudgedBattle,
+    TrainingData,
+    read_training_data,
+)
 from fastroute.errors import InvalidInputError
 from fastroute.routers import BertRouter
 from fastroute.training.bert.batches import epoch_batches, sorted_batches
@@ -21,12 +27,6 @@ from fastroute.training.bert.calibrate import fit_calibration, levelled
 from fastroute.training.bert.examples import Examples, make_examples, split
 from fastroute.training.bert.settings import Settings
 from fastroute.training.bert.sources import examples_of
-from fastroute.training.data import (
-    DataReport,
-    JudgedBattle,
-    TrainingData,
-    read_training_data,
-)
 from fastroute.training.labels import difficulty, halves, outcomes
 from fastroute.training.preferences import Preference
 from training.tiny_bert import EASY, HARD, graded_rows, write_encoder, write_graded

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from causal_llm_models import TEMPLATE, torch_or_skip, write_llama
+from fastroute.data import DataReport, JudgedBattle, TrainingData, read_training_data
 from fastroute.errors import InvalidInputError
 from fastroute.training.causal_llm.labels import Labelled, labelled, labels_of
-from fastroute.training.data import DataReport, JudgedBattle, TrainingData, read_training_data
 
 # Labels
 

@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from fastroute.errors import InvalidInputError
-from fastroute.training.data import (
+from fastroute.data import (
     DataReport,
     EvaluationPrompts,
     GradedResult,
@@ -24,7 +23,8 @@ from fastroute.training.data import (
     read_records,
     read_training_data,
 )
-from fastroute.training.data.cleaning import clean
+from fastroute.data.cleaning import clean
+from fastroute.errors import InvalidInputError
 
 BATTLES = [
     {"prompt": "write a poem", "model_a": "x", "model_b": "y", "winner": "model_b"},

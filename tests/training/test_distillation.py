@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cli_runner import fastroute, refused
+from fastroute.data import read_training_data
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
-from fastroute.training.data import read_training_data
 from fastroute.training.dataset_folds import HeldOut
 from fastroute.training.preferences import FILES, Preference
 from fastroute.training.static import token_table

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastroute.data import DataReport, GradedResult, JudgedBattle, TrainingData
 from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
-from fastroute.training.data import DataReport, GradedResult, JudgedBattle, TrainingData
 from fastroute.training.mf.added_model import add_model, log_loss_of_router
 from fastroute.training.mf.checkpoint import JOURNAL
 from fastroute.training.mf.factorization import (

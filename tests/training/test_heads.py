@@ -10,7 +10,7 @@ import pytest
 
 from fastroute.artifacts import prompt_hash
 from fastroute.errors import InvalidInputError, InvalidTypeError
-from fastroute.evaluation.calibration_metrics import expected_calibration_error
+from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
 from fastroute.routers import MatrixFactorizationRouter
 from fastroute.training import heads
 from fastroute.training.heads import centred, fit_head, ridge_directions, save_mf, train_mf

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastroute.evaluation.benchmarks import ROUTELLM_PAIR, Benchmark
+from fastroute.evaluation.benchmarks.routellm import ROUTELLM_PAIR, Benchmark
 from fastroute.training.default.comparison import compare
 from fastroute.training.default.gold import train_gold
 from fastroute.training.measures import apgr_by_file, arenas, correlation_by_file

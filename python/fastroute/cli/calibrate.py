@@ -25,7 +25,7 @@ from fastroute.cli.options import (
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.evaluation.thresholds import Measure
+    from fastroute.evaluation.thresholds.choice import Measure
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -95,9 +95,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _share(options: argparse.Namespace) -> int:
-    from fastroute.evaluation.bootstrap import cautions
-    from fastroute.evaluation.calibration import calibrate_share
-    from fastroute.evaluation.traffic import load_prompts
+    from fastroute.evaluation.benchmarks.traffic import load_prompts
+    from fastroute.evaluation.metrics.bootstrap import cautions
+    from fastroute.evaluation.thresholds.calibration import calibrate_share
 
     share = number("--strong-share", options.strong_share)
     label, router = load_router(options.router)
@@ -126,8 +126,8 @@ def _share(options: argparse.Namespace) -> int:
 
 
 def _quality(options: argparse.Namespace) -> int:
-    from fastroute.evaluation.bootstrap import cautions
-    from fastroute.evaluation.calibration import calibrate_quality
+    from fastroute.evaluation.metrics.bootstrap import cautions
+    from fastroute.evaluation.thresholds.calibration import calibrate_quality
 
     measure: Measure = "quality" if options.target_pgr is None else "pgr"
     goal = options.target_quality if measure == "quality" else options.target_pgr

@@ -19,8 +19,8 @@ from fastroute.cli.options import (
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.evaluation.band_calibration import BandCalibration
-    from fastroute.evaluation.bands import BandResult, Goal
+    from fastroute.evaluation.thresholds.band_calibration import BandCalibration
+    from fastroute.evaluation.thresholds.bands import BandResult, Goal
 
 _GOALS: dict[str, Goal] = {
     "tolerance": "tolerance",
@@ -71,9 +71,9 @@ def is_band_goal(options: argparse.Namespace) -> bool:
 
 def run_band(options: argparse.Namespace) -> int:
     """Find the band, write the cascade if asked to, and print what it does."""
-    from fastroute.evaluation.band_calibration import calibrate_band
-    from fastroute.evaluation.bootstrap import cautions
-    from fastroute.evaluation.traffic import load_prompts
+    from fastroute.evaluation.benchmarks.traffic import load_prompts
+    from fastroute.evaluation.metrics.bootstrap import cautions
+    from fastroute.evaluation.thresholds.band_calibration import calibrate_band
     from fastroute.routers.cascade.artifact import make_member, save_cascade
 
     option, goal = next((o, g) for o, g in _GOALS.items() if getattr(options, o) is not None)

@@ -94,12 +94,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report, and write it to files if that is asked for."""
-    from fastroute.evaluation.page import write_html
-    from fastroute.evaluation.plots import check_figure_file, load_matplotlib, save_figure
-    from fastroute.evaluation.published import mt_bench_points
-    from fastroute.evaluation.report import to_dict
+    from fastroute.evaluation.benchmarks.published import mt_bench_points
+    from fastroute.evaluation.report.page import write_html
+    from fastroute.evaluation.report.plots import check_figure_file, load_matplotlib, save_figure
+    from fastroute.evaluation.report.report import to_dict
+    from fastroute.evaluation.report.tables import to_markdown, to_text
     from fastroute.evaluation.run import evaluate
-    from fastroute.evaluation.tables import to_markdown, to_text
 
     # What can go wrong at the end is looked at before the long work.
     figures = list(options.plot or ())

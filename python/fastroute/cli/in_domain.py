@@ -9,7 +9,7 @@ import numpy as np
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from fastroute.evaluation.benchmarks import Benchmark
+    from fastroute.evaluation.benchmarks.routellm import Benchmark
     from fastroute.evaluation.run import Trainer
     from fastroute.routers.base import Router
     from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
@@ -52,7 +52,7 @@ def trainer(router: Router, seed: int) -> Trainer | None:
 
 
 def _train_mf(router: MatrixFactorizationRouter, part: Benchmark, seed: int) -> Router:
-    from fastroute.evaluation.calibration_metrics import outcomes
+    from fastroute.evaluation.metrics.calibration_metrics import outcomes
 
     try:
         from fastroute.training.heads import train_mf

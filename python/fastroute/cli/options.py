@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.evaluation.benchmarks import Benchmark
-    from fastroute.evaluation.bootstrap import Estimate
+    from fastroute.evaluation.benchmarks.routellm import Benchmark
     from fastroute.evaluation.cache import WinRateCache
+    from fastroute.evaluation.metrics.bootstrap import Estimate
     from fastroute.routers.base import Router
     from fastroute.types import ModelPair
 
@@ -93,8 +93,8 @@ def load_benchmarks(
     names: Sequence[str], *, data: str | None, pairs: Sequence[Sequence[str]], skip_bad: bool
 ) -> list[Benchmark]:
     """The benchmarks of ``--benchmark``; says on standard error what was left out of files."""
-    from fastroute.evaluation.benchmarks import LOADERS
-    from fastroute.evaluation.transfer import parse_pair
+    from fastroute.evaluation.benchmarks.routellm import LOADERS
+    from fastroute.evaluation.benchmarks.transfer import parse_pair
 
     model_pairs = [parse_pair(words) for words in pairs]
     found: list[Benchmark] = []
@@ -121,8 +121,8 @@ def load_benchmarks(
 
 
 def _load_file(name: str, pairs: Sequence[ModelPair], skip_bad: bool) -> list[Benchmark]:
-    from fastroute.evaluation.traffic import load_traffic
-    from fastroute.evaluation.transfer import load_pairs
+    from fastroute.evaluation.benchmarks.traffic import load_traffic
+    from fastroute.evaluation.benchmarks.transfer import load_pairs
 
     if pairs:
         loaded = load_pairs(name, pairs, skip_bad=skip_bad)

@@ -15,7 +15,7 @@ from fastroute.cli.streams import occupy_descriptors
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from fastroute.server.config import Config
+    from fastroute.gateway.config.settings import Config
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +65,8 @@ def run(options: argparse.Namespace) -> int:
         _check(config)
         return 0
     try:
-        from fastroute.server.run import bind, serve
-        from fastroute.server.workers import Supervisor, tell_ready
+        from fastroute.gateway.operations.run import bind, serve
+        from fastroute.gateway.operations.workers import Supervisor, tell_ready
     except ImportError as error:
         raise MissingDependencyError(
             f"fastroute serve needs {error.name}: pip install 'fastroute[serve]'"
@@ -95,8 +95,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> Config:
-    from fastroute.dispatch.base import Endpoint
-    from fastroute.server.config import load_config
+    from fastroute.gateway.config.settings import load_config
+    from fastroute.http.request import Endpoint
 
     given: dict[str, Any] = {
         "strong_model": options.strong_model,
@@ -124,15 +124,15 @@ def _load(options: argparse.Namespace) -> Config:
 
 def _check(config: Config) -> None:
     """Make what the config asks for: a checkpoint that isn't there is an error before a restart."""
-    from fastroute.dispatch import MockTransport
-    from fastroute.server.gateway import Gateway
+    from fastroute.gateway.gateway import Gateway
+    from fastroute.http import MockTransport
 
     Gateway(config, MockTransport())
     print("the config is valid, and its routers load")
 
 
 def _hash_key() -> int:
-    from fastroute.server.auth import hash_key
+    from fastroute.gateway.protocol.auth import hash_key
 
     key = sys.stdin.readline().strip()
     if len(key) < 16:

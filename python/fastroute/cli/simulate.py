@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.evaluation.redundancy import Latency
+    from fastroute.resilience.simulation import Latency
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,14 +46,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Simulate, print, advise."""
-    from fastroute.evaluation.redundancy import expected
-    from fastroute.evaluation.redundancy_advice import (
+    from fastroute.resilience.advice import (
         advise,
         compare,
         plot,
         settings_of,
         write_settings,
     )
+    from fastroute.resilience.simulation import expected
 
     if options.copies < 1:
         raise InvalidInputError("--copies must be 1 or more")
@@ -101,8 +101,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _latency(options: argparse.Namespace) -> Latency:
-    from fastroute.evaluation.redundancy import Exponential, Pareto
-    from fastroute.evaluation.redundancy_advice import read_latencies
+    from fastroute.resilience.advice import read_latencies
+    from fastroute.resilience.simulation import Exponential, Pareto
 
     if options.exponential is not None:
         return Exponential(options.exponential)

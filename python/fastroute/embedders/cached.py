@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastroute._locks import ForkSafeLock
-from fastroute._prompts import check_count, check_prompt, check_prompts
+from fastroute._validate import check_count, check_prompt, check_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.errors import EmbeddingError, InvalidTypeError
 from fastroute.types import Float32Array

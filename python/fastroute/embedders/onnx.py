@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
-from fastroute._prompts import check_prompt, check_prompts
+from fastroute._validate import check_prompt, check_prompts
 from fastroute.embedders import _sentence_folder as sentence_folder
 from fastroute.embedders.base import Embedder
 from fastroute.errors import EmbeddingError, InvalidInputError, OnnxModelError

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastroute._post import JsonPoster
-from fastroute._prompts import check_count, check_prompt, check_prompts
+from fastroute._validate import check_count, check_prompt, check_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.cached import CacheInfo, VectorCache
 from fastroute.errors import EmbeddingError, InvalidInputError
+from fastroute.http.post import JsonPoster
 from fastroute.types import Float32Array
 
 EncodingFormat = Literal["float", "base64"]

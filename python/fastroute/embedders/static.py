@@ -11,7 +11,7 @@ import numpy as np
 
 from fastroute import _native
 from fastroute._arrays import check_token_table
-from fastroute._prompts import check_prompt, check_prompts
+from fastroute._validate import check_prompt, check_prompts
 from fastroute.artifacts import load_artifact
 from fastroute.embedders.base import Embedder
 from fastroute.errors import ArtifactError, InvalidInputError
@@ -19,7 +19,7 @@ from fastroute.types import Float32Array
 
 #: Kind of the artifacts that hold one.
 KIND = "static_embedder"
-DEFAULT_FOLDER = Path(__file__).parent.parent / "data" / "default" / "embedder"
+DEFAULT_FOLDER = Path(__file__).parent.parent / "bundled" / "embedder"
 
 # Tokenizing this many prompts at a time bounds memory and leaves room for Ctrl-C.
 _PROMPTS_PER_BATCH = 1024

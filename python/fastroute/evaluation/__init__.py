@@ -10,25 +10,26 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.evaluation.band_calibration import BandCalibration, calibrate_band
-    from fastroute.evaluation.bands import BandResult
-    from fastroute.evaluation.benchmarks import (
+    from fastroute.evaluation.benchmarks.protocols import ContaminationError
+    from fastroute.evaluation.benchmarks.published import Point, mt_bench_points
+    from fastroute.evaluation.benchmarks.routellm import (
         ROUTELLM_PAIR,
         Benchmark,
         load_gsm8k,
         load_mmlu,
         load_mt_bench,
     )
-    from fastroute.evaluation.bootstrap import Estimate, paired_p_value, resample_curves
+    from fastroute.evaluation.benchmarks.traffic import Traffic, load_prompts, load_traffic
+    from fastroute.evaluation.benchmarks.transfer import load_pairs
     from fastroute.evaluation.cache import WinRateCache
-    from fastroute.evaluation.calibration import calibrate_quality, calibrate_share
-    from fastroute.evaluation.calibration_metrics import (
+    from fastroute.evaluation.metrics.bootstrap import Estimate, paired_p_value, resample_curves
+    from fastroute.evaluation.metrics.calibration_metrics import (
         ReliabilityBin,
         brier_score,
         expected_calibration_error,
         reliability_bins,
     )
-    from fastroute.evaluation.metrics import (
+    from fastroute.evaluation.metrics.curve import (
         Curve,
         apgr,
         auc,
@@ -39,11 +40,10 @@ if TYPE_CHECKING:
         oracle_win_rates,
         random_curve,
     )
-    from fastroute.evaluation.page import write_html
-    from fastroute.evaluation.plots import save_figure
-    from fastroute.evaluation.protocols import ContaminationError
-    from fastroute.evaluation.published import Point, mt_bench_points
-    from fastroute.evaluation.report import to_dict
+    from fastroute.evaluation.report.page import write_html
+    from fastroute.evaluation.report.plots import save_figure
+    from fastroute.evaluation.report.report import to_dict
+    from fastroute.evaluation.report.tables import to_markdown, to_text
     from fastroute.evaluation.results import (
         BenchmarkResult,
         Comparison,
@@ -53,15 +53,15 @@ if TYPE_CHECKING:
     )
     from fastroute.evaluation.run import evaluate
     from fastroute.evaluation.scoring import score
-    from fastroute.evaluation.tables import to_markdown, to_text
-    from fastroute.evaluation.thresholds import (
+    from fastroute.evaluation.thresholds.band_calibration import BandCalibration, calibrate_band
+    from fastroute.evaluation.thresholds.bands import BandResult
+    from fastroute.evaluation.thresholds.calibration import calibrate_quality, calibrate_share
+    from fastroute.evaluation.thresholds.choice import (
         QualityThreshold,
         ShareThreshold,
         threshold_for_quality,
         threshold_for_share,
     )
-    from fastroute.evaluation.traffic import Traffic, load_prompts, load_traffic
-    from fastroute.evaluation.transfer import load_pairs
 
 __all__ = [
     "ROUTELLM_PAIR",
@@ -119,55 +119,55 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "ROUTELLM_PAIR": "fastroute.evaluation.benchmarks",
-        "BandCalibration": "fastroute.evaluation.band_calibration",
-        "BandResult": "fastroute.evaluation.bands",
-        "Benchmark": "fastroute.evaluation.benchmarks",
+        "ROUTELLM_PAIR": "fastroute.evaluation.benchmarks.routellm",
+        "BandCalibration": "fastroute.evaluation.thresholds.band_calibration",
+        "BandResult": "fastroute.evaluation.thresholds.bands",
+        "Benchmark": "fastroute.evaluation.benchmarks.routellm",
         "BenchmarkResult": "fastroute.evaluation.results",
         "Comparison": "fastroute.evaluation.results",
-        "ContaminationError": "fastroute.evaluation.protocols",
-        "Curve": "fastroute.evaluation.metrics",
-        "Estimate": "fastroute.evaluation.bootstrap",
-        "Point": "fastroute.evaluation.published",
-        "QualityThreshold": "fastroute.evaluation.thresholds",
-        "ReliabilityBin": "fastroute.evaluation.calibration_metrics",
+        "ContaminationError": "fastroute.evaluation.benchmarks.protocols",
+        "Curve": "fastroute.evaluation.metrics.curve",
+        "Estimate": "fastroute.evaluation.metrics.bootstrap",
+        "Point": "fastroute.evaluation.benchmarks.published",
+        "QualityThreshold": "fastroute.evaluation.thresholds.choice",
+        "ReliabilityBin": "fastroute.evaluation.metrics.calibration_metrics",
         "Report": "fastroute.evaluation.results",
         "RouterResult": "fastroute.evaluation.results",
-        "ShareThreshold": "fastroute.evaluation.thresholds",
+        "ShareThreshold": "fastroute.evaluation.thresholds.choice",
         "Timings": "fastroute.evaluation.results",
-        "Traffic": "fastroute.evaluation.traffic",
+        "Traffic": "fastroute.evaluation.benchmarks.traffic",
         "WinRateCache": "fastroute.evaluation.cache",
-        "apgr": "fastroute.evaluation.metrics",
-        "auc": "fastroute.evaluation.metrics",
-        "brier_score": "fastroute.evaluation.calibration_metrics",
-        "calibrate_band": "fastroute.evaluation.band_calibration",
-        "calibrate_quality": "fastroute.evaluation.calibration",
-        "calibrate_share": "fastroute.evaluation.calibration",
-        "cost_saved": "fastroute.evaluation.metrics",
-        "cpt": "fastroute.evaluation.metrics",
-        "curve": "fastroute.evaluation.metrics",
-        "dollars_saved": "fastroute.evaluation.metrics",
+        "apgr": "fastroute.evaluation.metrics.curve",
+        "auc": "fastroute.evaluation.metrics.curve",
+        "brier_score": "fastroute.evaluation.metrics.calibration_metrics",
+        "calibrate_band": "fastroute.evaluation.thresholds.band_calibration",
+        "calibrate_quality": "fastroute.evaluation.thresholds.calibration",
+        "calibrate_share": "fastroute.evaluation.thresholds.calibration",
+        "cost_saved": "fastroute.evaluation.metrics.curve",
+        "cpt": "fastroute.evaluation.metrics.curve",
+        "curve": "fastroute.evaluation.metrics.curve",
+        "dollars_saved": "fastroute.evaluation.metrics.curve",
         "evaluate": "fastroute.evaluation.run",
-        "expected_calibration_error": "fastroute.evaluation.calibration_metrics",
-        "load_gsm8k": "fastroute.evaluation.benchmarks",
-        "load_mmlu": "fastroute.evaluation.benchmarks",
-        "load_mt_bench": "fastroute.evaluation.benchmarks",
-        "load_pairs": "fastroute.evaluation.transfer",
-        "load_prompts": "fastroute.evaluation.traffic",
-        "load_traffic": "fastroute.evaluation.traffic",
-        "mt_bench_points": "fastroute.evaluation.published",
-        "oracle_win_rates": "fastroute.evaluation.metrics",
-        "paired_p_value": "fastroute.evaluation.bootstrap",
-        "random_curve": "fastroute.evaluation.metrics",
-        "reliability_bins": "fastroute.evaluation.calibration_metrics",
-        "resample_curves": "fastroute.evaluation.bootstrap",
-        "save_figure": "fastroute.evaluation.plots",
+        "expected_calibration_error": "fastroute.evaluation.metrics.calibration_metrics",
+        "load_gsm8k": "fastroute.evaluation.benchmarks.routellm",
+        "load_mmlu": "fastroute.evaluation.benchmarks.routellm",
+        "load_mt_bench": "fastroute.evaluation.benchmarks.routellm",
+        "load_pairs": "fastroute.evaluation.benchmarks.transfer",
+        "load_prompts": "fastroute.evaluation.benchmarks.traffic",
+        "load_traffic": "fastroute.evaluation.benchmarks.traffic",
+        "mt_bench_points": "fastroute.evaluation.benchmarks.published",
+        "oracle_win_rates": "fastroute.evaluation.metrics.curve",
+        "paired_p_value": "fastroute.evaluation.metrics.bootstrap",
+        "random_curve": "fastroute.evaluation.metrics.curve",
+        "reliability_bins": "fastroute.evaluation.metrics.calibration_metrics",
+        "resample_curves": "fastroute.evaluation.metrics.bootstrap",
+        "save_figure": "fastroute.evaluation.report.plots",
         "score": "fastroute.evaluation.scoring",
-        "threshold_for_quality": "fastroute.evaluation.thresholds",
-        "threshold_for_share": "fastroute.evaluation.thresholds",
-        "to_dict": "fastroute.evaluation.report",
-        "to_markdown": "fastroute.evaluation.tables",
-        "to_text": "fastroute.evaluation.tables",
-        "write_html": "fastroute.evaluation.page",
+        "threshold_for_quality": "fastroute.evaluation.thresholds.choice",
+        "threshold_for_share": "fastroute.evaluation.thresholds.choice",
+        "to_dict": "fastroute.evaluation.report.report",
+        "to_markdown": "fastroute.evaluation.report.tables",
+        "to_text": "fastroute.evaluation.report.tables",
+        "write_html": "fastroute.evaluation.report.page",
     },
 )

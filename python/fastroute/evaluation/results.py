@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.benchmarks import Benchmark
-from fastroute.evaluation.bootstrap import Estimate
-from fastroute.evaluation.calibration_metrics import ReliabilityBin
-from fastroute.evaluation.metrics import Curve, Method
-from fastroute.evaluation.protocols import Protocol
+from fastroute.evaluation.benchmarks.protocols import Protocol
+from fastroute.evaluation.benchmarks.routellm import Benchmark
+from fastroute.evaluation.metrics.bootstrap import Estimate
+from fastroute.evaluation.metrics.calibration_metrics import ReliabilityBin
+from fastroute.evaluation.metrics.curve import Curve, Method
 from fastroute.types import Float64Array
 
 Kind = Literal["router", "baseline", "bound"]

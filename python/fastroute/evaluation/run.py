@@ -8,28 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fastroute._checks import check_integer, check_resampling
 from fastroute.errors import InvalidInputError, InvalidTypeError
-from fastroute.evaluation.benchmarks import Benchmark
-from fastroute.evaluation.bootstrap import Resampled, check_confidence, resample_curves
-from fastroute.evaluation.cache import WinRateCache
-from fastroute.evaluation.cascades import CascadeScorer, measure_cascade
-from fastroute.evaluation.checks import check_integer, check_resampling
-from fastroute.evaluation.latency import (
-    LATENCY_PROMPTS,
-    MemberLatency,
-    given_latency,
-    measure_latency,
-)
-from fastroute.evaluation.metrics import (
-    CPT_TARGETS,
-    Method,
-    apgr,
-    check_method,
-    oracle_win_rates,
-    random_curve,
-)
-from fastroute.evaluation.progress import ProgressBar
-from fastroute.evaluation.protocols import (
+from fastroute.evaluation.benchmarks.protocols import (
     Protocol,
     check_protocol,
     check_untrained,
@@ -37,6 +18,26 @@ from fastroute.evaluation.protocols import (
     prompt_hashes,
     scored,
 )
+from fastroute.evaluation.benchmarks.routellm import Benchmark
+from fastroute.evaluation.cache import WinRateCache
+from fastroute.evaluation.metrics.bootstrap import Resampled, check_confidence, resample_curves
+from fastroute.evaluation.metrics.cascades import CascadeScorer, measure_cascade
+from fastroute.evaluation.metrics.curve import (
+    CPT_TARGETS,
+    Method,
+    apgr,
+    check_method,
+    oracle_win_rates,
+    random_curve,
+)
+from fastroute.evaluation.metrics.latency import (
+    LATENCY_PROMPTS,
+    MemberLatency,
+    given_latency,
+    measure_latency,
+)
+from fastroute.evaluation.progress import ProgressBar
+from fastroute.evaluation.report.rows import comparisons, measure
 from fastroute.evaluation.results import (
     GRID,
     Axis,
@@ -46,7 +47,6 @@ from fastroute.evaluation.results import (
     Report,
     Timings,
 )
-from fastroute.evaluation.rows import comparisons, measure
 from fastroute.evaluation.scoring import Scorer, check_router
 from fastroute.routers.base import Router
 from fastroute.routers.cascade.router import CascadeRouter

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastroute._prompts import check_prompts
+from fastroute._validate import check_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
-from fastroute.evaluation.benchmarks import Benchmark
+from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.cache import WinRateCache, router_identity
 from fastroute.evaluation.progress import ProgressBar
 from fastroute.evaluation.results import Timings

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from fastroute._prompts import check_count
+from fastroute._validate import check_count
 from fastroute.errors import (
     InvalidInputError,
     InvalidTypeError,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from fastroute._locks import ForkSafeLock
-from fastroute._prompts import check_count
+from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError, MissingDependencyError, OnnxModelError
 from fastroute.onnx_models.session import Session, check_choice
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fastroute._prompts import check_prompt, check_prompts
+from fastroute._validate import check_prompt, check_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.types import Float32Array, Float64Array

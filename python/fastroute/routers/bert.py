@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from fastroute._prompts import check_count, check_prompt, check_prompts
+from fastroute._validate import check_count, check_prompt, check_prompts
 from fastroute.artifacts import (
     ARRAYS,
     MANIFEST,

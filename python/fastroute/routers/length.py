@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastroute._prompts import check_prompt, check_prompts
+from fastroute._validate import check_prompt, check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.routers.base import Router
 from fastroute.types import Float64Array

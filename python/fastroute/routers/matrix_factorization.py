@@ -27,7 +27,7 @@ from fastroute.types import Float32Array, Float64Array
 #: Kind of the artifacts that hold one.
 KIND = "mf"
 _FACTORS = ("P.weight", "text_proj.0.weight", "classifier.0.weight")
-DEFAULT_FOLDER = Path(__file__).parent.parent / "data" / "default" / "mf"
+DEFAULT_FOLDER = Path(__file__).parent.parent / "bundled" / "mf"
 
 
 class MatrixFactorizationRouter(EmbeddingRouter):

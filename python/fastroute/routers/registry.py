@@ -89,7 +89,7 @@ def _make_sw_ranking(
     import numpy as np
 
     from fastroute.artifacts import prompt_hash
-    from fastroute.battles import read_battles
+    from fastroute.data.battles import read_battles
     from fastroute.embedders.static import StaticEmbedder
     from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 

@@ -21,9 +21,9 @@ import numpy as np
 
 from fastroute import _native
 from fastroute.artifacts import prompt_hash
-from fastroute.battles import LEAST_PROMPT_CHARACTERS
+from fastroute.data.battles import LEAST_PROMPT_CHARACTERS
+from fastroute.data.jsonl import write_rows
 from fastroute.errors import FastRouteError, InvalidInputError
-from fastroute.training.jsonl import write_rows
 from fastroute.training.preferences import (
     Judged,
     Preference,
@@ -117,7 +117,7 @@ def comparable(battles: Sequence[Battle]) -> tuple[list[Battle], list[str]]:
 
 
 def write_battles(path: str | os.PathLike[str], battles: Sequence[Battle]) -> None:
-    """Write ``battles`` as ``fastroute.battles.read_battles`` reads them; whole or not at all."""
+    """Write ``battles`` as ``read_battles`` reads them; whole or not at all."""
     write_rows(path, (battle._asdict() for battle in battles))
 
 

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute._arrays import check_array, check_finite
-from fastroute._prompts import check_prompts
+from fastroute._validate import check_prompts
 from fastroute.artifacts import prompt_hash, save_artifact
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastroute.evaluation.metrics import apgr, curve
+from fastroute.evaluation.metrics.curve import apgr, curve
 from fastroute.training.labels import score_table
 from fastroute.training.preferences import Preference
 from fastroute.types import Float64Array

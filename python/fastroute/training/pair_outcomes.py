@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastroute.data import GradedResult, JudgedBattle, TrainingData
 from fastroute.errors import InvalidInputError
-from fastroute.training.data import GradedResult, JudgedBattle, TrainingData
 from fastroute.training.labels import outcomes_of_pair
 from fastroute.types import Float64Array
 

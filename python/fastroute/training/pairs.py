@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from fastroute.training.data import TrainingData
+from fastroute.data import TrainingData
 from fastroute.training.preferences import fold_numbers
 from fastroute.types import Float64Array
 

@@ -1,6 +1,6 @@
 """Preference data: how well many models answered many prompts.
 
-The files are read as all training data is (``fastroute.training.data``). Of graded prompts are
+The files are read as all training data is (``fastroute.data``). Of graded prompts are
 taken ``prompt``, ``dataset`` and ``scores``, an object of model name to score, 0 (wrong) to 1
 (right); models may be missing from a prompt. Of judged ones ``prompt`` and ``battles``, a list of
 two models and how far the second was preferred: 0, 0.5 or 1.
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fastroute.data import GradedResult, read_records
+from fastroute.data.language import MAX_FOREIGN_SHARE, is_english
 from fastroute.errors import InvalidInputError
-from fastroute.training.data import GradedResult, read_records
-from fastroute.training.data.language import MAX_FOREIGN_SHARE, is_english
 
 _NOT_LATIN = re.compile(r"[^\W\d_\u0000-\u024f]")
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")

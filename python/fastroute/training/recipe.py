@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastroute.data import JudgedBattle
 from fastroute.errors import InvalidInputError
-from fastroute.training.data import JudgedBattle
 from fastroute.training.preferences import Preference
 from fastroute.types import Float64Array
 

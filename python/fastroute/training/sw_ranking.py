@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from fastroute.artifacts import prompt_hash
-from fastroute.battles import LEAST_PROMPT_CHARACTERS
+from fastroute.data import TrainingData
+from fastroute.data.battles import LEAST_PROMPT_CHARACTERS
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.calibration_metrics import expected_calibration_error
+from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
 from fastroute.routers.sw_ranking.battle_table import rate_models
 from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 from fastroute.training.battles import PER_PROMPT, comparable, graded_battles
-from fastroute.training.data import TrainingData
 from fastroute.training.heads import quantiles
 from fastroute.training.mf.models import pair_of
 from fastroute.training.pairs import held_out_parts

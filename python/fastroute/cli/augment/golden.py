@@ -34,9 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Grade, write the results and print how many responses had no answer in them."""
-    from fastroute.training.augment.answers import read_answers
-    from fastroute.training.augment.golden import grade, read_key
-    from fastroute.training.jsonl import check_not_read, write_rows
+    from fastroute.data.jsonl import check_not_read, write_rows
+    from fastroute.training.label.answers import read_answers
+    from fastroute.training.label.golden import grade, read_key
 
     check_not_read(options.output, data=options.data, key=options.key)
     report = grade(read_answers(options.data), read_key(options.key, options.kind))

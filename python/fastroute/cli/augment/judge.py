@@ -15,9 +15,9 @@ from fastroute.cli.options import text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.training.augment.asking import Asked
-    from fastroute.training.augment.chat_model import ChatModel, Estimate
-    from fastroute.training.augment.judge import JudgeReport
+    from fastroute.training.label.asking import Asked
+    from fastroute.training.label.chat_model import ChatModel, Estimate
+    from fastroute.training.label.judge import JudgeReport
 
 _PRICES = ("IN", "OUT")
 
@@ -89,11 +89,11 @@ def _add_model(parser: argparse.ArgumentParser, role: str, what: str, *, tokens:
 
 def run(options: argparse.Namespace) -> int:
     """Show the cost, ask for consent, judge, write the battles and print how it went."""
-    from fastroute.training.augment.answers import read_answers
-    from fastroute.training.augment.journal import Journal
-    from fastroute.training.augment.judge import PairJudge
-    from fastroute.training.augment.verdicts import PROMPT
-    from fastroute.training.jsonl import check_not_read, write_rows
+    from fastroute.data.jsonl import check_not_read, write_rows
+    from fastroute.training.label.answers import read_answers
+    from fastroute.training.label.journal import Journal
+    from fastroute.training.label.judge import PairJudge
+    from fastroute.training.label.verdicts import PROMPT
 
     check_not_read(
         options.output, data=options.data, judge_prompt=options.judge_prompt,
@@ -138,8 +138,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _model(options: argparse.Namespace, role: str, name: str) -> ChatModel:
-    from fastroute.dispatch.base import Endpoint
-    from fastroute.training.augment.chat_model import ChatModel
+    from fastroute.http.request import Endpoint
+    from fastroute.training.label.chat_model import ChatModel
 
     def given(option: str) -> Any:
         return getattr(options, f"{role}_{option}")
@@ -197,7 +197,7 @@ def _check_answers(models: tuple[str, str], answers: list[dict[str, str]], gener
 
 def _get_consent(estimates: list[Estimate], yes: bool) -> None:
     """Show what it will take. Raises InvalidInputError unless that is agreed to."""
-    from fastroute.training.augment.chat_model import dollars
+    from fastroute.training.label.chat_model import dollars
 
     for one in estimates:
         _say(str(one))
@@ -228,7 +228,7 @@ def _say(line: str) -> None:
 
 
 def _spent(asked: Asked, model: ChatModel) -> str:
-    from fastroute.training.augment.chat_model import dollars
+    from fastroute.training.label.chat_model import dollars
 
     usd = model.usd(asked.prompt_tokens, asked.completion_tokens)
     return (

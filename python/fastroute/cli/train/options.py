@@ -14,9 +14,9 @@ from fastroute.cli.options import text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from fastroute.data import GradedResult, TrainingData
     from fastroute.embedders.base import Embedder
     from fastroute.routers.base import Router
-    from fastroute.training.data import GradedResult, TrainingData
     from fastroute.types import Float32Array
 
 DATA_HELP = (
@@ -113,7 +113,7 @@ def add_pairs(parser: argparse.ArgumentParser) -> None:
 
 def read_files(options: argparse.Namespace, files: list[str]) -> TrainingData:
     """The data of ``files``, cleaned as the options of ``add_data`` say."""
-    from fastroute.training.data import read_training_data
+    from fastroute.data import read_training_data
 
     return read_training_data(
         files,

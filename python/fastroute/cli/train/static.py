@@ -109,7 +109,7 @@ def _storages(value: str) -> list[Storage]:
 
 
 def _corpus(name: str) -> list[str]:
-    from fastroute._row_files import file_kind, read_lines, read_rows
+    from fastroute.data.row_files import file_kind, read_lines, read_rows
 
     file = Path(name)
     read = read_rows if file_kind(file) in ("jsonl", "csv", "parquet") else read_lines

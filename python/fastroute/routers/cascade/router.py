@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute._locks import ForkSafeLock
-from fastroute._prompts import check_prompt, check_prompts
+from fastroute._validate import check_prompt, check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.routers.base import Router
 from fastroute.routers.cascade.band import Band, as_band, check_rates, middle_band

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastroute._http import check_seconds
 from fastroute._locks import ForkSafeLock
-from fastroute._post import JsonPoster
-from fastroute._prompts import check_count
+from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError, ScoringError
+from fastroute.http.address import check_seconds
+from fastroute.http.post import JsonPoster
 from fastroute.routers.causal_llm.engine import LABELS, LabelEngine, softmax
 from fastroute.routers.causal_llm.onnx_engine import check_model_folder
 from fastroute.routers.causal_llm.prompt import Fitted, LabelPrompt, OnTruncation

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from fastroute._locks import ForkSafeLock
-from fastroute._prompts import check_count
+from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError
 from fastroute.routers.causal_llm.template import LabelTemplate
 from fastroute.routers.causal_llm.tokenizer import label_ids, open_tokenizer

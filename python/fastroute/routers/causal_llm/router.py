@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastroute._locks import ForkSafeLock
-from fastroute._prompts import check_count, check_prompt, check_prompts
+from fastroute._validate import check_count, check_prompt, check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError, ScoringError
 from fastroute.routers.base import Router
 from fastroute.routers.causal_llm.engine import LABELS, LabelEngine

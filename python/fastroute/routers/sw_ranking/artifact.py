@@ -37,7 +37,6 @@ from fastroute.artifacts import (
 )
 from fastroute.embedders.base import Embedder
 from fastroute.errors import ArtifactError, InvalidInputError
-from fastroute.neighbors import NeighborIndex, UnitRows
 from fastroute.routers.sw_ranking import far_field
 from fastroute.routers.sw_ranking.battle_table import BattleTable
 from fastroute.routers.sw_ranking.contents import (
@@ -53,6 +52,7 @@ from fastroute.routers.sw_ranking.contents import (
 )
 from fastroute.routers.sw_ranking.fit import Fitted, Fitter, with_field
 from fastroute.routers.sw_ranking.large_files import check_large, remove_others, write_large
+from fastroute.routers.sw_ranking.neighbors import NeighborIndex, UnitRows
 
 KIND = "sw_ranking"
 

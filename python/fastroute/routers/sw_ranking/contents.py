@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fastroute.artifacts import ARRAYS, Artifact
 from fastroute.errors import ArtifactError
-from fastroute.neighbors import NeighborIndex, Storage
+from fastroute.routers.sw_ranking.neighbors import NeighborIndex, Storage
 
 INDEX = "index.faiss"
 OPTIONS = ("strong_model", "weak_model", "num_tiers", "strict", "mode", "storage", "index",

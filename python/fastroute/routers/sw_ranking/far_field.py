@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute import _native
-from fastroute.neighbors import UnitRows
+from fastroute.routers.sw_ranking.neighbors import UnitRows
 from fastroute.types import Float32Array, Float64Array
 
 Cells = npt.NDArray[np.uint16]

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from fastroute import _native
 from fastroute.errors import RatingError
-from fastroute.neighbors import NeighborIndex, Storage, UnitRows
 from fastroute.routers.sw_ranking import far_field, near_field
 from fastroute.routers.sw_ranking.battle_table import BattleTable
+from fastroute.routers.sw_ranking.neighbors import NeighborIndex, Storage, UnitRows
 from fastroute.types import Float32Array, Float64Array
 
 #: Battles on whose embeddings ``max_error`` is measured before they are added.

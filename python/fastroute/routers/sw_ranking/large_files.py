@@ -29,7 +29,7 @@ from fastroute.errors import (
     ArtifactNotFoundError,
     ArtifactTruncatedError,
 )
-from fastroute.neighbors import NeighborIndex
+from fastroute.routers.sw_ranking.neighbors import NeighborIndex
 
 _BYTES_AT_ONCE = 1 << 22
 _WHOLE_UP_TO = 1 << 22

@@ -9,8 +9,8 @@ import numpy as np
 
 from fastroute import _native
 from fastroute._arrays import check_embedding
-from fastroute.neighbors import NeighborIndex, UnitRows
 from fastroute.routers.sw_ranking import far_field
+from fastroute.routers.sw_ranking.neighbors import NeighborIndex, UnitRows
 from fastroute.types import Float32Array, Float64Array
 
 #: Nearest battles whose weights are taken exactly.

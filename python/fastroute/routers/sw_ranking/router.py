@@ -12,17 +12,17 @@ import numpy as np
 
 from fastroute import _native
 from fastroute._arrays import check_array, check_length
-from fastroute._prompts import check_prompt, check_prompts
+from fastroute._validate import check_prompt, check_prompts
 from fastroute.artifacts import prompt_hash, read_calibration, read_trained_on
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
-from fastroute.neighbors import STORAGES, NeighborIndex, Storage, UnitRows
 from fastroute.routers.base import EmbeddingRouter, check_embedder, check_pair
 from fastroute.routers.sw_ranking import artifact
 from fastroute.routers.sw_ranking.battle_table import ELO_ORIGIN, ELO_PER_RATING, rate_models
 from fastroute.routers.sw_ranking.contents import OPTIONS
 from fastroute.routers.sw_ranking.explanation import Explanation, NearBattle
 from fastroute.routers.sw_ranking.fit import Fitted, Fitter
+from fastroute.routers.sw_ranking.neighbors import STORAGES, NeighborIndex, Storage, UnitRows
 from fastroute.types import WINNERS, Float32Array, Float64Array
 
 Mode = Literal["auto", "exact", "far_field"]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute._arrays import check_array, check_finite
-from fastroute._prompts import check_prompts
+from fastroute._validate import check_prompts
 from fastroute.errors import InvalidInputError
 from fastroute.routers.bert import LABELS
 from fastroute.training.preferences import fold_numbers

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastroute.evaluation.calibration_metrics import expected_calibration_error
+from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
 from fastroute.training.bert.examples import Examples
 from fastroute.types import Float64Array
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from fastroute._prompts import check_count
+from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError
 
 Arithmetic = Literal["float32", "bfloat16"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from fastroute.data import GradedResult, JudgedBattle, TrainingData
 from fastroute.training.bert.examples import Examples, make_examples
-from fastroute.training.data import GradedResult, JudgedBattle, TrainingData
 from fastroute.training.labels import outcomes
 from fastroute.training.pair_outcomes import outcomes_between
 from fastroute.training.recipe import weights_of

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastroute._prompts import check_count
+from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError
 from fastroute.routers.causal_llm.prompt import LabelPrompt
 from fastroute.training.causal_llm import checkpoint

@@ -12,7 +12,7 @@ With s the strength of the preference for the strong model, 0 to 1 (1: the stron
 
 so that P(label >= 4) is the probability that the weak model is good enough. A tie counts for the
 weak model, as in ``bert``. RouteLLM's own labels, of a judge that rates the weak model's answer
-from 1 to 5, come out as they are: see ``fastroute.training.data.layouts``.
+from 1 to 5, come out as they are: see ``fastroute.data.layouts``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fastroute.data import TrainingData
 from fastroute.errors import InvalidInputError
-from fastroute.training.data import TrainingData
 from fastroute.training.pair_outcomes import outcomes_between
 from fastroute.types import Float64Array
 

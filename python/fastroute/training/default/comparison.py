@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastroute.evaluation.calibration_metrics import expected_calibration_error
+from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
 from fastroute.training.heads import FOLDS, fit_head, level_parts
 from fastroute.training.labels import LABELS, difficulty
 from fastroute.training.measures import apgr_by_file, arenas, correlation_by_file

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from fastroute.evaluation.benchmarks import LOADERS
-from fastroute.evaluation.calibration_metrics import expected_calibration_error, outcomes
-from fastroute.evaluation.metrics import METHODS, apgr, curve
-from fastroute.evaluation.protocols import Protocol, check_untrained, scored
+from fastroute.evaluation.benchmarks.protocols import Protocol, check_untrained, scored
+from fastroute.evaluation.benchmarks.routellm import LOADERS
+from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error, outcomes
+from fastroute.evaluation.metrics.curve import METHODS, apgr, curve
 from fastroute.routers.base import Router
 from fastroute.routers.length import LengthRouter
 from fastroute.routers.random import RandomRouter

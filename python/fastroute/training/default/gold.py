@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from fastroute.embedders.static import StaticEmbedder
-from fastroute.evaluation.benchmarks import Benchmark, load_mmlu
-from fastroute.evaluation.calibration_metrics import outcomes
-from fastroute.evaluation.protocols import is_gold
+from fastroute.evaluation.benchmarks.protocols import is_gold
+from fastroute.evaluation.benchmarks.routellm import Benchmark, load_mmlu
+from fastroute.evaluation.metrics.calibration_metrics import outcomes
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.heads import train_mf
 

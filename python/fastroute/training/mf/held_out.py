@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastroute.evaluation.calibration_metrics import expected_calibration_error
-from fastroute.evaluation.metrics import apgr, curve
+from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
+from fastroute.evaluation.metrics.curve import apgr, curve
 from fastroute.routers.length import LengthRouter
 from fastroute.training.heads import sigmoid
 from fastroute.training.mf.factorization import cross_entropy

@@ -1,0 +1,128 @@
+"""The arguments of one call of ``Controller.completion``, read and checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+from fastroute.errors import (
+    InvalidInputError,
+    InvalidModelNameError,
+    InvalidPromptError,
+    InvalidTypeError,
+    RoutingError,
+)
+from fastroute.http.address import check_seconds
+from fastroute.http.request import Endpoint, Request
+from fastroute.policy import check_threshold, parse_model_name
+
+
+class Call(NamedTuple):
+    """What a call asks for.
+
+    Attributes:
+        router, threshold: what decides; router None for a plain model name.
+        model: the plain model name; "" where a router decides.
+        body: what is sent, once its ``model`` is chosen.
+        headers: HTTP headers to add or replace.
+        timeout_s: seconds to wait for the answer, if it is not the endpoint's.
+    """
+
+    router: str | None
+    threshold: float
+    model: str
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+    timeout_s: float | None
+
+    @classmethod
+    def read(cls, arguments: Mapping[str, Any]) -> Self:
+        """Part what is for fastroute from what is for the provider.
+
+        Raises RoutingError if the call names no model or two different things, InvalidInputError
+        for an option that can't be used.
+        """
+        body = dict(arguments)
+        router, threshold, timeout = (body.pop(k, None) for k in ("router", "threshold", "timeout"))
+        headers = _check_dict("extra_headers", body.pop("extra_headers", None))
+        _check_headers(headers)
+        extra = _check_dict("extra_body", body.pop("extra_body", None))
+        if "model" in extra:  # it would pass by the router
+            raise InvalidModelNameError(
+                f"extra_body has model={extra['model']!r}; name the model by model="
+            )
+        body.update(extra)
+        timeout_s = None if timeout is None else check_seconds("timeout", timeout)
+        model = body.get("model")
+        cut = _read_cut(model, router, threshold)
+        if cut is None:
+            return cls(None, 0.0, str(model), body, headers, timeout_s)
+        return cls(*cut, "", body, headers, timeout_s)
+
+    @property
+    def messages(self) -> Any:
+        """The messages to route on. Raises InvalidPromptError if there are none."""
+        if "messages" not in self.body:
+            raise InvalidPromptError(
+                'there is nothing to route on; pass messages=[{"role": "user", "content": "..."}]'
+            )
+        return self.body["messages"]
+
+    def request(self, model: str, endpoint: Endpoint) -> Request:
+        """The request to ``model``: the body as it is, but for ``model``."""
+        chosen = {"model": model}
+        body = self.body | chosen if "model" in self.body else chosen | self.body
+        try:
+            content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            encoded = content.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidInputError(f"the arguments can't be sent as JSON: {error}") from error
+        return Request(
+            endpoint,
+            encoded,
+            stream=bool(body.get("stream")),
+            headers=self.headers,
+            timeout_s=self.timeout_s,
+        )
+
+
+def _read_cut(model: Any, router: Any, threshold: Any) -> tuple[str, float] | None:
+    """(router, threshold) that a call asks for; None for a plain model name."""
+    if model is None:
+        if router is None or threshold is None:
+            raise RoutingError(
+                "pass model='router-<name>-<threshold>', router= and threshold=, or the name of a "
+                "model"
+            )
+        return router, check_threshold(threshold)
+    named = parse_model_name(model)
+    said = named if named is not None else (None, None)
+    for what, value, ours in zip(("router", "threshold"), (router, threshold), said, strict=True):
+        if value is not None and value != ours:
+            raise InvalidModelNameError(
+                f"model={model!r} and {what}={value!r} contradict each other; give one of them"
+            )
+    return named
+
+
+def _check_dict(what: str, value: object) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise InvalidTypeError(f"{what} must be a dict with str keys, got {type(value).__name__}")
+    return value
+
+
+def _check_headers(headers: Mapping[str, Any]) -> None:
+    """Values may be keys, so no message shows one."""
+    for name, value in headers.items():
+        if not isinstance(value, str):
+            raise InvalidTypeError(
+                f"extra_headers[{name!r}] must be a str, got {type(value).__name__}"
+            )
+        if not (name and all(text.isascii() and text.isprintable() for text in (name, value))):
+            raise InvalidInputError(
+                f"extra_headers[{name!r}] has no name, or holds a line end or a character outside "
+                "ASCII; encode it first"
+            )

@@ -1,0 +1,294 @@
+"""A report as tables: for a terminal, in Markdown, and the cells that the HTML page shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from fastroute.evaluation.benchmarks.published import ROUTELLM_APGR, Point
+from fastroute.evaluation.metrics.bootstrap import Estimate, cautions
+from fastroute.evaluation.metrics.curve import CPT_TARGETS
+from fastroute.evaluation.results import (
+    CASCADE_LATENCY,
+    CASCADE_TOLERANCE,
+    BenchmarkResult,
+    CascadeResult,
+    Report,
+)
+
+#: PGR levels at which what is saved is shown; CPT is shown at all of CPT_TARGETS.
+SAVED_SHOWN = (0.5, 0.8)
+
+Show = Callable[[float], str]
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        name: its header.
+        cells: a row each: a value, and its interval or "".
+    """
+
+    name: str
+    cells: list[tuple[str, str]]
+
+
+def to_text(report: Report, *, points: Sequence[Point] = (), timings: bool = False) -> str:
+    """The report as tables for a terminal; intervals stand under their values.
+
+    ``points`` are listed under the benchmark "mt-bench"; ``timings`` adds where the time went.
+    """
+    blocks = []
+    for result in report.results:
+        lines = [title(report, result)]
+        names = Column("router", [(row.name, "") for row in result.rows])
+        for columns in (cost_columns(result), other_columns(report, result)):
+            lines += ["", *_aligned([names, *columns])]
+        for cascade in result.cascades:
+            lines += ["", cascade_title(cascade), "", *_aligned(cascade_columns(cascade))]
+        lines += ["", *remarks(report, result, points)]
+        if timings:
+            lines += ["", *_timing_lines(result)]
+        blocks.append("\n".join(lines))
+    return "\n\n\n".join(blocks) + "\n"
+
+
+def to_markdown(report: Report, *, points: Sequence[Point] = ()) -> str:
+    """The report as Markdown tables, one a benchmark, in the layout of RouteLLM's paper.
+
+    Columns: router, CPT(50 %), CPT(80 %), APGR and what it improves on random routing by; then
+    what that paper has not: cost saved, calibration, and p-values.
+    """
+    header = ["router", "CPT(50%)", "CPT(80%)", "APGR", "improvement", "saved(50%)"]
+    header += ["Brier", "ECE", "p (random)", "p (length)"]
+    blocks = []
+    for result in report.results:
+        random = result.row("random").apgr.value
+        lines = [f"**{title(report, result)}**", "", _piped(header)]
+        lines.append(_piped(["---", *["---:"] * (len(header) - 1)]))
+        for row in result.rows:
+            cells = [row.name if row.kind == "bound" else f"`{row.name}`"]
+            cells += [_joined(row.cpt[target], percent) for target in (0.5, 0.8)]
+            cells += [_joined(row.apgr, three_digits), f"{row.apgr.value / random - 1.0:+.1%}"]
+            cells += [_joined(row.saved[0.5], percent)]
+            cells += [_maybe(row.brier), _maybe(row.calibration_error)]
+            cells += [_p(row.p_random), _p(row.p_length)]
+            lines.append(_piped(cells))
+        for cascade in result.cascades:
+            columns = cascade_columns(cascade)
+            shown = [[_shown(*cell) for cell in column.cells] for column in columns]
+            lines += ["", cascade_title(cascade), "", _piped([column.name for column in columns])]
+            lines.append(_piped(["---:"] * len(columns)))
+            lines += [_piped(row) for row in zip(*shown, strict=True)]
+        lines += ["", *(f"{remark}  " for remark in remarks(report, result, points))]
+        blocks.append("\n".join(lines).rstrip())
+    return "\n\n".join(blocks) + "\n"
+
+
+def cost_columns(result: BenchmarkResult) -> list[Column]:
+    """APGR, CPT and what is saved."""
+    rows = result.rows
+    columns = [Column("APGR", [_cell(row.apgr, three_digits) for row in rows])]
+    columns += [
+        Column(f"CPT({target:.0%})", [_cell(row.cpt[target], percent) for row in rows])
+        for target in CPT_TARGETS
+    ]
+    return columns
+
+
+def other_columns(report: Report, result: BenchmarkResult) -> list[Column]:
+    """What is saved, the area, calibration where a router has any, p-values where resampled."""
+    rows = result.rows
+    columns = [
+        Column(f"saved({target:.0%})", [_cell(row.saved[target], percent) for row in rows])
+        for target in SAVED_SHOWN
+    ]
+    if report.axis == "cost":
+        columns += [
+            Column(f"bill({target:.0%})", [_cell(row.bill_saved[target], percent) for row in rows])
+            for target in SAVED_SHOWN
+        ]
+    columns.append(Column("AUC", [_cell(row.auc, four_digits) for row in rows]))
+    if any(row.brier is not None for row in rows):
+        columns.append(Column("Brier", [(_maybe(row.brier), "") for row in rows]))
+        columns.append(Column("ECE", [(_maybe(row.calibration_error), "") for row in rows]))
+    if report.resamples:
+        columns.append(Column("p(random)", [(_p(row.p_random), "") for row in rows]))
+        columns.append(Column("p(length)", [(_p(row.p_length), "") for row in rows]))
+    return columns
+
+
+def cascade_columns(cascade: CascadeResult) -> list[Column]:
+    """A cascade's bands, from none to all, and its own."""
+    rows = [(percent(p.share_sent_on), p) for p in cascade.points]
+    rows.append((f"its own, {percent(cascade.own.share_sent_on)}", cascade.own))
+    points = [point for _, point in rows]
+    return [
+        Column("sent on", [(name, "") for name, _ in rows]),
+        Column("APGR", [_cell(p.apgr, three_digits) for p in points]),
+        Column("mean ms", [(f"{p.mean_ms:.3g}", "") for p in points]),
+        Column("of slow's", [(percent(p.mean_ms / cascade.slow_ms), "") for p in points]),
+    ]
+
+
+def cascade_title(cascade: CascadeResult) -> str:
+    """What a cascade is made of, and what its latencies were measured on."""
+    source = f"timed on {cascade.timed_prompts:,} prompts" if cascade.timed_prompts else "as given"
+    return (
+        f"{cascade.name}: {cascade.fast} (fast, {cascade.fast_ms:.3g} ms a call), then "
+        f"{cascade.slow} (slow, {cascade.slow_ms:.3g} ms), single calls {source}"
+    )
+
+
+def cascade_verdict(cascade: CascadeResult) -> str:
+    """Whether its own band is as good as the better member for less than half the time."""
+    ends = _ends(cascade.difference, "{:+.3f}".format)
+    ends = f" [{ends}]" if ends else ""
+    kept = (
+        f" Its budget of {cascade.latency_budget_ms:g} ms kept "
+        f"{percent(cascade.share_kept_for_budget)} of the prompts with {cascade.fast}."
+        if cascade.latency_budget_ms is not None
+        else ""
+    )
+    better = cascade.slow if cascade.better == "slow" else cascade.fast
+    if cascade.better == "fast":
+        kept += " The slow one is the worse here: the fast one alone would do."
+    return (
+        f"{cascade.name}: APGR {cascade.difference.value:+.4f}{ends} from its better member, "
+        f"the {cascade.better} one ({better}), at {cascade.latency_ratio:.0%} of the slow one's "
+        f"mean latency: it {'reaches' if cascade.holds else 'does NOT reach'} it within "
+        f"{CASCADE_TOLERANCE} at less "
+        f"than {CASCADE_LATENCY:.0%}.{kept}"
+    )
+
+
+def title(report: Report, result: BenchmarkResult) -> str:
+    """What was measured on what, in one line."""
+    b = result.benchmark
+    plural = "s" if report.resamples != 1 else ""
+    intervals = (
+        f"{report.confidence:.0%} intervals from {report.resamples:,} resample{plural}"
+        if report.resamples
+        else "no intervals"
+    )
+    return (
+        f"{b.name}: {len(b):,} prompts, {b.pair.weak} {four_digits(b.weak_quality)} to "
+        f"{b.pair.strong} {four_digits(b.strong_quality)} ({b.unit}), {report.protocol}, "
+        f"method {report.method}, {intervals}"
+    )
+
+
+def remarks(report: Report, result: BenchmarkResult, points: Sequence[Point] = ()) -> list[str]:
+    """What stands under a table: routers against each other, published values, what is missing."""
+    lines = cautions(len(result.benchmark), report.resamples)
+    for c in result.comparisons:
+        ends = _ends(c.difference, "{:+.3f}".format)
+        ends = f" [{ends}]" if ends else ""
+        difference = f"APGR {c.difference.value:+.3f}{ends}"
+        p_value = "undefined" if c.p_value is None else _p(c.p_value)
+        lines.append(f"{c.first} - {c.second}: {difference}, paired p = {p_value}")
+    lines += [cascade_verdict(cascade) for cascade in result.cascades]
+    if result.dropped:
+        lines.append(f"{result.dropped:,} prompts that a router was trained on are left out.")
+    if result.benchmark.name in ROUTELLM_APGR:
+        published = ", ".join(
+            f"{name} {value:.3f} ({trained})"
+            for name, trained, value in ROUTELLM_APGR[result.benchmark.name]
+        )
+        lines.append(f"RouteLLM's paper, APGR by its own method: {published}.")
+    for point in points if result.benchmark.name == "mt-bench" else ():
+        source = "recomputed" if point.recomputed else "published"
+        lines.append(
+            f"{point.label}: {point.quality:.4f} at {100 * point.share:.5g}% strong calls, "
+            f"{source} ({point.note})."
+        )
+    if report.axis == "cost":
+        lines.append(
+            "CPT and saved are of the extra dollars, bill is what is saved of always strong's."
+        )
+    return [*lines, *report.notes]
+
+
+def three_digits(value: float) -> str:
+    """For APGR."""
+    return f"{value:.3f}"
+
+
+def percent(value: float) -> str:
+    """For shares."""
+    return f"{100 * value + 0.0:.1f}%".replace("-0.0%", "0.0%")
+
+
+def four_digits(value: float) -> str:
+    """For a quality in the benchmark's unit."""
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _cell(value: Estimate, show: Show) -> tuple[str, str]:
+    ends = _ends(value, lambda end: show(end).removesuffix("%"))
+    return show(value.value), f"[{ends}]" if ends else ""
+
+
+def _joined(value: Estimate, show: Show) -> str:
+    ends = _ends(value, lambda end: show(end).removesuffix("%"))
+    return f"{show(value.value)} [{ends}]" if ends else show(value.value)
+
+
+def _shown(value: str, ends: str) -> str:
+    return f"{value} {ends}" if ends else value
+
+
+def _ends(value: Estimate, show: Show) -> str:
+    # Random routing's APGR is 0.5 whatever is drawn: an interval of no width says nothing.
+    if value.low is None or value.high is None or show(value.low) == show(value.high):
+        return ""
+    return f"{show(value.low)}, {show(value.high)}"
+
+
+def _maybe(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if value >= 0.0095 else f"{value:.1g}"
+
+
+def _piped(cells: Sequence[str]) -> str:
+    # A label is the user's, and may hold what Markdown takes for the end of a cell.
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _aligned(columns: Sequence[Column]) -> list[str]:
+    lines = [[column.name for column in columns]]
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        lines.append([value for value, _ in cells])
+        if any(ends for _, ends in cells):
+            lines.append([ends for _, ends in cells])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def _timing_lines(result: BenchmarkResult) -> list[str]:
+    lines = []
+    for row in result.rows:
+        t = row.timings
+        if not t.prompts and not t.cached:
+            continue
+        part = t.embed_s / t.total_s if t.total_s else math.nan
+        lines.append(
+            f"{row.name}: {t.prompts:,} prompts scored, {t.cached:,} from the cache or repeated; "
+            f"embedding {t.embed_s:.3f} s ({part:.1%} of {t.total_s:.3f} s), win rates "
+            f"{t.score_s:.3f} s, training check {t.check_s:.3f} s, metrics {t.metrics_s:.3f} s"
+        )
+    lines.append(f"intervals of all routers: {result.resample_s:.3f} s")
+    return lines

@@ -1,0 +1,179 @@
+"""Calibration of a cascade: from two routers and prompts of the user's to a band, and its map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastroute._checks import check_number, check_resampling
+from fastroute._validate import check_prompts
+from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.evaluation.benchmarks.protocols import folds
+from fastroute.evaluation.benchmarks.routellm import Benchmark
+from fastroute.evaluation.cache import WinRateCache
+from fastroute.evaluation.metrics.bootstrap import check_confidence
+from fastroute.evaluation.metrics.latency import (
+    LATENCY_PROMPTS,
+    given_latency,
+    measure_latency,
+)
+from fastroute.evaluation.scoring import score
+from fastroute.evaluation.thresholds.bands import (
+    BandResult,
+    Goal,
+    choose,
+    choose_middle,
+    measure_band,
+    sent_on,
+)
+from fastroute.evaluation.thresholds.calibration import untrained
+from fastroute.routers.base import Router
+from fastroute.routers.cascade.band import Band
+from fastroute.routers.cascade.router import CascadeRouter
+
+_QUANTILES = 1001
+
+
+@dataclass(frozen=True, slots=True)
+class BandCalibration:
+    """A calibrated cascade, and what it does.
+
+    Attributes:
+        router: the cascade, with its band, its map and its ``calibration`` quantiles.
+        goal, target: what was asked for.
+        chosen_on: what the band does on the prompts that it was chosen on.
+        held_out: what it does on the other half, by which to judge; None without scores.
+        fast_ms, slow_ms: mean milliseconds of a single call of each member, or None.
+        timed_prompts: prompts that these were measured on; 0 where they were given.
+    """
+
+    router: CascadeRouter
+    goal: Goal
+    target: float
+    chosen_on: BandResult
+    held_out: BandResult | None
+    fast_ms: float | None
+    slow_ms: float | None
+    timed_prompts: int
+
+
+def calibrate_band(
+    fast: Router,
+    slow: Router,
+    goal: Goal,
+    target: float,
+    *,
+    benchmark: Benchmark | None = None,
+    prompts: Sequence[str] | None = None,
+    latency_ms: tuple[float, float] | None = None,
+    latency_prompts: int = LATENCY_PROMPTS,
+    drop_trained: bool = False,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    cache: WinRateCache | None = None,
+    progress: bool = False,
+) -> BandCalibration:
+    """The band between two routers that meets a goal; see ``thresholds.bands``.
+
+    Args:
+        fast, slow: the members.
+        goal: "tolerance" (of APGR, below the better member), "share" (of prompts sent on) or
+            "mean_latency_ms".
+        target: of the goal: 0.005, 0.3, 5.0.
+        benchmark: scored prompts; a band is chosen on one half of them, and reported on the other.
+        prompts: instead of a benchmark, texts like those to come; for a share or a mean latency.
+        latency_ms: milliseconds of a call of the fast and the slow router; by default they are
+            measured here, on ``latency_prompts`` of the prompts.
+        drop_trained: leave out prompts that a member was trained on instead of raising.
+        resamples, confidence, seed: of the intervals, the halves and the timed prompts.
+        cache, progress: as for ``score``.
+
+    Raises ContaminationError for prompts that a member was trained on, InvalidInputError for
+    arguments that can't be used or a goal that no band meets.
+    """
+    check_resampling(resamples, seed)
+    check_confidence(confidence)
+    _check_goal(goal, target)
+    if (benchmark is None) == (prompts is None):
+        raise InvalidInputError("give a benchmark or prompts, one of them")
+    if benchmark is None and goal == "tolerance":
+        raise InvalidInputError("a tolerance needs a benchmark: only scored prompts know quality")
+    if benchmark is not None and not isinstance(benchmark, Benchmark):
+        raise InvalidTypeError(f"benchmark must be a Benchmark, got {type(benchmark).__name__}")
+    cascade = CascadeRouter(fast, slow)
+    texts = list(benchmark.prompts) if benchmark is not None else check_prompts(prompts or ())
+    keep = untrained(cascade, texts, drop_trained)
+    if benchmark is not None and not keep.all():
+        benchmark = benchmark.select(keep)
+    texts = [text for text, kept in zip(texts, keep, strict=True) if kept]
+    if latency_ms is not None:
+        latency = given_latency(*latency_ms)
+    else:
+        latency = measure_latency(
+            fast, slow, texts, count=latency_prompts, seed=seed, progress=progress
+        )
+    f = score(fast, texts, cache=cache, progress=progress)
+
+    def mean_ms(band: Band | None) -> float:
+        return latency.cascade_mean_ms(sent_on(band, f))
+
+    held_out: BandResult | None = None
+    if benchmark is None:
+        band = choose_middle(goal, target, f, mean_ms)
+        # Only these are asked about: the map needs no others.
+        s = np.zeros(len(texts))
+        middle = np.flatnonzero(sent_on(band, f))
+        s[middle] = score(slow, [texts[i] for i in middle], cache=cache, progress=progress)
+        chosen_on = measure_band(band, f, s, None, latency)
+    else:
+        s = score(slow, texts, cache=cache, progress=progress)
+        first = folds(benchmark.prompts, 2, seed) == 0
+        halves = [_half(benchmark, side) for side in (first, ~first)]
+        band = choose(goal, target, f[first], s[first], halves[0], mean_ms)
+        chosen_on, held_out = (
+            measure_band(
+                band, f[side], s[side], half, latency, all_fast=f,
+                resamples=resamples, confidence=confidence, seed=seed,
+            )
+            for half, side in zip(halves, (first, ~first), strict=True)
+        )  # fmt: skip
+    if band is not None:
+        band = Band.fitted(band.low, band.high, f, s)
+    router = CascadeRouter(fast, slow, band=band)
+    levels = np.linspace(0.0, 1.0, _QUANTILES)
+    router.calibration = np.quantile(router.combine(f, s), levels).astype(np.float32)
+    timed = 0 if latency.rows is None else len(latency.rows)
+    return BandCalibration(
+        router, goal, target, chosen_on, held_out, latency.fast_mean_ms, latency.slow_mean_ms, timed
+    )
+
+
+def _half(benchmark: Benchmark, side: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Benchmark:
+    if side.all() or not side.any():
+        raise InvalidInputError(
+            f"{len(benchmark)} prompts can't be split in two; give more distinct prompts"
+        )
+    half = benchmark.select(side)
+    if not half.strong_quality > half.weak_quality:
+        raise InvalidInputError(
+            f"the strong model scores {half.strong_quality:.4g} and the weak one "
+            f"{half.weak_quality:.4g} on a half of {benchmark.name!r} ({len(half)} prompts): "
+            "without a gap there is nothing to choose; give more prompts, or swap the pair"
+        )
+    return half
+
+
+def _check_goal(goal: str, target: float) -> None:
+    if goal not in ("tolerance", "share", "mean_latency_ms"):
+        raise InvalidInputError(
+            f"goal must be 'tolerance', 'share' or 'mean_latency_ms', got {goal!r}"
+        )
+    value = check_number("target", target)
+    if goal == "mean_latency_ms":
+        if not 0.0 < value < 1e9:
+            raise InvalidInputError(f"mean_latency_ms must be above 0, got {target!r}")
+    elif not 0.0 <= value <= 1.0:
+        raise InvalidInputError(f"{goal} must be in 0..1, got {target!r}")

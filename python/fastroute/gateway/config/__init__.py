@@ -1,0 +1,1 @@
+"""The configuration of a gateway: its keys, its file and how it is read."""

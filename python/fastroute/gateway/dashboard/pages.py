@@ -1,0 +1,203 @@
+"""The page at ``/`` and what it asks for: live counts, the curve, the most similar battles."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from fastroute import __version__
+from fastroute.data.battles import read_battles
+from fastroute.errors import FastRouteError
+from fastroute.gateway.gateway import Gateway
+from fastroute.gateway.operations.state import State
+from fastroute.gateway.protocol.limits import ClientGoneError, read_body
+from fastroute.gateway.protocol.replies import RefusalError
+from fastroute.gateway.request.conversation import messages_of, prompt_to_route_on
+from fastroute.gateway.request.document import read_document
+from fastroute.routers.base import EmbeddingRouter, Router
+from fastroute.types import Battle, Float32Array
+
+Handler = Callable[[Request], Awaitable[Response]]
+Guard = Callable[[Handler], Handler]
+
+_FOLDER = Path(__file__).parent / "page"
+_FILES = {
+    "/": ("index.html", "text/html"),
+    "/ui/page.css": ("page.css", "text/css"),
+    "/ui/page.js": ("page.js", "text/javascript"),
+}
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+_NEIGHBORS = 5
+
+
+def page_routes(state: State, guard: Guard) -> list[BaseRoute]:
+    """The page's routes; ``guard`` asks for a key before all but its files."""
+    neighbors = _Neighbors()
+
+    async def about(_: Request) -> Response:
+        gateway = state.gateway
+        routing = gateway.config.routing
+        return JSONResponse(
+            {
+                "version": __version__,
+                "strong_model": routing.strong_model,
+                "weak_model": routing.weak_model,
+                "routers": list(gateway.controller.routers),
+                "default_router": routing.default_router,
+                "threshold": gateway.threshold,
+            }
+        )
+
+    async def stats(_: Request) -> Response:
+        return JSONResponse(counts(state))
+
+    async def curve(request: Request) -> Response:
+        router = state.gateway.controller.routers.get(request.query_params.get("router", ""))
+        return JSONResponse(curve_of(router, state.gateway))
+
+    async def similar(request: Request) -> Response:
+        try:
+            raw = await read_body(request.scope, request.receive, state.gateway.config.server)
+            messages = messages_of(read_document(raw).fields, "/chat/completions")
+            prompt = prompt_to_route_on(messages, 1)
+        except (ClientGoneError, RefusalError, FastRouteError):
+            return JSONResponse({"battles": []})
+        found = await asyncio.to_thread(neighbors.find, state.gateway, prompt)
+        return JSONResponse({"battles": found})
+
+    routes: list[BaseRoute] = [
+        Route(path, _file(state, name, kind), methods=["GET"])
+        for path, (name, kind) in _FILES.items()
+    ]
+    for path, handler, method in (
+        ("/ui/about", about, "GET"),
+        ("/ui/stats", stats, "GET"),
+        ("/ui/curve", curve, "GET"),
+        ("/ui/neighbors", similar, "POST"),
+    ):
+        routes.append(Route(path, guard(_if_on(state, handler)), methods=[method]))
+    return routes
+
+
+def counts(state: State) -> dict[str, Any]:
+    """Live counts, of all workers together."""
+    totals: dict[str, float] = {}
+    by_model: list[dict[str, Any]] = []
+    routing = state.gateway.config.routing
+    for family in state.metrics.collected().collect():
+        for sample in family.samples:
+            totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
+            if sample.name == "fastroute_decisions_total":
+                by_model.append({**sample.labels, "count": int(sample.value)})
+    by_model.sort(key=lambda row: (row["router"], -row["count"]))
+    prices = [state.gateway.model_config(m) for m in (routing.strong_model, routing.weak_model)]
+    return {
+        "requests": int(totals.get("fastroute_requests_total", 0)),
+        "in_flight": int(totals.get("fastroute_requests_in_flight", 0)),
+        "decisions": sum(row["count"] for row in by_model),
+        "strong": sum(r["count"] for r in by_model if r["model"] == routing.strong_model),
+        "by_model": by_model,
+        "has_prices": all(p is not None and p.input_usd_per_mtok is not None for p in prices),
+        "spent_usd": totals.get("fastroute_spent_dollars_total", 0.0),
+        "saved_usd": totals.get("fastroute_saved_dollars_total", 0.0),
+    }
+
+
+def curve_of(router: Router | None, gateway: Gateway) -> dict[str, Any]:
+    """Share of strong calls and share of the advantage kept, by threshold from 0 to 1.
+
+    From the router's calibration: win rates w of prompts that it was not trained on. At threshold
+    t the strong model answers where w >= t; of its advantage, the sum of w, that keeps their part.
+    """
+    prices = [
+        None if model is None else model.output_usd_per_mtok
+        for model in map(
+            gateway.model_config,
+            (gateway.config.routing.strong_model, gateway.config.routing.weak_model),
+        )
+    ]
+    ratio = prices[1] / prices[0] if prices[0] and prices[1] is not None else None
+    if router is None or router.calibration is None:
+        return {"thresholds": [], "shares": [], "kept": [], "price_ratio": ratio}
+    rates = np.sort(router.calibration.astype(np.float64))
+    thresholds = np.linspace(0.0, 1.0, 501)
+    first = np.searchsorted(rates, thresholds, side="left")
+    above = np.r_[np.cumsum(rates[::-1])[::-1], 0.0]
+    return {
+        "thresholds": thresholds.round(6).tolist(),
+        "shares": (1 - first / len(rates)).round(6).tolist(),
+        "kept": (above[first] / max(above[0], 1e-12)).round(6).tolist(),
+        "price_ratio": ratio,
+    }
+
+
+def _file(state: State, name: str, kind: str) -> Handler:
+    body = (_FOLDER / name).read_bytes()
+
+    async def serve(_: Request) -> Response:
+        return Response(body, 200, _HEADERS, kind)
+
+    return _if_on(state, serve)
+
+
+def _if_on(state: State, handler: Handler) -> Handler:
+    """``handler``, while the config wants the page."""
+
+    async def checked(request: Request) -> Response:
+        if not state.gateway.config.server.page:
+            return JSONResponse({"error": {"message": "the page is off", "code": "not_found"}}, 404)
+        return await handler(request)
+
+    return checked
+
+
+class _Neighbors:
+    """The battles of an ``sw_ranking`` router, to look up what is similar to a prompt."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._path: str | None = None
+        self._battles: list[Battle] = []
+        self._rows: Float32Array | None = None
+
+    def find(self, gateway: Gateway, prompt: str) -> list[dict[str, Any]]:
+        """The most similar battles, best first; none where no router has battles."""
+        router = gateway.controller.routers.get("sw_ranking")
+        path = gateway.config.routing.router_config.get("sw_ranking", {}).get("battles")
+        if not isinstance(router, EmbeddingRouter) or router.embedder is None or path is None:
+            return []
+        with self._lock:
+            if self._path != path or self._rows is None:
+                self._battles = read_battles(path)
+                self._rows = _units(
+                    router.embedder.embed_batch([battle.prompt for battle in self._battles])
+                )
+                self._path = path
+            battles, rows = self._battles, self._rows
+        similarity = rows @ _units(router.embedder.embed_batch([prompt]))[0]
+        best = np.argsort(-similarity, kind="stable")[:_NEIGHBORS]
+        return [
+            {**battles[i]._asdict(), "similarity": round(float(similarity[i]), 4)}
+            for i in best.tolist()
+        ]
+
+
+def _units(X: Float32Array) -> Float32Array:
+    norms = np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
+    units: Float32Array = X / norms
+    return units

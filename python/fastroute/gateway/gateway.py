@@ -1,0 +1,285 @@
+"""Decides on a request, and writes what goes to the provider. It knows nothing of ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from fastroute.controller import Controller
+from fastroute.errors import (
+    InvalidInputError,
+    InvalidModelNameError,
+    InvalidPromptError,
+    InvalidThresholdError,
+    UnknownRouterError,
+)
+from fastroute.gateway.config.settings import Config, ModelConfig, Target
+from fastroute.gateway.protocol.auth import KeyRing
+from fastroute.gateway.protocol.redaction import Redaction
+from fastroute.gateway.protocol.replies import RefusalError
+from fastroute.gateway.request.affinity import Sessions
+from fastroute.gateway.request.conversation import (
+    MAX_REPLAYED,
+    messages_of,
+    messages_of_long,
+    prompt_to_route_on,
+    session_key,
+    user_texts,
+)
+from fastroute.gateway.request.document import LONG_BYTES, BodyError, Document
+from fastroute.http.request import RawHeaders, Request, Transport
+from fastroute.policy import parse_model_name, threshold_for_strong_share
+from fastroute.routers.base import EmbeddingRouter, Router
+from fastroute.types import Decision
+
+#: The model name that stands for the default router at its default threshold.
+DEFAULT_NAME = "fastroute"
+#: Longer prompts are scored in a thread even by quick routers.
+QUICK_CHARS = 8192
+_QUERY_SAFE = "%/:?@!$&'()*+,;=-._~[]"
+_ROUTED_PATHS = frozenset({"/chat/completions", "/completions", "/responses"})
+
+
+class Routed(NamedTuple):
+    """Where a request goes.
+
+    Attributes:
+        model: the model's name as the gateway knows it.
+        decision: what a router decided; None for a model that was named outright.
+        stayed: whether stickiness overruled the router.
+        seconds: how long it took, threads included.
+        prompt: what was scored; "" for a model that was named outright.
+    """
+
+    model: str
+    decision: Decision | None
+    stayed: bool
+    seconds: float
+    prompt: str
+
+
+class Gateway:
+    """Everything that one config makes: routers, endpoints, keys. A reload makes another."""
+
+    def __init__(self, config: Config, transport: Transport) -> None:
+        routing = config.routing
+        self.config = config
+        self.transport = transport
+        self.keys = KeyRing(config.keys)
+        self.controller = Controller(
+            routing.routers, routing.strong_model, routing.weak_model, dict(routing.router_config)
+        )
+        self.threshold = self._default_threshold()
+        for router in self.controller.routers.values():
+            if isinstance(router, EmbeddingRouter) and router.is_quick:
+                router.win_rate("the first prompt loads what later ones find loaded")
+        named = (target.endpoint for model in config.models.values() for target in model.targets)
+        self.redaction = Redaction([config.endpoint, *named])
+        self.sessions = Sessions(routing.stickiness)
+        self._workers = ThreadPoolExecutor(thread_name_prefix="fastroute-scoring")
+
+    async def route(
+        self,
+        document: Document,
+        path: str,
+        headers: Mapping[str, str],
+        caller: str,
+        *,
+        remember: bool = True,
+    ) -> Routed:
+        """Where ``document``, posted to ``path``, goes. Raises RefusalError."""
+        name = document.fields.get("model")
+        if name is None:
+            raise RefusalError(
+                400,
+                "missing_model",
+                'there is no "model"; give "fastroute", "router-<name>-<threshold>" or a model',
+                param="model",
+            )
+        try:
+            named = parse_model_name(name)
+        except (InvalidModelNameError, InvalidThresholdError) as error:
+            raise RefusalError(400, "invalid_model", str(error), param="model") from error
+        if name == DEFAULT_NAME:
+            named = (self.config.routing.default_router, self.threshold)
+        if named is None:
+            return Routed(str(name), None, False, 0.0, "")
+        if path not in _ROUTED_PATHS:
+            raise RefusalError(
+                400,
+                "not_routed",
+                f"requests to {path} are passed on and not routed; name a model",
+                param="model",
+            )
+        return await self._decide(document, path, headers, caller, named, remember)
+
+    def request(
+        self,
+        model: str,
+        document: Document,
+        path: str,
+        headers: RawHeaders,
+        fallback: Request | None = None,
+        query: bytes = b"",
+    ) -> Request:
+        """What goes to the provider of ``model``, with ``headers``. Raises RefusalError if it has
+        none."""
+        # Some providers take 1 for true.
+        stream = bool(document.fields.get("stream"))
+
+        def to(target: Target, **more: Any) -> Request:
+            asked = quote(query, safe=_QUERY_SAFE)
+            # An endpoint's own query, such as an api-version, is not to be overruled.
+            own = target.endpoint.base_url is not None and "?" in target.endpoint.base_url
+            return Request(
+                endpoint=target.endpoint,
+                body=document.with_model(target.model),
+                path=path if own or not asked else f"{path}?{asked}",
+                stream=stream,
+                raw_headers=headers,
+                model=model,
+                weight=target.weight,
+                **more,
+            )
+
+        first, *others = self.targets(model)
+        return to(first, variants=tuple(map(to, others)), fallback=fallback)
+
+    def other_model(self, decision: Decision) -> str | None:
+        """The model to fall back to when the chosen one fails; None where the policy says so."""
+        pair = self.config.routing
+        wanted = "strong_to_weak" if decision.strong else "weak_to_strong"
+        if self.config.survival.fallback not in (wanted, "both"):
+            return None
+        return pair.weak_model if decision.strong else pair.strong_model
+
+    def targets(self, model: str) -> tuple[Target, ...]:
+        """The endpoints of ``model``. Raises RefusalError if it has none."""
+        known = self.config.models.get(model)
+        if known is not None:
+            return known.targets
+        routing = self.config.routing
+        if self.config.other_models or model in (routing.strong_model, routing.weak_model):
+            return (Target(self.config.endpoint, model),)
+        raise RefusalError(
+            404, "model_not_found", "this gateway does not serve that model", param="model"
+        )
+
+    def label(self, model: str) -> str:
+        """``model`` for metrics, which must not have a label for every name that clients try."""
+        routing = self.config.routing
+        known = model in self.config.models or model in (routing.strong_model, routing.weak_model)
+        return model if known else "other"
+
+    def model_names(self) -> list[str]:
+        """What ``GET /v1/models`` lists."""
+        routing = self.config.routing
+        routed = [f"router-{name}-{self.threshold:g}" for name in self.controller.routers]
+        models = [routing.strong_model, routing.weak_model, *self.config.models]
+        return list(dict.fromkeys([DEFAULT_NAME, *routed, *models]))
+
+    def model_config(self, model: str) -> ModelConfig | None:
+        """The model's section in the config, if it has one."""
+        return self.config.models.get(model)
+
+    async def aclose(self) -> None:
+        """Close connections and threads."""
+        self._workers.shutdown(wait=False)
+        await self.transport.aclose()
+
+    async def _decide(
+        self,
+        document: Document,
+        path: str,
+        headers: Mapping[str, str],
+        caller: str,
+        named: tuple[str, float],
+        remember: bool,
+    ) -> Routed:
+        began = perf_counter()
+        routing = self.config.routing
+        name, threshold = named
+        try:
+            messages = await self._messages(document, path)
+            prompt = prompt_to_route_on(messages, routing.window)
+            decision = await self._score(prompt, name, threshold)
+            key = session_key(routing.stickiness, document.fields, messages, headers, caller)
+            stayed = False
+            if key is not None:
+                key += f"{name}-{threshold}".encode()
+                was_strong = await self._side_so_far(key, messages, decision)
+                last = prompt if routing.window == 1 else prompt_to_route_on(messages, 1)
+                pair = self.controller.model_pair
+                decision, stayed = self.sessions.settle(decision, len(last), was_strong, pair)
+                if remember:
+                    self.sessions.remember(key, decision.strong)
+        except BodyError as error:
+            raise RefusalError(400, "invalid_json", str(error)) from error
+        except UnknownRouterError as error:
+            raise RefusalError(400, "unknown_router", str(error), param="model") from error
+        except InvalidPromptError as error:
+            raise RefusalError(400, "invalid_prompt", str(error), param="messages") from error
+        except InvalidInputError as error:
+            # Such as a lone surrogate in the prompt, which no tokenizer takes.
+            raise RefusalError(400, "invalid_prompt", str(error), param="messages") from error
+        return Routed(decision.model, decision, stayed, perf_counter() - began, prompt)
+
+    async def _messages(self, document: Document, path: str) -> list[Any]:
+        if len(document.raw) <= LONG_BYTES:
+            with contextlib.suppress(BodyError):
+                return messages_of(document.fields, path)
+        read = partial(messages_of_long, document.fields, path, self.config.routing.window)
+        return await asyncio.get_running_loop().run_in_executor(self._workers, read)
+
+    async def _score(self, prompt: str, router: str, threshold: float) -> Decision:
+        loaded: Router | None = self.controller.routers.get(router)
+        if loaded is None or (loaded.is_quick and len(prompt) <= QUICK_CHARS):
+            return self.controller.decide(prompt, router, threshold)
+        job = partial(self.controller.decide, prompt, router, threshold)
+        return await asyncio.get_running_loop().run_in_executor(self._workers, job)
+
+    async def _side_so_far(
+        self, key: bytes, messages: list[Any], decision: Decision
+    ) -> bool | None:
+        """The side of a conversation before its last message; None if that is its first.
+
+        Another worker, or this one before a restart, may have served the earlier turns: they are
+        in the request, so their decisions are made again, where that costs next to nothing.
+        """
+        sticky = self.config.routing.stickiness
+        if sticky.by != "messages":
+            return self.sessions.side_of(key)
+        texts = user_texts(messages)
+        if len(texts) < 2:
+            return None
+        known = self.sessions.side_of(key)
+        router = self.controller.routers[decision.router]
+        earlier = texts[:-1][-MAX_REPLAYED:]
+        if known is not None or not router.is_quick or sum(map(len, earlier)) > QUICK_CHARS:
+            return known
+        side: bool | None = None
+        for text in earlier:
+            turn = await self._score(text, decision.router, decision.threshold)
+            pair = self.controller.model_pair
+            side = self.sessions.settle(turn, len(text), side, pair)[0].strong
+        return side
+
+    def _default_threshold(self) -> float:
+        routing = self.config.routing
+        if routing.threshold is not None:
+            return routing.threshold
+        if routing.strong_share is None:
+            return 0.5
+        calibration = self.controller.routers[routing.default_router].calibration
+        if calibration is None:
+            raise InvalidInputError(
+                f"strong_share: router {routing.default_router!r} was never calibrated for "
+                "its pair of models; give threshold"
+            )
+        return threshold_for_strong_share(calibration, routing.strong_share)

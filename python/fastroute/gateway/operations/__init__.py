@@ -1,0 +1,1 @@
+"""Running a gateway: processes, state, metrics, logs and traces."""

@@ -1,0 +1,59 @@
+"""The transports of a gateway, one around the other, as its config asks."""
+
+from __future__ import annotations
+
+import logging
+from typing import cast
+
+from fastroute.gateway.config.settings import Config
+from fastroute.gateway.operations.logs import log
+from fastroute.gateway.operations.metrics import Metrics
+from fastroute.http.async_transport import AsyncHttpTransport
+from fastroute.http.request import Request, Transport
+from fastroute.resilience.balancing import BalancingTransport
+from fastroute.resilience.breaker import BreakerTransport
+from fastroute.resilience.fallback import FallbackTransport
+from fastroute.resilience.hedging import Redundancy, RedundantTransport
+from fastroute.resilience.retry_budget import Budget, RetryTransport
+
+
+def build_transport(config: Config, metrics: Metrics) -> Transport:
+    """The transport that requests of a gateway with ``config`` go through.
+
+    From the outside: fallback, retries, redundancy, balancing, breaker, HTTP. So every attempt is
+    balanced and known to the breaker, and another model is the last resort.
+    """
+    survival, routing = config.survival, config.routing
+    known = {routing.strong_model, routing.weak_model, *config.models}
+
+    def observe(event: str, request: Request) -> None:
+        model = request.model if request.model in known else "other"
+        metrics.events.labels(model, event).inc()
+        log(event, logging.INFO, model=model, path=request.path)
+
+    breaker = BreakerTransport(
+        AsyncHttpTransport(max_header_bytes=config.server.max_provider_header_bytes),
+        failures=survival.breaker_failures,
+        open_s=survival.breaker_open_s,
+        observer=observe,
+    )
+    transport: Transport = BalancingTransport(breaker, is_open=breaker.is_open)
+    if survival.redundancy != "none":
+        transport = RedundantTransport(
+            transport,
+            cast(Redundancy, survival.redundancy),
+            budget=Budget(survival.redundancy_budget),
+            quantile=survival.redundancy_quantile,
+            delay_s=survival.redundancy_delay_s,
+            observer=observe,
+        )
+    if survival.retries:
+        transport = RetryTransport(
+            transport,
+            retries=survival.retries,
+            budget=Budget(survival.retry_budget),
+            observer=observe,
+        )
+    if survival.fallback != "none":
+        transport = FallbackTransport(transport, observer=observe)
+    return transport

@@ -1,0 +1,154 @@
+"""Runs the gateway: one process, or several that share a socket and are started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from fastroute.errors import InvalidInputError
+from fastroute.gateway.config.settings import Config, ServerConfig
+from fastroute.gateway.operations.logs import configure_logs, log
+from fastroute.gateway.operations.metrics import Metrics
+from fastroute.gateway.operations.state import State
+from fastroute.gateway.protocol.app import Application
+from fastroute.gateway.protocol.server import LimitedProtocol
+
+
+def bind(config: ServerConfig) -> socket.socket:
+    """A socket bound to where ``config`` says. Raises InvalidInputError if it can't be.
+
+    It listens only once the routers are loaded, so that a connection before that is refused and
+    does not wait.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(config.host, config.port, error) from error
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> InvalidInputError:
+    return InvalidInputError(
+        f"can't listen on {host}:{port}: {error.strerror}; give another --port"
+    )
+
+
+def serve(
+    config: Config,
+    load: Callable[[], Config],
+    listener: socket.socket,
+    ready: Callable[[], None],
+) -> None:
+    """Serve in this process until SIGTERM or SIGINT; SIGHUP reads the config again.
+
+    ``ready`` is called once, when requests are answered. At the end new connections are refused at
+    once, and requests under way are finished, streams too, for at most ``shutdown_timeout_s``.
+    """
+    configure_logs(config.server.log_level)
+    early: list[int] = []
+    if hasattr(signal, "SIGHUP"):  # it may come when this config has been read already
+        signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
+    # Before there is a loop: its runner would keep SIGINT waiting until all is loaded.
+    state = State(config, load, Metrics())
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(state, config, listener, ready, early))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(
+    state: State,
+    config: Config,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    early: list[int],
+) -> None:
+    def started() -> None:
+        host, port = listener.getsockname()[:2]
+        log("serving", host=host, port=port, keys=len(config.keys))
+        if host not in ("127.0.0.1", "::1") and not config.keys:
+            log("no keys: everybody who can reach this address can use it", logging.WARNING)
+        ready()
+
+    server = _Server(
+        uvicorn.Config(
+            Application(state),
+            http=LimitedProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, round(config.server.shutdown_timeout_s)),
+        ),
+        state,
+        started,
+    )
+    reloads: set[asyncio.Task[bool]] = set()
+
+    def reload() -> None:
+        task = asyncio.get_running_loop().create_task(state.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    if early:
+        reload()
+    # What is loaded now stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+    began = time.monotonic()
+    await server.serve(sockets=[listener])
+    log("stopped", after_s=round(time.monotonic() - began, 1))
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, state: State, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._state = state
+        self._on_start = started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's would raise the signal again when all is done: status -15 for a clean end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in sockets or ():
+            try:
+                listener.listen(2048)
+            except OSError as error:  # another took the port while the routers were loading
+                host, port = listener.getsockname()[:2]
+                raise _cannot_listen(host, port, error) from error
+        await super().startup(sockets)
+        if self.started:
+            self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._state.draining = True
+        await super().shutdown(sockets)

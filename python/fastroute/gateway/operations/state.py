@@ -1,0 +1,98 @@
+"""What outlives a reload: the gateway of the moment, the older ones still in use, the counts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from fastroute.errors import FastRouteError
+from fastroute.gateway.config.settings import Config
+from fastroute.gateway.gateway import Gateway
+from fastroute.gateway.operations.logs import log
+from fastroute.gateway.operations.metrics import Metrics
+from fastroute.gateway.operations.resilience import build_transport
+from fastroute.gateway.operations.tracing import NoTracing, OpenTelemetry, Tracing
+from fastroute.gateway.protocol.limits import Admission
+from fastroute.gateway.request.affinity import Sessions
+
+
+class State:
+    """Lends the gateway of the moment to requests; a replaced one is closed with its last."""
+
+    def __init__(self, config: Config, load: Callable[[], Config], metrics: Metrics) -> None:
+        self.metrics = metrics
+        self.admission = Admission(config.server)
+        self.started_s = time.time()
+        self.draining = False
+        self.tracing: Tracing = OpenTelemetry() if config.server.opentelemetry else NoTracing()
+        self._load = load
+        self._current = self._make(config)
+        self._users: dict[Gateway, int] = {self._current: 0}
+        self._reloading = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def gateway(self) -> Gateway:
+        """The gateway of the moment."""
+        return self._current
+
+    def lease(self) -> Gateway:
+        """The gateway of the moment, kept open until ``release``."""
+        self._users[self._current] += 1
+        return self._current
+
+    def release(self, gateway: Gateway) -> None:
+        """Give ``gateway`` back."""
+        self._users[gateway] -= 1
+        self._close_unused()
+
+    async def reload(self) -> bool:
+        """Read the config again, and serve new requests by it; requests under way keep the old.
+
+        A config that can't be used changes nothing. Returns whether it was used.
+        """
+        async with self._reloading:
+            try:
+                # Routers may take seconds to load, so not in the event loop.
+                made = await asyncio.to_thread(lambda: self._make(self._load()))
+            except FastRouteError as error:
+                log("reload refused", logging.ERROR, reason=str(error))
+                return False
+            made.sessions = self._carried_sessions(made)
+            before, self._current = self._current, made
+            self._users[made] = 0
+            self.admission.configure(made.config.server)
+            fixed = ("host", "port", "workers", "opentelemetry", "log_level")
+            old, new = before.config.server, made.config.server
+            kept = [name for name in fixed if getattr(old, name) != getattr(new, name)]
+            log("reloaded", needs_restart=kept)
+            self._close_unused()
+            return True
+
+    async def aclose(self) -> None:
+        """Close every gateway."""
+        for gateway in list(self._users):
+            await gateway.aclose()
+        self._users.clear()
+        await asyncio.to_thread(self.tracing.close)
+
+    def _make(self, config: Config) -> Gateway:
+        return Gateway(config, build_transport(config, self.metrics))
+
+    def _carried_sessions(self, made: Gateway) -> Sessions:
+        before = self._current
+        same = (
+            before.config.routing.stickiness == made.config.routing.stickiness
+            and before.controller.model_pair == made.controller.model_pair
+        )
+        return before.sessions if same else made.sessions
+
+    def _close_unused(self) -> None:
+        for gateway, users in list(self._users.items()):
+            if users == 0 and gateway is not self._current:
+                del self._users[gateway]
+                task = asyncio.get_running_loop().create_task(gateway.aclose())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)

@@ -1,0 +1,1 @@
+"""HTTP between clients, the gateway and providers."""

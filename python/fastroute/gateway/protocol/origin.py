@@ -1,0 +1,70 @@
+"""Keeps web pages of others from using a gateway that asks for no key.
+
+A browser sends a page's request to 127.0.0.1 as readily as anywhere: without a preflight if it
+looks like a form's, and with the page's own host name if that resolves to 127.0.0.1 (DNS
+rebinding). A gateway with keys needs none of this: a page does not know the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from fastroute.gateway.protocol.replies import RefusalError
+
+# Whoever asks for a gateway's health may know it by another name.
+_OPEN_PATHS = ("/health", "/ready")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an address without a port, is this machine itself."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_other_pages(
+    path: str, headers: Iterable[tuple[bytes, bytes]], listening_host: str
+) -> RefusalError | None:
+    """The refusal of a request that comes from a page of another origin; None for all others.
+
+    ``listening_host`` is the address that the gateway listens on: on a loopback address only
+    loopback names are taken for its own.
+    """
+    if path in _OPEN_PATHS:
+        return None
+    given = {name: value.decode("latin-1") for name, value in headers}
+    host = given.get(b"host", "")
+    try:
+        hostname = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        hostname = ""
+    if is_loopback(listening_host) and not is_loopback(hostname):
+        return _refusal(f"Host is {host[:100]!r}, which is not this machine")
+    origin = given.get(b"origin")
+    if origin is not None and _address_of(origin) != host.lower():
+        return _refusal(f"the request comes from a page of {origin[:100]!r}")
+    if given.get(b"sec-fetch-site") in ("cross-site", "same-site"):
+        return _refusal("the request comes from a page of another site")
+    return None
+
+
+def _address_of(origin: str) -> str | None:
+    """Host and port of an origin, in lower case; None for "null" and what is no address."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
+
+
+def _refusal(what: str) -> RefusalError:
+    return RefusalError(
+        403,
+        "other_origin",
+        f"{what}, and this gateway has no keys: other web pages may not use it. Give it keys "
+        "([[keys]] in its config) to be called from elsewhere",
+    )

@@ -1,0 +1,101 @@
+"""A circuit breaker for each endpoint: one that keeps failing is let be for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastroute.errors import CircuitOpenError
+from fastroute.http.request import AsyncResponse, Endpoint, Request, Transport
+from fastroute.http.wrapping import (
+    Observer,
+    WrappingTransport,
+    is_providers_fault,
+    unobserved,
+    watched,
+)
+
+
+@dataclass
+class _Circuit:
+    failures: int = 0  # in a row
+    open_until_s: float | None = None
+    probing: bool = False
+
+
+class BreakerTransport(WrappingTransport):
+    """Refuses at once what would go to an endpoint that failed ``failures`` times in a row.
+
+    After ``open_s`` seconds one request is let through to try: its success closes the circuit, its
+    failure opens it for as long again. Failures are 5xx, no connection, a broken one and a late
+    answer; an answer that breaks off is one. 0 ``failures``: never refuses.
+    """
+
+    def __init__(
+        self,
+        inner: Transport,
+        *,
+        failures: int = 5,
+        open_s: float = 10.0,
+        observer: Observer = unobserved,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(inner)
+        self._failures = failures
+        self._open_s = open_s
+        self._observer = observer
+        self._clock = clock
+        self._circuits: dict[Endpoint, _Circuit] = {}
+
+    def is_open(self, endpoint: Endpoint) -> bool:
+        """Whether a request to ``endpoint`` would be refused now."""
+        circuit = self._circuits.get(endpoint)
+        if circuit is None or circuit.open_until_s is None:
+            return False
+        return circuit.probing or self._clock() < circuit.open_until_s
+
+    async def asend(self, request: Request) -> AsyncResponse:
+        """Send, or raise CircuitOpenError."""
+        if self._failures == 0:
+            return await self.inner.asend(request)
+        circuit = self._circuits.setdefault(request.endpoint, _Circuit())
+        if self.is_open(request.endpoint):
+            raise CircuitOpenError(
+                f"{request.endpoint.address(request.path).shown}: not asked, because it failed "
+                f"{circuit.failures} times in a row"
+            )
+        probe = circuit.probing = circuit.open_until_s is not None
+        try:
+            response = await self.inner.asend(request)
+        except BaseException as error:
+            if probe:
+                circuit.probing = False
+            if is_providers_fault(error):
+                self._failed(circuit, request)
+            elif isinstance(error, Exception):  # an answer all the same, such as 400 or 429
+                self._succeeded(circuit, request)
+            raise
+        if probe:
+            circuit.probing = False
+        self._succeeded(circuit, request)
+        return watched(
+            response,
+            lambda error: (
+                self._failed(circuit, request)
+                if error is not None and is_providers_fault(error)
+                else None
+            ),
+        )
+
+    def _succeeded(self, circuit: _Circuit, request: Request) -> None:
+        if circuit.open_until_s is not None:
+            self._observer("breaker_closed", request)
+        circuit.failures, circuit.open_until_s = 0, None
+
+    def _failed(self, circuit: _Circuit, request: Request) -> None:
+        circuit.failures += 1
+        if circuit.failures >= self._failures:
+            if circuit.open_until_s is None:
+                self._observer("breaker_opened", request)
+            circuit.open_until_s = self._clock() + self._open_s

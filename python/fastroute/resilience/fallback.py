@@ -1,0 +1,47 @@
+"""Another model, should the chosen one fail."""
+
+from __future__ import annotations
+
+from fastroute.errors import CircuitOpenError, DispatchError, ProviderStatusError
+from fastroute.http.request import AsyncResponse, Request, Transport, may_ask_again
+from fastroute.http.wrapping import (
+    Observer,
+    WrappingTransport,
+    is_providers_fault,
+    unobserved,
+)
+
+
+class FallbackTransport(WrappingTransport):
+    """Sends a request's ``fallback`` when the request fails for no fault of its own.
+
+    That is 408, 429, 5xx, no connection, a broken one, a late answer and an open circuit, each
+    before the first byte. If the fallback fails too, the first error is raised.
+    """
+
+    def __init__(self, inner: Transport, *, observer: Observer = unobserved) -> None:
+        super().__init__(inner)
+        self._observer = observer
+
+    async def asend(self, request: Request) -> AsyncResponse:
+        """Send the one, or the other."""
+        try:
+            return await self.inner.asend(request)
+        except DispatchError as error:
+            if request.fallback is None or not _elsewhere(request, error):
+                raise
+            first = error
+        self._observer("fallback", request)
+        try:
+            return await self.inner.asend(request.fallback)
+        except DispatchError as second:
+            raise first from second
+
+
+def _elsewhere(request: Request, error: DispatchError) -> bool:
+    """Whether another model may do better."""
+    if not may_ask_again(request, error):
+        return False
+    if isinstance(error, ProviderStatusError) and error.status_code in (408, 429):
+        return True
+    return isinstance(error, CircuitOpenError) or is_providers_fault(error)

@@ -1,0 +1,86 @@
+"""``fastroute simulate``: its table, its advice, its plot, and the config that it writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastroute.gateway.config.settings import load_config
+
+RUNS = ("--runs", "20000")
+
+
+def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fastroute", "simulate", *arguments],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_heavy_tail_is_worth_a_second_request(tmp_path: Path) -> None:
+    picture = tmp_path / "plot.svg"
+    done = simulate("--pareto", "0.5", "1.5", *RUNS, "--json", "--plot", str(picture))
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["advice"]["redundancy"] in ("delayed", "relaunch")
+    plain = next(row for row in said["policies"] if row["mode"] == "none")
+    best = min(row["p99_s"] for row in said["policies"] if row["requests"] <= 1.05)
+    assert best < 0.8 * plain["p99_s"]
+    assert "<svg" in picture.read_text()
+
+
+def test_no_advice_where_nothing_is_won(tmp_path: Path) -> None:
+    file = tmp_path / "latencies.txt"
+    file.write_text("1.0\n" * 50)
+    done = simulate("--latencies", str(file), *RUNS)
+    assert 'redundancy = "none"' in done.stdout
+    assert "<- advice" in done.stdout
+
+
+def test_the_advice_is_written_and_the_rest_stays(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    before = (
+        "[routing] # here\nstrong_model = 's'\nweak_model = 'w'\n\n[survival]\nretries = 1\n"
+        'redundancy = "none"\n\n[server]\nport = 1\n'
+    )
+    config.write_text(before)
+    log = tmp_path / "log"
+    latencies = np.random.default_rng(1).pareto(1.3, 3000) * 100 + 50
+    log.write_text(
+        "fastroute: listening on x\n"
+        + "\n".join(json.dumps({"event": "request", "first_byte_ms": v}) for v in latencies)
+    )
+    done = simulate("--latencies", str(log), *RUNS, "--write", str(config))
+    assert done.returncode == 0, done.stderr
+    survival = load_config(str(config)).survival
+    assert survival.redundancy in ("delayed", "relaunch")
+    assert survival.redundancy_delay_s is not None
+    assert survival.redundancy_delay_s > 0.05
+    assert survival.retries == 1
+    assert "[routing] # here" in config.read_text()
+    assert tomllib.loads(config.read_text())["server"] == {"port": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "required"),
+        (("--exponential", "-1"), "mean_s"),
+        (("--pareto", "1", "0.5"), "shape"),
+        (("--latencies", "nowhere"), "nowhere: can't be read"),
+        (("--exponential", "1", "--copies", "0"), "--copies"),
+        (("--exponential", "1", "--runs", "2000", "--write", "x.yaml"), "only TOML"),
+    ],
+)
+def test_bad_arguments(arguments: tuple[str, ...], said: str) -> None:
+    done = simulate(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

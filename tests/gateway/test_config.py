@@ -1,0 +1,198 @@
+"""Configs: what they say, and on which line they are wrong."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.gateway import write_config
+from fastroute.gateway.config.file import ConfigError, read_config_file
+from fastroute.gateway.config.settings import load_config
+
+FULL = """
+[server]
+host = "0.0.0.0"
+port = 8080
+workers = 2
+max_body_bytes = 1000
+
+[routing]
+strong_model = "big"
+weak_model = "small"
+routers = ["mf", "length"]
+router = "length"
+strong_share = 0.25
+window = 3
+
+[routing.stickiness]
+by = "header"
+header = "X-Session"
+band = 0.2
+
+[routers.length]
+half_length = 10
+
+[endpoint]
+base_url = "http://127.0.0.1:1/v1"
+api_key_env = "A_KEY"
+timeout_s = 12
+
+[models.big]
+input_usd_per_mtok = 2.5
+output_usd_per_mtok = 10
+
+[[models.big.endpoints]]
+base_url = "http://127.0.0.1:2/v1"
+api_key_env = "B_KEY"
+model = "big-eu"
+weight = 3
+
+[[models.big.endpoints]]
+base_url = "http://127.0.0.1:3/v1"
+first_byte_timeout_s = 1.5
+
+[models."small"]
+model = "small-2025"
+
+[survival]
+fallback = "weak_to_strong"
+redundancy = "hedge"
+
+[[keys]]
+name = "team"
+sha256 = "{digest}"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", "sk-a")
+    monkeypatch.setenv("B_KEY", "sk-b")
+
+
+def load(folder: Path, text: str, name: str = "c.toml", **overrides: Any) -> Any:
+    return load_config(write_config(folder, text, name), overrides)
+
+
+def test_every_section_is_read(tmp_path: Path) -> None:
+    config = load(tmp_path, FULL.format(digest="ab" * 32))
+    assert (config.server.host, config.server.port, config.server.workers) == ("0.0.0.0", 8080, 2)
+    assert config.routing.default_router == "length"
+    assert config.routing.stickiness.header == "x-session"
+    assert config.routing.router_config == {"length": {"half_length": 10}}
+    assert (config.endpoint.api_key, config.endpoint.timeout_s) == ("sk-a", 12.0)
+    first, second = config.models["big"].targets
+    assert (first.model, first.weight, first.endpoint.api_key) == ("big-eu", 3.0, "sk-b")
+    # The key of the default endpoint does not wander to another address.
+    assert (second.model, second.endpoint.api_key) == ("big", None)
+    assert second.endpoint.first_byte_timeout_s == 1.5
+    assert second.endpoint.timeout_s == 12.0
+    (small,) = config.models["small"].targets
+    assert (small.model, small.endpoint.base_url) == ("small-2025", "http://127.0.0.1:1/v1")
+    assert small.endpoint.api_key == "sk-a"
+    assert config.keys[0].sha256 == bytes.fromhex("ab" * 32)
+    assert "sk-a" not in repr(config)
+
+
+def test_yaml_says_the_same(tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    text = FULL.format(digest="ab" * 32)
+    same = yaml.safe_dump(tomllib.loads(text))
+    assert load(tmp_path, same, "c.yaml") == load(tmp_path, text)
+
+
+def test_flags_go_before_the_file(tmp_path: Path) -> None:
+    text = FULL.format(digest="ab" * 32)
+    config = load(tmp_path, text, port=1, strong_model="other", routers=["random"])
+    assert (config.server.port, config.routing.strong_model) == (1, "other")
+    assert (config.routing.routers, config.routing.default_router) == (("random",), "random")
+
+
+def test_a_routellm_config_is_taken(tmp_path: Path) -> None:
+    text = "sw_ranking:\n  battles: x.jsonl\nmf:\n  checkpoint_path: folder\nbert: {a: b}\n"
+    config = load(tmp_path, text, "r.yaml", strong_model="s", weak_model="w", routers=["mf"])
+    assert config.routing.router_config == {"mf": {"checkpoint_path": "folder"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[routing]\nstrong_model = 1\nweak_model = 'w'", "c.toml:2: routing.strong_model: must"),
+        ("[routing]\nstrong_model = 's'", "c.toml:1: routing.weak_model: is missing"),
+        ("[server]\n\nprot = 1", "c.toml:3: server.prot: there is no such key; did you mean port?"),
+        ("[server]\nport = 70000", "c.toml:2: server.port: must be 0 or more and at most 65535"),
+        ("[server]\nport = true", "c.toml:2: server.port: must be a whole number"),
+        ("server = 3", "c.toml:1: server: must be a table, got a number"),
+        ("[survival]\nfallback = 'up'", "c.toml:2: survival.fallback: must be one of none"),
+        ("[survival]\nredundancy = 'relaunch'", "needs redundancy_delay_s"),
+        ("[endpoint]\nbase_url = 'ftp://x'", "c.toml:2: endpoint.base_url: base_url must start"),
+        ("[endpoint]\napi_key = 'sk-secret'", "c.toml:2: endpoint.api_key: secrets don't belong"),
+        ("[endpoint]\napi_key_env = 'NOT_SET'", "c.toml:2: endpoint.api_key_env: the environment"),
+        ("[models.'a.b']\nweight = 0", "c.toml:2: models.a.b.weight: must be above 0"),
+        (
+            "[[models.m.endpoints]]\n[[models.m.endpoints]]\ntimeout_s = -1",
+            "c.toml:3: models.m.endpoints.1.timeout_s: must be above 0",
+        ),
+        ("[[keys]]\nsha256 = 'ab'", "c.toml:2: keys.0.sha256: must be 64"),
+        ("[routing]\nrouters = ['mff']", "c.toml:2: routing.routers: there is no router 'mff'"),
+        ("[routers.xx]\na = 1", "c.toml:1: routers.xx: there is no such router"),
+        ("[routing]\nthreshold = 0.1\nstrong_share = 0.5", "c.toml:3: routing.strong_share: give"),
+        ("[server]\npage = 'sk-secret'", "c.toml:2: server.page: must be true or false, got a te"),
+        ("[server]\nlog_level = 'sk-secret'", "c.toml:2: server.log_level: must be one of debug"),
+        ("[routing.stickiness]\nheader = ''", "c.toml:2: routing.stickiness.header: is empty"),
+        ("[server]\n\nport = sk-secret", "c.toml:3: Invalid value"),
+        ("[server]\n[other", "c.toml:2: Expected"),
+    ],
+)
+def test_an_error_names_line_and_key(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert said in str(caught.value)
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_all_errors_are_said_at_once(tmp_path: Path) -> None:
+    text = "server:\n  port: x\n  host: ''\nrouting:\n  window: 0\n"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, "c.yaml")
+    lines = str(caught.value).splitlines()
+    places = [line[line.index("c.yaml") :].split(" ")[0] for line in lines]
+    assert places == ["c.yaml:2:", "c.yaml:3:", "c.yaml:4:", "c.yaml:4:", "c.yaml:5:"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1\nb: 2", "c.yaml:2: "),
+        ("- 1", "must be a table"),
+        ("a: !!python/object:os.system x", "c.yaml:1: could not determine a constructor"),
+        ("1: 2", "must be a table of named sections"),
+    ],
+)
+def test_yaml_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_config_file(write_config(tmp_path, text, "c.yaml"))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["missing.toml", "c.json"])
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "c.json":
+        path.write_text("{}")
+    with pytest.raises(ConfigError, match=name):
+        read_config_file(str(path))
+
+
+def test_lines_of_a_toml_file(tmp_path: Path) -> None:
+    text = "a.b = 1\n[t.'x y']  # c\nk = '''\nfake = 1\n'''\nm = { n = 1 }\n"
+    text += "[[l]]\nz = 1\n[[l]]\nz = 2\n"
+    lines = read_config_file(write_config(tmp_path, text)).lines
+    assert lines[("a", "b")] == 1
+    assert lines[("t", "x y", "k")] == 3
+    assert ("t", "x y", "fake") not in lines
+    assert lines[("t", "x y", "m")] == 6
+    assert (lines[("l", 0, "z")], lines[("l", 1, "z")]) == (8, 10)

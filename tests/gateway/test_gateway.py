@@ -1,0 +1,87 @@
+"""Which routers an event loop calls itself, and what a gateway makes of its config."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastroute.embedders import OpenAIEmbedder, StaticEmbedder
+from fastroute.errors import InvalidInputError
+from fastroute.gateway.config.settings import Config, RoutingConfig, StickinessConfig
+from fastroute.gateway.gateway import QUICK_CHARS, Gateway
+from fastroute.gateway.request.document import read_document
+from fastroute.http import Endpoint, MockTransport
+from fastroute.routers import Router, create_router
+from fastroute.types import Float64Array
+
+
+class Watched(Router):
+    """Remembers on which thread it was asked."""
+
+    name = "watched"
+
+    def __init__(self, quick: bool) -> None:
+        self.quick = quick
+        self.threads: list[int] = []
+
+    @property
+    def is_quick(self) -> bool:
+        return self.quick
+
+    def win_rate(self, prompt: str) -> float:
+        del prompt
+        self.threads.append(threading.get_ident())
+        return 0.5
+
+    def win_rates(self, prompts: Sequence[str]) -> Float64Array:
+        return np.full(len(prompts), 0.5)
+
+
+def test_routers_say_whether_they_are_quick() -> None:
+    assert create_router("random").is_quick
+    assert create_router("length").is_quick
+    assert create_router("mf").is_quick  # the default embedder is in this process
+    assert StaticEmbedder.load_default().is_quick
+    assert not OpenAIEmbedder("text-embedding-3-small").is_quick
+
+
+def make(**values: Any) -> Gateway:
+    sticky = StickinessConfig(by="none")
+    routing = RoutingConfig("s", "w", ("random",), "random", stickiness=sticky, **values)
+    return Gateway(Config(routing, endpoint=Endpoint("http://127.0.0.1:1/v1")), MockTransport())
+
+
+@pytest.mark.parametrize(
+    ("quick", "chars", "in_loop"),
+    [(True, 10, True), (True, QUICK_CHARS + 1, False), (False, 10, False)],
+)
+def test_the_event_loop_scores_only_what_is_quick(quick: bool, chars: int, in_loop: bool) -> None:
+    router = Watched(quick)
+
+    async def run() -> int:
+        gateway = make()
+        gateway.controller.routers["watched"] = router
+        messages = [{"role": "user", "content": "x" * chars}]
+        raw = str({"model": "router-watched-0.5", "messages": messages}).replace("'", '"')
+        routed = await gateway.route(read_document(raw.encode()), "/chat/completions", {}, "me")
+        assert routed.model == "s"
+        await gateway.aclose()
+        return threading.get_ident()
+
+    here = asyncio.run(run())
+    assert [thread == here for thread in router.threads] == [in_loop]
+
+
+def test_a_share_becomes_a_threshold() -> None:
+    assert make(strong_share=0.25).threshold == pytest.approx(0.75, abs=1e-3)
+    assert make(threshold=0.3).threshold == 0.3
+    assert make().threshold == 0.5
+    sticky = StickinessConfig()
+    routing = RoutingConfig("s", "w", ("length",), "length", strong_share=0.5, stickiness=sticky)
+    with pytest.raises(InvalidInputError, match="never calibrated"):
+        Gateway(Config(routing), MockTransport())
