@@ -1,4 +1,4 @@
-"""``servers.openai_chat`` that answers on every path that the gateway passes on.
+"""``fakes.openai_chat`` that answers on every path that the gateway passes on.
 
 What is no chat completion is answered by its own body, as ``{"object": "echo", "body": ...}``.
 """
@@ -16,7 +16,7 @@ PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embedd
 
 def start() -> AbstractContextManager[planned.Server]:
     """Run the server in another process until the block ends."""
-    return planned.start("servers.openai_any")
+    return planned.start("fakes.openai_any")
 
 
 class _Handler(openai_chat.Handler):

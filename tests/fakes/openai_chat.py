@@ -2,12 +2,12 @@
 
 The usual answer is "echo: <the last message's content>", as a stream where one is asked for.
 
-Kinds of plan beside those of ``servers.planned``: ``reply`` (``body``: this JSON instead),
+Kinds of plan beside those of ``fakes.planned``: ``reply`` (``body``: this JSON instead),
 ``events`` (``raw`` of a stream, ``pieces`` to split it into, ``seconds`` between them, ``end``:
 "clean", "cut" or "reset"), ``endless`` (a stream until the client leaves, ``seconds`` between
 pieces).
 
-By itself: ``python -m servers.openai_chat`` in the folder ``tests`` prints the port and serves
+By itself: ``python -m fakes.openai_chat`` in the folder ``tests`` prints the port and serves
 until its standard input ends.
 """
 
@@ -23,7 +23,7 @@ from fakes import planned
 
 def start() -> AbstractContextManager[planned.Server]:
     """Run the server in another process until the block ends."""
-    return planned.start("servers.openai_chat")
+    return planned.start("fakes.openai_chat")
 
 
 def event(content: str | None, finish_reason: str | None = None) -> str:

@@ -1,7 +1,7 @@
 """A real HTTP server that speaks OpenAI's ``POST /v1/completions``, and misbehaves when told to.
 
 The usual answer gives the labels the log-probabilities of ``logprobs_of(prompt)``, among other
-tokens. Kinds of plan beside those of ``servers.planned``: ``answer`` (``logprobs``, in place of the
+tokens. Kinds of plan beside those of ``fakes.planned``: ``answer`` (``logprobs``, in place of the
 usual ones), ``llama_cpp`` (the form of llama.cpp's own server, labels by id only), ``token_ids``
 (vLLM's ``token_id:7`` for the usual tokens; the ids are 1000 + label).
 """
@@ -28,7 +28,7 @@ def logprobs_of(prompt: Any) -> list[float]:
 
 def start() -> AbstractContextManager[planned.Server]:
     """Run the server in another process until the block ends."""
-    return planned.start("servers.openai_completions")
+    return planned.start("fakes.openai_completions")
 
 
 class _Handler(planned.PlannedHandler):

@@ -1,10 +1,10 @@
 """A real HTTP server that speaks OpenAI's ``POST /v1/embeddings``, and misbehaves when told to.
 
-Kinds of plan beside those of ``servers.planned``: ``reverse`` (data out of order, ``index``
+Kinds of plan beside those of ``fakes.planned``: ``reverse`` (data out of order, ``index``
 right), ``dimensions`` (``dimensions``), ``fewer``, ``same_index``, ``no_index``, ``ragged``,
 ``value`` (``value`` in place of the first vector), ``base64``.
 
-By itself: ``python -m servers.openai_embeddings [DIMENSIONS]`` in the folder ``tests`` prints the
+By itself: ``python -m fakes.openai_embeddings [DIMENSIONS]`` in the folder ``tests`` prints the
 port and serves until its standard input ends.
 """
 
@@ -31,7 +31,7 @@ def vector_of(text: str, dimensions: int = DEFAULT_DIMENSIONS) -> list[float]:
 
 def start(dimensions: int = DEFAULT_DIMENSIONS) -> AbstractContextManager[planned.Server]:
     """Run the server in another process until the block ends."""
-    return planned.start("servers.openai_embeddings", str(dimensions))
+    return planned.start("fakes.openai_embeddings", str(dimensions))
 
 
 class _Handler(planned.PlannedHandler):

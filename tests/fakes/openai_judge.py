@@ -1,4 +1,4 @@
-"""``servers.openai_chat`` that answers as a judge, and as a model, would.
+"""``fakes.openai_chat`` that answers as a judge, and as a model, would.
 
 A request whose model is ``judge`` gets a verdict: the longer answer is better, and equal lengths
 are a tie. Answers that hold certain words change that: ``BIASED`` prefers the one shown first,
@@ -24,7 +24,7 @@ _USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 
 def start(seconds: float = 0.0) -> AbstractContextManager[planned.Server]:
     """Run the server in another process until the block ends."""
-    return planned.start("servers.openai_judge", str(seconds))
+    return planned.start("fakes.openai_judge", str(seconds))
 
 
 class _Handler(openai_chat.Handler):

@@ -3,7 +3,7 @@
 A server is a subclass of ``PlannedHandler`` in a module whose ``__main__`` calls ``serve``. Tests
 start it by ``start`` and plan what happens to the next requests, one behaviour each::
 
-    with start("servers.openai_chat") as server:
+    with start("fakes.openai_chat") as server:
         server.plan({"kind": "status", "status": 429, "headers": {"Retry-After": "1"}})
         ...  # the next request gets that answer, those after it are served as usual
         assert server.requests()[0]["model"] == "tiny"

@@ -37,7 +37,7 @@ REQUESTS, CLIENTS = 60, 4
 @contextmanager
 def upstream() -> Iterator[tuple[Server, subprocess.Popen[str]]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "servers.openai_any"],
+        [sys.executable, "-m", "fakes.openai_any"],
         cwd=Path(__file__).parents[1],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
