@@ -36,7 +36,7 @@ log_level = "error"
 strong_model = "strong"
 weak_model = "weak"
 router = "mf"
-[survival]
+[resilience]
 retries = 2
 retry_budget = 0.2
 redundancy = "delayed"
@@ -160,11 +160,11 @@ def main() -> None:
     events = {
         name: int(float(value))
         for name, value in re.findall(
-            r'survival_events_total\{event="(\w+)",model="strong"\} ([\d.e+]+)', metrics
+            r'resilience_events_total\{event="(\w+)",model="strong"\} ([\d.e+]+)', metrics
         )
     }
     for name, value in re.findall(
-        r'survival_events_total\{event="(\w+)",model="weak"\} ([\d.e+]+)', metrics
+        r'resilience_events_total\{event="(\w+)",model="weak"\} ([\d.e+]+)', metrics
     ):
         events[name] = events.get(name, 0) + int(float(value))
     again = sum(count - 1 for count in counts.values())

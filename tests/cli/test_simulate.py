@@ -47,7 +47,7 @@ def test_no_advice_where_nothing_is_won(tmp_path: Path) -> None:
 def test_the_advice_is_written_and_the_rest_stays(tmp_path: Path) -> None:
     config = tmp_path / "gateway.toml"
     before = (
-        "[routing] # here\nstrong_model = 's'\nweak_model = 'w'\n\n[survival]\nretries = 1\n"
+        "[routing] # here\nstrong_model = 's'\nweak_model = 'w'\n\n[resilience]\nretries = 1\n"
         'redundancy = "none"\n\n[server]\nport = 1\n'
     )
     config.write_text(before)
@@ -59,11 +59,11 @@ def test_the_advice_is_written_and_the_rest_stays(tmp_path: Path) -> None:
     )
     done = simulate("--latencies", str(log), *RUNS, "--write", str(config))
     assert done.returncode == 0, done.stderr
-    survival = load_config(str(config)).survival
-    assert survival.redundancy in ("delayed", "relaunch")
-    assert survival.redundancy_delay_s is not None
-    assert survival.redundancy_delay_s > 0.05
-    assert survival.retries == 1
+    resilience = load_config(str(config)).resilience
+    assert resilience.redundancy in ("delayed", "relaunch")
+    assert resilience.redundancy_delay_s is not None
+    assert resilience.redundancy_delay_s > 0.05
+    assert resilience.retries == 1
     assert "[routing] # here" in config.read_text()
     assert tomllib.loads(config.read_text())["server"] == {"port": 1}
 

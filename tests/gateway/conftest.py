@@ -24,7 +24,7 @@ threshold = 0.5
 [routers.length]
 half_length = 100.0
 
-[routing.stickiness]
+[routing.session_affinity]
 by = "none"
 
 [endpoint]

@@ -23,7 +23,7 @@ max_provider_header_bytes = 20000
 strong_model = "strong"
 weak_model = "weak"
 routers = ["length"]
-[survival]
+[resilience]
 retries = 2
 fallback = "both"
 breaker_failures = 0

@@ -27,10 +27,10 @@ router = "length"
 strong_share = 0.25
 window = 3
 
-[routing.stickiness]
+[routing.session_affinity]
 by = "header"
 header = "X-Session"
-band = 0.2
+margin = 0.2
 
 [routers.length]
 half_length = 10
@@ -57,7 +57,7 @@ first_byte_timeout_s = 1.5
 [models."small"]
 model = "small-2025"
 
-[survival]
+[resilience]
 fallback = "weak_to_strong"
 redundancy = "hedge"
 
@@ -81,7 +81,7 @@ def test_every_section_is_read(tmp_path: Path) -> None:
     config = load(tmp_path, FULL.format(digest="ab" * 32))
     assert (config.server.host, config.server.port, config.server.workers) == ("0.0.0.0", 8080, 2)
     assert config.routing.default_router == "length"
-    assert config.routing.stickiness.header == "x-session"
+    assert config.routing.session_affinity.header == "x-session"
     assert config.routing.router_config == {"length": {"half_length": 10}}
     assert (config.endpoint.api_key, config.endpoint.timeout_s) == ("sk-a", 12.0)
     first, second = config.models["big"].targets
@@ -126,8 +126,8 @@ def test_a_routellm_config_is_taken(tmp_path: Path) -> None:
         ("[server]\nport = 70000", "c.toml:2: server.port: must be 0 or more and at most 65535"),
         ("[server]\nport = true", "c.toml:2: server.port: must be a whole number"),
         ("server = 3", "c.toml:1: server: must be a table, got a number"),
-        ("[survival]\nfallback = 'up'", "c.toml:2: survival.fallback: must be one of none"),
-        ("[survival]\nredundancy = 'relaunch'", "needs redundancy_delay_s"),
+        ("[resilience]\nfallback = 'up'", "c.toml:2: resilience.fallback: must be one of none"),
+        ("[resilience]\nredundancy = 'relaunch'", "needs redundancy_delay_s"),
         ("[endpoint]\nbase_url = 'ftp://x'", "c.toml:2: endpoint.base_url: base_url must start"),
         ("[endpoint]\napi_key = 'sk-secret'", "c.toml:2: endpoint.api_key: secrets don't belong"),
         ("[endpoint]\napi_key_env = 'NOT_SET'", "c.toml:2: endpoint.api_key_env: the environment"),
@@ -142,7 +142,10 @@ def test_a_routellm_config_is_taken(tmp_path: Path) -> None:
         ("[routing]\nthreshold = 0.1\nstrong_share = 0.5", "c.toml:3: routing.strong_share: give"),
         ("[server]\npage = 'sk-secret'", "c.toml:2: server.page: must be true or false, got a te"),
         ("[server]\nlog_level = 'sk-secret'", "c.toml:2: server.log_level: must be one of debug"),
-        ("[routing.stickiness]\nheader = ''", "c.toml:2: routing.stickiness.header: is empty"),
+        (
+            "[routing.session_affinity]\nheader = ''",
+            "c.toml:2: routing.session_affinity.header: is empty",
+        ),
         ("[server]\n\nport = sk-secret", "c.toml:3: Invalid value"),
         ("[server]\n[other", "c.toml:2: Expected"),
     ],

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastroute.gateway.config.settings import StickinessConfig
+from fastroute.gateway.config.settings import SessionAffinityConfig
 from fastroute.gateway.request.conversation import (
     MAX_REPLAYED,
     messages_of,
@@ -219,7 +219,7 @@ def _key(path: str, body: dict[str, Any]) -> bytes | None:
     fields = read_document(raw).fields
     long = len(raw) > LONG_BYTES
     messages = messages_of_long(fields, path, 1) if long else messages_of(fields, path)
-    return session_key(StickinessConfig(by="messages"), fields, messages, {}, "me")
+    return session_key(SessionAffinityConfig(by="messages"), fields, messages, {}, "me")
 
 
 @pytest.mark.parametrize(

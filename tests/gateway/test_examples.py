@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shlex
 import shutil
@@ -27,7 +28,7 @@ def test_the_config_is_valid() -> None:
             *(sys.executable, "-m", "fastroute", "serve", "--check"),
             *("--config", str(FOLDER / "gateway.toml")),
         ],
-        env={"OPENAI_API_KEY": "sk-example"},
+        env=os.environ | {"OPENAI_API_KEY": "sk-example"},
         capture_output=True,
         text=True,
     )
@@ -43,8 +44,8 @@ def test_what_the_config_shows_is_the_default(
     bare.write_text('[routing]\nstrong_model = "a"\nweak_model = "b"\n')
     default = load_config(str(bare))
     assert shown.server == default.server
-    assert shown.survival == default.survival
-    assert shown.routing.stickiness == default.routing.stickiness
+    assert shown.resilience == default.resilience
+    assert shown.routing.session_affinity == default.routing.session_affinity
 
 
 def test_the_dashboard_asks_for_metrics_that_exist(gateway: Gateway) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from fastroute.embedders import OpenAIEmbedder, StaticEmbedder
 from fastroute.errors import InvalidInputError
-from fastroute.gateway.config.settings import Config, RoutingConfig, StickinessConfig
+from fastroute.gateway.config.settings import Config, RoutingConfig, SessionAffinityConfig
 from fastroute.gateway.gateway import QUICK_CHARS, Gateway
 from fastroute.gateway.request.document import read_document
 from fastroute.http import Endpoint, MockTransport
@@ -51,8 +51,8 @@ def test_routers_say_whether_they_are_quick() -> None:
 
 
 def make(**values: Any) -> Gateway:
-    sticky = StickinessConfig(by="none")
-    routing = RoutingConfig("s", "w", ("random",), "random", stickiness=sticky, **values)
+    sticky = SessionAffinityConfig(by="none")
+    routing = RoutingConfig("s", "w", ("random",), "random", session_affinity=sticky, **values)
     return Gateway(Config(routing, endpoint=Endpoint("http://127.0.0.1:1/v1")), MockTransport())
 
 
@@ -81,7 +81,9 @@ def test_a_share_becomes_a_threshold() -> None:
     assert make(strong_share=0.25).threshold == pytest.approx(0.75, abs=1e-3)
     assert make(threshold=0.3).threshold == 0.3
     assert make().threshold == 0.5
-    sticky = StickinessConfig()
-    routing = RoutingConfig("s", "w", ("length",), "length", strong_share=0.5, stickiness=sticky)
+    sticky = SessionAffinityConfig()
+    routing = RoutingConfig(
+        "s", "w", ("length",), "length", strong_share=0.5, session_affinity=sticky
+    )
     with pytest.raises(InvalidInputError, match="never calibrated"):
         Gateway(Config(routing), MockTransport())

@@ -23,7 +23,7 @@ CONFIG = """
 strong_model = "strong"
 weak_model = "weak"
 router = "length"
-[survival]
+[resilience]
 breaker_failures = 3
 retry_budget = 0.5
 [[models.strong.endpoints]]

@@ -244,7 +244,7 @@ def test_a_conversation_stays_where_it_is(config_file: str) -> None:
         assert (stayed["x-fastroute-model"], stayed["x-fastroute-sticky"]) == ("strong", "stayed")
         # A conversation that another process served before: its turns are in the request.
         assert ask("another " + hard, easy)["x-fastroute-model"] == "strong"
-        # Past the band it moves.
+        # Past the margin it moves.
         assert ask(hard, "a question that is not short at all, but easy")["x-fastroute-model"] == (
             "weak"
         )

@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
                 f"{o.cost_s:>9.4g}{e.cost_s:>10.4g}{o.requests:>10.3f}"
                 + ("  <- advice" if row is chosen else "")
             )
-        print("\n[survival]")
+        print("\n[resilience]")
         for name, value in settings.items():
             print(f"{name} = {json.dumps(value)}")
     if options.plot is not None:

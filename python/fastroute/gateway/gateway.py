@@ -52,7 +52,7 @@ class Routed(NamedTuple):
     Attributes:
         model: the model's name as the gateway knows it.
         decision: what a router decided; None for a model that was named outright.
-        stayed: whether stickiness overruled the router.
+        stayed: whether session affinity overruled the router.
         seconds: how long it took, threads included.
         prompt: what was scored; "" for a model that was named outright.
     """
@@ -81,7 +81,7 @@ class Gateway:
                 router.win_rate("the first prompt loads what later ones find loaded")
         named = (target.endpoint for model in config.models.values() for target in model.targets)
         self.redaction = Redaction([config.endpoint, *named])
-        self.sessions = Sessions(routing.stickiness)
+        self.sessions = Sessions(routing.session_affinity)
         self._workers = ThreadPoolExecutor(thread_name_prefix="fastroute-scoring")
 
     async def route(
@@ -155,7 +155,7 @@ class Gateway:
         """The model to fall back to when the chosen one fails; None where the policy says so."""
         pair = self.config.routing
         wanted = "strong_to_weak" if decision.strong else "weak_to_strong"
-        if self.config.survival.fallback not in (wanted, "both"):
+        if self.config.resilience.fallback not in (wanted, "both"):
             return None
         return pair.weak_model if decision.strong else pair.strong_model
 
@@ -209,7 +209,7 @@ class Gateway:
             messages = await self._messages(document, path)
             prompt = prompt_to_route_on(messages, routing.window)
             decision = await self._score(prompt, name, threshold)
-            key = session_key(routing.stickiness, document.fields, messages, headers, caller)
+            key = session_key(routing.session_affinity, document.fields, messages, headers, caller)
             stayed = False
             if key is not None:
                 key += f"{name}-{threshold}".encode()
@@ -252,7 +252,7 @@ class Gateway:
         Another worker, or this one before a restart, may have served the earlier turns: they are
         in the request, so their decisions are made again, where that costs next to nothing.
         """
-        sticky = self.config.routing.stickiness
+        sticky = self.config.routing.session_affinity
         if sticky.by != "messages":
             return self.sessions.side_of(key)
         texts = user_texts(messages)

@@ -57,7 +57,7 @@ def advise(rows: Sequence[Row], *, most_extra: float) -> Row:
 
 
 def settings_of(row: Row, most_extra: float) -> dict[str, Any]:
-    """The keys of the config's section ``[survival]`` that make a gateway do as ``row`` does."""
+    """The keys of the config's section ``[resilience]`` that make a gateway do as ``row`` does."""
     mode = row.policy.mode
     if mode == "none":
         return {"redundancy": "none"}
@@ -69,7 +69,7 @@ def settings_of(row: Row, most_extra: float) -> dict[str, Any]:
 
 
 def write_settings(path: str, settings: dict[str, Any]) -> None:
-    """Put ``settings`` into the section ``[survival]`` of a TOML config; every other line stays.
+    """Put ``settings`` into the section ``[resilience]`` of a TOML config; every other line stays.
 
     The file is replaced at once, never half written. Raises InvalidInputError for another format.
     """
@@ -80,12 +80,12 @@ def write_settings(path: str, settings: dict[str, Any]) -> None:
     except OSError as error:
         raise InvalidInputError(f"{path}: can't be read: {error}") from error
     ours = re.compile(r"\s*redundancy(_delay_s|_budget|_quantile)?\s*=")
-    header = re.compile(r"\s*\[\s*survival\s*\]\s*(#.*)?")
+    header = re.compile(r"\s*\[\s*resilience\s*\]\s*(#.*)?")
     table = re.compile(r"\s*\[")
     begin = next((i for i, line in enumerate(lines) if header.fullmatch(line)), None)
     new = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     if begin is None:
-        lines += ["", "[survival]", *new]
+        lines += ["", "[resilience]", *new]
     else:
         end = next((i for i in range(begin + 1, len(lines)) if table.match(lines[i])), len(lines))
         kept = [line for line in lines[begin + 1 : end] if not ours.match(line)]

@@ -38,12 +38,12 @@ class ServerConfig:
 
 
 @dataclass(frozen=True)
-class StickinessConfig:
-    """Section ``[routing.stickiness]``: when a conversation stays with its model."""
+class SessionAffinityConfig:
+    """Section ``[routing.session_affinity]``: when a conversation stays with its model."""
 
     by: str = "messages"
     header: str = "x-session-id"
-    band: float = 0.1
+    margin: float = 0.1
     short_chars: int = 40
     ttl_s: float = 3600.0
     max_sessions: int = 100_000
@@ -60,7 +60,7 @@ class RoutingConfig:
     threshold: float | None = None
     strong_share: float | None = None
     window: int = 1
-    stickiness: StickinessConfig = field(default_factory=StickinessConfig)
+    session_affinity: SessionAffinityConfig = field(default_factory=SessionAffinityConfig)
     router_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -84,8 +84,8 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class SurvivalConfig:
-    """Section ``[survival]``: what is done when a provider fails or is late."""
+class ResilienceConfig:
+    """Section ``[resilience]``: what is done when a provider fails or is late."""
 
     retries: int = 2
     retry_budget: float = 0.2
@@ -116,7 +116,7 @@ class Config:
     endpoint: Endpoint = field(default_factory=Endpoint)
     other_models: bool = True
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
-    survival: SurvivalConfig = field(default_factory=SurvivalConfig)
+    resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
     keys: tuple[KeyConfig, ...] = ()
 
 
@@ -143,7 +143,7 @@ def load_config(
 
 def _read(top: Section, overrides: dict[str, Any], endpoint: Endpoint | None) -> Config | None:
     server = _read_server(top.section("server"), overrides)
-    survival = _read_survival(top.section("survival"))
+    resilience = _read_resilience(top.section("resilience"))
     keys = tuple(filter(None, (_read_key(table) for table in top.tables("keys"))))
     default, others = _read_default_endpoint(top.section("endpoint"))
     default = endpoint or default
@@ -157,7 +157,7 @@ def _read(top: Section, overrides: dict[str, Any], endpoint: Endpoint | None) ->
     top.finish()
     if routing is None:
         return None
-    return Config(routing, server, default, others, models, survival, keys)
+    return Config(routing, server, default, others, models, resilience, keys)
 
 
 def _read_server(section: Section, overrides: Mapping[str, Any]) -> ServerConfig:
@@ -189,9 +189,9 @@ def _read_server(section: Section, overrides: Mapping[str, Any]) -> ServerConfig
     return ServerConfig(**{**found.__dict__, **given})
 
 
-def _read_survival(section: Section) -> SurvivalConfig:
-    d = SurvivalConfig()
-    found = SurvivalConfig(
+def _read_resilience(section: Section) -> ResilienceConfig:
+    d = ResilienceConfig()
+    found = ResilienceConfig(
         retries=section.whole("retries", d.retries, 0, 10),
         retry_budget=section.number("retry_budget", d.retry_budget, 0, 1),
         total_timeout_s=section.number("total_timeout_s", d.total_timeout_s, above=True),
@@ -293,7 +293,7 @@ def _read_routing(
     if threshold is not None and share is not None:
         section.bad("strong_share", "give threshold or strong_share, not both")
     window = section.whole("window", 1, 1, 100)
-    sticky = _read_stickiness(section.section("stickiness"))
+    sticky = _read_session_affinity(section.section("session_affinity"))
     section.finish()
     configs = {}
     for name in routers.names():
@@ -311,12 +311,12 @@ def _read_routing(
     return RoutingConfig(strong, weak, names, first, threshold, share, window, sticky, configs)
 
 
-def _read_stickiness(section: Section) -> StickinessConfig:
-    d = StickinessConfig()
-    found = StickinessConfig(
+def _read_session_affinity(section: Section) -> SessionAffinityConfig:
+    d = SessionAffinityConfig()
+    found = SessionAffinityConfig(
         by=section.text("by", d.by, STICKY_BY),
         header=section.text("header", d.header).lower(),
-        band=section.number("band", d.band, 0, 1),
+        margin=section.number("margin", d.margin, 0, 1),
         short_chars=section.whole("short_chars", d.short_chars),
         ttl_s=section.number("ttl_s", d.ttl_s, above=True),
         max_sessions=section.whole("max_sessions", d.max_sessions, 1),

@@ -100,7 +100,7 @@ class Metrics:
 
         self.requests = counter("requests", "Requests by path and status.", "path", "status")
         self.decisions = counter("decisions", "Decisions by router and model.", "router", "model")
-        self.stayed = counter("stayed", "Decisions that stickiness overruled.", "router")
+        self.stayed = counter("stayed", "Decisions that session affinity overruled.", "router")
         self.win_rate = histogram("win_rate", "Win rates by router.", _WIN_RATES, "router")
         self.decision_s = histogram(
             "decision_seconds", "Seconds from the body to the decision.", _DECISION_S, "router"
@@ -116,7 +116,7 @@ class Metrics:
         )
         self.failures = counter("upstream_failures", "Failed requests, by kind.", "model", "kind")
         self.events = counter(
-            "survival_events", "Retries, fallbacks, hedges and so on.", "model", "event"
+            "resilience_events", "Retries, fallbacks, hedges and so on.", "model", "event"
         )
         self.tokens = counter("tokens", "Tokens by model and way.", "model", "way")
         self.spent = counter("spent_dollars", "Dollars spent, where prices are given.", "model")

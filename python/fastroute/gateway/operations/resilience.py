@@ -23,7 +23,7 @@ def build_transport(config: Config, metrics: Metrics) -> Transport:
     From the outside: fallback, retries, redundancy, balancing, breaker, HTTP. So every attempt is
     balanced and known to the breaker, and another model is the last resort.
     """
-    survival, routing = config.survival, config.routing
+    resilience, routing = config.resilience, config.routing
     known = {routing.strong_model, routing.weak_model, *config.models}
 
     def observe(event: str, request: Request) -> None:
@@ -33,27 +33,27 @@ def build_transport(config: Config, metrics: Metrics) -> Transport:
 
     breaker = BreakerTransport(
         AsyncHttpTransport(max_header_bytes=config.server.max_provider_header_bytes),
-        failures=survival.breaker_failures,
-        open_s=survival.breaker_open_s,
+        failures=resilience.breaker_failures,
+        open_s=resilience.breaker_open_s,
         observer=observe,
     )
     transport: Transport = BalancingTransport(breaker, is_open=breaker.is_open)
-    if survival.redundancy != "none":
+    if resilience.redundancy != "none":
         transport = RedundantTransport(
             transport,
-            cast(Redundancy, survival.redundancy),
-            budget=Budget(survival.redundancy_budget),
-            quantile=survival.redundancy_quantile,
-            delay_s=survival.redundancy_delay_s,
+            cast(Redundancy, resilience.redundancy),
+            budget=Budget(resilience.redundancy_budget),
+            quantile=resilience.redundancy_quantile,
+            delay_s=resilience.redundancy_delay_s,
             observer=observe,
         )
-    if survival.retries:
+    if resilience.retries:
         transport = RetryTransport(
             transport,
-            retries=survival.retries,
-            budget=Budget(survival.retry_budget),
+            retries=resilience.retries,
+            budget=Budget(resilience.retry_budget),
             observer=observe,
         )
-    if survival.fallback != "none":
+    if resilience.fallback != "none":
         transport = FallbackTransport(transport, observer=observe)
     return transport

@@ -84,7 +84,7 @@ class State:
     def _carried_sessions(self, made: Gateway) -> Sessions:
         before = self._current
         same = (
-            before.config.routing.stickiness == made.config.routing.stickiness
+            before.config.routing.session_affinity == made.config.routing.session_affinity
             and before.controller.model_pair == made.controller.model_pair
         )
         return before.sessions if same else made.sessions

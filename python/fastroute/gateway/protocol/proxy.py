@@ -181,7 +181,7 @@ class ProxyEndpoint:
         request = gateway.request(routed.model, document, self._path, headers, fallback, query)
         sent = perf_counter()
         try:
-            async with asyncio.timeout(gateway.config.survival.total_timeout_s):
+            async with asyncio.timeout(gateway.config.resilience.total_timeout_s):
                 response = await gateway.transport.asend(request)
                 facts.answered_by = response.request.model if response.request else routed.model
                 label = gateway.label(facts.answered_by)
@@ -393,7 +393,7 @@ def _refusal_of(error: Exception, gateway: Gateway) -> RefusalError:
         return RefusalError(
             502, "provider_unreachable", "the model's provider could not be reached"
         )
-    seconds = str(max(1, round(gateway.config.survival.breaker_open_s)))
+    seconds = str(max(1, round(gateway.config.resilience.breaker_open_s)))
     return RefusalError(
         503,
         "provider_unavailable",

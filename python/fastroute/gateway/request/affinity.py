@@ -10,28 +10,28 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from fastroute.gateway.config.settings import StickinessConfig
+from fastroute.gateway.config.settings import SessionAffinityConfig
 from fastroute.types import Decision, ModelPair
 
 
 def stays(
-    was_strong: bool, win_rate: float, threshold: float, chars: int, band: float, short: int
+    was_strong: bool, win_rate: float, threshold: float, chars: int, margin: float, short: int
 ) -> bool:
     """Whether a conversation that was with the strong (weak) model stays there.
 
-    It leaves the strong model below ``threshold - band``, the weak one from ``threshold + band``
-    on, and neither for a message of at most ``short`` characters.
+    It leaves the strong model below ``threshold - margin``, the weak one at ``threshold + margin``
+    or above, and neither for a message of at most ``short`` characters.
     """
     if chars <= short:
         return True
-    return win_rate >= threshold - band if was_strong else win_rate < threshold + band
+    return win_rate >= threshold - margin if was_strong else win_rate < threshold + margin
 
 
 class Sessions:
     """Which side each conversation is on: at most ``max_sessions``, each for ``ttl_s`` unused."""
 
     def __init__(
-        self, config: StickinessConfig, clock: Callable[[], float] = time.monotonic
+        self, config: SessionAffinityConfig, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._config = config
         self._clock = clock
@@ -60,8 +60,8 @@ class Sessions:
         """
         if was_strong is None or was_strong == decision.strong:
             return decision, False
-        band, short = self._config.band, self._config.short_chars
-        if not stays(was_strong, decision.win_rate, decision.threshold, chars, band, short):
+        margin, short = self._config.margin, self._config.short_chars
+        if not stays(was_strong, decision.win_rate, decision.threshold, chars, margin, short):
             return decision, False
         model = pair.strong if was_strong else pair.weak
         return decision._replace(model=model, strong=was_strong), True

@@ -10,7 +10,7 @@ from typing import Any
 from fastroute._native import find_json_members
 from fastroute.chat.prompts import prompt_from_messages
 from fastroute.errors import InvalidPromptError
-from fastroute.gateway.config.settings import StickinessConfig
+from fastroute.gateway.config.settings import SessionAffinityConfig
 from fastroute.gateway.request.document import LONG_BYTES, BodyError, Fields, read_json
 
 #: Messages of the user before the last that are scored again for a conversation not yet known.
@@ -203,7 +203,7 @@ def _shortened(text: str) -> str:
 
 
 def session_key(
-    sticky: StickinessConfig,
+    sticky: SessionAffinityConfig,
     fields: Mapping[str, Any],
     messages: Sequence[Any],
     headers: Mapping[str, str],

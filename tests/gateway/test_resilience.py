@@ -23,10 +23,10 @@ CONFIG = """
 strong_model = "strong"
 weak_model = "weak"
 router = "length"
-[routing.stickiness]
+[routing.session_affinity]
 by = "none"
-[survival]
-{survival}
+[resilience]
+{resilience}
 [models.strong]
 base_url = "{strong}"
 first_byte_timeout_s = 0.6
@@ -52,8 +52,8 @@ def other(other_server: Server) -> View:
     return View(other_server)
 
 
-def start(folder: Path, strong: Any, weak: Any, survival: str) -> Any:
-    text = CONFIG.format(survival=survival, strong=strong.base_url, weak=weak.base_url)
+def start(folder: Path, strong: Any, weak: Any, resilience: str) -> Any:
+    text = CONFIG.format(resilience=resilience, strong=strong.base_url, weak=weak.base_url)
     return gateways.start("--config", gateways.write_config(folder, text))
 
 
@@ -61,9 +61,9 @@ def start(folder: Path, strong: Any, weak: Any, survival: str) -> Any:
 def gateway(
     upstream_server: Server, other_server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    folder = tmp_path_factory.mktemp("survival")
-    survival = 'fallback = "strong_to_weak"\nbreaker_failures = 0\nretry_budget = 1.0'
-    with start(folder, upstream_server, other_server, survival) as running:
+    folder = tmp_path_factory.mktemp("resilience")
+    resilience = 'fallback = "strong_to_weak"\nbreaker_failures = 0\nretry_budget = 1.0'
+    with start(folder, upstream_server, other_server, resilience) as running:
         yield running
 
 
@@ -156,8 +156,8 @@ def test_several_endpoints_share_the_load_and_stand_in(
 def test_an_endpoint_that_keeps_failing_is_let_be(
     upstream: View, other: View, tmp_path: Path
 ) -> None:
-    survival = "retries = 0\nbreaker_failures = 3\nbreaker_open_s = 1.0"
-    with start(tmp_path, upstream, other, survival) as gateway:
+    resilience = "retries = 0\nbreaker_failures = 3\nbreaker_open_s = 1.0"
+    with start(tmp_path, upstream, other, resilience) as gateway:
         other.plan(*[{"kind": "status", "status": 500}] * 3)
         assert [post(gateway, "weak").status for _ in range(3)] == [500] * 3
         refused = post(gateway, "weak")
@@ -167,12 +167,14 @@ def test_an_endpoint_that_keeps_failing_is_let_be(
         assert gateway.events("breaker_opened")
         gateway.wait_for(lambda: post(gateway, "weak").status == 200)
         metrics = gateway.ask("GET", "/metrics").body.decode()
-        assert 'fastroute_survival_events_total{event="breaker_opened",model="weak"} 1.0' in metrics
+        assert (
+            'fastroute_resilience_events_total{event="breaker_opened",model="weak"} 1.0' in metrics
+        )
 
 
 def test_delayed_redundancy_hides_a_stall(upstream: View, other: View, tmp_path: Path) -> None:
-    survival = 'redundancy = "delayed"\nredundancy_delay_s = 0.2\nredundancy_budget = 0.5'
-    with start(tmp_path, upstream, other, survival) as gateway:
+    resilience = 'redundancy = "delayed"\nredundancy_delay_s = 0.2\nredundancy_budget = 0.5'
+    with start(tmp_path, upstream, other, resilience) as gateway:
         other.plan({"kind": "stall", "seconds": 4})
         began = time.monotonic()
         assert post(gateway, "weak").status == 200

@@ -1,4 +1,4 @@
-"""A conversation stays with its model unless the score moves past the band."""
+"""A conversation stays with its model unless the score moves past the margin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastroute.gateway.config.settings import StickinessConfig
+from fastroute.gateway.config.settings import SessionAffinityConfig
 from fastroute.gateway.request.affinity import Sessions, stays
 from fastroute.gateway.request.conversation import (
     MAX_CHARACTERS,
@@ -36,8 +36,8 @@ def decide(win_rate: float, threshold: float) -> Decision:
 def test_a_wider_band_never_switches_more(
     rates: list[float], threshold: float, narrow: float, more: float
 ) -> None:
-    def switches(band: float) -> int:
-        sessions = Sessions(StickinessConfig(band=band, short_chars=0))
+    def switches(margin: float) -> int:
+        sessions = Sessions(SessionAffinityConfig(margin=margin, short_chars=0))
         side: bool | None = None
         count = 0
         for rate in rates:
@@ -50,11 +50,11 @@ def test_a_wider_band_never_switches_more(
 
 
 @given(RATES, RATES, st.booleans(), st.floats(0, 0.5))
-def test_the_band(win_rate: float, threshold: float, was_strong: bool, band: float) -> None:
-    sessions = Sessions(StickinessConfig(band=band, short_chars=0))
+def test_the_margin(win_rate: float, threshold: float, was_strong: bool, margin: float) -> None:
+    sessions = Sessions(SessionAffinityConfig(margin=margin, short_chars=0))
     plain = decide(win_rate, threshold)
     settled, stayed = sessions.settle(plain, 100, was_strong, PAIR)
-    edge = threshold - band if was_strong else threshold + band
+    edge = threshold - margin if was_strong else threshold + margin
     assert settled.strong == (win_rate >= edge)
     assert stayed == (settled.strong != plain.strong)
     assert settled.model == (PAIR.strong if settled.strong else PAIR.weak)
@@ -62,8 +62,8 @@ def test_the_band(win_rate: float, threshold: float, was_strong: bool, band: flo
 
 
 def test_a_short_answer_never_leaves_the_model() -> None:
-    assert stays(True, 0.0, 0.5, chars=10, band=0.1, short=40)
-    assert not stays(True, 0.0, 0.5, chars=41, band=0.1, short=40)
+    assert stays(True, 0.0, 0.5, chars=10, margin=0.1, short=40)
+    assert not stays(True, 0.0, 0.5, chars=41, margin=0.1, short=40)
 
 
 def test_of_a_very_long_text_both_ends_are_scored() -> None:
@@ -80,12 +80,12 @@ def test_of_a_very_long_text_both_ends_are_scored() -> None:
 
 
 def test_without_a_side_the_decision_holds() -> None:
-    assert Sessions(StickinessConfig()).settle(decide(0.4, 0.5), 1, None, PAIR)[1] is False
+    assert Sessions(SessionAffinityConfig()).settle(decide(0.4, 0.5), 1, None, PAIR)[1] is False
 
 
 def test_sessions_end_by_time_and_number() -> None:
     now = [0.0]
-    sessions = Sessions(StickinessConfig(ttl_s=10, max_sessions=2), clock=lambda: now[0])
+    sessions = Sessions(SessionAffinityConfig(ttl_s=10, max_sessions=2), clock=lambda: now[0])
     sessions.remember(b"a", True)
     sessions.remember(b"b", False)
     sessions.remember(b"a", True)
@@ -134,7 +134,7 @@ def test_what_names_a_conversation() -> None:
     def key(messages: Any = first, caller: str = "me", **values: Any) -> bytes | None:
         fields = values.pop("fields", {})
         headers = values.pop("headers", {})
-        return session_key(StickinessConfig(**values), fields, messages, headers, caller)
+        return session_key(SessionAffinityConfig(**values), fields, messages, headers, caller)
 
     assert key() == key(later) != key([system, user("b")])
     assert key(caller="you") != key()
