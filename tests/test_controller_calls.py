@@ -15,7 +15,6 @@ from fakes import openai_chat
 from fakes.planned import Server, View
 from fastroute import Controller, Endpoint
 from fastroute.errors import ProviderConnectionError, ProviderResponseError, ProviderStatusError
-from fastroute.http import sync_transport
 
 LONG, SHORT = "why? " * 300, "why?"
 
@@ -30,7 +29,6 @@ def running() -> Iterator[tuple[Server, Server]]:
 def servers(running: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch) -> tuple[View, View]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setattr(sync_transport, "BACKOFF_S", 0.01)
     return View(running[0]), View(running[1])
 
 

@@ -29,7 +29,8 @@ from fastroute.errors import (
     MissingDependencyError,
     UnknownRouterError,
 )
-from fastroute.http.request import Endpoint, Request, Transport
+from fastroute.http.pair import Transports
+from fastroute.http.request import AsyncTransport, Endpoint, Request, Transport
 from fastroute.policy import (
     DecisionBatch,
     are_strong,
@@ -62,8 +63,10 @@ class Controller:
             ``fastroute.Endpoint`` for what holds without them.
         progress_bar: show a bar, on a terminal, while routers load and batches are scored.
         endpoints: a model's own ``Endpoint``, by the model's name.
-        transport: what carries requests; by default an ``HttpTransport``, made at the first call.
-            One that is given stays the caller's to close.
+        transport: carries the requests of ``completion``; by default an ``HttpTransport``, made at
+            the first call. One that is given stays the caller's to close.
+        async_transport: carries those of ``acompletion``; by default ``transport`` if that is an
+            AsyncTransport too, as a ``MockTransport`` is, else an ``AsyncHttpTransport``.
 
     Attributes:
         routers: the routers by name.
@@ -88,6 +91,7 @@ class Controller:
         *,
         endpoints: Mapping[str, Endpoint] | None = None,
         transport: Transport | None = None,
+        async_transport: AsyncTransport | None = None,
     ) -> None:
         self.model_pair = ModelPair(
             _check_name("strong_model", strong_model), _check_name("weak_model", weak_model)
@@ -100,13 +104,7 @@ class Controller:
         self.chat = SimpleNamespace(
             completions=SimpleNamespace(create=self.completion, acreate=self.acompletion)
         )
-        if transport is not None and not callable(getattr(transport, "send", None)):
-            raise InvalidTypeError(
-                f"transport must be a Transport, with send and asend, got {transport!r}; see "
-                "fastroute.http"
-            )
-        self._transport = transport
-        self._owns_transport = transport is None
+        self._transports = Transports(transport, async_transport)
         self._workers: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         _controllers.add(self)
@@ -200,7 +198,7 @@ class Controller:
                 were, ProviderConnectionError, ProviderTimeoutError, ProviderResponseError.
         """
         request, decision = self._prepare(arguments)
-        response = self._open_transport().send(request)
+        response = self._transports.sync().send(request)
         key = request.endpoint.find_key()
         if request.stream:
             return ChatStream(response, decision, key=key)
@@ -222,7 +220,7 @@ class Controller:
         context = contextvars.copy_context()
         job = partial(context.run, self._prepare_in_thread, arguments)
         request, decision = await loop.run_in_executor(self._open_workers(), job)
-        response = await self._open_transport().asend(request)
+        response = await self._transports.of_loop().asend(request)
         key = request.endpoint.find_key()
         if request.stream:
             return AsyncChatStream(response, decision, key=key)
@@ -233,15 +231,13 @@ class Controller:
 
         After ``acompletion``, use ``aclose`` in its event loop.
         """
-        transport = self._release()
-        if transport is not None:
-            transport.close()
+        self._release_workers()
+        self._transports.close()
 
     async def aclose(self) -> None:
         """``close``, with the connections of ``acompletion`` in this event loop."""
-        transport = self._release()
-        if transport is not None:
-            await transport.aclose()
+        self._release_workers()
+        await self._transports.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -317,14 +313,6 @@ class Controller:
     def _endpoint_of(self, model: str) -> Endpoint:
         return self._endpoints.get(model, self._endpoint)
 
-    def _open_transport(self) -> Transport:
-        with self._lock:
-            if self._transport is None:
-                from fastroute.http.sync_transport import HttpTransport
-
-                self._transport = HttpTransport()
-            return self._transport
-
     def _open_workers(self) -> ThreadPoolExecutor:
         from concurrent.futures import ThreadPoolExecutor
 
@@ -338,19 +326,13 @@ class Controller:
         """In the child of a fork: threads, connections and a held lock stayed with the parent."""
         self._lock = threading.Lock()
         self._workers = None
-        if self._owns_transport:
-            self._transport = None
+        self._transports.start_anew()
 
-    def _release(self) -> Transport | None:
-        """Give up workers and transport; returns the transport if it is ours to close."""
+    def _release_workers(self) -> None:
         with self._lock:
             workers, self._workers = self._workers, None
-            transport = self._transport if self._owns_transport else None
-            if self._owns_transport:
-                self._transport = None
         if workers is not None:
             workers.shutdown(wait=False)
-        return transport
 
 
 _controllers: weakref.WeakSet[Controller] = weakref.WeakSet()

@@ -24,6 +24,7 @@
     │   ├── ProviderConnectionError (ConnectionError)
     │   │   └── AnswerCutError            an answer that broke off; it may have been paid for
     │   ├── ProviderTimeoutError (TimeoutError)
+    │   │   └── ProviderConnectTimeoutError   no connection in time; nothing was sent
     │   ├── CircuitOpenError                  a provider that failed so often that it is let be
     │   ├── ProviderStatusError               an HTTP error status, with the provider's own body
     │   └── ProviderResponseError             an answer that can't be read, or an error in a stream
@@ -122,6 +123,10 @@ class AnswerCutError(ProviderConnectionError):
 
 class ProviderTimeoutError(DispatchError, TimeoutError):
     """The provider did not answer in time."""
+
+
+class ProviderConnectTimeoutError(ProviderTimeoutError):
+    """There was no connection in time, so nothing was sent."""
 
 
 class CircuitOpenError(DispatchError):

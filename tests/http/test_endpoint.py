@@ -9,7 +9,8 @@ import pytest
 from fastroute import Endpoint
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.http import Request
-from fastroute.http.request import may_retry, status_error
+from fastroute.http.failures import status_error
+from fastroute.http.retry import may_retry
 
 KEY = "sk-test-0123456789abcdef"
 
@@ -44,7 +45,7 @@ def test_the_environment_is_read_at_the_time_of_the_call(monkeypatch: pytest.Mon
     with pytest.raises(InvalidInputError, match="OPENAI_BASE_URL must start with http"):
         endpoint.address("/x")
     monkeypatch.setenv("OPENAI_API_KEY", "two words")
-    with pytest.raises(InvalidInputError, match="OPENAI_API_KEY is empty or holds a space"):
+    with pytest.raises(InvalidInputError, match="OPENAI_API_KEY is empty or has a space"):
         endpoint.find_key()
 
 
@@ -126,5 +127,5 @@ def test_what_may_be_retried(
     "base_url", ["http://exa mple/v1", "http://ex\x00ample/v1", "http://\ud800/"]
 )
 def test_an_address_with_spaces_or_unprintable_characters_is_refused(base_url: str) -> None:
-    with pytest.raises(InvalidInputError, match="base_url must hold no space"):
+    with pytest.raises(InvalidInputError, match="base_url must not have spaces"):
         Endpoint(base_url=base_url)

@@ -18,8 +18,18 @@ from fastroute.errors import (
     ProviderStatusError,
     ProviderTimeoutError,
 )
-from fastroute.http import AsyncHttpTransport, AsyncResponse, Endpoint, Request, Response
-from fastroute.http.request import status_error
+from fastroute.http import (
+    AiohttpTransport,
+    AsyncHttpTransport,
+    AsyncResponse,
+    AsyncTransport,
+    Endpoint,
+    HttpTransport,
+    MockTransport,
+    Request,
+    Transport,
+)
+from fastroute.http.failures import status_error
 from fastroute.resilience import (
     BalancingTransport,
     BreakerTransport,
@@ -52,9 +62,6 @@ class Script:
         self.cancelled: list[Endpoint] = []
         self.closed: list[Endpoint] = []
 
-    def send(self, request: Request) -> Response:
-        raise NotImplementedError
-
     async def asend(self, request: Request) -> AsyncResponse:
         number = len(self.sent)
         self.sent.append(request.endpoint)
@@ -76,9 +83,6 @@ class Script:
             self.closed.append(request.endpoint)
 
         return AsyncResponse(200, {}, pieces(), close, request)
-
-    def close(self) -> None:
-        pass
 
     async def aclose(self) -> None:
         pass
@@ -396,7 +400,21 @@ def test_quantiles_are_those_of_the_last_latencies(latencies: list[float], q: fl
     assert recent.quantile(q) == kept[min(len(kept) - 1, int(q * len(kept)))]
 
 
-def test_these_transports_are_for_event_loops() -> None:
-    for transport in (RetryTransport(Script()), AsyncHttpTransport()):
-        with pytest.raises(DispatchError, match="event loop"):
-            transport.send(ask())
+def test_each_transport_is_whole_and_of_one_kind() -> None:
+    script = Script()
+    for wrapping in (
+        AiohttpTransport(),
+        RetryTransport(script),
+        BalancingTransport(script),
+        BreakerTransport(script),
+        FallbackTransport(script),
+        RedundantTransport(script, "hedge", budget=Budget(0.1)),
+    ):
+        assert isinstance(wrapping, AsyncTransport)
+        assert not isinstance(wrapping, Transport)
+    assert isinstance(HttpTransport(), Transport)
+    assert not isinstance(HttpTransport(), AsyncTransport)
+    assert isinstance(AsyncHttpTransport(), AsyncTransport)
+    assert not isinstance(AsyncHttpTransport(), Transport)
+    assert isinstance(MockTransport(), Transport)
+    assert isinstance(MockTransport(), AsyncTransport)

@@ -207,7 +207,7 @@ def test_statuses(
 def test_exchanges_that_fail(server: View, folder: Path, plan: Any, cause: type) -> None:
     router = make(server, folder, max_retries=0, timeout_s=0.4)
     server.plan(plan)
-    with pytest.raises(ScoringError, match="no label from 'tiny' in 1 attempt") as caught:
+    with pytest.raises(ScoringError, match="no label from 'tiny': ") as caught:
         router.win_rate("hello")
     assert isinstance(caught.value.__cause__, cause)
     router.close()
@@ -220,7 +220,7 @@ def test_a_failure_ends_a_batch(server: View, folder: Path) -> None:
         router.win_rates([f"prompt {i}" for i in range(50)])
     assert len(server.requests()) < 50
     router.close()
-    with pytest.raises(ScoringError, match="this CompletionsLabelEngine is closed"):
+    with pytest.raises(ScoringError, match="its client is closed; make a new one"):
         router.win_rate("hello")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -14,7 +13,9 @@ from fastroute._validate import check_count, check_prompt, check_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.cached import CacheInfo, VectorCache
 from fastroute.errors import EmbeddingError, InvalidInputError
-from fastroute.http.post import JsonPoster
+from fastroute.http.json_client import JsonClient
+from fastroute.http.request import Endpoint
+from fastroute.http.retry import RetryPolicy
 from fastroute.types import Float32Array
 
 EncodingFormat = Literal["float", "base64"]
@@ -30,10 +31,10 @@ KNOWN_DIMENSIONS = {
 # scripts have less than one.
 _MAX_REQUEST_CHARS = 250_000
 
-_REMEDIES = {
-    400: "the input was refused: a prompt may be too long for the model",
+_HINTS = {
+    400: "a prompt may be too long for the model",
     413: "pass a smaller max_batch",
-    422: "the input was refused: the endpoint may not take `dimensions` or `encoding_format`",
+    422: "the endpoint may not take `dimensions` or `encoding_format`",
 }
 
 
@@ -46,10 +47,7 @@ class OpenAIEmbedder(Embedder):
     A prompt that is empty or blank gets the zero vector and is not sent: the endpoint would
     refuse it. Long prompts are never cut here; what the endpoint refuses is an error.
 
-    Retried, at most ``max_retries`` times: no connection, a broken one, no answer in time, and the
-    statuses 408, 409, 429 and 5xx (not 501, 505, nor an exhausted quota). The wait doubles from
-    ``backoff_s`` with full jitter, or is what ``Retry-After`` asks for, if ``deadline_s`` leaves
-    that long.
+    Failed requests are sent again as ``fastroute.http.RetryPolicy`` says, late ones too.
 
     Args:
         model: the endpoint's name of the model.
@@ -93,18 +91,13 @@ class OpenAIEmbedder(Embedder):
                 f"encoding_format must be 'float', 'base64' or None, got {encoding_format!r}"
             )
         self.model = model
-        self._poster = JsonPoster(
-            owner="OpenAIEmbedder",
-            wanted=f"embedding from {model!r}",
+        self._client = JsonClient(
+            Endpoint(base_url, api_key, timeout_s, max_retries=max_retries, retry_cut_answers=True),
+            "/embeddings",
+            retry=RetryPolicy(backoff_s, deadline_s, retry_late=True),
             error=EmbeddingError,
-            remedies=_REMEDIES,
-            base_url=base_url,
-            path="/embeddings",
-            api_key=api_key,
-            timeout_s=timeout_s,
-            deadline_s=deadline_s,
-            max_retries=max_retries,
-            backoff_s=backoff_s,
+            wanted=f"embedding from {model!r}",
+            hints=_HINTS,
         )
         self.encoding_format = encoding_format
         self.max_batch = check_count("max_batch", max_batch, least=1)
@@ -165,7 +158,7 @@ class OpenAIEmbedder(Embedder):
 
     def close(self) -> None:
         """Close the connections. Vectors in the cache stay; anything else is then an error."""
-        self._poster.close()
+        self._client.close()
 
     def __enter__(self) -> OpenAIEmbedder:
         return self
@@ -174,7 +167,7 @@ class OpenAIEmbedder(Embedder):
         self.close()
 
     def __repr__(self) -> str:  # never with the key
-        return f"OpenAIEmbedder({self.model!r}, endpoint={self._poster.endpoint!r})"
+        return f"OpenAIEmbedder({self.model!r}, endpoint={self._client.shown!r})"
 
     def _embed(self, texts: list[str]) -> list[Float32Array]:
         sent = [text for text in texts if text.strip()]
@@ -197,27 +190,22 @@ class OpenAIEmbedder(Embedder):
             payload["dimensions"] = self._asked_dimensions
         if self.encoding_format is not None:
             payload["encoding_format"] = self.encoding_format
-        return self._learn(self._read(self._poster.post(payload), len(prompts)))
+        return self._learn(self._read(self._client.post(payload), len(prompts)))
 
-    def _read(self, body: bytes, n: int) -> Float32Array:
+    def _read(self, answer: Any, n: int) -> Float32Array:
         """The vectors in an answer, ordered by ``index``: float32[n, d]."""
-        try:
-            answer = json.loads(body)
-        except ValueError as error:
-            start = self._poster.scrub(body[:80].decode(errors="replace"))
-            raise self._not_understood(f"it is not JSON: {start!r}") from error
         items = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise self._not_understood("it has no list of objects under 'data'")
+            raise self._client.unusable("it has no list of objects under 'data'")
         if len(items) != n:
-            raise self._not_understood(f"it has {len(items)} vectors for {n} prompts")
+            raise self._client.unusable(f"it has {len(items)} vectors for {n} prompts")
         by_index = {i["index"]: i for i in items if type(i.get("index")) is int}
         if by_index.keys() != set(range(n)):
-            raise self._not_understood(f"its 'index' values are not 0 to {n - 1}, each once")
+            raise self._client.unusable(f"its 'index' values are not 0 to {n - 1}, each once")
         rows = [self._read_vector(by_index[i].get("embedding"), i) for i in range(n)]
         lengths = sorted({len(row) for row in rows})
         if len(lengths) > 1:
-            raise self._not_understood(f"its vectors have different lengths: {lengths}")
+            raise self._client.unusable(f"its vectors have different lengths: {lengths}")
         return np.stack(rows)
 
     def _read_vector(self, value: object, index: int) -> Float32Array:
@@ -228,13 +216,13 @@ class OpenAIEmbedder(Embedder):
             else:
                 row = np.asarray(value)
         except ValueError as error:
-            raise self._not_understood(f"vector {index} can't be read: {error}") from error
+            raise self._client.unusable(f"vector {index} can't be read: {error}") from error
         if row.ndim != 1 or row.size == 0 or row.dtype.kind not in "fiu":
-            raise self._not_understood(f"vector {index} is no list of numbers")
+            raise self._client.unusable(f"vector {index} is not a list of numbers")
         with np.errstate(over="ignore"):  # it shows as infinity
             vector: Float32Array = row.astype(np.float32)
         if not np.isfinite(vector).all():
-            raise self._not_understood(f"vector {index} holds NaN or infinity")
+            raise self._client.unusable(f"vector {index} holds NaN or infinity")
         return vector
 
     def _learn(self, X: Float32Array) -> Float32Array:
@@ -243,16 +231,10 @@ class OpenAIEmbedder(Embedder):
             if self._dimensions is None:
                 self._dimensions = X.shape[1]
         if X.shape[1] != self._dimensions:
-            raise self._not_understood(
+            raise self._client.unusable(
                 f"its vectors have {X.shape[1]} dimensions, expected {self._dimensions}"
             )
         return X
-
-    def _not_understood(self, what: str) -> EmbeddingError:
-        return EmbeddingError(
-            f"{self._poster.endpoint}: the answer for {self.model!r} can't be used: {what}; check "
-            "that base_url is an OpenAI-compatible endpoint and model an embedding model"
-        )
 
 
 def _chunks(prompts: list[str], max_prompts: int, max_chars: int) -> Iterator[list[str]]:

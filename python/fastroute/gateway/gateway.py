@@ -33,7 +33,7 @@ from fastroute.gateway.request.conversation import (
     user_texts,
 )
 from fastroute.gateway.request.document import LONG_BYTES, BodyError, Document
-from fastroute.http.request import RawHeaders, Request, Transport
+from fastroute.http.request import AsyncTransport, RawHeaders, Request
 from fastroute.policy import parse_model_name, threshold_for_strong_share
 from fastroute.routers.base import EmbeddingRouter, Router
 from fastroute.types import Decision
@@ -67,7 +67,7 @@ class Routed(NamedTuple):
 class Gateway:
     """Everything that one config makes: routers, endpoints, keys. A reload makes another."""
 
-    def __init__(self, config: Config, transport: Transport) -> None:
+    def __init__(self, config: Config, transport: AsyncTransport) -> None:
         routing = config.routing
         self.config = config
         self.transport = transport

@@ -1,4 +1,4 @@
-"""What every client of an HTTP API checks: its address, its key, its seconds, an error's body."""
+"""Addresses, keys and seconds: checked before anything is sent, and masked where they are shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 import json
 import math
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from fastroute.errors import InvalidInputError, InvalidTypeError
@@ -37,15 +37,15 @@ def read_base_url(base_url: object, path: str, source: str = "base_url") -> Addr
         raise InvalidTypeError(f"{source} must be a str, got {type(base_url).__name__}")
     if not base_url.isprintable() or " " in base_url:
         raise InvalidInputError(
-            f"{source} must hold no space and no unprintable character, got {base_url!r}"
+            f"{source} must not have spaces or unprintable characters, got {base_url!r}"
         )
     try:
         parts = urlsplit(base_url)
         _ = parts.port  # reading it checks it
     except ValueError as error:
-        raise InvalidInputError(f"{source} is no web address: {error}") from error
+        raise InvalidInputError(f"{source} is not a valid URL: {error}") from error
     if "@" in parts.netloc:  # and it must not be printed
-        raise InvalidInputError(f"{source} must not hold a user or password; pass api_key=")
+        raise InvalidInputError(f"{source} must not have a user or password; pass api_key=")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidInputError(
             f"{source} must start with http:// or https:// and a host, got {base_url!r}"
@@ -64,8 +64,8 @@ def check_key(key: object, source: str) -> str:
         raise InvalidTypeError(f"{source} must be a str, got {type(key).__name__}")
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise InvalidInputError(
-            f"{source} is empty or holds a space, a line end or a character outside ASCII (it is "
-            "not shown here); copy the key again"
+            f"{source} is empty or has a space, a line end or a character outside ASCII (it is not "
+            "shown here); copy the key again"
         )
     return key
 
@@ -79,19 +79,9 @@ def check_seconds(name: str, value: object) -> float:
     return float(value)
 
 
-def error_of(body: bytes) -> dict[str, Any]:
-    """The ``error`` object of an OpenAI-style body; empty if there is none."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return {}
-    error = answer.get("error") if isinstance(answer, dict) else None
-    return error if isinstance(error, dict) else {}
-
-
 def spellings_of(text: str) -> tuple[str, ...]:
-    """How a key or an address may stand in a provider's text: as it is, as JSON writes it, of those
-    that write more of it by number (.NET, Go, Java's Gson) too, in an address, or in HTML."""
+    """How a provider's text may spell a key or an address: as it is, escaped as in JSON (also as
+    .NET, Go and Java's Gson escape it), quoted as in a URL, or escaped as in HTML."""
     found = (
         text,
         json.dumps(text)[1:-1],
@@ -110,15 +100,8 @@ def _numbered(text: str, characters: str, form: str) -> str:
 
 
 def without_key(text: str, key: str | None) -> str:
-    """``text`` with ``***`` for ``key``, which some servers repeat. Shorten it afterwards: a part
-    of a key is not found."""
+    """``text`` with ``***`` for ``key``, which some servers repeat. Shorten the text afterwards: a
+    part of a key is not found."""
     for spelling in spellings_of(key) if key else ():
         text = text.replace(spelling, "***")
     return text
-
-
-def words_of(body: bytes, key: str | None) -> str:
-    """What an error's body says in one line of at most 300 characters, without ``key``."""
-    said = error_of(body).get("message")
-    text = said if isinstance(said, str) else body.decode(errors="replace")
-    return " ".join(without_key(text, key).split())[:300]

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
 
 from fastroute.errors import DispatchError, InvalidTypeError
-from fastroute.http.request import AsyncResponse, Request, Response, status_error
+from fastroute.http.failures import raise_for_status
+from fastroute.http.request import AsyncResponse, Request, Response
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ Reply: TypeAlias = str | Mapping[str, Any] | MockReply | BaseException
 
 
 class MockTransport:
-    """Answers every request in this process, and records it.
+    """Answers every request in this process, and records it; a Transport and an AsyncTransport.
 
     A reply is the assistant's text (a str), a whole chat completion (a dict), a ``MockReply``, or
     an exception to raise. Where the request asks for a stream, a text is sent word by word; a
@@ -112,7 +113,7 @@ class MockTransport:
         headers = {"content-type": kind} | {k.lower(): v for k, v in reply.headers.items()}
         if not 200 <= reply.status_code < 300:
             body = reply.body if isinstance(reply.body, bytes) else _json(reply.body)
-            raise status_error(request, reply.status_code, headers, body)
+            raise_for_status(request, reply.status_code, headers, body)
         return MockReply(reply.body, reply.status_code, headers)
 
 

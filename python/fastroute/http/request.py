@@ -1,4 +1,4 @@
-"""What a request to a model's API is, what comes back, and the one method that carries it."""
+"""What a request to a model's API is, what comes back, and the two protocols that carry it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,17 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from fastroute._validate import check_count
-from fastroute.errors import (
-    AnswerCutError,
-    DispatchError,
-    InvalidTypeError,
-    ProviderStatusError,
-)
+from fastroute.errors import InvalidTypeError
 from fastroute.http.address import (
     KEY_VARIABLE,
     Address,
     check_key,
     check_seconds,
-    error_of,
     read_base_url,
-    words_of,
 )
-from fastroute.http.retry import is_retryable
 
 #: Header fields as they came or will go: names and values, in order, repeats apart.
 RawHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
@@ -32,36 +24,43 @@ RawHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
 URL_VARIABLE = "OPENAI_BASE_URL"
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
-_REMEDIES = {
-    400: "the request was refused as it is",
-    404: "check base_url (it usually ends in /v1) and the model's name",
-    413: "the request is too large for this endpoint",
-    422: "the request was refused as it is",
-    429: "lower the rate of requests, or raise max_retries",
-}
+
+class _Key(str):
+    """A key as a str whose ``repr`` and deep copies, such as ``dataclasses.asdict`` makes, are
+    masked. Pickles hold it, because a process pool needs it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __deepcopy__(self, _: object) -> str:
+        return "***"
 
 
 @dataclass(frozen=True)
 class Endpoint:
     """An OpenAI-compatible API, and how patient to be with it.
 
+    ``repr`` and ``dataclasses.asdict`` mask the key. A pickle holds it, so that an endpoint works
+    in a process pool: treat the pickle as you treat the key.
+
     Attributes:
         base_url: what comes before ``/chat/completions``; it may have a query. If None, the
             variable OPENAI_BASE_URL at the time of the call, else OpenAI's own address.
-        api_key: sent as a bearer token; never shown by ``repr``. If None, the variable
-            OPENAI_API_KEY at the time of the call, but only where ``base_url`` is None or OpenAI's
-            own host: a key must not wander to another provider. Without a key no Authorization
-            header is sent, as local servers like it.
+        api_key: sent as a bearer token. If None, the variable OPENAI_API_KEY at the time of the
+            call, but only where ``base_url`` is None or OpenAI's own host: a key must not go to
+            another provider. Without a key no Authorization header is sent, as local servers like
+            it. A netrc file is never read.
         timeout_s: seconds to wait for a whole answer, or, of a stream, for each piece of it.
         connect_timeout_s: seconds to wait for a connection.
         first_byte_timeout_s: seconds to wait for the first byte of an answer; None for as long as
-            ``timeout_s``. Of transports here, ``AsyncHttpTransport`` keeps to it.
-        max_retries: attempts after the first: when there is no connection or a broken one, and for
-            the statuses 408, 409, 429 and 5xx (not 501, 505 or an exhausted quota), honouring
-            Retry-After up to a minute. Never after the first byte of a stream has come, nor when an
-            answer is late, because it may have been paid for.
-        retry_cut_answers: whether an answer that is no stream and broke off after its body began
-            is such a broken connection; it may be paid for twice then. If not, it is an error.
+            ``timeout_s``. Only the gateway's transport uses it.
+        max_retries: attempts after the first: see ``fastroute.http.retry.RetryPolicy``. Never
+            after the first byte of a stream has come, nor when an answer is late, because it may
+            have been paid for.
+        retry_cut_answers: whether an answer that is not a stream is asked for again where it broke
+            off after its body began; it may be paid for twice then.
 
     Raises:
         InvalidInputError, InvalidTypeError: a value that can't be used.
@@ -79,7 +78,7 @@ class Endpoint:
         if self.base_url is not None:
             read_base_url(self.base_url, "")
         if self.api_key is not None:
-            check_key(self.api_key, "api_key")
+            object.__setattr__(self, "api_key", _Key(check_key(self.api_key, "api_key")))
         check_seconds("timeout_s", self.timeout_s)
         check_seconds("connect_timeout_s", self.connect_timeout_s)
         if self.first_byte_timeout_s is not None:
@@ -88,6 +87,9 @@ class Endpoint:
         flag: object = self.retry_cut_answers
         if not isinstance(flag, bool):
             raise InvalidTypeError(f"retry_cut_answers must be a bool, got {type(flag).__name__}")
+
+    def __deepcopy__(self, _: object) -> Endpoint:
+        return self  # it can't change, and a copy of its key would be masked
 
     def address(self, path: str) -> Address:
         """Where requests for ``path``, such as ``/chat/completions``, go."""
@@ -116,8 +118,8 @@ class Request:
         path: what comes after the endpoint's base_url.
         stream: whether the answer is wanted piece by piece.
         headers: sent beside fastroute's own, or instead of them.
-        raw_headers: likewise, for headers whose order, repeats and bytes must stay what they are;
-            names in lower case, none of them in ``headers``.
+        raw_headers: likewise, for headers whose order and repeats must stay what they are; names
+            in lower case, none of them in ``headers``.
         timeout_s: instead of the endpoint's.
         model: what the caller calls the model that is asked, for reports; it is not sent.
         weight: share of the load that this endpoint of several should get.
@@ -138,9 +140,32 @@ class Request:
     fallback: Request | None = field(default=None, repr=False)
     raw_headers: RawHeaders = field(default=(), repr=False)
 
+    @property
+    def limit_s(self) -> float:
+        """Seconds to wait for the answer: its own, else the endpoint's."""
+        return self.endpoint.timeout_s if self.timeout_s is None else self.timeout_s
+
     def json(self) -> Any:
-        """The body, read."""
+        """The body, parsed."""
         return json.loads(self.body)
+
+
+def default_headers(request: Request) -> dict[str, str]:
+    """The headers that fastroute sends where the request does not say otherwise."""
+    from fastroute import __version__
+
+    headers = {
+        "content-type": "application/json",
+        # Answers are small and come in pieces; decompressing them would only add latency.
+        "accept-encoding": "identity",
+        "user-agent": f"fastroute/{__version__}",
+        "accept": "text/event-stream" if request.stream else "*/*",
+    }
+    key = request.endpoint.find_key()
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
+    headers |= {name.lower(): value for name, value in request.headers.items()}
+    return headers
 
 
 def folded(headers: RawHeaders) -> dict[str, str]:
@@ -153,31 +178,43 @@ def folded(headers: RawHeaders) -> dict[str, str]:
     return found
 
 
+class _Head:
+    """What both kinds of response begin with."""
+
+    def __init__(self, status_code: int, headers: Mapping[str, str] | RawHeaders) -> None:
+        self.status_code = status_code
+        self.raw_headers: RawHeaders = headers if isinstance(headers, tuple) else ()
+        self._headers = None if isinstance(headers, tuple) else dict(headers)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Names in lower case; the values of one that was repeated are joined by commas."""
+        if self._headers is None:
+            self._headers = folded(self.raw_headers)
+        return self._headers
+
+
 def _nothing() -> None:
     pass
 
 
-class Response:
+class Response(_Head):
     """A successful answer (status 2xx).
 
     Attributes:
         status_code: the HTTP status.
-        headers: names in lower case; the values of one that was repeated are joined by commas.
-        raw_headers: the same as bytes, in their order, repeats apart, from transports over HTTP.
+        raw_headers: as bytes, in their order, repeats apart, from transports over HTTP.
     """
 
     def __init__(
         self,
         status_code: int,
-        headers: Mapping[str, str],
-        pieces: Iterator[bytes],
+        headers: Mapping[str, str] | RawHeaders,
+        pieces: Iterator[bytes] | bytes,
         close: Callable[[], object] = _nothing,
-        raw_headers: RawHeaders = (),
     ) -> None:
-        self.status_code = status_code
-        self.headers = dict(headers)
-        self.raw_headers = raw_headers
-        self._pieces = pieces
+        super().__init__(status_code, headers)
+        self._pieces = iter((pieces,)) if isinstance(pieces, bytes) else pieces
         self._close = close
 
     def iter_bytes(self) -> Iterator[bytes]:
@@ -206,7 +243,7 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
         yield body
 
 
-class AsyncResponse:
+class AsyncResponse(_Head):
     """``Response`` for an event loop; close it, or read it to its end.
 
     Attributes:
@@ -222,21 +259,11 @@ class AsyncResponse:
         close: Callable[[], Awaitable[object]] = _nothing_async,
         request: Request | None = None,
     ) -> None:
+        super().__init__(status_code, headers)
         self.request = request
-        self.status_code = status_code
-        self.raw_headers = headers if isinstance(headers, tuple) else ()
-        self._headers = None if isinstance(headers, tuple) else dict(headers)
         self.body = pieces if isinstance(pieces, bytes) else None
-        pieces = _once(pieces) if isinstance(pieces, bytes) else pieces
-        self._pieces = pieces
+        self._pieces = _once(pieces) if isinstance(pieces, bytes) else pieces
         self._close = close
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """As ``Response.headers``."""
-        if self._headers is None:
-            self._headers = folded(self.raw_headers)
-        return self._headers
 
     def iter_bytes(self) -> AsyncIterator[bytes]:
         """As ``Response.iter_bytes``."""
@@ -254,67 +281,29 @@ class AsyncResponse:
         await self._close()
 
 
+@runtime_checkable
 class Transport(Protocol):
-    """Carries requests to model APIs; safe to use from several threads and tasks at once.
+    """Carries requests to model APIs from threads; safe to use from several at once.
 
-    ``send`` and ``asend`` return when the answer has begun: its status is 2xx, and its body is
-    read from the response, whether it is a stream or not. Everything else is raised:
-    ProviderConnectionError, ProviderTimeoutError, or ProviderStatusError with the provider's
-    status, headers and body as they were. A transport may wrap another.
+    ``send`` returns when the answer has begun: its status is 2xx, and its body is read from the
+    response, whether it is a stream or not. Everything else is raised: ProviderConnectionError,
+    ProviderTimeoutError, ProviderStatusError with the provider's status, headers and body as they
+    were, or ProviderResponseError. A transport may wrap another.
     """
 
     def send(self, request: Request) -> Response:
         """Send and wait for the answer."""
 
+    def close(self) -> None:
+        """Close the connections; sending is then an error."""
+
+
+@runtime_checkable
+class AsyncTransport(Protocol):
+    """Carries requests to model APIs from an event loop; otherwise as ``Transport``."""
+
     async def asend(self, request: Request) -> AsyncResponse:
         """Send and wait for the answer without blocking the event loop."""
 
-    def close(self) -> None:
-        """Close what ``send`` opened; sending is then an error."""
-
     async def aclose(self) -> None:
-        """Close what ``send`` and, in this event loop, ``asend`` opened."""
-
-
-def status_error(
-    request: Request, status: int, headers: Mapping[str, str] | RawHeaders, body: bytes
-) -> ProviderStatusError:
-    """The error for an answer whose status is not 2xx."""
-    said = words_of(body, request.endpoint.find_key())
-    if isinstance(headers, tuple):
-        named = folded(headers)
-    else:
-        named = {name.lower(): value for name, value in headers.items()}
-    if status in (401, 403):
-        remedy = f"check api_key ({KEY_VARIABLE} is sent where base_url is not given or OpenAI's)"
-    elif 300 <= status < 400:
-        remedy = "redirects are not followed: give the final address as base_url"
-    elif error_of(body).get("code") == "insufficient_quota":
-        remedy = "the account has no quota left"
-    else:
-        remedy = _REMEDIES.get(status, "the endpoint failed: try later, or look at its logs")
-    return ProviderStatusError(
-        f"{request.endpoint.address(request.path).shown}: HTTP {status}"
-        + (f" ({said})" if said else "")
-        + f"; {remedy}",
-        status_code=status,
-        body=body,
-        headers=named,
-        raw_headers=headers if isinstance(headers, tuple) else (),
-    )
-
-
-def may_ask_again(request: Request, error: DispatchError) -> bool:
-    """Whether ``error`` left nothing behind that would be paid for twice: False for an answer that
-    broke off, unless the endpoint says otherwise, and for a stream always."""
-    if isinstance(error, AnswerCutError):
-        return request.endpoint.retry_cut_answers and not request.stream
-    return True
-
-
-def may_retry(error: ProviderStatusError) -> bool:
-    """Whether the same request may succeed a little later."""
-    if error.headers.get("x-should-retry") == "false":  # OpenAI's way to say so
-        return False
-    no_quota = error_of(error.body).get("code") == "insufficient_quota"
-    return is_retryable(error.status_code) and not no_quota
+        """Close the connections; sending is then an error."""

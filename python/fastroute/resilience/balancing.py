@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fastroute.errors import DispatchError, ProviderStatusError
-from fastroute.http.request import AsyncResponse, Endpoint, Request, Transport
-from fastroute.http.wrapping import WrappingTransport, is_providers_fault, watched
+from fastroute.http.request import AsyncResponse, AsyncTransport, Endpoint, Request
+from fastroute.resilience.wrapping import WrappingTransport, is_providers_fault, watched
 
 #: For so long after a failure an endpoint is asked only if every other one failed too.
 AVOIDED_S = 2.0
@@ -25,7 +25,7 @@ class BalancingTransport(WrappingTransport):
 
     def __init__(
         self,
-        inner: Transport,
+        inner: AsyncTransport,
         *,
         is_open: Callable[[Endpoint], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastroute.errors import CircuitOpenError
-from fastroute.http.request import AsyncResponse, Endpoint, Request, Transport
-from fastroute.http.wrapping import (
+from fastroute.http.request import AsyncResponse, AsyncTransport, Endpoint, Request
+from fastroute.resilience.wrapping import (
     Observer,
     WrappingTransport,
     is_providers_fault,
@@ -34,7 +34,7 @@ class BreakerTransport(WrappingTransport):
 
     def __init__(
         self,
-        inner: Transport,
+        inner: AsyncTransport,
         *,
         failures: int = 5,
         open_s: float = 10.0,

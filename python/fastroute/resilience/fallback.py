@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fastroute.errors import CircuitOpenError, DispatchError, ProviderStatusError
-from fastroute.http.request import AsyncResponse, Request, Transport, may_ask_again
-from fastroute.http.wrapping import (
+from fastroute.http.request import AsyncResponse, AsyncTransport, Request
+from fastroute.http.retry import is_unpaid
+from fastroute.resilience.wrapping import (
     Observer,
     WrappingTransport,
     is_providers_fault,
@@ -19,7 +20,7 @@ class FallbackTransport(WrappingTransport):
     before the first byte. If the fallback fails too, the first error is raised.
     """
 
-    def __init__(self, inner: Transport, *, observer: Observer = unobserved) -> None:
+    def __init__(self, inner: AsyncTransport, *, observer: Observer = unobserved) -> None:
         super().__init__(inner)
         self._observer = observer
 
@@ -40,7 +41,7 @@ class FallbackTransport(WrappingTransport):
 
 def _elsewhere(request: Request, error: DispatchError) -> bool:
     """Whether another model may do better."""
-    if not may_ask_again(request, error):
+    if not is_unpaid(request, error):
         return False
     if isinstance(error, ProviderStatusError) and error.status_code in (408, 429):
         return True

@@ -11,9 +11,9 @@ from bisect import bisect_right, insort
 from collections import defaultdict, deque
 from typing import Literal, TypeAlias
 
-from fastroute.http.request import AsyncResponse, Request, Transport
-from fastroute.http.wrapping import Observer, WrappingTransport, unobserved
+from fastroute.http.request import AsyncResponse, AsyncTransport, Request
 from fastroute.resilience.retry_budget import Budget
+from fastroute.resilience.wrapping import Observer, WrappingTransport, unobserved
 
 Redundancy: TypeAlias = Literal["hedge", "delayed", "relaunch"]
 #: A quantile of fewer latencies than these means nothing.
@@ -58,7 +58,7 @@ class RedundantTransport(WrappingTransport):
 
     def __init__(
         self,
-        inner: Transport,
+        inner: AsyncTransport,
         mode: Redundancy,
         *,
         budget: Budget,

@@ -8,8 +8,8 @@ from typing import cast
 from fastroute.gateway.config.settings import Config
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.metrics import Metrics
-from fastroute.http.async_transport import AsyncHttpTransport
-from fastroute.http.request import Request, Transport
+from fastroute.http.aiohttp_transport import AiohttpTransport
+from fastroute.http.request import AsyncTransport, Request
 from fastroute.resilience.balancing import BalancingTransport
 from fastroute.resilience.breaker import BreakerTransport
 from fastroute.resilience.fallback import FallbackTransport
@@ -17,7 +17,7 @@ from fastroute.resilience.hedging import Redundancy, RedundantTransport
 from fastroute.resilience.retry_budget import Budget, RetryTransport
 
 
-def build_transport(config: Config, metrics: Metrics) -> Transport:
+def build_transport(config: Config, metrics: Metrics) -> AsyncTransport:
     """The transport that requests of a gateway with ``config`` go through.
 
     From the outside: fallback, retries, redundancy, balancing, breaker, HTTP. So every attempt is
@@ -32,12 +32,12 @@ def build_transport(config: Config, metrics: Metrics) -> Transport:
         log(event, logging.INFO, model=model, path=request.path)
 
     breaker = BreakerTransport(
-        AsyncHttpTransport(max_header_bytes=config.server.max_provider_header_bytes),
+        AiohttpTransport(max_header_bytes=config.server.max_provider_header_bytes),
         failures=resilience.breaker_failures,
         open_s=resilience.breaker_open_s,
         observer=observe,
     )
-    transport: Transport = BalancingTransport(breaker, is_open=breaker.is_open)
+    transport: AsyncTransport = BalancingTransport(breaker, is_open=breaker.is_open)
     if resilience.redundancy != "none":
         transport = RedundantTransport(
             transport,

@@ -40,7 +40,7 @@ from fastroute.gateway.protocol.replies import (
     without_length,
 )
 from fastroute.gateway.request.document import LONG_BYTES, BodyError, Document, read_document
-from fastroute.http.async_transport import MOST_ERROR_BYTES
+from fastroute.http.failures import MOST_ERROR_BYTES
 from fastroute.http.request import AsyncResponse, RawHeaders
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,9 @@ import numpy as np
 from fastroute._locks import ForkSafeLock
 from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError, ScoringError
-from fastroute.http.address import check_seconds
-from fastroute.http.post import JsonPoster
+from fastroute.http.json_client import JsonClient
+from fastroute.http.request import Endpoint
+from fastroute.http.retry import RetryPolicy
 from fastroute.routers.causal_llm.engine import LABELS, LabelEngine, softmax
 from fastroute.routers.causal_llm.onnx_engine import check_model_folder
 from fastroute.routers.causal_llm.prompt import Fitted, LabelPrompt, OnTruncation
@@ -23,11 +23,10 @@ from fastroute.types import Float64Array
 
 SendAs = Literal["text", "tokens"]
 
-_REMEDIES = {
-    400: "the request was refused: the endpoint may allow fewer top_logprobs, or a shorter "
-    "max_tokens",
-    404: "check base_url (it usually ends in /v1) and model; the endpoint must serve /completions",
-    422: "the request was refused: the endpoint may not take send_as='tokens'",
+_HINTS = {
+    400: "the endpoint may allow fewer top_logprobs, or a shorter max_tokens",
+    404: "the endpoint must serve /completions",
+    422: "the endpoint may not take send_as='tokens'",
 }
 
 
@@ -89,19 +88,13 @@ class CompletionsLabelEngine(LabelEngine):
         self.model, self.send_as = model, send_as
         self.top_logprobs = check_count("top_logprobs", top_logprobs, least=1)
         self.max_concurrency = check_count("max_concurrency", max_concurrency, least=1)
-        check_seconds("timeout_s", timeout_s)
-        self._poster = JsonPoster(
-            owner="CompletionsLabelEngine",
-            wanted=f"label from {model!r}",
+        self._client = JsonClient(
+            Endpoint(base_url, api_key, timeout_s, max_retries=max_retries, retry_cut_answers=True),
+            "/completions",
+            retry=RetryPolicy(backoff_s, deadline_s, retry_late=True),
             error=ScoringError,
-            remedies=_REMEDIES,
-            base_url=base_url,
-            path="/completions",
-            api_key=api_key,
-            timeout_s=timeout_s,
-            deadline_s=deadline_s,
-            max_retries=max_retries,
-            backoff_s=backoff_s,
+            wanted=f"label from {model!r}",
+            hints=_HINTS,
         )
         path = check_model_folder(folder)
         template = read_template(path)
@@ -149,10 +142,10 @@ class CompletionsLabelEngine(LabelEngine):
 
     def close(self) -> None:
         """Close the connections; scoring is then an error."""
-        self._poster.close()
+        self._client.close()
 
     def __repr__(self) -> str:  # never with the key
-        return f"CompletionsLabelEngine({self.model!r}, endpoint={self._poster.endpoint!r})"
+        return f"CompletionsLabelEngine({self.model!r}, endpoint={self._client.shown!r})"
 
     def _ask(self, fitted: Fitted) -> list[float]:
         """Log-probabilities of the labels, -inf where one is missing."""
@@ -164,7 +157,7 @@ class CompletionsLabelEngine(LabelEngine):
             "temperature": 0,
             "logprobs": self.top_logprobs,
         }
-        told = self._read(self._poster.post(payload))
+        told = self._read(self._client.post(payload))
         labels = zip(self.prompt.template.label_tokens, self.prompt.label_ids, strict=True)
         row = [max((told[k] for k in _keys(*label) if k in told), default=-math.inf)
                for label in labels]  # fmt: skip
@@ -173,33 +166,22 @@ class CompletionsLabelEngine(LabelEngine):
                 self._missing_count += 1
         return row
 
-    def _read(self, body: bytes) -> dict[str, float]:
+    def _read(self, answer: Any) -> dict[str, float]:
         """Log-probabilities at the first generated position, by token."""
-        try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            start = self._poster.scrub(body[:80].decode(errors="replace"))
-            raise self._not_understood(f"it is not JSON: {start!r}") from error
         choices = answer.get("choices") if isinstance(answer, dict) else None
         first = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(first, dict):
-            raise self._not_understood("it has no choice")
+            raise self._client.unusable("it has no choice")
         said = first.get("logprobs")
         if not isinstance(said, dict):
-            raise self._not_understood(
+            raise self._client.unusable(
                 "it has no logprobs; the endpoint must be started so that it gives them "
                 "(llama-cpp-python: --logits_all true)"
             )
         told = _legacy(said) if "top_logprobs" in said else _chat_like(said)
         if told is None:
-            raise self._not_understood("its logprobs are in a form that is not known")
+            raise self._client.unusable("its logprobs are in a form that is not known")
         return told
-
-    def _not_understood(self, what: str) -> ScoringError:
-        return ScoringError(
-            f"{self._poster.endpoint}: the answer of {self.model!r} can't be used: {what}; check "
-            "that base_url is an OpenAI-compatible completions endpoint"
-        )
 
 
 def _keys(label: str, label_id: int) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from fastroute._validate import check_count
 from fastroute.chat.completion import beginning_of, read_completion
 from fastroute.errors import DispatchError, ProviderResponseError, ProviderStatusError
-from fastroute.http.request import Request, Transport
+from fastroute.http.request import AsyncTransport, Request
 from fastroute.training.label.chat_model import ChatModel, Question
 from fastroute.training.label.journal import Journal
 
@@ -61,7 +61,7 @@ async def ask(
     model: ChatModel,
     questions: Iterable[Question],
     *,
-    transport: Transport,
+    transport: AsyncTransport,
     journal: Journal,
     concurrency: int = 8,
     progress: Callable[[], object] = unheard,
@@ -122,7 +122,7 @@ async def _all_of(workers: list[asyncio.Task[None]]) -> None:
 @dataclass
 class _Run:
     model: ChatModel
-    transport: Transport
+    transport: AsyncTransport
     journal: Journal
     result: Asked
     rest: Iterator[Question]

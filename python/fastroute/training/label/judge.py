@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError
-from fastroute.http.request import Transport
+from fastroute.http.request import AsyncTransport
 from fastroute.training.label.answers import AnsweredPrompt
 from fastroute.training.label.asking import Asked, ask, unheard
 from fastroute.training.label.chat_model import ChatModel, Estimate, Question, estimate
@@ -156,7 +156,7 @@ class PairJudge:
         self,
         rows: Sequence[AnsweredPrompt],
         *,
-        transport: Transport | None = None,
+        transport: AsyncTransport | None = None,
         concurrency: int = 8,
         progress: Progress = _no_progress,
         on_drain: Callable[[int], object] = unheard,
@@ -176,7 +176,7 @@ class PairJudge:
         self,
         rows: Sequence[AnsweredPrompt],
         *,
-        transport: Transport | None = None,
+        transport: AsyncTransport | None = None,
         concurrency: int = 8,
         progress: Progress = _no_progress,
         on_drain: Callable[[int], object] = unheard,
@@ -187,7 +187,7 @@ class PairJudge:
 
         Args:
             rows: the prompts, with the answers that are there.
-            transport: carries the requests; an ``HttpTransport`` of its own if None.
+            transport: carries the requests; an ``AsyncHttpTransport`` of its own if None.
             concurrency: most requests at a time.
             progress, on_drain: as for ``asking.ask``.
 
@@ -195,16 +195,16 @@ class PairJudge:
         """
         check_count("concurrency", concurrency, least=1)
         if transport is None:
-            from fastroute.http.sync_transport import HttpTransport
+            from fastroute.http.async_transport import AsyncHttpTransport
 
-            async with HttpTransport() as own:
+            async with AsyncHttpTransport() as own:
                 return await self._run(rows, own, concurrency, progress, on_drain)
         return await self._run(rows, transport, concurrency, progress, on_drain)
 
     async def _run(
         self,
         rows: Sequence[AnsweredPrompt],
-        transport: Transport,
+        transport: AsyncTransport,
         concurrency: int,
         progress: Progress,
         on_drain: Callable[[int], object],

@@ -1,12 +1,12 @@
-"""What transports that wrap another share."""
+"""What transports that wrap another share. They serve the gateway, so event loops only."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
 
-from fastroute.errors import DispatchError, ProviderStatusError
-from fastroute.http.request import AsyncResponse, Request, Response, Transport
+from fastroute.errors import DispatchError, ProviderResponseError, ProviderStatusError
+from fastroute.http.request import AsyncResponse, AsyncTransport, Request
 
 #: Told of what a transport did beside sending: the word for it, and the request.
 Observer: TypeAlias = Callable[[str, Request], None]
@@ -18,24 +18,14 @@ def unobserved(event: str, request: Request) -> None:
 
 
 class WrappingTransport:
-    """A transport around another, for event loops only."""
+    """An AsyncTransport around another."""
 
-    def __init__(self, inner: Transport) -> None:
+    def __init__(self, inner: AsyncTransport) -> None:
         self.inner = inner
-
-    def send(self, request: Request) -> Response:
-        """Not for threads. Raises DispatchError."""
-        raise DispatchError(
-            f"{request.path}: {type(self).__name__} sends from event loops only; use HttpTransport"
-        )
 
     async def asend(self, request: Request) -> AsyncResponse:
         """Send by the transport inside."""
         return await self.inner.asend(request)
-
-    def close(self) -> None:
-        """Close the transport inside."""
-        self.inner.close()
 
     async def aclose(self) -> None:
         """Close the transport inside."""
@@ -76,7 +66,9 @@ def watched(
 
 
 def is_providers_fault(error: BaseException) -> bool:
-    """Whether an error says that the endpoint is ill, and not that the request is."""
+    """Whether an error is a failure of the endpoint rather than of the request."""
     if isinstance(error, ProviderStatusError):
         return error.status_code >= 500
+    if isinstance(error, ProviderResponseError):
+        return True
     return isinstance(error, (ConnectionError, TimeoutError)) and isinstance(error, DispatchError)
