@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, astuple, replace
+from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -94,6 +100,32 @@ def test_values_are_checked(arguments: dict[str, Any], error: type[Exception]) -
     with pytest.raises(error, match=next(iter(arguments))) as caught:
         Endpoint(**arguments)
     assert "pw" not in str(caught.value)
+
+
+def test_copies_keep_the_key_and_dumps_mask_it() -> None:
+    endpoint = Endpoint("http://127.0.0.1:8000/v1", api_key=KEY)
+    request = Request(endpoint, b"{}")
+    for dump in (
+        asdict(endpoint),
+        asdict(request),
+        astuple(endpoint),
+        json.dumps(asdict(endpoint)),
+    ):
+        assert KEY not in str(dump)
+        assert "***" in str(dump)
+    assert KEY not in repr(endpoint.api_key)
+    for same in (copy.copy(endpoint), copy.deepcopy(endpoint), replace(endpoint, max_retries=2)):
+        assert same == endpoint
+        assert same.api_key == KEY
+    # A pickle holds the key, or a process pool could not send anything.
+    assert pickle.loads(pickle.dumps(endpoint)).find_key() == KEY
+    assert f"Bearer {endpoint.find_key()}" == f"Bearer {KEY}"
+
+
+def test_an_endpoint_works_in_another_process() -> None:
+    endpoint = Endpoint("http://127.0.0.1:8000/v1", api_key=KEY)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert pool.submit(Endpoint.find_key, endpoint).result() == KEY
 
 
 def test_an_endpoint_is_frozen_and_hashable() -> None:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from fastroute.errors import DispatchError, MissingDependencyError, ProviderConnectionError
+from fastroute.http.environment import find_proxy, missing_socks, tls_context
 from fastroute.http.failures import (
     MOST_ERROR_BYTES,
     connect_timeout,
@@ -25,10 +26,11 @@ from fastroute.http.failures import (
     raise_for_status,
     unsendable,
 )
-from fastroute.http.proxies import find_proxy, missing_socks
 from fastroute.http.request import AsyncResponse, Endpoint, Request, default_headers
 
 if TYPE_CHECKING:
+    import ssl
+
     import aiohttp
     import yarl
     from multidict import CIMultiDict
@@ -50,11 +52,12 @@ class AiohttpTransport:
     """Sends from one event loop over HTTP/1.1 with kept connections. It never retries.
 
     Answers are asked for uncompressed, and their bytes and headers are what the provider sent.
-    Redirects are not followed. Proxies are those of ``fastroute.http.proxies.find_proxy``, as they
-    are at the first request to an address. A stream is returned when its first byte is here,
-    another answer when all of it is, or 64 KiB of it, or when its first byte is a second old. A
-    kept connection that breaks before an answer begins is replaced at once by a fresh one, which
-    counts as the same attempt.
+    Redirects are not followed. Proxies and certificates are those of
+    ``fastroute.http.environment``, proxies as they are at the first request to an address.
+
+    A stream is returned when its first byte is here; another answer when all of it is, or 64 KiB of
+    it, or when its first byte is a second old. A kept connection that breaks before an answer
+    begins is replaced at once by a fresh one, which counts as the same attempt.
 
     Args:
         max_header_bytes: the longest header of an answer; longer ones are a
@@ -71,6 +74,7 @@ class AiohttpTransport:
         self._max_header_bytes = max_header_bytes
         self._sessions: dict[tuple[str | None, bool], aiohttp.ClientSession] = {}
         self._proxies: dict[str, str | None] = {}
+        self._tls = tls_context()
         self._closed = False
 
     async def asend(self, request: Request) -> AsyncResponse:
@@ -109,10 +113,10 @@ class AiohttpTransport:
             import aiohttp
 
             found = self._sessions[key] = aiohttp.ClientSession(
-                connector=_connector(key[0], keep=keep),
+                connector=_connector(key[0], self._tls, keep=keep),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                trust_env=False,  # it would let a netrc file replace the endpoint's key
+                trust_env=False,  # a netrc file would replace the endpoint's key
                 max_line_size=self._max_header_bytes,
                 max_field_size=self._max_header_bytes,
                 max_headers=MAX_HEADERS,
@@ -225,19 +229,21 @@ class _Attempt:
             long = isinstance(error.__cause__, aiohttp.http_exceptions.LineTooLong)
             what = "a header is too long (see max_header_bytes)" if long else "it is not HTTP/1.1"
             raise malformed(request, what) from error
-        except (aiohttp.InvalidURL, ValueError) as error:
+        except aiohttp.InvalidURL as error:
             raise unsendable(request, error) from error
         except (aiohttp.ClientError, OSError) as error:
             answer = self._response
             if answer is not None and 200 <= answer.status < 300 and answer.content.total_bytes:
                 raise cut_error(request, answer.content.total_bytes, error) from error
             raise connection_error(request, error) from error
+        except ValueError as error:
+            raise unsendable(request, error) from error
 
 
 _under_way: ContextVar[_Attempt] = ContextVar("_under_way")
 
 
-def _connector(socks: str | None, *, keep: bool) -> aiohttp.BaseConnector:
+def _connector(socks: str | None, tls: ssl.SSLContext, *, keep: bool) -> aiohttp.BaseConnector:
     """A connector that tells the attempt under way whether it got a kept connection."""
     import aiohttp
 
@@ -258,12 +264,12 @@ def _connector(socks: str | None, *, keep: bool) -> aiohttp.BaseConnector:
             used.add(connection.protocol)
             return connection
 
-    kept: dict[str, Any] = {"keepalive_timeout": _KEPT_S} if keep else {"force_close": True}
-    if socks is not None:
-        connector: aiohttp.BaseConnector = Connector.from_url(socks, rdns=True, limit=0, **kept)
-        return connector
-    plain: aiohttp.BaseConnector = Connector(limit=0, **kept)
-    return plain
+    options: dict[str, Any] = {"limit": 0, "ssl": tls}
+    options |= {"keepalive_timeout": _KEPT_S} if keep else {"force_close": True}
+    connector: aiohttp.BaseConnector = (
+        Connector(**options) if socks is None else Connector.from_url(socks, rdns=True, **options)
+    )
+    return connector
 
 
 class _Target(NamedTuple):

@@ -15,9 +15,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Self
 
 from fastroute.errors import DispatchError, ProviderConnectionError
+from fastroute.http.environment import find_proxy, tls_context
 from fastroute.http.failures import raise_for_status
 from fastroute.http.httpx_client import Attempt, client_options, headers_of
-from fastroute.http.proxies import find_proxy
 from fastroute.http.request import AsyncResponse, Request
 from fastroute.http.retry import Attempts, RetryPolicy
 
@@ -96,6 +96,7 @@ class _LoopClients:
 
     def __init__(self) -> None:
         self._clients: dict[tuple[str | None, bool], httpx2.AsyncClient] = {}
+        self._tls = tls_context()
         self._started = False
         self.closer = self._close_with_loop()
 
@@ -109,7 +110,7 @@ class _LoopClients:
 
         key = find_proxy(request.endpoint.address("").url), keep
         if key not in self._clients:
-            self._clients[key] = httpx2.AsyncClient(**client_options(key[0], keep=keep))
+            self._clients[key] = httpx2.AsyncClient(**client_options(key[0], self._tls, keep=keep))
         return self._clients[key]
 
     async def _close_with_loop(self) -> AsyncGenerator[None, None]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastroute.errors import DispatchError
+from fastroute.http.environment import missing_socks
 from fastroute.http.failures import (
     MOST_ANSWER_BYTES,
     MOST_ERROR_BYTES,
@@ -18,10 +19,11 @@ from fastroute.http.failures import (
     malformed,
     unsendable,
 )
-from fastroute.http.proxies import missing_socks
 from fastroute.http.request import RawHeaders, Request, default_headers
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
 _MAX_CONNECTIONS = 1000
@@ -29,7 +31,7 @@ _KEPT_CONNECTIONS = 100
 _KEPT_S = 30.0
 
 
-def client_options(proxy: str | None, *, keep: bool) -> dict[str, Any]:
+def client_options(proxy: str | None, tls: ssl.SSLContext, *, keep: bool) -> dict[str, Any]:
     """Arguments of an httpx2 client whose connections are kept, or used once each."""
     import httpx2
 
@@ -39,10 +41,8 @@ def client_options(proxy: str | None, *, keep: bool) -> dict[str, Any]:
         except ImportError as error:
             raise missing_socks() from error
     return {
-        # Only certificates come from the environment: proxies are ours to choose, and a netrc file
-        # is not read.
-        "verify": httpx2.create_ssl_context(),
-        "trust_env": False,
+        "verify": tls,
+        "trust_env": False,  # see fastroute.http.environment
         "proxy": proxy,
         "limits": httpx2.Limits(
             max_connections=_MAX_CONNECTIONS,

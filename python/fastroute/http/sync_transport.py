@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 from fastroute.errors import DispatchError, ProviderConnectionError
+from fastroute.http.environment import find_proxy, tls_context
 from fastroute.http.failures import raise_for_status
 from fastroute.http.httpx_client import Attempt, client_options, headers_of
-from fastroute.http.proxies import find_proxy
 from fastroute.http.request import Request, Response
 from fastroute.http.retry import Attempts, RetryPolicy
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
 
@@ -24,8 +26,7 @@ class HttpTransport:
     """Sends over HTTP/1.1 with kept connections, which threads share.
 
     No client is made before the first request. Answers are asked for uncompressed. Redirects are
-    not followed. Proxies are those of ``fastroute.http.proxies.find_proxy``; SSL_CERT_FILE and
-    SSL_CERT_DIR name other certificates than the system's.
+    not followed. Proxies and certificates are those of ``fastroute.http.environment``.
 
     A stream is returned when its first byte is here: until then it may be retried. A kept
     connection that breaks before an answer begins is replaced at once by a fresh one, which counts
@@ -38,6 +39,7 @@ class HttpTransport:
     def __init__(self, *, retry: RetryPolicy | None = None) -> None:
         self._retry = retry or RetryPolicy()
         self._clients: dict[tuple[str | None, bool], httpx2.Client] = {}
+        self._tls: ssl.SSLContext | None = None
         self._closed = False
         self._lock = threading.Lock()
         self._rng = random.Random()
@@ -84,8 +86,10 @@ class HttpTransport:
         with self._lock:
             if self._closed:
                 raise DispatchError("this HttpTransport is closed; make a new one")
+            if self._tls is None:
+                self._tls = tls_context()
             if key not in self._clients:
-                self._clients[key] = httpx2.Client(**client_options(key[0], keep=keep))
+                self._clients[key] = httpx2.Client(**client_options(key[0], self._tls, keep=keep))
             return self._clients[key]
 
 

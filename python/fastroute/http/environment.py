@@ -1,11 +1,15 @@
-"""Which proxy a request goes through, by the usual environment variables: one answer for all."""
+"""What requests take from the environment, by whichever transport: proxies and certificates."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from fastroute.errors import DispatchError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import ssl
 
 _SCHEMES = {
     "http": "http",
@@ -54,3 +58,10 @@ def missing_socks() -> MissingDependencyError:
         "a SOCKS proxy is set by an environment variable, and the package for it is not installed: "
         "pip install 'fastroute[socks]'"
     )
+
+
+def tls_context() -> ssl.SSLContext:
+    """Checks certificates by the system's, or by those that SSL_CERT_FILE or SSL_CERT_DIR name."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
