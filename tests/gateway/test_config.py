@@ -80,9 +80,9 @@ def load(folder: Path, text: str, name: str = "c.toml", **overrides: Any) -> Any
 def test_every_section_is_read(tmp_path: Path) -> None:
     config = load(tmp_path, FULL.format(digest="ab" * 32))
     assert (config.server.host, config.server.port, config.server.workers) == ("0.0.0.0", 8080, 2)
-    assert config.routing.default_router == "length"
+    assert config.routing.router == "length"
     assert config.routing.session_affinity.header == "x-session"
-    assert config.routing.router_config == {"length": {"half_length": 10}}
+    assert config.router_config == {"length": {"half_length": 10}}
     assert (config.endpoint.api_key, config.endpoint.timeout_s) == ("sk-a", 12.0)
     first, second = config.models["big"].targets
     assert (first.model, first.weight, first.endpoint.api_key) == ("big-eu", 3.0, "sk-b")
@@ -108,44 +108,85 @@ def test_flags_go_before_the_file(tmp_path: Path) -> None:
     text = FULL.format(digest="ab" * 32)
     config = load(tmp_path, text, port=1, strong_model="other", routers=["random"])
     assert (config.server.port, config.routing.strong_model) == (1, "other")
-    assert (config.routing.routers, config.routing.default_router) == (("random",), "random")
+    assert (config.routing.router_names, config.routing.router) == (("random",), "random")
 
 
 def test_a_routellm_config_is_taken(tmp_path: Path) -> None:
     text = "sw_ranking:\n  battles: x.jsonl\nmf:\n  checkpoint_path: folder\nbert: {a: b}\n"
     config = load(tmp_path, text, "r.yaml", strong_model="s", weak_model="w", routers=["mf"])
-    assert config.routing.router_config == {"mf": {"checkpoint_path": "folder"}}
+    assert config.router_config == {"mf": {"checkpoint_path": str(tmp_path / "folder")}}
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[routing]\nstrong_model = 1\nweak_model = 'w'", "c.toml:2: routing.strong_model: must"),
-        ("[routing]\nstrong_model = 's'", "c.toml:1: routing.weak_model: is missing"),
-        ("[server]\n\nprot = 1", "c.toml:3: server.prot: there is no such key; did you mean port?"),
-        ("[server]\nport = 70000", "c.toml:2: server.port: must be 0 or more and at most 65535"),
-        ("[server]\nport = true", "c.toml:2: server.port: must be a whole number"),
-        ("server = 3", "c.toml:1: server: must be a table, got a number"),
-        ("[resilience]\nfallback = 'up'", "c.toml:2: resilience.fallback: must be one of none"),
+        (
+            "[routing]\nstrong_model = 1\nweak_model = 'w'",
+            "c.toml:2: routing.strong_model: must be a valid string; found 1",
+        ),
+        (
+            "[routing]\nstrong_model = 's'",
+            "c.toml:1: routing.weak_model: missing key; give it here or as",
+        ),
+        ("[server]\n\nprot = 1", "c.toml:3: server.prot: unknown key; did you mean port?"),
+        (
+            "[server]\nport = 70000",
+            "c.toml:2: server.port: must be less than or equal to 65535; found 70000",
+        ),
+        ("[server]\nport = true", "c.toml:2: server.port: must be a valid integer; found true"),
+        ("server = 3", "c.toml:1: server: must be a table; found 3"),
+        (
+            "[resilience]\nfallback = 'up'",
+            "c.toml:2: resilience.fallback: must be 'none', 'strong_to_weak'",
+        ),
         ("[resilience]\nredundancy = 'relaunch'", "needs redundancy_delay_s"),
         ("[endpoint]\nbase_url = 'ftp://x'", "c.toml:2: endpoint.base_url: base_url must start"),
-        ("[endpoint]\napi_key = 'sk-secret'", "c.toml:2: endpoint.api_key: secrets don't belong"),
+        (
+            "[endpoint]\napi_key = 'sk-secret'",
+            "c.toml:2: endpoint.api_key: secrets do not belong in a file",
+        ),
         ("[endpoint]\napi_key_env = 'NOT_SET'", "c.toml:2: endpoint.api_key_env: the environment"),
-        ("[models.'a.b']\nweight = 0", "c.toml:2: models.a.b.weight: must be above 0"),
+        (
+            "[models.'a.b']\nweight = 0",
+            "c.toml:2: models.a.b.weight: must be greater than 0; found 0",
+        ),
         (
             "[[models.m.endpoints]]\n[[models.m.endpoints]]\ntimeout_s = -1",
-            "c.toml:3: models.m.endpoints.1.timeout_s: must be above 0",
+            "c.toml:3: models.m.endpoints.1.timeout_s: must be greater than 0; found -1",
         ),
         ("[[keys]]\nsha256 = 'ab'", "c.toml:2: keys.0.sha256: must be 64"),
-        ("[routing]\nrouters = ['mff']", "c.toml:2: routing.routers: there is no router 'mff'"),
-        ("[routers.xx]\na = 1", "c.toml:1: routers.xx: there is no such router"),
+        ("[routing]\nrouters = ['mff']", "c.toml:2: routing.routers.0: unknown router 'mff'"),
+        ("[routers.xx]\na = 1", "c.toml:1: routers.xx: unknown router 'xx'"),
         ("[routing]\nthreshold = 0.1\nstrong_share = 0.5", "c.toml:3: routing.strong_share: give"),
-        ("[server]\npage = 'sk-secret'", "c.toml:2: server.page: must be true or false, got a te"),
-        ("[server]\nlog_level = 'sk-secret'", "c.toml:2: server.log_level: must be one of debug"),
+        (
+            "[server]\npage = 'sk-secret'",
+            "c.toml:2: server.page: must be a valid boolean; found a string",
+        ),
+        (
+            "[server]\nlog_level = 'sk-secret'",
+            "c.toml:2: server.log_level: must be 'debug', 'info'",
+        ),
         (
             "[routing.session_affinity]\nheader = ''",
-            "c.toml:2: routing.session_affinity.header: is empty",
+            "c.toml:2: routing.session_affinity.header: must have at least 1 character; found ''",
         ),
+        ("[endpoint]\napi_key_env = 'sk-secret'", "must be the name of an environment variable"),
+        ("[models.m]\napi_key = 'sk-secret'", "c.toml:2: models.m.api_key: secrets do not belong"),
+        ("[[models.m.endpoints]]\nwieght = 1", "models.m.endpoints.0.wieght: unknown key; did you"),
+        ("[[keys]]\nsha265 = 'sk-secret'", "c.toml:2: keys.0.sha265: unknown key; did you mean sh"),
+        ("[routing.session_affinity]\ntll_s = 1", "tll_s: unknown key; did you mean ttl_s?"),
+        ("[serverr]", "c.toml:1: serverr: unknown key; did you mean server?"),
+        (
+            "[server]\nxyz = 1",
+            "c.toml:2: server.xyz: unknown key; known keys: body_timeout_s, host",
+        ),
+        (
+            "[models.m]\nbase_url = 'http://x'\n[[models.m.endpoints]]",
+            "c.toml:3: models.m.endpoints: give base_",
+        ),
+        ("[server]\nretry_after_s = inf", "c.toml:2: server.retry_after_s: must be a finite numb"),
+        ("routers.mf = 3", "c.toml:1: routers.mf: must be a table; found 3"),
+        ("keys = 'sk-secret'", "c.toml:1: keys: must be a list; found a string"),
         ("[server]\n\nport = sk-secret", "c.toml:3: Invalid value"),
         ("[server]\n[other", "c.toml:2: Expected"),
     ],
@@ -199,3 +240,29 @@ def test_lines_of_a_toml_file(tmp_path: Path) -> None:
     assert ("t", "x y", "fake") not in lines
     assert lines[("t", "x y", "m")] == 6
     assert (lines[("l", 0, "z")], lines[("l", 1, "z")]) == (8, 10)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("port", 70000, "--port: must be less than or equal to 65535; found 70000"),
+        ("workers", 0, "--workers: must be greater than or equal to 1; found 0"),
+        ("host", "", "--host: must have at least 1 character; found ''"),
+        ("routers", ["mff"], "--routers: unknown router 'mff'"),
+        ("strong_model", "", "--strong-model: must have at least 1 character"),
+    ],
+)
+def test_an_error_names_the_flag(tmp_path: Path, flag: str, value: Any, said: str) -> None:
+    text = "[server]\nport = 1\n[routing]\nstrong_model = 's'\nweak_model = 'w'\n"
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, **{flag: value})
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_file_the_flags_are_asked_for() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {"weak_model": "w"})
+    assert str(caught.value) == (
+        "command line: routing.strong_model: missing key; give it here or as --strong-model"
+    )

@@ -10,13 +10,17 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 import fastroute.gateway
 from fakes.gateway import Gateway
-from fastroute.gateway.config.settings import load_config
+from fastroute.gateway.config.settings import ConfigSections, load_config
 from fastroute.gateway.operations.metrics import Metrics
 
 FOLDER = Path(fastroute.gateway.__file__).parent / "examples"
@@ -33,6 +37,35 @@ def test_the_config_is_valid() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def _shown_keys(table: dict[str, Any], key: str = "") -> Iterator[str]:
+    """Every key in a file, with its sections; "*" stands for names of models and numbers."""
+    for name, value in table.items():
+        here = f"{key}.{'*' if key == '.models' else name}"
+        yield here
+        for entry in value if isinstance(value, list) else [value]:
+            if isinstance(entry, dict):
+                yield from _shown_keys(entry, here + ".*" if isinstance(value, list) else here)
+
+
+def _allowed_keys(model: type[BaseModel], key: str = "") -> Iterator[str]:
+    """Every key that a file may have."""
+    for name, field in model.model_fields.items():
+        here = f"{key}.{field.alias or name}"
+        yield here
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _allowed_keys(inner, here if inner is field.annotation else here + ".*")
+
+
+def test_the_config_shows_every_key() -> None:
+    text = (FOLDER / "gateway.toml").read_text()
+    uncommented = re.sub(r"^# (?=\[|\w+ = )", "", text, flags=re.MULTILINE)
+    shown = set(_shown_keys(tomllib.loads(uncommented)))
+    allowed = set(_allowed_keys(ConfigSections))
+    assert ".models.*.endpoints.*.weight" in allowed
+    assert allowed - shown == set()
 
 
 def test_what_the_config_shows_is_the_default(

@@ -52,7 +52,9 @@ def test_routers_say_whether_they_are_quick() -> None:
 
 def make(**values: Any) -> Gateway:
     sticky = SessionAffinityConfig(by="none")
-    routing = RoutingConfig("s", "w", ("random",), "random", session_affinity=sticky, **values)
+    routing = RoutingConfig(
+        strong_model="s", weak_model="w", router="random", session_affinity=sticky, **values
+    )
     return Gateway(Config(routing, endpoint=Endpoint("http://127.0.0.1:1/v1")), MockTransport())
 
 
@@ -83,7 +85,11 @@ def test_a_share_becomes_a_threshold() -> None:
     assert make().threshold == 0.5
     sticky = SessionAffinityConfig()
     routing = RoutingConfig(
-        "s", "w", ("length",), "length", strong_share=0.5, session_affinity=sticky
+        strong_model="s",
+        weak_model="w",
+        router="length",
+        strong_share=0.5,
+        session_affinity=sticky,
     )
     with pytest.raises(InvalidInputError, match="never calibrated"):
         Gateway(Config(routing), MockTransport())

@@ -36,7 +36,7 @@ def extended(config_file: str, text: str) -> str:
 
 
 def test_a_key_ring() -> None:
-    keys = [KeyConfig(n, bytes.fromhex(hash_key(k))) for n, k in (("a", "key-a"), ("b", "key-b"))]
+    keys = [KeyConfig(name=n, sha256=hash_key(k)) for n, k in (("a", "key-a"), ("b", "key-b"))]
     ring = KeyRing(keys)
     assert ring.caller("Bearer key-b") == "b"
     assert ring.caller("bearer key-a") == "a"
@@ -47,14 +47,14 @@ def test_a_key_ring() -> None:
 
 
 def test_keys_are_asked_for_everywhere_but_health(config_file: str, upstream: View) -> None:
-    digest = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-m", "fastroute", "serve", "--hash-key"],
         input=KEY,
         capture_output=True,
         text=True,
         check=True,
-    ).stdout.strip()
-    path = extended(config_file, f'\n[[keys]]\nname = "team"\nsha256 = "{digest}"\n')
+    ).stdout
+    path = extended(config_file, f"\n{printed}")
     good = {"Authorization": f"Bearer {KEY}"}
     body = {"model": "weak", "messages": ASK}
     with gateways.start("--config", path, environment=PROVIDER) as gateway:
@@ -73,7 +73,7 @@ def test_keys_are_asked_for_everywhere_but_health(config_file: str, upstream: Vi
         assert gateway.ask("GET", "/ready").status == 200
         with openai.OpenAI(base_url=gateway.base_url, api_key=KEY) as client:
             client.chat.completions.create(model="weak", messages=ASK)
-        assert gateway.events("request")[-1]["caller"] == "team"
+        assert gateway.events("request")[-1]["caller"] == "caller"
         logged = "".join(gateway.lines)
     assert KEY not in logged
     assert "wrong-key" not in logged
@@ -274,9 +274,9 @@ def test_shutdown_finishes_streams_and_takes_no_more(config_file: str, upstream:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--check", "--strong-model", "s"], "weak_model: is missing"),
+        (["--check", "--strong-model", "s"], "weak_model: missing key"),
         (["--check", "--strong-model", "s", "--weak-model", "w", "--api-key-env", "NO"], "NO is"),
-        (["--config", "nowhere.toml"], "nowhere.toml: can't be read"),
+        (["--config", "nowhere.toml"], "nowhere.toml: the file can't be read"),
     ],
 )
 def test_the_command_says_what_is_wrong(arguments: list[str], said: str) -> None:

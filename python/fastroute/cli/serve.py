@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hash-key",
         action="store_true",
-        help="read a key from standard input, print what stands for it in the config, and stop",
+        help="read a key from standard input, print its lines for a TOML configuration, and stop",
     )
     # For the workers that the command starts itself.
     parser.add_argument("--inherited-socket", type=int, help=argparse.SUPPRESS)
@@ -137,5 +137,5 @@ def _hash_key() -> int:
     key = sys.stdin.readline().strip()
     if len(key) < 16:
         raise InvalidInputError("--hash-key: a key must have 16 characters or more")
-    print(hash_key(key))
+    print(f'[[keys]]\nname = "caller"\nsha256 = "{hash_key(key)}"')
     return 0

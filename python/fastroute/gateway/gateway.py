@@ -73,7 +73,10 @@ class Gateway:
         self.transport = transport
         self.keys = KeyRing(config.keys)
         self.controller = Controller(
-            routing.routers, routing.strong_model, routing.weak_model, dict(routing.router_config)
+            routing.router_names,
+            routing.strong_model,
+            routing.weak_model,
+            dict(config.router_config),
         )
         self.threshold = self._default_threshold()
         for router in self.controller.routers.values():
@@ -107,7 +110,7 @@ class Gateway:
         except (InvalidModelNameError, InvalidThresholdError) as error:
             raise RefusalError(400, "invalid_model", str(error), param="model") from error
         if name == DEFAULT_NAME:
-            named = (self.config.routing.default_router, self.threshold)
+            named = (self.config.routing.router, self.threshold)
         if named is None:
             return Routed(str(name), None, False, 0.0, "")
         if path not in _ROUTED_PATHS:
@@ -276,10 +279,10 @@ class Gateway:
             return routing.threshold
         if routing.strong_share is None:
             return 0.5
-        calibration = self.controller.routers[routing.default_router].calibration
+        calibration = self.controller.routers[routing.router].calibration
         if calibration is None:
             raise InvalidInputError(
-                f"strong_share: router {routing.default_router!r} was never calibrated for "
+                f"strong_share: router {routing.router!r} was never calibrated for "
                 "its pair of models; give threshold"
             )
         return threshold_for_strong_share(calibration, routing.strong_share)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +13,16 @@ from typing import Any, NamedTuple
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
 Key = tuple[str | int, ...]
+#: A configuration is a few kilobytes; a longer file is another one, or an attack on its parser.
+MAX_FILE_BYTES = 256 * 1024
+#: YAML aliases can stand for any number of values.
+MAX_VALUES = 20_000
+#: tomllib takes quadratic time for a dotted key.
+_MAX_DOTS = 200
 
 
 class ConfigError(InvalidInputError):
-    """A config that can't be used; every line of the message names the file's line and the key."""
+    """A configuration that can't be used; each line of the message names a line and a key of it."""
 
 
 class ConfigFile(NamedTuple):
@@ -41,22 +49,41 @@ class ConfigFile(NamedTuple):
 
 def read_config_file(path: str) -> ConfigFile:
     """Read a file whose name ends in .toml, .yaml or .yml. Raises ConfigError."""
-    try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: can't be read: {error}") from error
     suffix = Path(path).suffix.lower()
-    if suffix == ".toml":
-        return _read_toml(path, text)
-    if suffix in (".yaml", ".yml"):
-        return _read_yaml(path, text)
-    raise ConfigError(f"{path}: a config's name must end in .toml, .yaml or .yml")
+    if suffix not in (".toml", ".yaml", ".yml"):
+        raise ConfigError(f"{path}: the name of a configuration must end in .toml, .yaml or .yml")
+    text = _read_text(path)
+    try:
+        return (_read_toml if suffix == ".toml" else _read_yaml)(path, text)
+    except RecursionError as error:
+        raise ConfigError(f"{path}: the file is nested too deeply") from error
+
+
+def _read_text(path: str) -> str:
+    try:
+        # A named pipe would otherwise wait for its writer.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"{path}: not a regular file; give a TOML or YAML file")
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: the file can't be read: {error}") from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: the file is longer than {MAX_FILE_BYTES} bytes, the limit")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: the file is not UTF-8: {error.reason}") from error
 
 
 def _read_toml(path: str, text: str) -> ConfigFile:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(".") > _MAX_DOTS and not line.lstrip().startswith("#"):
+            raise ConfigError(f"{path}:{number}: the file is nested too deeply")
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         said, at, place = str(error).partition(" (at line ")
         line = place.split(",")[0] if at else str(text.count("\n") + 1)
         raise ConfigError(f"{path}:{line}: {said}") from error
@@ -85,6 +112,7 @@ def _toml_lines(text: str) -> dict[Key, int]:
             here = _resolve(_parts(table[2]), counts)
             if table[1] == "[[":
                 counts[here] = counts.get(here, -1) + 1
+                lines.setdefault(here, number)
                 here = (*here, counts[here])
             lines.setdefault(here, number)
             continue
@@ -124,34 +152,56 @@ def _read_yaml(path: str, text: str) -> ConfigFile:
     try:
         import yaml
     except ImportError as error:
-        raise MissingDependencyError("a YAML config needs PyYAML: pip install PyYAML") from error
-    lines: dict[Key, int] = {}
+        raise MissingDependencyError(
+            "a YAML configuration needs PyYAML: pip install 'fastroute[serve]'"
+        ) from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = {} if node is None else _yaml_lines(path, node)
         data = yaml.safe_load(text)
-        if node is not None:
-            _yaml_lines(node, (), lines)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         mark = getattr(error, "problem_mark", None)
-        place = "" if mark is None else f"{mark.line + 1}: "
-        said = getattr(error, "problem", None) or "it can't be read"
-        raise ConfigError(f"{path}:{place or ' '}{said}") from error
+        place = path if mark is None else f"{path}:{mark.line + 1}"
+        raise ConfigError(f"{place}: {getattr(error, 'problem', None) or error}") from error
     if data is None:
         data = {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise ConfigError(f"{path}:1: a config must be a table of named sections")
+        raise ConfigError(f"{path}:1: a configuration must be a table of named sections")
     return ConfigFile(path, data, lines)
 
 
-def _yaml_lines(node: Any, path: Key, lines: dict[Key, int]) -> None:
-    if path in lines:  # an alias
-        return
-    if node.id == "mapping":
-        for key, value in node.value:
-            here = (*path, str(key.value))
-            _yaml_lines(value, here, lines)
-            lines[here] = key.start_mark.line + 1
-    elif node.id == "sequence":
-        for i, value in enumerate(node.value):
-            _yaml_lines(value, (*path, i), lines)
-            lines[(*path, i)] = value.start_mark.line + 1
+def _yaml_lines(path: str, root: Any) -> dict[Key, int]:
+    """Lines of keys and items; the values of an alias are visited wherever it stands.
+
+    Raises ConfigError for a key that stands twice in a table, and for more than MAX_VALUES values.
+    """
+    lines: dict[Key, int] = {}
+
+    def visit(node: Any, key: Key) -> None:
+        members: list[tuple[str | int, Any, Any]]
+        if node.id == "mapping":
+            wrong = next((name for name, _ in node.value if name.id != "scalar"), None)
+            if wrong is not None:
+                raise ConfigError(f"{path}:{wrong.start_mark.line + 1}: a key must be a string")
+            members = [(name.value, name, value) for name, value in node.value]
+        elif node.id == "sequence":
+            members = [(i, value, value) for i, value in enumerate(node.value)]
+        else:
+            return
+        for part, place, value in members:
+            line = place.start_mark.line + 1
+            here = (*key, part)
+            if here in lines:
+                raise ConfigError(f"{path}:{line}: {'.'.join(map(str, here))}: duplicate key")
+            if len(lines) == MAX_VALUES:
+                raise ConfigError(
+                    f"{path}:{line}: the file has more than {MAX_VALUES} values, counting each use "
+                    "of an alias"
+                )
+            lines[here] = line
+            visit(value, here)
+
+    visit(root, ())
+    return lines

@@ -1,67 +1,235 @@
-"""What a gateway is told: the sections of its config file, checked."""
+"""The sections of a gateway's configuration, validated by pydantic."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastroute.errors import InvalidInputError
-from fastroute.gateway.config.file import ConfigFile, read_config_file
-from fastroute.gateway.config.reader import Problems, Section
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from fastroute.gateway.config.file import ConfigFile, Key, read_config_file
+from fastroute.gateway.config.problems import config_error
+from fastroute.http.address import check_key, read_base_url
 from fastroute.http.request import Endpoint
 from fastroute.routers.registry import ROUTER_NAMES
 
-STICKY_BY = ("messages", "user", "header", "none")
-FALLBACKS = ("none", "strong_to_weak", "weak_to_strong", "both")
-REDUNDANCY = ("none", "hedge", "delayed", "relaunch")
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class ServerConfig:
+def _check_base_url(value: str) -> str:
+    read_base_url(value, "")
+    return value
+
+
+def _value_of_variable(name: object) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
+        # Whoever wrote the secret itself here must not find it in a log.
+        raise ValueError("must be the name of an environment variable, such as OPENAI_API_KEY")
+    value = os.environ.get(name)
+    if not value:
+        shown = name if name.isupper() else "of that name"
+        raise ValueError(f"the environment variable {shown} is not set")
+    return check_key(value, name)
+
+
+def _digest(value: object) -> bytes:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise ValueError("must be 64 hexadecimal digits; fastroute serve --hash-key prints them")
+    return bytes.fromhex(value)
+
+
+def _check_router(name: str) -> str:
+    if name not in ROUTER_NAMES:
+        raise ValueError(f"unknown router {name[:80]!r}; known: {', '.join(ROUTER_NAMES)}")
+    return name
+
+
+# Python's strict mode takes no list for a tuple, and files have no tuples.
+TupleOf = Annotated[tuple[T, ...], Field(strict=False)]
+Text = Annotated[str, Field(min_length=1)]
+RouterName = Annotated[str, AfterValidator(_check_router)]
+Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A table of the file. Unknown keys are errors, and no value is converted to another type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ServerConfig(Section):
     """Section ``[server]``: where to listen, and how much to take on."""
 
-    host: str = "127.0.0.1"
-    port: int = 6060
-    workers: int = 1
-    max_body_bytes: int = 32 * 2**20
-    max_concurrency: int = 1024
-    retry_after_s: float = 1.0
-    body_timeout_s: float = 30.0
-    shutdown_timeout_s: float = 30.0
+    host: Text = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 6060
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    max_body_bytes: PositiveCount = 32 * 2**20
+    max_concurrency: PositiveCount = 1024
+    retry_after_s: Amount = 1.0
+    body_timeout_s: Seconds = 30.0
+    shutdown_timeout_s: Amount = 30.0
     page: bool = True
     log_prompts: bool = False
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     opentelemetry: bool = False
-    max_provider_header_bytes: int = 64 * 1024
+    max_provider_header_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
 
 
-@dataclass(frozen=True)
-class SessionAffinityConfig:
+class SessionAffinityConfig(Section):
     """Section ``[routing.session_affinity]``: when a conversation stays with its model."""
 
-    by: str = "messages"
-    header: str = "x-session-id"
-    margin: float = 0.1
-    short_chars: int = 40
-    ttl_s: float = 3600.0
-    max_sessions: int = 100_000
+    by: Literal["messages", "user", "header", "none"] = "messages"
+    header: Annotated[Text, AfterValidator(str.lower)] = "x-session-id"
+    margin: Share = 0.1
+    short_chars: Count = 40
+    ttl_s: Seconds = 3600.0
+    max_sessions: PositiveCount = 100_000
 
 
-@dataclass(frozen=True)
-class RoutingConfig:
-    """Section ``[routing]``: who decides, between whom, on what."""
+class RoutingConfig(Section):
+    """Section ``[routing]``: which routers decide, between which models, on what."""
 
-    strong_model: str
-    weak_model: str
-    routers: tuple[str, ...] = ("mf",)
-    default_router: str = "mf"
-    threshold: float | None = None
-    strong_share: float | None = None
-    window: int = 1
-    session_affinity: SessionAffinityConfig = field(default_factory=SessionAffinityConfig)
-    router_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    strong_model: Text
+    weak_model: Text
+    routers: TupleOf[RouterName] = ()
+    router: Annotated[RouterName, Field(validate_default=True)] = ""
+    threshold: Share | None = None
+    strong_share: Share | None = None
+    window: Annotated[int, Field(ge=1, le=100)] = 1
+    session_affinity: SessionAffinityConfig = SessionAffinityConfig()
+
+    @field_validator("router", mode="before")
+    @classmethod
+    def _is_loaded(cls, name: Any, info: ValidationInfo) -> Any:
+        names = info.data.get("routers", ())
+        if name == "":
+            return names[0] if names else "mf"
+        if names and name in ROUTER_NAMES and name not in names:
+            raise ValueError(f"{name!r} is not one of routers: {', '.join(names)}")
+        return name
+
+    @field_validator("strong_share")
+    @classmethod
+    def _is_alone(cls, share: float | None, info: ValidationInfo) -> float | None:
+        if share is not None and info.data.get("threshold") is not None:
+            raise ValueError("give threshold or strong_share, not both")
+        return share
+
+    @property
+    def router_names(self) -> tuple[str, ...]:
+        """The routers to load."""
+        return self.routers or (self.router,)
+
+
+class EndpointSection(Section):
+    """What an endpoint is, wherever it is given."""
+
+    base_url: Annotated[Text, AfterValidator(_check_base_url)] | None = None
+    api_key: Annotated[str | None, BeforeValidator(_value_of_variable)] = Field(
+        default=None, alias="api_key_env", repr=False
+    )
+    timeout_s: Seconds = Endpoint.timeout_s
+    connect_timeout_s: Seconds = Endpoint.connect_timeout_s
+    first_byte_timeout_s: Seconds | None = None
+    retry_cut_answers: bool = False
+
+    def endpoint(self, default: Endpoint) -> Endpoint:
+        """The endpoint; ``default`` has what the section does not say. A key stays with its
+        address: who gives one of the two does not inherit the other."""
+        names = EndpointSection.model_fields.keys() & self.model_fields_set
+        given = {name: getattr(self, name) for name in names}
+        if given.keys() & {"base_url", "api_key"}:
+            given = {"base_url": self.base_url, "api_key": self.api_key, **given}
+        return replace(default, **given)
+
+
+class DefaultEndpointSection(EndpointSection):
+    """Section ``[endpoint]``: the endpoint of every model that has none of its own."""
+
+    other_models: bool = True
+
+
+class TargetSection(EndpointSection):
+    """One of the endpoints of a model."""
+
+    model: Text | None = None
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+
+class ModelSection(TargetSection):
+    """Section ``[models.<name>]``: where a model is, and what it costs."""
+
+    input_usd_per_mtok: Amount | None = None
+    output_usd_per_mtok: Amount | None = None
+    endpoints: TupleOf[TargetSection] = ()
+
+    @field_validator("endpoints")
+    @classmethod
+    def _is_alone(
+        cls, endpoints: tuple[TargetSection, ...], info: ValidationInfo
+    ) -> tuple[TargetSection, ...]:
+        beside = [name for name in ("base_url", "api_key", "model") if info.data.get(name)]
+        if endpoints and beside:
+            raise ValueError(f"give {beside[0]} in each of endpoints, not beside them")
+        return endpoints
+
+
+class ResilienceConfig(Section):
+    """Section ``[resilience]``: what is done when a provider fails or is late."""
+
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    retry_budget: Share = 0.2
+    total_timeout_s: Seconds = 900.0
+    fallback: Literal["none", "strong_to_weak", "weak_to_strong", "both"] = "none"
+    breaker_failures: Count = 5
+    breaker_open_s: Seconds = 10.0
+    redundancy_quantile: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
+    redundancy_delay_s: Amount | None = None
+    redundancy_budget: Share = 0.05
+    redundancy: Literal["none", "hedge", "delayed", "relaunch"] = "none"
+
+    @field_validator("redundancy")
+    @classmethod
+    def _has_a_delay(cls, mode: str, info: ValidationInfo) -> str:
+        if mode in ("delayed", "relaunch") and info.data.get("redundancy_delay_s") is None:
+            raise ValueError(f"{mode!r} needs redundancy_delay_s")
+        return mode
+
+
+class KeyConfig(Section):
+    """A ``[[keys]]`` table: a caller, and the SHA-256 digest of the key."""
+
+    name: Text = ""
+    sha256: Annotated[bytes, BeforeValidator(_digest)] = Field(repr=False)
+
+
+class ConfigSections(Section):
+    """The whole file."""
+
+    server: ServerConfig = ServerConfig()
+    routing: RoutingConfig
+    routers: dict[RouterName, dict[str, Any]] = {}
+    endpoint: DefaultEndpointSection = DefaultEndpointSection()
+    models: dict[str, ModelSection] = {}
+    resilience: ResilienceConfig = ResilienceConfig()
+    keys: TupleOf[KeyConfig] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +243,7 @@ class Target:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Section ``[models.<name>]``: where a model is, and what it costs."""
+    """The endpoints of a model, and its prices; None where they are not known."""
 
     name: str
     targets: tuple[Target, ...]
@@ -84,32 +252,8 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class ResilienceConfig:
-    """Section ``[resilience]``: what is done when a provider fails or is late."""
-
-    retries: int = 2
-    retry_budget: float = 0.2
-    total_timeout_s: float = 900.0
-    fallback: str = "none"
-    breaker_failures: int = 5
-    breaker_open_s: float = 10.0
-    redundancy: str = "none"
-    redundancy_quantile: float = 0.95
-    redundancy_delay_s: float | None = None
-    redundancy_budget: float = 0.05
-
-
-@dataclass(frozen=True)
-class KeyConfig:
-    """A ``[[keys]]`` table: who may call, by the SHA-256 of his key."""
-
-    name: str
-    sha256: bytes = field(repr=False)
-
-
-@dataclass(frozen=True)
 class Config:
-    """The whole config."""
+    """The whole configuration, with the endpoints of each model."""
 
     routing: RoutingConfig
     server: ServerConfig = field(default_factory=ServerConfig)
@@ -118,6 +262,7 @@ class Config:
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
     keys: tuple[KeyConfig, ...] = ()
+    router_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def load_config(
@@ -125,201 +270,79 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     endpoint: Endpoint | None = None,
 ) -> Config:
-    """Read a config file, or none; ``overrides`` (command-line flags) go before what it says.
+    """Read a configuration file, or none; ``overrides`` (command-line flags) replace its values.
 
-    A RouteLLM config, whose sections are routers, is read as ``[routers]``. ``endpoint`` replaces
-    the section ``[endpoint]``. Raises ConfigError with every problem that was found.
+    A RouteLLM configuration, whose sections are routers, is read as ``[routers]``. Paths in
+    ``[routers]`` are relative to the file. ``endpoint`` replaces the section ``[endpoint]``. Raises
+    ConfigError with every problem that was found.
     """
-    file = ConfigFile("(no file)", {}, {}) if path is None else read_config_file(path)
+    file = ConfigFile("command line", {}, {}) if path is None else read_config_file(path)
     if file.data and set(file.data) <= set(ROUTER_NAMES):
         lines = {("routers", *key): line for key, line in file.lines.items()}
         file = ConfigFile(file.name, {"routers": file.data}, lines)
-    problems = Problems(file)
-    config = _read(Section(problems, (), file.data), dict(overrides or {}), endpoint)
-    problems.raise_any()
-    assert config is not None, "every reason for this is a problem"
-    return config
-
-
-def _read(top: Section, overrides: dict[str, Any], endpoint: Endpoint | None) -> Config | None:
-    server = _read_server(top.section("server"), overrides)
-    resilience = _read_resilience(top.section("resilience"))
-    keys = tuple(filter(None, (_read_key(table) for table in top.tables("keys"))))
-    default, others = _read_default_endpoint(top.section("endpoint"))
-    default = endpoint or default
-    models_section = top.section("models")
-    models = {
-        name: model
-        for name in models_section.names()
-        if (model := _read_model(name, models_section.section(name), default)) is not None
-    }
-    routing = _read_routing(top.section("routing"), top.section("routers"), overrides)
-    top.finish()
-    if routing is None:
-        return None
-    return Config(routing, server, default, others, models, resilience, keys)
-
-
-def _read_server(section: Section, overrides: Mapping[str, Any]) -> ServerConfig:
-    d = ServerConfig()
-    found = ServerConfig(
-        host=section.text("host", d.host),
-        port=section.whole("port", d.port, 0, 65535),
-        workers=section.whole("workers", d.workers, 1, 256),
-        max_body_bytes=section.whole("max_body_bytes", d.max_body_bytes, 1),
-        max_concurrency=section.whole("max_concurrency", d.max_concurrency, 1),
-        max_provider_header_bytes=section.whole(
-            "max_provider_header_bytes", d.max_provider_header_bytes, 1024
+    data, flags = _overridden(file.data, overrides or {})
+    try:
+        sections = ConfigSections.model_validate(data)
+    except ValidationError as error:
+        raise config_error(file, flags, ConfigSections, error) from error
+    default = endpoint or sections.endpoint.endpoint(Endpoint(max_retries=0))
+    folder = Path(path or ".").parent
+    return Config(
+        routing=sections.routing,
+        server=sections.server,
+        endpoint=default,
+        other_models=sections.endpoint.other_models,
+        models={name: _model(name, model, default) for name, model in sections.models.items()},
+        resilience=sections.resilience,
+        keys=tuple(
+            key if key.name else key.model_copy(update={"name": f"key {i}"})
+            for i, key in enumerate(sections.keys)
         ),
-        retry_after_s=section.number("retry_after_s", d.retry_after_s),
-        body_timeout_s=section.number("body_timeout_s", d.body_timeout_s, above=True),
-        shutdown_timeout_s=section.number("shutdown_timeout_s", d.shutdown_timeout_s),
-        page=section.flag("page", d.page),
-        log_prompts=section.flag("log_prompts", d.log_prompts),
-        opentelemetry=section.flag("opentelemetry", d.opentelemetry),
-        log_level=section.text("log_level", d.log_level, ("debug", "info", "warning", "error")),
+        router_config={
+            name: _absolute(sections.routers[name], folder)
+            for name in sections.routing.router_names
+            if name in sections.routers
+        },
     )
-    section.finish()
-    given = {k: v for k, v in overrides.items() if k in ServerConfig.__dataclass_fields__}
-    for flag, least, most in (("port", 0, 65535), ("workers", 1, 256)):
-        if flag in given and not least <= given[flag] <= most:
-            raise InvalidInputError(f"--{flag} must be from {least} to {most}, got {given[flag]}")
-    if given.get("host") == "":  # which would be every address
-        raise InvalidInputError("--host is empty; give an address, such as 127.0.0.1")
-    return ServerConfig(**{**found.__dict__, **given})
 
 
-def _read_resilience(section: Section) -> ResilienceConfig:
-    d = ResilienceConfig()
-    found = ResilienceConfig(
-        retries=section.whole("retries", d.retries, 0, 10),
-        retry_budget=section.number("retry_budget", d.retry_budget, 0, 1),
-        total_timeout_s=section.number("total_timeout_s", d.total_timeout_s, above=True),
-        fallback=section.text("fallback", d.fallback, FALLBACKS),
-        breaker_failures=section.whole("breaker_failures", d.breaker_failures),
-        breaker_open_s=section.number("breaker_open_s", d.breaker_open_s, above=True),
-        redundancy=section.text("redundancy", d.redundancy, REDUNDANCY),
-        redundancy_quantile=section.number(
-            "redundancy_quantile", d.redundancy_quantile, 0.5, 0.999
-        ),
-        redundancy_delay_s=section.number("redundancy_delay_s", d.redundancy_delay_s),
-        redundancy_budget=section.number("redundancy_budget", d.redundancy_budget, 0, 1),
+def _overridden(
+    data: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[Key, str]]:
+    """``data`` with the values of flags, and the flag of each key that was replaced."""
+    found: dict[str, Any] = {"routing": {}, **data}
+    flags: dict[Key, str] = {}
+    for name, value in overrides.items():
+        section = "server" if name in ServerConfig.model_fields else "routing"
+        table = found.setdefault(section, {})
+        if isinstance(table, Mapping):
+            found[section] = {**table, name: value}
+            flags[section, name] = f"--{name.replace('_', '-')}"
+    routing = found["routing"]
+    names = overrides.get("routers")
+    if names and isinstance(routing, Mapping) and routing.get("router", names[0]) not in names:
+        found["routing"] = {**routing, "router": names[0]}
+    return found, flags
+
+
+def _model(name: str, section: ModelSection, default: Endpoint) -> ModelConfig:
+    targets = tuple(
+        Target(target.endpoint(default), target.model or name, target.weight)
+        for target in section.endpoints or (section,)
     )
-    if found.redundancy in ("delayed", "relaunch") and found.redundancy_delay_s is None:
-        section.bad("redundancy", f"{found.redundancy!r} needs redundancy_delay_s")
-    section.finish()
-    return found
+    return ModelConfig(name, targets, section.input_usd_per_mtok, section.output_usd_per_mtok)
 
 
-def _read_key(section: Section) -> KeyConfig | None:
-    name = section.text("name", f"key {section.path[-1]}")
-    digest = section.text("sha256", None)
-    section.finish()
-    if digest is None or not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-        section.bad(
-            "sha256", "must be 64 hexadecimal digits; fastroute serve --hash-key makes them"
-        )
-        return None
-    return KeyConfig(name, bytes.fromhex(digest))
-
-
-def _endpoint_values(section: Section, default: Endpoint) -> dict[str, Any]:
-    return {
-        "base_url": section.text("base_url", None),
-        "api_key": section.secret("api_key"),
-        "timeout_s": section.number("timeout_s", default.timeout_s, above=True),
-        "connect_timeout_s": section.number(
-            "connect_timeout_s", default.connect_timeout_s, above=True
-        ),
-        "first_byte_timeout_s": section.number(
-            "first_byte_timeout_s", default.first_byte_timeout_s, above=True
-        ),
-        "retry_cut_answers": section.flag("retry_cut_answers", default.retry_cut_answers),
-        "max_retries": 0,  # the gateway has a budget for that
-    }
-
-
-def _read_default_endpoint(section: Section) -> tuple[Endpoint, bool]:
-    others = section.flag("other_models", True)
-    values = _endpoint_values(section, Endpoint())
-    section.finish()
-    return section.build(Endpoint, **values) or Endpoint(), others
-
-
-def _read_model(name: str, section: Section, default: Endpoint) -> ModelConfig | None:
-    prices = [section.number(f"{way}_usd_per_mtok", None) for way in ("input", "output")]
-    tables = section.tables("endpoints")
-    single = {"base_url", "api_key_env", "api_key", "model"} & set(section.names())
-    if tables and single:
-        section.bad(min(single), "belongs in each of endpoints, where there are several")
-    targets = []
-    for table in tables or [section]:
-        model = table.text("model", name)
-        weight = table.number("weight", 1.0, above=True)
-        values = _endpoint_values(table, default)
-        if values["base_url"] is None and values["api_key"] is None:
-            values |= {"base_url": default.base_url, "api_key": default.api_key}
-        endpoint = table.build(Endpoint, **values)
-        if table is not section:
-            table.finish()
-        if endpoint is not None:
-            targets.append(Target(endpoint, model, weight))
-    section.finish()
-    return ModelConfig(name, tuple(targets), *prices) if targets else None
-
-
-def _read_routing(
-    section: Section, routers: Section, overrides: Mapping[str, Any]
-) -> RoutingConfig | None:
-    strong = overrides.get("strong_model") or section.text("strong_model", None)
-    weak = overrides.get("weak_model") or section.text("weak_model", None)
-    for name, model in (("strong_model", strong), ("weak_model", weak)):
-        section.take(name)
-        if model is None:
-            section.bad(name, f"is missing; name the model (or give --{name.replace('_', '-')})")
-    given = section.texts("routers", ()) or tuple(overrides.get("routers") or ())
-    names = tuple(overrides.get("routers") or given)
-    first = section.text("router", names[0] if names else "mf")
-    if overrides.get("routers") and first not in names:
-        first = names[0]
-    names = names or (first,)
-    for name in names:
-        if name not in ROUTER_NAMES:
-            section.bad("routers", f"there is no router {name!r}; known: {', '.join(ROUTER_NAMES)}")
-    if first not in names:
-        section.bad("router", f"{first!r} is not one of routers: {', '.join(names)}")
-    threshold = section.number("threshold", None, 0, 1)
-    share = section.number("strong_share", None, 0, 1)
-    if threshold is not None and share is not None:
-        section.bad("strong_share", "give threshold or strong_share, not both")
-    window = section.whole("window", 1, 1, 100)
-    sticky = _read_session_affinity(section.section("session_affinity"))
-    section.finish()
-    configs = {}
-    for name in routers.names():
-        if name in ROUTER_NAMES:
-            value = routers.take(name)
-            if isinstance(value, Mapping):
-                if name in names:
-                    configs[name] = dict(value)
-            else:
-                routers.bad(name, "must be a table of the router's arguments")
-        else:
-            routers.bad(name, f"there is no such router; known: {', '.join(ROUTER_NAMES)}")
-    if strong is None or weak is None:
-        return None
-    return RoutingConfig(strong, weak, names, first, threshold, share, window, sticky, configs)
-
-
-def _read_session_affinity(section: Section) -> SessionAffinityConfig:
-    d = SessionAffinityConfig()
-    found = SessionAffinityConfig(
-        by=section.text("by", d.by, STICKY_BY),
-        header=section.text("header", d.header).lower(),
-        margin=section.number("margin", d.margin, 0, 1),
-        short_chars=section.whole("short_chars", d.short_chars),
-        ttl_s=section.number("ttl_s", d.ttl_s, above=True),
-        max_sessions=section.whole("max_sessions", d.max_sessions, 1),
-    )
-    section.finish()
+def _absolute(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A router's ``config`` with absolute paths; what is not in ``folder`` and looks like the id of
+    a model on a hub is left as it is."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):  # a member of a cascade
+            value = _absolute(value, folder)
+        elif isinstance(value, str) and (name == "battles" or name.endswith("_path")):
+            path = folder / Path(value).expanduser()
+            if path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value):
+                value = str(path)
+        found[name] = value
     return found

@@ -58,7 +58,7 @@ def page_routes(state: State, guard: Guard) -> list[BaseRoute]:
                 "strong_model": routing.strong_model,
                 "weak_model": routing.weak_model,
                 "routers": list(gateway.controller.routers),
-                "default_router": routing.default_router,
+                "default_router": routing.router,
                 "threshold": gateway.threshold,
             }
         )
@@ -178,7 +178,7 @@ class _Neighbors:
     def find(self, gateway: Gateway, prompt: str) -> list[dict[str, Any]]:
         """The most similar battles, best first; none where no router has battles."""
         router = gateway.controller.routers.get("sw_ranking")
-        path = gateway.config.routing.router_config.get("sw_ranking", {}).get("battles")
+        path = gateway.config.router_config.get("sw_ranking", {}).get("battles")
         if not isinstance(router, EmbeddingRouter) or router.embedder is None or path is None:
             return []
         with self._lock:

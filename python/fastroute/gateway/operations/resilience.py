@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import cast
 
 from fastroute.gateway.config.settings import Config
 from fastroute.gateway.operations.logs import log
@@ -13,7 +12,7 @@ from fastroute.http.request import AsyncTransport, Request
 from fastroute.resilience.balancing import BalancingTransport
 from fastroute.resilience.breaker import BreakerTransport
 from fastroute.resilience.fallback import FallbackTransport
-from fastroute.resilience.hedging import Redundancy, RedundantTransport
+from fastroute.resilience.hedging import RedundantTransport
 from fastroute.resilience.retry_budget import Budget, RetryTransport
 
 
@@ -41,7 +40,7 @@ def build_transport(config: Config, metrics: Metrics) -> AsyncTransport:
     if resilience.redundancy != "none":
         transport = RedundantTransport(
             transport,
-            cast(Redundancy, resilience.redundancy),
+            resilience.redundancy,
             budget=Budget(resilience.redundancy_budget),
             quantile=resilience.redundancy_quantile,
             delay_s=resilience.redundancy_delay_s,
