@@ -27,6 +27,7 @@ LAYERS = [
     {"routers"},
     {"policy"},
     {"chat"},
+    {"evidence"},
     {"controller"},
     {"evaluation"},
     {"training"},

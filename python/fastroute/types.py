@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.intp]
 
 #: The outcome of a battle, in the words of Chatbot Arena's data.
 Winner = Literal["model_a", "model_b", "tie", "tie (bothbad)"]

@@ -1,0 +1,452 @@
+"""Replay recorded answers: what a cascade by evidence would have sent to the strong model.
+
+Every prompt is answered by the weak model and the helpers. The cascade sends one of their answers,
+or asks the strong model. Its figures are beside those of prompt routers, which pay for one call
+each, on two axes: the share of strong calls and dollars, with every call counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastroute._checks import check_integer, check_resampling
+from fastroute.errors import InvalidInputError
+from fastroute.evaluation.benchmarks.answers import RecordedAnswers
+from fastroute.evaluation.metrics.bootstrap import Estimate, estimate, resample_counts
+from fastroute.evidence.acceptance import fold_numbers, out_of_fold
+from fastroute.evidence.comparison import compare
+from fastroute.evidence.kinds import Expectation
+from fastroute.evidence.signals import SIGNALS, signals
+from fastroute.types import BoolArray, Float64Array, IntArray
+
+AGREEMENT = "agreement"
+LEARNED = "agreement and signals, learned"
+LEARNED_ANY = "the same, sending the best cheap answer"
+
+_AGREEING = SIGNALS.index("agreeing")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One way to answer, as figures with 95 % intervals.
+
+    Attributes:
+        name: what it is.
+        apgr: mean performance gap recovered over the share of strong calls, against the weak
+            model alone; NaN for a single model.
+        quality: mean score at its operating point (single models, and the rule of agreement).
+        strong_share: the share of strong calls at that point.
+        usd: dollars a prompt at that point, None without prices.
+        parity_share: the least share of strong calls with the strong model's quality; NaN for none.
+        parity_cost: the least cost with the strong model's quality, as a share of the strong
+            model's own cost, every call counted; None without prices, NaN where it isn't reached.
+    """
+
+    name: str
+    apgr: Estimate
+    quality: float
+    strong_share: float
+    usd: float | None
+    parity_share: Estimate
+    parity_cost: Estimate | None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The figures of ``replay``.
+
+    Attributes:
+        prompts: how many there are.
+        weak, strong: the pair.
+        helpers: the models asked beside the weak one.
+        policies: the cascade's and its rivals' figures.
+        outcomes: how many prompts' answers agree, disagree, or can't be compared.
+        served: what the learned cascade sends when it accepts: one model's answer, or that of the
+            largest group of equal answers, and of one model where groups are equally large. Chosen
+            in each fold on the others; this is the most frequent choice.
+        calibration_error: mean absolute difference of predicted and observed acceptance in ten
+            equally filled bins, out of fold.
+        folds: in how many the acceptance model was fitted and scored.
+        median_latency_s, p99_latency_s: of the rule of agreement; None without recorded times.
+        notes: what a reader must know, such as estimated token counts.
+    """
+
+    prompts: int
+    weak: str
+    strong: str
+    helpers: tuple[str, ...]
+    policies: tuple[Policy, ...]
+    outcomes: Mapping[str, int]
+    served: str
+    calibration_error: float
+    folds: int
+    median_latency_s: float | None = None
+    p99_latency_s: float | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON; NaN becomes None."""
+
+        def number(value: float | None) -> float | None:
+            return None if value is None or np.isnan(value) else float(value)
+
+        def spread(e: Estimate | None) -> dict[str, float | None] | None:
+            if e is None:
+                return None
+            return {"value": number(e.value), "low": number(e.low), "high": number(e.high)}
+
+        return {
+            "prompts": self.prompts,
+            "weak": self.weak,
+            "strong": self.strong,
+            "helpers": list(self.helpers),
+            "outcomes": dict(self.outcomes),
+            "served": self.served,
+            "folds": self.folds,
+            "calibration_error": number(self.calibration_error),
+            "median_latency_s": self.median_latency_s,
+            "p99_latency_s": self.p99_latency_s,
+            "notes": list(self.notes),
+            "policies": [
+                {
+                    "name": p.name,
+                    "apgr": spread(p.apgr),
+                    "quality": number(p.quality),
+                    "strong_share": number(p.strong_share),
+                    "usd": number(p.usd),
+                    "parity_share": spread(p.parity_share),
+                    "parity_cost": spread(p.parity_cost),
+                }
+                for p in self.policies
+            ],
+        }
+
+
+def replay(
+    recorded: RecordedAnswers,
+    *,
+    weak: str,
+    strong: str,
+    helpers: Sequence[str],
+    prices: Mapping[str, tuple[float, float]] | None = None,
+    prompt_win_rates: Mapping[str, Float64Array] | None = None,
+    folds: int = 5,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Replay:
+    """Measure a cascade on recorded answers.
+
+    Args:
+        recorded: from ``read_answers``.
+        weak, strong, helpers: models in it; a helper may be a second run of the weak model.
+        prices: dollars per million tokens, in and out, of every model; without them no dollars.
+        prompt_win_rates: by router, float64[m]: prompt routers to compare with.
+        folds: the acceptance model that scores a fold is fitted on the others.
+        resamples: bootstrap resamples of the intervals.
+        seed: of folds and resamples.
+
+    Raises InvalidInputError for an unknown model, a model used twice, a missing price, or a strong
+    model that isn't better than the weak one.
+    """
+    check_integer("folds", folds, 2, 100)
+    check_resampling(resamples, seed)
+    models = [weak, *helpers, strong]
+    recorded.check_models(models)
+    if len(set(models)) < len(models):
+        raise InvalidInputError(f"each model can have one part only, got {', '.join(models)}")
+    if prices is not None and (missing := [m for m in models if m not in prices]):
+        raise InvalidInputError(f"no price for {', '.join(missing)}; give one for every model")
+    w, s = recorded.scores[weak], recorded.scores[strong]
+    if not s.mean() > w.mean():
+        raise InvalidInputError(
+            f"{strong} scores {s.mean():.4g} and {weak} {w.mean():.4g}: the strong model must be "
+            "better; swap them"
+        )
+    cheap = [weak, *helpers]
+    table = _Table(recorded, cheap)
+    costs = _costs(recorded, models, prices)
+    counts = list(resample_counts(len(w), resamples, seed)) if resamples else []
+    measure = _Measure(w, s, None if costs is None else costs[strong], counts)
+    once = None if costs is None else costs[weak]
+    every = None if costs is None else np.sum([costs[m] for m in cheap], axis=0)
+
+    grades = np.column_stack([recorded.scores[m] for m in cheap])
+    of_weak = _learned(table, cheap[:1], grades, s, folds, seed)
+    learned = _learned(table, cheap, grades, s, folds, seed) if helpers else of_weak
+    agree = table.outcomes == "agree"
+    first = table.served(plurality=True, model=0)
+    agreed = np.where(agree, grades[np.arange(len(w)), first], w)
+    agreeing = table.signals(first)[:, _AGREEING]
+    policies = [
+        measure.single(name, recorded.scores[m], None if costs is None else costs[m], m == strong)
+        for name, m in [(weak, weak), *((f"{h} (helper)", h) for h in helpers), (strong, strong)]
+    ]
+    policies += [
+        measure.cascade(AGREEMENT, 1 - agreeing * agree, agreed, every, ~agree),
+        measure.cascade(LEARNED, of_weak.score, of_weak.quality, every),
+        measure.cascade(LEARNED_ANY, learned.score, learned.quality, every),
+    ]
+    prompt_routers = {
+        **(prompt_win_rates or {}),
+        "length": np.array([float(len(p)) for p in recorded.prompts]),
+        "random": np.zeros(len(w)),
+        "oracle": s - w,
+    }
+    policies += [measure.prompt_router(name, x, w, once) for name, x in prompt_routers.items()]
+    latency = _latency(recorded, cheap, strong, table)
+    notes = []
+    if recorded.estimated_tokens and prices is not None:
+        notes.append("token counts are estimated from characters, 4 to a token")
+    if recorded.dropped:
+        notes.append(f"{recorded.dropped} rows have no match in every file and are left out")
+    return Replay(
+        len(w),
+        weak,
+        strong,
+        tuple(helpers),
+        tuple(policies),
+        {
+            name: int((table.outcomes == name).sum())
+            for name in ("agree", "disagree", "incomparable")
+        },
+        learned.served,
+        learned.calibration_error,
+        folds,
+        None if latency is None else latency[0],
+        None if latency is None else latency[1],
+        tuple(notes),
+    )
+
+
+class _Table:
+    """What the answers of the cheap models show, before any grade is looked at.
+
+    Attributes:
+        outcomes: "agree", "disagree" or "incomparable", str[m].
+        groups: int[m, n], the group of equal values of each model's answer, -1 for no value.
+    """
+
+    def __init__(self, recorded: RecordedAnswers, cheap: Sequence[str]) -> None:
+        self._prompts = recorded.prompts
+        self._answers = list(zip(*(recorded.answers[model] for model in cheap), strict=True))
+        self._expectations = [Expectation.from_prompt(prompt) for prompt in recorded.prompts]
+        found = [compare(a, e) for a, e in zip(self._answers, self._expectations, strict=True)]
+        self.outcomes = np.array([comparison.outcome for comparison in found])
+        self.groups = np.array([comparison.groups for comparison in found])
+        self._signals: dict[bytes, Float64Array] = {}
+
+    def served(self, *, plurality: bool, model: int) -> IntArray:
+        """Which model's answer is sent, int[m]: ``model``'s, or one of the largest group, which is
+        ``model``'s where it is among the largest."""
+        if not plurality:
+            return np.full(len(self.groups), model)
+        sizes = (self.groups[:, :, None] == self.groups[:, None, :]).sum(2) * (self.groups >= 0)
+        preferred: IntArray = sizes * 2 + (np.arange(sizes.shape[1]) == model)
+        return np.asarray(preferred.argmax(axis=1), np.intp)
+
+    def signals(self, first: IntArray) -> Float64Array:
+        """float64[m, len(SIGNALS)], with the answer ``first`` of each prompt as the one to send."""
+        key = first.tobytes()
+        if key not in self._signals:
+            self._signals[key] = np.array(
+                [
+                    signals(prompt, (answers[i], *answers[:i], *answers[i + 1 :]), expectation)
+                    for prompt, answers, expectation, i in zip(
+                        self._prompts, self._answers, self._expectations, first, strict=True
+                    )
+                ]
+            )
+        return self._signals[key]
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """Out-of-fold: scores (higher: ask the strong model), grades of what is sent otherwise."""
+
+    score: Float64Array
+    quality: Float64Array
+    calibration_error: float
+    served: str
+
+
+def _learned(
+    table: _Table,
+    senders: Sequence[str],
+    grades: Float64Array,
+    strong: Float64Array,
+    folds: int,
+    seed: int,
+) -> _Learned:
+    """The acceptance model, and what is sent on acceptance, each fold's chosen on the others: the
+    answer of one of ``senders``, or of the largest group, and of a sender among equal groups."""
+    m = len(strong)
+    choices = {
+        (f"plurality, else {name}" if plurality else name): table.served(
+            plurality=plurality, model=i
+        )
+        for plurality in (False, True)
+        for i, name in enumerate(senders)
+    }
+    qualities = {name: grades[np.arange(m), first] for name, first in choices.items()}
+    predictions: dict[str, tuple[Float64Array, Float64Array]] = {}
+    fold = fold_numbers(m, folds, seed)
+    score, quality, predicted = np.empty((3, m))
+    chosen = []
+    for k in range(folds):
+        rows = fold == k
+        name = max(choices, key=lambda c: qualities[c][~rows].mean())
+        if name not in predictions:
+            accepted = (qualities[name] >= strong).astype(np.float64)
+            predictions[name] = out_of_fold(
+                table.signals(choices[name]), accepted, folds=folds, seed=seed
+            )
+        probability, rank = predictions[name]
+        quality[rows], predicted[rows] = qualities[name][rows], probability[rows]
+        score[rows] = 1 - rank[rows]
+        chosen.append(name)
+    bins = np.array_split(np.argsort(predicted, kind="stable"), 10)
+    good = quality >= strong
+    error = sum(len(b) * abs(predicted[b].mean() - good[b].mean()) for b in bins) / m
+    return _Learned(score, quality, float(error), max(set(chosen), key=chosen.count))
+
+
+def _costs(
+    recorded: RecordedAnswers,
+    models: Sequence[str],
+    prices: Mapping[str, tuple[float, float]] | None,
+) -> dict[str, Float64Array] | None:
+    """Dollars of each model's answer to each prompt."""
+    if prices is None:
+        return None
+    return {m: recorded.tokens[m] @ np.array(prices[m], np.float64) / 1e6 for m in models}
+
+
+def _latency(
+    recorded: RecordedAnswers, cheap: Sequence[str], strong: str, table: _Table
+) -> tuple[float, float] | None:
+    """Median and 99th percentile of seconds: the cheap models run side by side, the first two that
+    agree end the wait, and the strong model is asked after the last of them."""
+    if any(m not in recorded.latency_s for m in (*cheap, strong)):
+        return None
+    times = np.column_stack([recorded.latency_s[m] for m in cheap])
+    seconds = np.empty(len(times))
+    for i, (row, groups) in enumerate(zip(times, table.groups, strict=True)):
+        pairs = [
+            np.sort(row[groups == g])[1]
+            for g in set(groups.tolist()) - {-1}
+            if (groups == g).sum() > 1
+        ]
+        seconds[i] = min(pairs, default=row.max() + recorded.latency_s[strong][i])
+    return float(np.median(seconds)), float(np.percentile(seconds, 99))
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Figures of a policy on all prompts and on resamples of them."""
+
+    weak: Float64Array
+    strong: Float64Array
+    strong_cost: Float64Array | None
+    counts: Sequence[Float64Array]
+
+    def single(
+        self, name: str, quality: Float64Array, cost: Float64Array | None, strong: bool
+    ) -> Policy:
+        """One model for every prompt."""
+        nothing = Estimate(float("nan"))
+        usd = None if cost is None else float(cost.mean())
+        parity = None if cost is None else nothing
+        return Policy(name, nothing, float(quality.mean()), float(strong), usd, nothing, parity)
+
+    def prompt_router(
+        self, name: str, score: Float64Array, quality: Float64Array, cost: Float64Array | None
+    ) -> Policy:
+        """One call for each prompt; the strong model's in falling order of ``score``."""
+        return self._policy(name, score, quality, cost, np.zeros(len(score)), None)
+
+    def cascade(
+        self,
+        name: str,
+        score: Float64Array,
+        quality: Float64Array,
+        cost: Float64Array | None,
+        escalated: BoolArray | None = None,
+    ) -> Policy:
+        """Every cheap call is paid for every prompt, and the strong one in falling order of
+        ``score``; ``quality`` is of what is sent otherwise."""
+        always = np.zeros(len(score)) if cost is None else cost
+        free = None if cost is None else np.zeros(len(score))
+        return self._policy(name, score, quality, free, always, escalated)
+
+    def _policy(
+        self,
+        name: str,
+        score: Float64Array,
+        quality: Float64Array,
+        cost: Float64Array | None,
+        always: Float64Array,
+        escalated: BoolArray | None,
+    ) -> Policy:
+        order = np.argsort(-score, kind="stable")
+        falling = score[order]
+        ends = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(order) - 1)
+
+        def figures(counts: Float64Array) -> tuple[float, float, float]:
+            n = counts.sum()
+            share, q = _cumulative(counts, order, ends, quality, self.strong)
+            weak, strong = counts @ self.weak / n, counts @ self.strong / n
+            apgr = (np.trapezoid(q, share) - weak) / (strong - weak) if strong > weak else np.nan
+            parity = _first_reach(share, q, strong)
+            if cost is None or self.strong_cost is None or not np.isfinite(parity):
+                return apgr, parity, np.nan
+            _, dollars = _cumulative(counts, order, ends, cost, self.strong_cost)
+            spent = float(np.interp(parity, share, dollars)) + counts @ always / n
+            return apgr, parity, spent / (counts @ self.strong_cost / n)
+
+        samples = np.array([figures(row) for chunk in self.counts for row in chunk])
+        apgr, parity, parity_cost = (
+            Estimate(value)
+            if not (len(samples) and np.isfinite(value))
+            else estimate(float(value), samples[np.isfinite(samples[:, i]), i])
+            for i, value in enumerate(figures(np.ones(len(score))))
+        )
+        at_quality, at_share, usd = float("nan"), float("nan"), None
+        if escalated is not None:
+            at_quality = float(np.where(escalated, self.strong, quality).mean())
+            at_share = float(escalated.mean())
+            if cost is not None and self.strong_cost is not None:
+                usd = float((always + np.where(escalated, self.strong_cost, cost)).mean())
+        return Policy(
+            name, apgr, at_quality, at_share, usd, parity, None if cost is None else parity_cost
+        )
+
+
+def _cumulative(
+    counts: Float64Array,
+    order: IntArray,
+    ends: IntArray,
+    below: Float64Array,
+    above: Float64Array,
+) -> tuple[Float64Array, Float64Array]:
+    """Share of strong calls, and the mean of ``above`` for them and ``below`` for the others."""
+    c = counts[order]
+    n = c.sum()
+    calls = np.append(0.0, np.cumsum(c)[ends])
+    gain = np.append(0.0, np.cumsum(c * (above - below)[order])[ends])
+    return calls / n, (c @ below[order] + gain) / n
+
+
+def _first_reach(share: Float64Array, quality: Float64Array, target: float) -> float:
+    """The least share at which straight lines through the points reach ``target``; NaN for none."""
+    reached = np.flatnonzero(quality >= target - 1e-12)
+    if not len(reached):
+        return float("nan")
+    i = int(reached[0])
+    if i == 0 or quality[i] == quality[i - 1]:
+        return float(share[i])
+    part = (target - quality[i - 1]) / (quality[i] - quality[i - 1])
+    return float(share[i - 1] + part * (share[i] - share[i - 1]))
