@@ -1,43 +1,68 @@
-"""Every error that fastroute raises on purpose.
+"""The errors of fastroute: one tree, which ``except FastRouteError`` catches whole.
 
 ::
 
     FastRouteError
-    ├── InvalidInputError (ValueError)        an argument's value, shape or layout
-    │   └── InvalidTypeError (TypeError)      an argument's type or dtype
-    ├── RoutingError                          what RouteLLM's users catch around a call
+    ├── InvalidInputError (ValueError)        an argument's value, shape or memory layout
+    │   ├── InvalidTypeError (TypeError)      an argument's type or dtype
+    │   ├── ConfigError                       a gateway's config file
+    │   └── BodyError                         a request body that is not a JSON object
+    ├── RoutingError                          RouteLLM's base class for errors of a call
     │   ├── UnknownRouterError
     │   ├── InvalidThresholdError (ValueError)
     │   ├── InvalidModelNameError (ValueError)
-    │   └── InvalidPromptError (ValueError)   messages that hold nothing to route on
-    ├── NotFittedError                        a router that was never fitted or loaded
-    ├── RatingError (ValueError)              battles that no finite rating explains
+    │   └── InvalidPromptError (ValueError)   messages without text to route on
+    ├── NotFittedError                        a router that was neither fitted nor loaded
+    ├── RatingError (ValueError)              battles without finite ratings
+    ├── ContaminationError (ValueError)       an evaluation on prompts that were trained on
     ├── ArtifactError                         a saved router or embedder
     │   ├── ArtifactNotFoundError (FileNotFoundError)
     │   ├── ArtifactTruncatedError
     │   ├── ArtifactChecksumError
     │   └── ArtifactVersionError
-    ├── OnnxModelError                        a transformer's ONNX folder, or a run of it
-    ├── EmbeddingError                        an embedder could not embed
-    ├── ScoringError                          a router's own model could not score
-    ├── DispatchError                         a model's API
+    ├── OnnxModelError                        an ONNX model: its files, or a run of it
+    ├── EmbeddingError                        an embedder that failed
+    ├── ScoringError                          a router's own model that failed
+    ├── DispatchError                         a call to a model's API
     │   ├── ProviderConnectionError (ConnectionError)
-    │   │   └── AnswerCutError            an answer that broke off; it may have been paid for
+    │   │   └── AnswerCutError                a response that broke off; it may have been billed
     │   ├── ProviderTimeoutError (TimeoutError)
     │   │   └── ProviderConnectTimeoutError   no connection in time; nothing was sent
-    │   ├── CircuitOpenError                  a provider that failed so often that it is let be
-    │   ├── ProviderStatusError               an HTTP error status, with the provider's own body
-    │   └── ProviderResponseError             an answer that can't be read, or an error in a stream
-    └── MissingDependencyError (ImportError)  an optional dependency, or the compiled core
+    │   ├── CircuitOpenError                  a provider that is skipped after repeated failures
+    │   ├── ProviderStatusError               an HTTP error status, with the provider's body
+    │   └── ProviderResponseError             a malformed response, or an error within a stream
+    ├── OutputError                           a command's standard output
+    ├── MissingDependencyError (ImportError)  an optional package, or the compiled core
+    ├── RefusalError                          inside the gateway: answered with an HTTP error
+    └── ClientGoneError                       inside the gateway: the client disconnected
+
+The last two are defined in ``fastroute.gateway`` and never reach a caller. Every error can be
+copied and pickled with its attributes; as with any Python exception, its cause and traceback are
+not part of the copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class FastRouteError(Exception):
-    """Base of every error that fastroute raises on purpose."""
+    """Base class of fastroute's errors."""
+
+    # Exception's own method calls the class with ``args`` alone, which fails where the class has
+    # required keywords. An error that a worker process can't send keeps its Pool waiting.
+    def __reduce__(self) -> tuple[Any, ...]:
+        made: Any = super().__reduce__()
+        kind, args, *state = made
+        return _restore, (kind, args), *state
+
+
+def _restore(kind: type[FastRouteError], args: tuple[Any, ...]) -> FastRouteError:
+    """An error without a call of ``__init__``; its attributes follow as its state."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 class InvalidInputError(FastRouteError, ValueError):
@@ -46,6 +71,14 @@ class InvalidInputError(FastRouteError, ValueError):
 
 class InvalidTypeError(InvalidInputError, TypeError):
     """An argument has a type or dtype that can't be used."""
+
+
+class ConfigError(InvalidInputError):
+    """A gateway's config can't be used; each line of the message names a line and a key of it."""
+
+
+class BodyError(InvalidInputError):
+    """The body of a request is not a JSON object in UTF-8."""
 
 
 class RoutingError(FastRouteError):
@@ -74,6 +107,10 @@ class NotFittedError(FastRouteError):
 
 class RatingError(FastRouteError, ValueError):
     """Battles whose Bradley-Terry likelihood has no finite maximum."""
+
+
+class ContaminationError(FastRouteError, ValueError):
+    """A router was trained on prompts that it would be evaluated on."""
 
 
 class ArtifactError(FastRouteError):
@@ -170,6 +207,10 @@ class ProviderResponseError(DispatchError):
     def __init__(self, message: str, *, body: bytes) -> None:
         super().__init__(message)
         self.body = body
+
+
+class OutputError(FastRouteError):
+    """Standard output can't be written."""
 
 
 class MissingDependencyError(FastRouteError, ImportError):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastroute.errors import InvalidInputError
-from fastroute.evaluation.benchmarks.protocols import ContaminationError, folds
+from fastroute.errors import ContaminationError, InvalidInputError
+from fastroute.evaluation.benchmarks.protocols import folds
 from fastroute.evaluation.thresholds.calibration import calibrate_quality, calibrate_share
 from fastroute.evaluation.thresholds.choice import (
     shortest_between,

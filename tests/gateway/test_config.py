@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fakes.gateway import write_config
-from fastroute.gateway.config.file import ConfigError, read_config_file
+from fastroute.errors import ConfigError
+from fastroute.gateway.config.file import read_config_file
 from fastroute.gateway.config.settings import load_config
 
 FULL = """

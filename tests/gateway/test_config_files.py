@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fastroute.gateway.config.file import MAX_FILE_BYTES, ConfigError, read_config_file
+from fastroute.errors import ConfigError
+from fastroute.gateway.config.file import MAX_FILE_BYTES, read_config_file
 from fastroute.gateway.config.settings import load_config
 
 MODELS = '[routing]\nstrong_model = "s"\nweak_model = "w"\n'

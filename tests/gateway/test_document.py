@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastroute.errors import BodyError
 from fastroute.gateway.config.settings import SessionAffinityConfig
 from fastroute.gateway.request.conversation import (
     MAX_REPLAYED,
@@ -19,7 +20,7 @@ from fastroute.gateway.request.conversation import (
     session_key,
     user_texts,
 )
-from fastroute.gateway.request.document import LONG_BYTES, BodyError, read_document
+from fastroute.gateway.request.document import LONG_BYTES, read_document
 
 SPACES = st.text(alphabet=" \t\r\n", max_size=3)
 SCALARS = (

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from fastroute.cli.streams import OutputError, checked_streams, silence_output
-from fastroute.errors import DispatchError, FastRouteError
+from fastroute.cli.streams import checked_streams, silence_output
+from fastroute.errors import DispatchError, FastRouteError, OutputError
 
 # Each command is the module of its name here, with ``configure(parser)`` and ``run(options)``. It
 # is imported only when it is called, because `fastroute route` should start fast.

@@ -10,11 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from fastroute.errors import FastRouteError, InvalidInputError
-
-
-class OutputError(FastRouteError):
-    """Standard output can't be written."""
+from fastroute.errors import InvalidInputError, OutputError
 
 
 @contextmanager

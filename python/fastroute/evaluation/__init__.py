@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.evaluation.benchmarks.protocols import ContaminationError
+    from fastroute.errors import ContaminationError
     from fastroute.evaluation.benchmarks.published import Point, mt_bench_points
     from fastroute.evaluation.benchmarks.routellm import (
         ROUTELLM_PAIR,
@@ -125,7 +125,7 @@ __getattr__, __dir__ = lazy_exports(
         "Benchmark": "fastroute.evaluation.benchmarks.routellm",
         "BenchmarkResult": "fastroute.evaluation.results",
         "Comparison": "fastroute.evaluation.results",
-        "ContaminationError": "fastroute.evaluation.benchmarks.protocols",
+        "ContaminationError": "fastroute.errors",
         "Curve": "fastroute.evaluation.metrics.curve",
         "Estimate": "fastroute.evaluation.metrics.bootstrap",
         "Point": "fastroute.evaluation.benchmarks.published",

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from fastroute.controller import Controller
 from fastroute.errors import (
+    BodyError,
     InvalidInputError,
     InvalidModelNameError,
     InvalidPromptError,
@@ -32,7 +33,7 @@ from fastroute.gateway.request.conversation import (
     session_key,
     user_texts,
 )
-from fastroute.gateway.request.document import LONG_BYTES, BodyError, Document
+from fastroute.gateway.request.document import LONG_BYTES, Document
 from fastroute.http.request import AsyncTransport, RawHeaders, Request
 from fastroute.policy import parse_model_name, threshold_for_strong_share
 from fastroute.routers.base import EmbeddingRouter, Router

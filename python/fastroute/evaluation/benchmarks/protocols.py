@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from fastroute._checks import check_integer
 from fastroute.artifacts import prompt_hash
-from fastroute.errors import FastRouteError, InvalidInputError
+from fastroute.errors import ContaminationError, InvalidInputError
 from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.routers.base import Router
 from fastroute.types import Float64Array
@@ -33,10 +33,6 @@ PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "gold", "in-domain")
 
 #: Of a thousand hashes, how many are gold: 10.7 %, RouteLLM's 1,500 of 14,042 questions.
 GOLD_PER_THOUSAND = 107
-
-
-class ContaminationError(FastRouteError, ValueError):
-    """A router was trained on prompts that the protocol would score it on."""
 
 
 def prompt_hashes(prompts: Iterable[str]) -> npt.NDArray[np.uint64]:

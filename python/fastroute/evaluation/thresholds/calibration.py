@@ -11,8 +11,8 @@ import numpy as np
 
 from fastroute._checks import check_resampling
 from fastroute._validate import check_prompts
-from fastroute.errors import InvalidInputError, InvalidTypeError
-from fastroute.evaluation.benchmarks.protocols import ContaminationError, prompt_hashes
+from fastroute.errors import ContaminationError, InvalidInputError, InvalidTypeError
+from fastroute.evaluation.benchmarks.protocols import prompt_hashes
 from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.cache import WinRateCache
 from fastroute.evaluation.metrics.bootstrap import check_confidence

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute.errors import ConfigError, MissingDependencyError
 
 Key = tuple[str | int, ...]
 #: A configuration is a few kilobytes; a longer file is another one, or an attack on its parser.
@@ -19,10 +19,6 @@ MAX_FILE_BYTES = 256 * 1024
 MAX_VALUES = 20_000
 #: tomllib takes quadratic time for a dotted key.
 _MAX_DOTS = 200
-
-
-class ConfigError(InvalidInputError):
-    """A configuration that can't be used; each line of the message names a line and a key of it."""
 
 
 class ConfigFile(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from fastroute.gateway.config.file import ConfigError, ConfigFile, Key
+from fastroute.errors import ConfigError
+from fastroute.gateway.config.file import ConfigFile, Key
 
 _TABLES = ("model_type", "dict_type", "model_attributes_type")
 

@@ -18,8 +18,7 @@ from fastroute.data.battles import read_battles
 from fastroute.errors import FastRouteError
 from fastroute.gateway.gateway import Gateway
 from fastroute.gateway.operations.state import State
-from fastroute.gateway.protocol.limits import ClientGoneError, read_body
-from fastroute.gateway.protocol.replies import RefusalError
+from fastroute.gateway.protocol.limits import read_body
 from fastroute.gateway.request.conversation import messages_of, prompt_to_route_on
 from fastroute.gateway.request.document import read_document
 from fastroute.routers.base import EmbeddingRouter, Router
@@ -75,7 +74,7 @@ def page_routes(state: State, guard: Guard) -> list[BaseRoute]:
             raw = await read_body(request.scope, request.receive, state.gateway.config.server)
             messages = messages_of(read_document(raw).fields, "/chat/completions")
             prompt = prompt_to_route_on(messages, 1)
-        except (ClientGoneError, RefusalError, FastRouteError):
+        except FastRouteError:
             return JSONResponse({"battles": []})
         found = await asyncio.to_thread(neighbors.find, state.gateway, prompt)
         return JSONResponse({"battles": found})

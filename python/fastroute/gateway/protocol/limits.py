@@ -6,11 +6,12 @@ import asyncio
 import math
 from typing import Any
 
+from fastroute.errors import FastRouteError
 from fastroute.gateway.config.settings import ServerConfig
 from fastroute.gateway.protocol.replies import Receive, RefusalError, Scope
 
 
-class ClientGoneError(Exception):
+class ClientGoneError(FastRouteError):
     """The client hung up."""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastroute.errors import (
     AnswerCutError,
+    BodyError,
     DispatchError,
     ProviderConnectionError,
     ProviderResponseError,
@@ -39,7 +40,7 @@ from fastroute.gateway.protocol.replies import (
     send_whole,
     without_length,
 )
-from fastroute.gateway.request.document import LONG_BYTES, BodyError, Document, read_document
+from fastroute.gateway.request.document import LONG_BYTES, Document, read_document
 from fastroute.http.failures import MOST_ERROR_BYTES
 from fastroute.http.request import AsyncResponse, RawHeaders
 

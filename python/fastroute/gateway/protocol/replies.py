@@ -6,6 +6,8 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from fastroute.errors import FastRouteError
+
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -15,7 +17,7 @@ HeaderList = list[tuple[bytes, bytes]]
 _BODILESS = (204, 304)
 
 
-class RefusalError(Exception):
+class RefusalError(FastRouteError):
     """A request that is answered by an error of the gateway's own."""
 
     def __init__(

@@ -9,9 +9,9 @@ from typing import Any
 
 from fastroute._native import find_json_members
 from fastroute.chat.prompts import prompt_from_messages
-from fastroute.errors import InvalidPromptError
+from fastroute.errors import BodyError, InvalidPromptError
 from fastroute.gateway.config.settings import SessionAffinityConfig
-from fastroute.gateway.request.document import LONG_BYTES, BodyError, Fields, read_json
+from fastroute.gateway.request.document import LONG_BYTES, Fields, read_json
 
 #: Messages of the user before the last that are scored again for a conversation not yet known.
 MAX_REPLAYED = 8

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastroute._native import find_json_members
-from fastroute.errors import InvalidInputError
+from fastroute.errors import BodyError
 from fastroute.types import JsonSpan
 
 #: A longer body's messages are read one by one, and not in the event loop.
@@ -21,10 +21,6 @@ LONG_BYTES = 256 * 1024
 _STRICT = json.JSONDecoder()
 # Python refuses to read integers of more than 4,300 digits; a proxy has no opinion on them.
 _LENIENT = json.JSONDecoder(parse_int=float)
-
-
-class BodyError(InvalidInputError):
-    """A body that is no JSON object in UTF-8."""
 
 
 class Fields(Mapping[str, Any]):
