@@ -55,10 +55,8 @@ def to_text(replay: Replay) -> str:
     outcomes = ", ".join(f"{count:,} {name}" for name, count in replay.outcomes.items())
     latency = []
     if replay.median_latency_s is not None:
-        latency = [
-            f"Latency of the rule of agreement: median {replay.median_latency_s:.2f} s, 99 % at "
-            f"most {replay.p99_latency_s:.2f} s."
-        ]
+        median, most = replay.median_latency_s, replay.p99_latency_s
+        latency = [f"Latency of the rule of agreement: median {median:.2f} s, p99 {most:.2f} s."]
     notes = [
         conclusion(replay),
         "",
