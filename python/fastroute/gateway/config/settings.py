@@ -178,6 +178,8 @@ class ModelSection(TargetSection):
 
     input_usd_per_mtok: Amount | None = None
     output_usd_per_mtok: Amount | None = None
+    cached_input_usd_per_mtok: Amount | None = None
+    cache_write_usd_per_mtok: Amount | None = None
     endpoints: TupleOf[TargetSection] = ()
 
     @field_validator("endpoints")
@@ -249,6 +251,8 @@ class ModelConfig:
     targets: tuple[Target, ...]
     input_usd_per_mtok: float | None = None
     output_usd_per_mtok: float | None = None
+    cached_input_usd_per_mtok: float | None = None
+    cache_write_usd_per_mtok: float | None = None
 
 
 @dataclass(frozen=True)
@@ -263,6 +267,9 @@ class Config:
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
     keys: tuple[KeyConfig, ...] = ()
     router_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+_PRICES = tuple(name for name in ModelSection.model_fields if name.endswith("_usd_per_mtok"))
 
 
 def load_config(
@@ -330,7 +337,8 @@ def _model(name: str, section: ModelSection, default: Endpoint) -> ModelConfig:
         Target(target.endpoint(default), target.model or name, target.weight)
         for target in section.endpoints or (section,)
     )
-    return ModelConfig(name, targets, section.input_usd_per_mtok, section.output_usd_per_mtok)
+    prices = {name: getattr(section, name) for name in _PRICES}
+    return ModelConfig(name, targets, **prices)
 
 
 def _absolute(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -101,6 +101,9 @@ def counts(state: State) -> dict[str, Any]:
     for family in state.metrics.collected().collect():
         for sample in family.samples:
             totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
+            if sample.labels.get("source") == "estimate":
+                name = f"{sample.name} estimate"
+                totals[name] = totals.get(name, 0.0) + sample.value
             if sample.name == "fastroute_decisions_total":
                 by_model.append({**sample.labels, "count": int(sample.value)})
     by_model.sort(key=lambda row: (row["router"], -row["count"]))
@@ -113,6 +116,7 @@ def counts(state: State) -> dict[str, Any]:
         "by_model": by_model,
         "has_prices": all(p is not None and p.input_usd_per_mtok is not None for p in prices),
         "spent_usd": totals.get("fastroute_spent_dollars_total", 0.0),
+        "estimated_usd": totals.get("fastroute_spent_dollars_total estimate", 0.0),
         "saved_usd": totals.get("fastroute_saved_dollars_total", 0.0),
     }
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,7 +16,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from fastroute.gateway.config.settings import ModelConfig
+from fastroute.gateway.operations.usage import Usage
 from fastroute.types import Decision
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -26,38 +24,6 @@ _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 _WIN_RATES = tuple(i / 20 for i in range(1, 20))
 _DECISION_S = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0)
 _UPSTREAM_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')
-#: How much of the end of an answer is searched for its usage.
-TAIL_BYTES = 16 * 1024
-
-
-class Usage(NamedTuple):
-    """Tokens of one answer, as its provider counts them."""
-
-    input_tokens: int
-    output_tokens: int
-
-
-def read_usage(tail: bytes) -> Usage | None:
-    """The last ``"usage": {...}`` in the end of an answer, whole or streamed; None without one.
-
-    A quote inside a text is escaped in JSON, so what an answer says is not taken for it.
-    """
-    for found in reversed(list(_USAGE.finditer(tail))):
-        text = tail[found.end() - 1 :].decode(errors="replace")
-        try:
-            usage, _ = json.JSONDecoder().raw_decode(text)
-        except (ValueError, RecursionError):
-            continue
-        counts = [
-            next((usage[k] for k in keys if isinstance(usage.get(k), int)), None)
-            for keys in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
-        ]
-        if counts[0] is not None:
-            return Usage(max(0, counts[0]), max(0, counts[1] or 0))
-    return None
-
 
 _M = TypeVar("_M", Counter, Histogram)
 
@@ -118,8 +84,12 @@ class Metrics:
         self.events = counter(
             "resilience_events", "Retries, fallbacks, hedges and so on.", "model", "event"
         )
-        self.tokens = counter("tokens", "Tokens by model and way.", "model", "way")
-        self.spent = counter("spent_dollars", "Dollars spent, where prices are given.", "model")
+        self.tokens = counter(
+            "tokens", "Tokens of calls that are billed.", "model", "way", "source"
+        )
+        self.spent = counter(
+            "spent_dollars", "Dollars spent, where prices are given.", "model", "source"
+        )
         self.saved = counter(
             "saved_dollars", "Dollars that the strong model would have cost more.", "router"
         )
@@ -138,26 +108,19 @@ class Metrics:
         if stayed:
             self.stayed.labels(decision.router).inc()
 
-    def answered(
-        self,
-        model: str,
-        usage: Usage | None,
-        models: Mapping[str, ModelConfig],
-        decision: Decision | None,
-        strong_model: str,
-    ) -> None:
-        """Count the tokens and dollars of one answer."""
-        if usage is None:
-            return
-        self.tokens.labels(model, "input").inc(usage.input_tokens)
-        self.tokens.labels(model, "output").inc(usage.output_tokens)
-        cost = cost_usd(usage, models.get(model))
-        if cost is None:
-            return
-        self.spent.labels(model).inc(cost)
-        strong = cost_usd(usage, models.get(strong_model))
-        if decision is not None and strong is not None:
-            self.saved.labels(decision.router).inc(max(0.0, strong - cost))
+    def billed(self, model: str, usage: Usage, cost_usd: float | None) -> None:
+        """Count the tokens and dollars of one call."""
+        source = "estimate" if usage.is_estimate else "provider"
+        for way, count in (
+            ("input", usage.input_tokens),
+            ("cached_input", usage.cached_tokens),
+            ("cache_write", usage.cache_write_tokens),
+            ("output", usage.output_tokens),
+        ):
+            if count:
+                self.tokens.labels(model, way, source).inc(count)
+        if cost_usd is not None:
+            self.spent.labels(model, source).inc(cost_usd)
 
     def render(self) -> bytes:
         """What ``/metrics`` answers."""
@@ -170,13 +133,3 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # it has no types
         return registry
-
-
-def cost_usd(usage: Usage, model: ModelConfig | None) -> float | None:
-    """Dollars for ``usage``; None where the model's prices are not known."""
-    if model is None or model.input_usd_per_mtok is None or model.output_usd_per_mtok is None:
-        return None
-    return (
-        usage.input_tokens * model.input_usd_per_mtok
-        + usage.output_tokens * model.output_usd_per_mtok
-    ) / 1e6

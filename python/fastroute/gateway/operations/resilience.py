@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from fastroute.gateway.config.settings import Config
+from fastroute.gateway.operations.books import MeteredTransport
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.metrics import Metrics
 from fastroute.http.aiohttp_transport import AiohttpTransport
@@ -19,8 +20,8 @@ from fastroute.resilience.retry_budget import Budget, RetryTransport
 def build_transport(config: Config, metrics: Metrics) -> AsyncTransport:
     """The transport that requests of a gateway with ``config`` go through.
 
-    From the outside: fallback, retries, redundancy, balancing, breaker, HTTP. So every attempt is
-    balanced and known to the breaker, and another model is the last resort.
+    From the outside: fallback, retries, redundancy, balancing, breaker, meter, HTTP. So every
+    attempt is balanced, known to the breaker and billed, and another model is the last resort.
     """
     resilience, routing = config.resilience, config.routing
     known = {routing.strong_model, routing.weak_model, *config.models}
@@ -31,7 +32,9 @@ def build_transport(config: Config, metrics: Metrics) -> AsyncTransport:
         log(event, logging.INFO, model=model, path=request.path)
 
     breaker = BreakerTransport(
-        AiohttpTransport(max_header_bytes=config.server.max_provider_header_bytes),
+        MeteredTransport(
+            AiohttpTransport(max_header_bytes=config.server.max_provider_header_bytes)
+        ),
         failures=resilience.breaker_failures,
         open_s=resilience.breaker_open_s,
         observer=observe,

@@ -20,8 +20,8 @@ from fastroute.errors import (
     ProviderStatusError,
     ProviderTimeoutError,
 )
+from fastroute.gateway.operations.books import Bill
 from fastroute.gateway.operations.logs import log
-from fastroute.gateway.operations.metrics import TAIL_BYTES, read_usage
 from fastroute.gateway.protocol.encodings import Decoder, decoded_error, without_encoding
 from fastroute.gateway.protocol.headers import (
     folded_request,
@@ -64,7 +64,6 @@ class Facts:
     caller: str | None = None
     status: int = 0
     model: str | None = None
-    answered_by: str | None = None
     stream: bool = False
     error: str | None = None
     span: Any = None
@@ -181,15 +180,21 @@ class ProxyEndpoint:
         )
         request = gateway.request(routed.model, document, self._path, headers, fallback, query)
         sent = perf_counter()
+        bill = Bill()
+        answering = routed.model
         try:
             async with asyncio.timeout(gateway.config.resilience.total_timeout_s):
-                response = await gateway.transport.asend(request)
-                facts.answered_by = response.request.model if response.request else routed.model
-                label = gateway.label(facts.answered_by)
+                with bill.recording():
+                    response = await gateway.transport.asend(request)
+                if response.request is not None and response.request.model != routed.model:
+                    answering = response.request.model
+                    facts.more["fallback_from"] = routed.model[:_SHOWN_CHARS]
+                facts.model = answering
+                label = gateway.label(answering)
                 first_s = perf_counter() - sent
                 metrics.first_byte_s.labels(label).observe(first_s)
                 facts.more["first_byte_ms"] = round(first_s * 1000, 3)
-                tail = await self._pass_on(response, routed, gateway.redaction, send, facts)
+                await self._pass_on(response, routed, gateway.redaction, send, facts, bill)
         except ProviderStatusError as error:
             facts.status = error.status_code
             facts.error = "provider_status"
@@ -213,13 +218,9 @@ class ProxyEndpoint:
             if facts.status:  # the answer has begun: all that is left is to cut it off
                 return
             raise _refusal_of(error, gateway) from error
+        finally:
+            facts.more |= bill.settle(gateway, routed, metrics)
         metrics.upstream_s.labels(label).observe(perf_counter() - sent)
-        usage = read_usage(tail)
-        if usage is not None:
-            facts.more["input_tokens"], facts.more["output_tokens"] = usage
-        config = gateway.config
-        strong = config.routing.strong_model
-        metrics.answered(label, usage, config.models, routed.decision, strong)
 
     async def _pass_on(
         self,
@@ -228,40 +229,42 @@ class ProxyEndpoint:
         redaction: Redaction,
         send: Send,
         facts: Facts,
-    ) -> bytes:
-        """Hand the answer on, piece by piece as it comes; returns its end."""
+        bill: Bill,
+    ) -> None:
+        """Hand the answer on, piece by piece as it comes."""
         passed = redaction.headers(headers_to_client(response.raw_headers))
         redacted = redaction.answer()
         decoder = Decoder.of(passed)
         if decoder is not None:
             passed = without_encoding(passed)
         is_whole = response.body is not None and decoder is None
+        kind = response.headers.get("content-type", "").lower()
+        bill.begin(facts.model or routed.model, is_stream=kind.startswith("text/event-stream"))
         headers = [
             *(without_length(passed) if is_whole else passed),
-            *decision_headers(routed, facts.answered_by),
+            *decision_headers(routed, facts.model),
             (b"x-fastroute-request-id", facts.request_id.encode()),
         ]
         if is_whole and response.body is not None:
             facts.status = response.status_code
             body = redacted.feed(response.body) + redacted.finish()
+            bill.feed(body)
             await send_whole(send, response.status_code, headers, body)
-            return body[-TAIL_BYTES:]
-        tail = b""
+            return
         try:
             facts.status = response.status_code
             start = {"type": "http.response.start", "status": facts.status, "headers": headers}
             await send(start)
             async for piece in response.iter_bytes():
                 for part in (piece,) if decoder is None else decoder.feed(piece):
+                    bill.feed(part)
                     passed_on = redacted.feed(part)
                     await send({"type": "http.response.body", "body": passed_on, "more_body": True})
-                    tail = (tail + passed_on)[-TAIL_BYTES:]
             if decoder is not None:
                 decoder.finish()
             await send({"type": "http.response.body", "body": redacted.finish()})
         finally:
             await response.aclose()
-        return tail
 
     async def _refuse(self, refusal: RefusalError, facts: Facts, send: Send) -> None:
         facts.status, facts.error = refusal.status, refusal.code
@@ -276,7 +279,6 @@ class ProxyEndpoint:
             "status": facts.status,
             "caller": facts.caller,
             "model": facts.model and facts.model[:_SHOWN_CHARS],
-            "answered_by": facts.answered_by and facts.answered_by[:_SHOWN_CHARS],
             "stream": facts.stream,
             "error": facts.error,
             "duration_ms": round((perf_counter() - facts.began) * 1000, 3),

@@ -25,7 +25,7 @@ async function ask(path, body) {
   const read = await answer.json().catch(() => ({}));
   if (answer.status === 401) {
     $("unlock").hidden = false;
-    throw new Error("The gateway wants a key of its own.");
+    throw new Error("Authentication required: enter an API key of this gateway.");
   }
   if (!answer.ok) throw new Error(read.error ? read.error.message : `HTTP ${answer.status}`);
   return read;
@@ -78,16 +78,17 @@ async function refresh() {
   $("unlock").hidden = true;
   const tiles = [
     ["Requests", number(found.requests)],
-    ["Under way", number(found.in_flight)],
+    ["In progress", number(found.in_flight)],
     ["To the strong model", found.decisions ? percent(found.strong / found.decisions) : "–"],
-    ["Spent", found.has_prices ? dollars(found.spent_usd) : "no prices"],
+    ["Spent", found.has_prices ? dollars(found.spent_usd) : "no prices", found.estimated_usd ? `${dollars(found.estimated_usd)} of it estimated` : ""],
     ["Saved", found.has_prices ? dollars(found.saved_usd) : "no prices"],
   ];
   $("tiles").replaceChildren();
-  for (const [name, value] of tiles) {
+  for (const [name, value, note] of tiles) {
     const tile = element("div", undefined, $("tiles"));
     element("dt", name, tile);
     element("dd", value, tile);
+    if (note) element("dd", note, tile).className = "hint";
   }
   $("decisions").replaceChildren();
   for (const row of found.by_model) {
