@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastroute.cli.evaluate_answers import add_answer_options, run_answers
 from fastroute.cli.options import (
     DATA_HELP,
     NAMED_BENCHMARKS,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "--benchmark", type=text, nargs="+", required=True, metavar="B", action="extend",
+        "--benchmark", type=text, nargs="+", default=[], metavar="B", action="extend",
         help=f"{NAMED_BENCHMARKS}, or a .jsonl, .csv or .parquet file with prompt, weak, strong "
         "and optionally cost_weak, cost_strong, id",
     )  # fmt: skip
@@ -79,6 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--latency-prompts", type=int, default=200, metavar="N",
         help="of a cascade: prompts to measure latencies on (default: 200)",
     )  # fmt: skip
+    add_answer_options(parser)
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print JSON instead of tables")
     output.add_argument("--markdown", action="store_true", help="print Markdown tables")
@@ -94,6 +96,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report, and write it to files if that is asked for."""
+    if options.answers:
+        return run_answers(options)
+    if not options.benchmark:
+        raise InvalidInputError("give --benchmark, or --answers with --weak and --strong")
     from fastroute.evaluation.benchmarks.published import mt_bench_points
     from fastroute.evaluation.report.page import write_html
     from fastroute.evaluation.report.plots import check_figure_file, load_matplotlib, save_figure

@@ -1,0 +1,80 @@
+"""``fastroute evaluate --answers``: a cascade by evidence, replayed on recorded answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+
+from fastroute.cli.options import text
+from fastroute.errors import InvalidInputError
+
+
+def add_answer_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    group = parser.add_argument_group("recorded answers (a cascade by evidence)")
+    group.add_argument(
+        "--answers", type=text, nargs="+", metavar="FILE",
+        help="files with answers and scores by model, joined by question, instead of --benchmark",
+    )  # fmt: skip
+    group.add_argument("--weak", type=text, metavar="MODEL", help="whose answer is checked")
+    group.add_argument("--strong", type=text, metavar="MODEL", help="asked where answers differ")
+    group.add_argument(
+        "--helper", type=text, action="append", default=[], metavar="MODEL",
+        help="another cheap model asked beside the weak one; may be given several times",
+    )  # fmt: skip
+    group.add_argument(
+        "--price", type=text, nargs="+", action="extend", default=[], metavar="MODEL=IN/OUT",
+        help="dollars per million tokens in and out, of every model",
+    )  # fmt: skip
+
+
+def run_answers(options: argparse.Namespace) -> int:
+    """Print the figures."""
+    from fastroute.cli.options import parse_router
+    from fastroute.evaluation.benchmarks.answers import read_answers
+    from fastroute.evaluation.evidence_replay import replay
+    from fastroute.evaluation.report.evidence import to_text
+    from fastroute.routers.registry import create_router
+
+    if not options.weak or not options.strong:
+        raise InvalidInputError("--answers needs --weak MODEL and --strong MODEL")
+    if options.benchmark:
+        raise InvalidInputError("give --answers or --benchmark, not both")
+    prices = dict(map(_price, options.price)) or None
+    recorded = read_answers(options.answers)
+    win_rates = {}
+    for specification in options.router or ["mf"]:
+        name, label, config = parse_router(specification)
+        win_rates[label] = create_router(name, **config).win_rates(recorded.prompts)
+    result = replay(
+        recorded,
+        weak=options.weak,
+        strong=options.strong,
+        helpers=options.helper,
+        prices=prices,
+        prompt_win_rates={k: v for k, v in win_rates.items() if k not in ("length", "random")},
+        folds=options.folds,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
+    if options.json:
+        print(json.dumps(result.to_dict(), indent=2, allow_nan=False))
+    else:
+        print(to_text(result), end="")
+    return 0
+
+
+def _price(given: str) -> tuple[str, tuple[float, float]]:
+    """("gpt-4", (10, 30)) for "gpt-4=10/30"."""
+    model, _, price = given.rpartition("=")
+    try:
+        into, out = (float(part) for part in price.split("/"))
+    except ValueError:
+        into = out = math.nan
+    if not model or not (0 <= into < math.inf and 0 <= out < math.inf):
+        raise InvalidInputError(
+            f"--price {given!r} must be MODEL=IN/OUT, dollars per million tokens, such as "
+            "gpt-4.1=2/8"
+        )
+    return model, (into, out)

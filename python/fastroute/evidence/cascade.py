@@ -1,0 +1,385 @@
+"""A cascade by evidence at run time: cheap models side by side, the strong one where they differ.
+
+Every cheap model is asked at once. The first answers that agree end the wait, and the rest are
+cancelled. Where the answers differ, can't be trusted, or are late, the strong model is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from fastroute.errors import DispatchError, InvalidInputError
+from fastroute.evidence.acceptance import AcceptanceModel
+from fastroute.evidence.answer import Answer
+from fastroute.evidence.comparison import Comparison, compare
+from fastroute.evidence.kinds import Expectation
+from fastroute.evidence.signals import signals
+from fastroute.http.request import AsyncResponse, AsyncTransport, Request
+
+CallOutcome = Literal["sent", "agreed", "not_sent", "cancelled", "failed"]
+Reason = Literal["agree", "accepted", "disagree", "incomparable", "late", "failed", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeCall:
+    """One call that a cascade made.
+
+    Attributes:
+        model: which model.
+        outcome: "sent" to the client; "agreed" with what was sent; "not_sent"; "cancelled" before
+            its end, which may still be billed; or "failed".
+        seconds: how long it took, or ran until it was cancelled.
+        usage: token counts as its provider gave them; None where there are none.
+    """
+
+    model: str
+    outcome: CallOutcome
+    seconds: float
+    usage: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How a cascade decided, and every call that it made.
+
+    Attributes:
+        reason: why the sent answer was sent. "agree" and "accepted" (by the acceptance model) are
+            cheap answers; "incomparable" is what the prompt's router decided; all others are the
+            strong model's: "disagree", "rejected" by the acceptance model, "late", or "failed".
+        votes: how many cheap answers have the value of the largest group.
+        answers: how many cheap answers there were.
+        model: whose answer was sent.
+        calls: every call.
+    """
+
+    reason: Reason
+    votes: int
+    answers: int
+    model: str
+    calls: tuple[CascadeCall, ...] = ()
+
+    def __str__(self) -> str:
+        """As in the header ``x-fastroute-evidence``, such as "agree 2/2"."""
+        return f"{self.reason} {self.votes}/{self.answers}"
+
+
+@dataclass(frozen=True)
+class CascadeSettings:
+    """What a cascade may do.
+
+    Attributes:
+        quorum: how many cheap answers must agree.
+        deadline_s: seconds until the strong model is asked although no answers agree yet.
+        early_strong_s: seconds until the strong model is asked beside the cheap ones, to save
+            time where they differ; None: only when it is needed. It is cancelled if they agree.
+        threshold: with ``acceptance``, the least P(accept) with which a cheap answer is sent.
+        acceptance: the acceptance model; None for the rule of agreement.
+
+    Raises InvalidInputError for a value that can't be used.
+    """
+
+    quorum: int = 2
+    deadline_s: float = 60.0
+    early_strong_s: float | None = None
+    threshold: float = 0.5
+    acceptance: AcceptanceModel | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.quorum < 1:
+            raise InvalidInputError(f"quorum must be at least 1, got {self.quorum}")
+        for name in ("deadline_s", "early_strong_s"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise InvalidInputError(f"{name} must be a number of seconds, got {value!r}")
+        if not 0 <= self.threshold <= 1:
+            raise InvalidInputError(f"threshold must be from 0 to 1, got {self.threshold}")
+
+
+def is_applicable(body: dict[str, Any]) -> bool:
+    """Whether a chat request can be decided by evidence: one choice, and text or tool calls out.
+
+    A request for several choices (``n``) or for audio is decided by the prompt alone.
+    """
+    return body.get("n") in (None, 1) and body.get("modalities") in (None, ["text"])
+
+
+def cheap_requests(requests: Sequence[Request]) -> list[Request]:
+    """``requests`` as a cascade sends them to the cheap models: whole answers, no streams.
+
+    A seed that the client gave goes to the first; each other gets the next number, because the
+    same model with the same seed would agree with itself.
+    """
+    made = []
+    for number, request in enumerate(requests):
+        body = request.json()
+        body.pop("stream", None)
+        body.pop("stream_options", None)
+        if isinstance(body.get("seed"), int):
+            body["seed"] += number
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        made.append(replace(request, body=content, stream=False))
+    return made
+
+
+@dataclass
+class _Call:
+    """A call under way, and what came of it."""
+
+    request: Request
+    task: asyncio.Task[AsyncResponse | bytes]
+    began_s: float
+    ended_s: float | None = None
+    response: AsyncResponse | None = None
+    body: bytes | None = None
+    answer: Answer | None = None
+    usage: dict[str, Any] | None = None
+    failed: bool = False
+
+
+class Cascade:
+    """Asks cheap models and, where needed, the strong one; safe for many requests at once.
+
+    Args:
+        transport: carries every request.
+        settings: what it may do.
+    """
+
+    def __init__(self, transport: AsyncTransport, settings: CascadeSettings | None = None) -> None:
+        self._transport = transport
+        self._settings = settings or CascadeSettings()
+
+    async def send(
+        self,
+        cheap: Sequence[Request],
+        strong: Request,
+        *,
+        prompt: str,
+        expectation: Expectation | None = None,
+        prefers_strong: Callable[[], bool] = lambda: True,
+        prompt_win_rate: float = 0.5,
+    ) -> tuple[AsyncResponse, Evidence]:
+        """Answer one request.
+
+        Args:
+            cheap: requests to the cheap models, whose names are in ``model``; the first one's
+                answer is sent where several agree. From ``cheap_requests``.
+            strong: the request to the strong model, a stream if the client wants one.
+            prompt: the text that is asked.
+            expectation: what an answer is compared by; by default told from the prompt.
+            prefers_strong: the prompt's router, asked only where answers can't be compared.
+            prompt_win_rate: for the acceptance model.
+
+        Returns:
+            The answer to pass on, whole or as the strong model's stream, and how it was chosen.
+
+        Raises DispatchError of the strong model, where no cheap answer can stand in.
+        """
+        if not cheap:
+            raise InvalidInputError("cheap is empty; a cascade needs a cheap model")
+        expectation = expectation or Expectation.from_prompt(prompt)
+        run = _Run(self._transport, self._settings, list(cheap), strong)
+        try:
+            reason, chosen, comparison = await run.ask_cheap(prompt, expectation, prompt_win_rate)
+            if reason == "incomparable" and not prefers_strong():
+                chosen = next((call for call in run.calls if call.answer is not None), None)
+            if chosen is None:
+                response = await run.ask_strong()
+                if response is None:  # it failed: a cheap answer is better than none
+                    chosen = run.stand_in(comparison)
+                    reason = "failed"
+            if chosen is not None:
+                assert chosen.body is not None
+                assert chosen.response is not None
+                run.sent = chosen
+                response = AsyncResponse(
+                    chosen.response.status_code,
+                    chosen.response.raw_headers or chosen.response.headers,
+                    chosen.body,
+                    request=chosen.request,
+                )
+            assert response is not None
+            return response, run.evidence(reason, comparison)
+        finally:
+            await run.cancel_rest()
+
+
+class _Run:
+    """The calls of one request."""
+
+    def __init__(
+        self,
+        transport: AsyncTransport,
+        settings: CascadeSettings,
+        cheap: list[Request],
+        strong: Request,
+    ) -> None:
+        self._transport = transport
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._began_s = self._loop.time()
+        self._strong_request = strong
+        self._strong: _Call | None = None
+        self._strong_error: BaseException | None = None
+        self.sent: _Call | None = None
+        self.calls = [self._start(request, whole=True) for request in cheap]
+
+    async def ask_cheap(
+        self, prompt: str, expectation: Expectation, win_rate: float
+    ) -> tuple[Reason, _Call | None, Comparison | None]:
+        """Wait until cheap answers agree, are accepted, or nothing more is to be expected."""
+        settings = self._settings
+        pending = {call.task: call for call in self.calls}
+        comparison: Comparison | None = None
+        late = False
+        while pending:
+            now_s = self._loop.time() - self._began_s
+            wake_s = settings.deadline_s - now_s
+            if settings.early_strong_s is not None and self._strong is None:
+                wake_s = min(wake_s, settings.early_strong_s - now_s)
+            done, _ = await asyncio.wait(
+                pending, timeout=max(0.0, wake_s), return_when=asyncio.FIRST_COMPLETED
+            )
+            elapsed_s = self._loop.time() - self._began_s
+            for task in done:
+                self._finish(pending.pop(task))
+            answered = [call for call in self.calls if call.answer is not None]
+            if done and answered:
+                answers = [call.answer for call in answered if call.answer is not None]
+                comparison = compare(answers, expectation, quorum=settings.quorum)
+                if settings.acceptance is None and comparison.accepted is not None:
+                    return "agree", answered[comparison.accepted], comparison
+            if elapsed_s >= settings.deadline_s and pending:
+                late = True
+                break
+            if settings.early_strong_s is not None and elapsed_s >= settings.early_strong_s:
+                self._start_strong()
+        answered = [call for call in self.calls if call.answer is not None]
+        if not answered or comparison is None:
+            return ("late" if late else "failed"), None, comparison
+        if late:
+            return "late", None, comparison
+        if comparison.outcome == "incomparable":
+            return "incomparable", None, comparison
+        if settings.acceptance is None:
+            return "disagree", None, comparison
+        answers = [call.answer for call in answered if call.answer is not None]
+        found = signals(prompt, answers, expectation, prompt_win_rate=win_rate)
+        accepted = settings.acceptance.probabilities(found)[0] >= settings.threshold
+        return ("accepted", answered[0], comparison) if accepted else ("rejected", None, comparison)
+
+    async def ask_strong(self) -> AsyncResponse | None:
+        """The strong model's answer, begun; None where it failed but a cheap answer is here."""
+        self._start_strong()
+        strong = self._strong
+        assert strong is not None
+        for call in self.calls:
+            call.task.cancel()
+        try:
+            response = await strong.task
+        except DispatchError as error:
+            strong.failed = True
+            strong.ended_s = self._loop.time()
+            if any(call.answer is not None for call in self.calls):
+                self._strong_error = error
+                return None
+            raise
+        assert isinstance(response, AsyncResponse)
+        strong.ended_s = self._loop.time()
+        strong.response = response
+        self.sent = strong
+        return response
+
+    def stand_in(self, comparison: Comparison | None) -> _Call:
+        """The cheap answer to send where the strong model failed: the largest group's first."""
+        answered = [call for call in self.calls if call.answer is not None]
+        if comparison is not None and comparison.votes:
+            largest = max(comparison.groups, key=lambda g: (g >= 0, comparison.groups.count(g)))
+            return answered[comparison.groups.index(largest)]
+        return answered[0]
+
+    def evidence(self, reason: Reason, comparison: Comparison | None) -> Evidence:
+        """What was done, once the answer is chosen."""
+        calls = self.calls if self._strong is None else [*self.calls, self._strong]
+        sent = self.sent
+        answered = [call for call in self.calls if call.answer is not None]
+        groups = comparison.groups if comparison is not None else ()
+        group_of = dict(zip(map(id, answered), groups, strict=False))
+
+        def outcome(call: _Call) -> CallOutcome:
+            if call is sent:
+                return "sent"
+            if call.failed:
+                return "failed"
+            if call.ended_s is None:
+                return "cancelled"
+            mine = group_of.get(id(call), -1)
+            same = sent is not None and mine >= 0 and mine == group_of.get(id(sent), -2)
+            return "agreed" if same else "not_sent"
+
+        now_s = self._loop.time()
+        return Evidence(
+            reason,
+            comparison.votes if comparison is not None else 0,
+            len(answered),
+            sent.request.model if sent is not None else "",
+            tuple(
+                CascadeCall(
+                    call.request.model,
+                    outcome(call),
+                    (call.ended_s or now_s) - call.began_s,
+                    call.usage,
+                )
+                for call in calls
+            ),
+        )
+
+    async def cancel_rest(self) -> None:
+        """Give up every call that isn't sent, and wait until its connection is closed."""
+        calls = self.calls if self._strong is None else [*self.calls, self._strong]
+        rest = [call for call in calls if call is not self.sent]
+        for call in rest:
+            call.task.cancel()
+        for call in rest:
+            with suppress(asyncio.CancelledError, DispatchError):
+                result = await call.task
+                if isinstance(result, AsyncResponse):
+                    await result.aclose()
+
+    def _start(self, request: Request, *, whole: bool) -> _Call:
+        call = _Call(request, None, self._loop.time())  # type: ignore[arg-type]  # set below
+        call.task = self._loop.create_task(self._ask(call, whole))
+        return call
+
+    def _start_strong(self) -> None:
+        if self._strong is None:
+            self._strong = self._start(self._strong_request, whole=False)
+
+    async def _ask(self, call: _Call, whole: bool) -> AsyncResponse | bytes:
+        response = await self._transport.asend(call.request)
+        if not whole:
+            return response
+        call.response = response
+        try:
+            return await response.read()
+        except asyncio.CancelledError:
+            await response.aclose()
+            raise
+
+    def _finish(self, call: _Call) -> None:
+        """Read what a cheap call brought; a failure is no answer, whatever its kind."""
+        call.ended_s = self._loop.time()
+        try:
+            body = call.task.result()
+            assert isinstance(body, bytes)
+            completion = json.loads(body)
+            call.answer = Answer.from_choice(completion["choices"][0])
+            usage = completion.get("usage")
+            call.usage = usage if isinstance(usage, dict) else None
+            call.body = body
+        except (DispatchError, ValueError, LookupError, TypeError, RecursionError):
+            call.failed = True

@@ -1,0 +1,288 @@
+"""The cascade over real HTTP, to models in other processes that are slow, differ and fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fakes import openai_chat
+from fakes.planned import Server, View
+from fastroute.chat import AsyncChatStream
+from fastroute.errors import InvalidInputError, ProviderStatusError
+from fastroute.evidence import Expectation
+from fastroute.evidence.cascade import (
+    Cascade,
+    CascadeSettings,
+    Evidence,
+    cheap_requests,
+    is_applicable,
+)
+from fastroute.http import AsyncHttpTransport, AsyncResponse, Endpoint, Request
+
+NUMBER = Expectation("number")
+NAMES = ("weak", "helper", "other", "strong")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[dict[str, Server]]:
+    with (
+        openai_chat.start() as weak,
+        openai_chat.start() as helper,
+        openai_chat.start() as other,
+        openai_chat.start() as strong,
+    ):
+        yield dict(zip(NAMES, (weak, helper, other, strong), strict=True))
+
+
+@pytest.fixture
+def models(running: dict[str, Server]) -> dict[str, View]:
+    return {name: View(server) for name, server in running.items()}
+
+
+def says(text: str) -> dict[str, Any]:
+    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    body = {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": len(text)}}
+    return {"kind": "reply", "body": body}
+
+
+def request(models: dict[str, View], name: str, **body: Any) -> Request:
+    content = {"model": name, "messages": [{"role": "user", "content": "How many?"}], **body}
+    endpoint = Endpoint(models[name].base_url, max_retries=0, timeout_s=20)
+    return Request(
+        endpoint, json.dumps(content).encode(), model=name, stream=bool(body.get("stream"))
+    )
+
+
+def run(
+    models: dict[str, View],
+    settings: CascadeSettings | None = None,
+    cheap: tuple[str, ...] = ("weak", "helper"),
+    check: Callable[[AsyncResponse, Evidence], Awaitable[Any]] | None = None,
+    expectation: Expectation = NUMBER,
+    prefers_strong: bool = True,
+    **body: Any,
+) -> tuple[Any, Evidence]:
+    async def main() -> tuple[Any, Evidence]:
+        transport = AsyncHttpTransport()
+        try:
+            requests = [request(models, name, **body) for name in cheap]
+            response, evidence = await Cascade(transport, settings).send(
+                cheap_requests(requests),
+                request(models, "strong", **body),
+                prompt="How many?",
+                expectation=expectation,
+                prefers_strong=lambda: prefers_strong,
+            )
+            if check is not None:
+                return await check(response, evidence), evidence
+            answer = json.loads(await response.read())
+            return answer["choices"][0]["message"]["content"], evidence
+        finally:
+            await transport.aclose()
+
+    return asyncio.run(main())
+
+
+def outcomes(evidence: Evidence) -> dict[str, str]:
+    return {call.model: call.outcome for call in evidence.calls}
+
+
+def test_two_that_agree_are_sent_and_the_strong_model_is_not_asked(models: dict[str, View]) -> None:
+    models["weak"].plan(says("6 + 1 = 7 #### 7"))
+    models["helper"].plan(says("The answer is 7."))
+    text, evidence = run(models)
+    assert text == "6 + 1 = 7 #### 7"
+    assert str(evidence) == "agree 2/2"
+    assert evidence.model == "weak"
+    assert outcomes(evidence) == {"weak": "sent", "helper": "agreed"}
+    assert [call.usage["completion_tokens"] for call in evidence.calls if call.usage] == [16, 16]
+    assert models["strong"].requests() == []
+
+
+def test_the_strong_model_decides_where_they_differ(models: dict[str, View]) -> None:
+    models["weak"].plan(says("#### 7"))
+    models["helper"].plan(says("#### 8"))
+    models["strong"].plan(says("#### 9"))
+    text, evidence = run(models)
+    assert text == "#### 9"
+    assert str(evidence) == "disagree 1/2"
+    assert outcomes(evidence) == {"weak": "not_sent", "helper": "not_sent", "strong": "sent"}
+
+
+def test_the_first_two_that_agree_end_the_wait(models: dict[str, View]) -> None:
+    models["weak"].plan(says("#### 7"))
+    models["helper"].plan({"kind": "stall", "seconds": 5})
+    models["other"].plan(says("#### 7"))
+    began = time.monotonic()
+    text, evidence = run(models, cheap=("weak", "helper", "other"))
+    assert time.monotonic() - began < 2
+    assert text == "#### 7"
+    assert outcomes(evidence) == {"weak": "sent", "helper": "cancelled", "other": "agreed"}
+
+
+def test_two_helpers_overrule_the_weak_model(models: dict[str, View]) -> None:
+    models["weak"].plan(says("#### 1"))
+    models["helper"].plan(says("#### 7"))
+    models["other"].plan(says("#### 7"))
+    text, evidence = run(models, cheap=("weak", "helper", "other"))
+    assert text == "#### 7"
+    assert evidence.model == "helper"
+
+
+def test_after_the_deadline_the_strong_model_is_asked_anyway(models: dict[str, View]) -> None:
+    models["weak"].plan(says("#### 7"))
+    models["helper"].plan({"kind": "stall", "seconds": 10})
+    models["strong"].plan(says("#### 9"))
+    began = time.monotonic()
+    text, evidence = run(models, CascadeSettings(deadline_s=0.3))
+    assert 0.3 <= time.monotonic() - began < 3
+    assert (text, evidence.reason) == ("#### 9", "late")
+    assert outcomes(evidence)["helper"] == "cancelled"
+
+
+def test_an_early_strong_call_is_cancelled_when_they_agree(models: dict[str, View]) -> None:
+    models["weak"].plan(says("#### 7"))
+    models["helper"].plan({"kind": "stall", "seconds": 0.3})  # then "echo: How many?"
+    models["other"].plan({"kind": "stall", "seconds": 0.4})
+    models["strong"].plan({"kind": "stall", "seconds": 10})
+    began = time.monotonic()
+    settings = CascadeSettings(early_strong_s=0.05)
+    text, evidence = run(
+        models, settings, cheap=("weak", "helper", "other"), expectation=Expectation("text")
+    )
+    assert time.monotonic() - began < 3
+    assert text == "echo: How many?"
+    assert evidence.reason == "agree"
+    assert outcomes(evidence)["strong"] == "cancelled"
+    assert len(models["strong"].requests()) == 1
+
+
+def test_an_early_strong_call_saves_its_time(models: dict[str, View]) -> None:
+    models["weak"].plan(says("#### 7"))
+    models["helper"].plan({"kind": "stall", "seconds": 0.6})  # then "echo: How many?"
+    models["strong"].plan({"kind": "stall", "seconds": 0.6})
+    began = time.monotonic()
+    text, evidence = run(models, CascadeSettings(early_strong_s=0.05))
+    assert time.monotonic() - began < 1.1
+    assert text == "echo: How many?"
+    assert evidence.model == "strong"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "status", "status": 500},
+        {"kind": "status", "status": 429},
+        {"kind": "reset"},
+        {"kind": "cut"},
+        {"kind": "garbage", "raw": "[[]]"},
+        {"kind": "garbage", "raw": "not JSON"},
+        {"kind": "garbage", "raw": '{"choices": []}'},
+        {"kind": "garbage", "raw": '{"choices": [{"message": 5}]}'},
+        {"kind": "garbage", "raw": "[" * 100_000},
+        {"kind": "reply", "body": {"error": {"message": "overloaded"}}},
+    ],
+)
+def test_a_cheap_model_that_fails_gives_no_answer(
+    models: dict[str, View], fault: dict[str, Any]
+) -> None:
+    models["weak"].plan(fault)
+    models["helper"].plan(says("#### 7"))
+    models["strong"].plan(says("#### 9"))
+    text, evidence = run(models)
+    assert text == "#### 9"
+    assert outcomes(evidence) == {"weak": "failed", "helper": "not_sent", "strong": "sent"}
+    models["weak"].plan(fault)
+    models["helper"].plan(fault)
+    models["strong"].plan(says("#### 9"))
+    text, evidence = run(models)
+    assert (text, str(evidence)) == ("#### 9", "failed 0/0")
+
+
+def test_a_cheap_answer_stands_in_for_a_strong_model_that_fails(models: dict[str, View]) -> None:
+    models["weak"].plan(says("#### 7"))
+    models["helper"].plan(says("#### 8"))
+    models["strong"].plan({"kind": "status", "status": 503})
+    text, evidence = run(models)
+    assert (text, evidence.reason, evidence.model) == ("#### 7", "failed", "weak")
+    assert outcomes(evidence)["strong"] == "failed"
+    for name in ("weak", "helper", "strong"):
+        models[name].plan({"kind": "status", "status": 503})
+    with pytest.raises(ProviderStatusError):
+        run(models)
+
+
+def test_what_cannot_be_compared_is_decided_by_the_prompt(models: dict[str, View]) -> None:
+    for prefers_strong, sent in ((True, "strong"), (False, "weak")):
+        for name in ("weak", "helper", "strong"):
+            models[name].plan(says(f"An essay of {name}. " * 20))
+        _, evidence = run(models, expectation=Expectation(), prefers_strong=prefers_strong)
+        assert (evidence.reason, evidence.model) == ("incomparable", sent)
+
+
+def test_a_stream_is_the_strong_models_own(models: dict[str, View]) -> None:
+    models["weak"].plan(says("#### 7"))
+    models["helper"].plan(says("#### 8"))
+
+    async def read(response: AsyncResponse, _: Evidence) -> str:
+        stream = AsyncChatStream(response)
+        return " ".join([chunk.choices[0].delta.get("content", "") async for chunk in stream])
+
+    text, evidence = run(
+        models, check=read, stream=True, stream_options={"include_usage": True}, seed=5
+    )
+    assert text.strip() == "echo: How many?"
+    assert evidence.model == "strong"
+    weak, helper, strong = (models[m].requests()[0] for m in ("weak", "helper", "strong"))
+    assert "stream" not in weak
+    assert "stream_options" not in helper
+    assert strong["stream"] is True
+    assert (weak["seed"], helper["seed"], strong["seed"]) == (5, 6, 5)
+
+
+def test_a_cancelled_client_cancels_every_call(models: dict[str, View]) -> None:
+    for name in ("weak", "helper", "strong"):
+        models[name].plan({"kind": "trickle", "seconds": 0.2})
+
+    async def main() -> None:
+        transport = AsyncHttpTransport()
+        requests = cheap_requests([request(models, name) for name in ("weak", "helper")])
+        send = Cascade(transport).send(
+            requests, request(models, "strong"), prompt="?", expectation=NUMBER
+        )
+        task = asyncio.get_running_loop().create_task(send)
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left
+        await transport.aclose()
+
+    asyncio.run(main())
+
+
+def test_requests_that_evidence_cannot_decide() -> None:
+    assert is_applicable({})
+    assert is_applicable({"n": 1, "tools": [], "logprobs": True, "modalities": ["text"]})
+    assert not is_applicable({"n": 2})
+    assert not is_applicable({"modalities": ["text", "audio"]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"quorum": 0}, "quorum"),
+        ({"deadline_s": -1}, "deadline_s"),
+        ({"early_strong_s": float("nan")}, "early_strong_s"),
+        ({"threshold": 2}, "threshold"),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        CascadeSettings(**settings)
