@@ -245,7 +245,9 @@ def test_files_are_small(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "csrc" / "kernels").glob("*.?pp")), ids=lambda p: p.name
+    "path",
+    [*(ROOT / "csrc" / "kernels").glob("*.?pp"), *(ROOT / "csrc" / "text").glob("*.?pp")],
+    ids=lambda p: p.name,
 )
 def test_kernels_know_no_python_and_no_intrinsics(path: Path) -> None:
     includes = re.findall(r'#include [<"]([^>"]+)', path.read_text("utf-8"))

@@ -23,4 +23,5 @@ PYBIND11_MODULE(_core, module) {
     fastroute::bindings::register_similarity_weighting(module);
     fastroute::bindings::register_far_field(module);
     fastroute::bindings::register_json_members(module);
+    fastroute::bindings::register_text(module);
 }

@@ -14,8 +14,11 @@ namespace {
 constexpr float kLeastSquare = 1e-24F;
 constexpr float kLargestSquare = 1e30F;
 
-void add_rows(const TokenTable& table, const simd::Functions& functions, const std::int32_t* ids,
-              std::size_t id_count, float* sum) noexcept {
+}  // namespace
+
+void add_token_rows(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
+                    float* sum) noexcept {
+    const simd::Functions& functions = simd::functions();
     if (table.bytes != nullptr) {
         functions.add_scaled_rows(table.bytes, table.scales, table.dimensions, ids, id_count, sum);
     } else if (table.halves != nullptr) {
@@ -27,38 +30,40 @@ void add_rows(const TokenTable& table, const simd::Functions& functions, const s
     }
 }
 
-}  // namespace
+Scaling scale_to_unit(float* sum, std::size_t dimensions) noexcept {
+    float square = 0.0F;
+    simd::functions().dot_rows(sum, 1, dimensions, sum, dimensions, &square);
+    if (square > kLeastSquare && square < kLargestSquare) {
+        const float inverse_norm = 1.0F / std::sqrt(square);
+        for (std::size_t j = 0; j < dimensions; ++j) sum[j] *= inverse_norm;
+        return Scaling::unit;
+    }
+    // Squares that underflow or overflow in float32 (zero among them) are formed in float64.
+    double exact_square = 0.0;
+    for (std::size_t j = 0; j < dimensions; ++j) {
+        exact_square += static_cast<double>(sum[j]) * static_cast<double>(sum[j]);
+    }
+    if (!std::isfinite(exact_square)) return Scaling::not_finite;
+    const double norm = std::sqrt(exact_square);
+    if (!(norm > 0.0)) return Scaling::zero;
+    for (std::size_t j = 0; j < dimensions; ++j) {
+        sum[j] = static_cast<float>(static_cast<double>(sum[j]) / norm);
+    }
+    return Scaling::unit;
+}
 
 bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
                      float* embedding) noexcept {
     for (std::size_t t = 0; t < id_count; ++t) {
         if (ids[t] < 0 || static_cast<std::size_t>(ids[t]) >= table.vocabulary) return false;
     }
-    const simd::Functions& functions = simd::functions();
     std::fill_n(embedding, table.width(), 0.0F);
-    add_rows(table, functions, ids, id_count, embedding);
-    float square = 0.0F;
-    functions.dot_rows(embedding, 1, table.dimensions, embedding, table.dimensions, &square);
-    const float length = table.length_scale * std::log1p(static_cast<float>(id_count));
-    if (square > kLeastSquare && square < kLargestSquare) {
-        const float inverse_norm = 1.0F / std::sqrt(square);
-        for (std::size_t j = 0; j < table.dimensions; ++j) embedding[j] *= inverse_norm;
-        if (table.length_scale > 0.0F) embedding[table.dimensions] = length;
-        return true;
+    add_token_rows(table, ids, id_count, embedding);
+    const Scaling scaling = scale_to_unit(embedding, table.dimensions);
+    if (scaling == Scaling::unit && table.length_scale > 0.0F) {
+        embedding[table.dimensions] = table.length_scale * std::log1p(static_cast<float>(id_count));
     }
-    // Squares that underflow or overflow in float32 (zero among them) are formed in float64.
-    double exact_square = 0.0;
-    for (std::size_t j = 0; j < table.dimensions; ++j) {
-        exact_square += static_cast<double>(embedding[j]) * static_cast<double>(embedding[j]);
-    }
-    if (!std::isfinite(exact_square)) return false;
-    const double norm = std::sqrt(exact_square);
-    if (!(norm > 0.0)) return true;
-    for (std::size_t j = 0; j < table.dimensions; ++j) {
-        embedding[j] = static_cast<float>(static_cast<double>(embedding[j]) / norm);
-    }
-    if (table.length_scale > 0.0F) embedding[table.dimensions] = length;
-    return true;
+    return scaling != Scaling::not_finite;
 }
 
 bool embed_token_bags(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,

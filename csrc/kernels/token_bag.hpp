@@ -33,6 +33,29 @@ struct TokenTable {
     std::size_t width() const noexcept { return dimensions + (length_scale > 0.0F ? 1 : 0); }
 };
 
+// sum[j] += sum over ids of scales[id] * table[id][j]. Every id is a row of the table. Adding the
+// ids in several calls gives the same sum.
+void add_token_rows(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,
+                    float* sum) noexcept;
+
+inline void prefetch_row(const TokenTable& table, std::int32_t id) noexcept {
+    const auto row = static_cast<std::size_t>(id);
+    const std::size_t at = row * table.dimensions;
+    __builtin_prefetch(table.scales + row);
+    if (table.bytes != nullptr) {
+        __builtin_prefetch(table.bytes + at);
+    } else if (table.halves != nullptr) {
+        __builtin_prefetch(table.halves + at);
+    } else {
+        __builtin_prefetch(table.floats + at);
+    }
+}
+
+enum class Scaling { unit, zero, not_finite };
+
+// Divides `sum` by its length, unless that is zero or not finite.
+Scaling scale_to_unit(float* sum, std::size_t dimensions) noexcept;
+
 // Writes `width()` floats. False, and they mean nothing, if an id is no row of the table or the
 // sum is not finite.
 bool embed_token_bag(const TokenTable& table, const std::int32_t* ids, std::size_t id_count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['FarField', 'StoredRows', 'TieredBattles', 'accumulate_moments', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'json_members', 'model_deltas', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'use_simd_level']
+__all__: list[str] = ['FarField', 'StoredRows', 'TextEmbedder', 'TextScorer', 'TieredBattles', 'accumulate_moments', 'code_point_classes', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'json_members', 'model_deltas', 'normalize_text', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'text_features', 'unicode_version', 'use_simd_level']
 class TieredBattles:
     """
     Battles between tiers, with unit embeddings that it borrows.
@@ -56,9 +56,53 @@ class FarField:
         """
         (win rates, whether they converged, misfits), a row each.
         """
+class TextEmbedder:
+    """
+    A vocabulary and its table, from text to vectors.
+    """
+    def __init__(self, table: numpy.ndarray, scales: numpy.typing.NDArray[numpy.float32], pieces: numpy.typing.NDArray[numpy.uint8], piece_offsets: numpy.typing.NDArray[numpy.uint32], lowercase: bool, unknown_row: typing.SupportsInt | typing.SupportsIndex, class_units: numpy.typing.NDArray[numpy.float64], signal_features: numpy.typing.NDArray[numpy.int64], signal_scales: numpy.typing.NDArray[numpy.float32]) -> None:
+        ...
+    def class_counts(self, prompt: str) -> numpy.typing.NDArray[numpy.uint64]:
+        """
+        Code points of each of code_point_classes(): uint64[classes].
+        """
+    def embed(self, prompt: str) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        float32[width].
+        """
+    def embed_batch(self, prompts: list[str], num_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        float32[prompts, width].
+        """
+    def features(self, prompt: str) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Values of text_features(): float64[features].
+        """
+    def piece_rows(self, prompt: str) -> numpy.typing.NDArray[numpy.int32]:
+        """
+        Rows of the pieces, in order: int32[pieces].
+        """
+class TextScorer:
+    """
+    Win rates of texts for one pair of models.
+    """
+    def __init__(self, embedder: TextEmbedder, pair: numpy.typing.NDArray[numpy.float32]) -> None:
+        ...
+    def win_rate(self, prompt: str) -> float:
+        """
+        NaN where the embedding is not finite or exactly orthogonal.
+        """
+    def win_rates(self, prompts: list[str], num_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        float64[prompts]; NaN as in win_rate.
+        """
 def accumulate_moments(battles: TieredBattles, axes: numpy.typing.NDArray[numpy.float32], num_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
     """
     Moments by cell: float64[cells, moments].
+    """
+def code_point_classes() -> list[str]:
+    """
+    Names of the classes of code points.
     """
 def compiler() -> str:
     """
@@ -100,6 +144,10 @@ def model_deltas(folded: numpy.typing.NDArray[numpy.float32], X: numpy.typing.ND
     """
     delta of every model on every embedding: float32[n, models].
     """
+def normalize_text(prompt: str, lowercase: bool) -> str:
+    """
+    The text as a vocabulary's pieces are looked for in it.
+    """
 def pair_win_rate(pair: numpy.typing.NDArray[numpy.float32], x: numpy.typing.NDArray[numpy.float32]) -> float:
     """
     Win rate of one embedding; NaN where it is not finite or exactly orthogonal.
@@ -124,8 +172,13 @@ def simd_levels() -> list[str]:
     """
     Levels that this machine can run, slowest first.
     """
+def text_features() -> list[str]:
+    """
+    Names of the features of a text.
+    """
 def use_simd_level(name: str) -> None:
     """
     Use a level from now on, in every thread; 'auto' is the best.
     """
 __version__: str = '0.1.0'
+unicode_version: str = '14.0.0'

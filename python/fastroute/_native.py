@@ -156,6 +156,16 @@ def embed_token_bags(
         _refused(error)
 
 
+# Text by a vocabulary; fastroute.embedders.vocabulary checks the arguments
+
+TextEmbedder: TypeAlias = _core.TextEmbedder
+TextScorer: TypeAlias = _core.TextScorer
+text_features = _core.text_features
+code_point_classes = _core.code_point_classes
+normalize_text = _core.normalize_text
+unicode_version = _core.unicode_version
+
+
 # Matrix factorization
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
 from fastroute.errors import InvalidInputError, InvalidTypeError
@@ -50,3 +51,10 @@ def check_count(name: str, value: object, *, least: int) -> int:
     if value < least:
         raise InvalidInputError(f"{name} must be at least {least}, got {value}")
     return value
+
+
+def available_threads() -> int:
+    """Threads for a batch of texts: the processors that this process may use, at most 16."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(16, len(os.sched_getaffinity(0)))
+    return min(16, os.cpu_count() or 1)

@@ -23,6 +23,7 @@
 #include "kernels/similarity_weighting.hpp"
 #include "kernels/token_bag.hpp"
 #include "simd/level.hpp"
+#include "text_check.hpp"
 
 namespace {
 
@@ -412,6 +413,7 @@ int main() {
         check_kernels(level);
     }
     check_json_members();
+    check_text(check);
     check_pool();
     check(!fastroute::simd::use_level("sse9").empty(), "an unknown level is refused");
     std::printf("%d passed, %d failed\n", passed, failed);

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Protocol
 
-from fastroute.types import Float32Array
+from fastroute.types import Float32Array, Float64Array
+
+
+class TextScorer(Protocol):
+    """Win rates of text, sigmoid(pair . embedding of the text), in one call.
+
+    NaN says that the embedding has to be looked at: it is zero, not finite or exactly orthogonal
+    to the pair. Raises TypeError or ValueError for what is not Unicode text.
+    """
+
+    def win_rate(self, prompt: str) -> float:
+        """Win rate of one prompt."""
+
+    def win_rates(self, prompts: list[str], num_threads: int) -> Float64Array:
+        """Win rates of many prompts, float64[n], the same for any number of threads."""
 
 
 class Embedder(ABC):
@@ -35,6 +50,11 @@ class Embedder(ABC):
     def is_quick(self) -> bool:
         """Whether ``embed`` takes microseconds for a usual prompt and waits for nothing."""
         return False
+
+    def text_scorer(self, pair: Float32Array) -> TextScorer | None:  # noqa: ARG002
+        """What embeds and scores in one call, for a pair of models, float32[dimensions], where
+        this embedder can do that; else None."""
+        return None
 
     @abstractmethod
     def embed(self, prompt: str) -> Float32Array:

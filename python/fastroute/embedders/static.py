@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from fastroute import _native
 from fastroute._arrays import check_token_table
 from fastroute._validate import check_prompt, check_prompts
 from fastroute.artifacts import load_artifact
-from fastroute.embedders.base import Embedder
-from fastroute.errors import ArtifactError, InvalidInputError
+from fastroute.embedders.base import Embedder, TextScorer
+from fastroute.embedders.vocabulary import Vocabulary, VocabularyReader
+from fastroute.errors import ArtifactError, FastRouteError, InvalidInputError
 from fastroute.types import Float32Array
 
 #: Kind of the artifacts that hold one.
@@ -28,18 +30,22 @@ _PROMPTS_PER_BATCH = 1024
 class StaticEmbedder(Embedder):
     """Token-bag embeddings: e = s / |s|, s = sum over tokens t of scales[t] * table[t].
 
-    With ``length_scale`` above 0, one element more says how long the prompt is: length_scale *
-    ln(1 + n) for n tokens.
+    Text is split by a ``Vocabulary``, which the compiled core reads itself, or by a tokenizer of
+    the ``tokenizers`` library, which takes about twenty times as long.
+
+    Elements behind the direction measure the prompt: the ``signals`` of a vocabulary, or with a
+    tokenizer and ``length_scale`` above 0, length_scale * ln(1 + n) for n tokens. A prompt without
+    a token of any weight has the zero vector.
 
     Args:
         table: int8, float16 or float32[vocabulary, dimensions], one row a token.
         scales: float32[vocabulary], weight of each token, for int8 times its quantisation step.
-        tokenizer: a ``tokenizers.Tokenizer`` without truncation or padding.
+        tokenizer: a ``Vocabulary``, or a ``tokenizers.Tokenizer`` without truncation or padding.
         name: identifies the vectors (``Embedder.name``).
         length_scale: unit of the element for the length; 0, the default, for none.
 
-    Prompts are never truncated. Raises InvalidTypeError for what is no str, InvalidInputError for
-    a lone surrogate, which is no Unicode text.
+    Prompts are never truncated. Raises InvalidTypeError for a prompt that is not a str,
+    InvalidInputError for one with a lone surrogate, which is not Unicode text.
     """
 
     def __init__(
@@ -47,39 +53,45 @@ class StaticEmbedder(Embedder):
     ) -> None:
         # Checked once, so that a prompt need not.
         check_token_table(table, scales, length_scale)
-        if tokenizer.truncation is not None or tokenizer.padding is not None:
-            raise InvalidInputError(
-                "tokenizer must neither truncate nor pad; call its no_truncation() and no_padding()"
-            )
         self._table = table
         self._scales = scales
-        self._tokenizer = tokenizer
         self._name = name
-        self._length_scale = float(length_scale)
+        if isinstance(tokenizer, Vocabulary):
+            if length_scale:
+                raise InvalidInputError(
+                    "length_scale must be 0 with a Vocabulary: its signals have the length"
+                )
+            self._reader: _Reader = tokenizer.reader(table, scales)
+        else:
+            self._reader = _TokenizerReader(table, scales, tokenizer, float(length_scale))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> StaticEmbedder:
         """Load a "static_embedder" artifact (``fastroute.artifacts`` has the errors)."""
-        from tokenizers import Tokenizer
-
         artifact = load_artifact(folder, kind=KIND)
         try:
             table, scales = artifact.arrays["table"], artifact.arrays["scales"]
-            tokenizer = Tokenizer.from_str(artifact.files["tokenizer.json"].decode())
-            name = str(artifact.config["name"])
-            length_scale = artifact.config.get("length_scale", 0.0)
+            name = f"{artifact.config['name']}:{artifact.checksum[:12]}"
+            if "pieces" in artifact.arrays:
+                vocabulary = Vocabulary.read(artifact.arrays, artifact.config)
+                return cls(table, scales, vocabulary, name=name)
+            tokenizer = _read_tokenizer(artifact.files["tokenizer.json"])
         except KeyError as error:
-            raise ArtifactError(f"{folder} lacks {error}; restore the folder") from error
+            raise ArtifactError(
+                f"{folder} lacks {error}; download the artifact or export it again"
+            ) from error
+        except FastRouteError as error:
+            raise ArtifactError(
+                f"{folder} is corrupt: {error}; download the artifact or export it again"
+            ) from error
         except Exception as error:  # what tokenizers raises has no narrower type
             raise ArtifactError(f"{folder}/tokenizer.json is not a tokenizer: {error}") from error
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
         if tokenizer.get_vocab_size() > len(table):
             raise ArtifactError(
                 f"{folder} has a tokenizer of {tokenizer.get_vocab_size()} tokens and a table of "
-                f"{len(table)}; restore the folder"
+                f"{len(table)}; download the artifact or export it again"
             )
-        name = f"{name}:{artifact.checksum[:12]}"
+        length_scale = artifact.config.get("length_scale", 0.0)
         return cls(table, scales, tokenizer, name=name, length_scale=length_scale)
 
     @classmethod
@@ -88,9 +100,9 @@ class StaticEmbedder(Embedder):
         return cls.load(DEFAULT_FOLDER)
 
     def without_length(self) -> StaticEmbedder:
-        """The same embedder without the element for the length, over the same table."""
+        """The same embedder without elements behind the direction, over the same table."""
         name = f"{self._name}:without-length"
-        return StaticEmbedder(self._table, self._scales, self._tokenizer, name=name)
+        return StaticEmbedder(self._table, self._scales, self._reader.without_signals(), name=name)
 
     @property
     def name(self) -> str:
@@ -102,20 +114,66 @@ class StaticEmbedder(Embedder):
 
     @property
     def signals(self) -> int:
-        return 1 if self._length_scale > 0 else 0
+        return self._reader.signals
 
     @property
     def is_quick(self) -> bool:
         return True
 
+    def token_ids(self, prompt: str) -> npt.NDArray[np.int32]:
+        """Rows of the prompt's tokens in order, int32[tokens]."""
+        return self._reader.token_ids(prompt)
+
     def embed(self, prompt: str) -> Float32Array:
+        return self._reader.embed(prompt)
+
+    def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
+        return self._reader.embed_batch(prompts)
+
+    def text_scorer(self, pair: Float32Array) -> TextScorer | None:
+        reader = self._reader
+        return reader.scorer(pair) if isinstance(reader, VocabularyReader) else None
+
+
+class _Reader(Protocol):
+    """From text to vectors over one table."""
+
+    @property
+    def signals(self) -> int: ...
+    def without_signals(self) -> Any: ...
+    def token_ids(self, prompt: str) -> npt.NDArray[np.int32]: ...
+    def embed(self, prompt: str) -> Float32Array: ...
+    def embed_batch(self, prompts: Sequence[str]) -> Float32Array: ...
+
+
+class _TokenizerReader:
+    """Splits text by a tokenizer of the ``tokenizers`` library."""
+
+    def __init__(self, table: Any, scales: Any, tokenizer: Any, length_scale: float) -> None:
+        if tokenizer.truncation is not None or tokenizer.padding is not None:
+            raise InvalidInputError(
+                "tokenizer must neither truncate nor pad; call its no_truncation() and no_padding()"
+            )
+        self._table = table
+        self._scales = scales
+        self._tokenizer = tokenizer
+        self._length_scale = length_scale
+        self.signals = 1 if length_scale > 0 else 0
+
+    def without_signals(self) -> Any:
+        return self._tokenizer
+
+    def token_ids(self, prompt: str) -> npt.NDArray[np.int32]:
         encoding = self._tokenizer.encode(check_prompt(prompt), add_special_tokens=False)
-        ids = np.array(encoding.ids, dtype=np.int32)
+        return np.array(encoding.ids, dtype=np.int32)
+
+    def embed(self, prompt: str) -> Float32Array:
+        ids = self.token_ids(prompt)
         return _native.embed_token_bag(self._table, self._scales, ids, self._length_scale)
 
     def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
         texts = check_prompts(prompts)
-        X = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        X = np.empty((len(texts), self._table.shape[1] + self.signals), dtype=np.float32)
         for begin in range(0, len(texts), _PROMPTS_PER_BATCH):
             batch = texts[begin : begin + _PROMPTS_PER_BATCH]
             ids = [e.ids for e in self._tokenizer.encode_batch(batch, add_special_tokens=False)]
@@ -126,3 +184,12 @@ class StaticEmbedder(Embedder):
                 self._table, self._scales, flat, offsets, length_scale=self._length_scale
             )
         return X
+
+
+def _read_tokenizer(content: bytes) -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(content.decode())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

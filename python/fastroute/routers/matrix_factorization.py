@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastroute import _native
+from fastroute._validate import available_threads, check_prompt, check_prompts
 from fastroute.artifacts import (
     MANIFEST,
     Artifact,
@@ -68,13 +69,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
             )
         check_pair(strong_model, weak_model)
         self.strong_model, self.weak_model = strong_model, weak_model
-        self.embedder = check_embedder(embedder)
         self.dimensions = int(folded.shape[1])
-        if embedder is not None and embedder.dimensions != self.dimensions:
-            raise InvalidInputError(
-                f"embedder {embedder.name!r} makes vectors of {embedder.dimensions} dimensions "
-                f"where this router needs {self.dimensions}; pass the embedder it was trained with"
-            )
         # The difference is taken before rounding to float32: nearby models lose nothing.
         strong = folded[self._row("strong_model", strong_model)]
         weak = folded[self._row("weak_model", weak_model)]
@@ -85,6 +80,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
             )
         self._folded = folded.astype(np.float32)
         self._pair = (strong - weak).astype(np.float32)
+        self.embedder = embedder
 
     @classmethod
     def load(
@@ -180,6 +176,49 @@ class MatrixFactorizationRouter(EmbeddingRouter):
             router.calibration = calibration
         router.artifact_checksum = artifact.checksum
         return router
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """Embeds prompts; None where only ``win_rates_from_embeddings`` will be called."""
+        return self._embedder_or_none
+
+    @embedder.setter
+    def embedder(self, embedder: Embedder | None) -> None:
+        check_embedder(embedder)
+        if embedder is not None and embedder.dimensions != self.dimensions:
+            raise InvalidInputError(
+                f"embedder {embedder.name!r} makes vectors of {embedder.dimensions} dimensions "
+                f"where this router needs {self.dimensions}; pass the embedder it was trained with"
+            )
+        self._embedder_or_none = embedder
+        self._scorer = None if embedder is None else embedder.text_scorer(self._pair)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_scorer": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.embedder = self._embedder_or_none  # and with it what scores text
+
+    def win_rate(self, prompt: str) -> float:
+        if self._scorer is not None:
+            try:
+                rate = self._scorer.win_rate(prompt)
+            except (TypeError, ValueError):
+                check_prompt(prompt)
+                raise
+            if rate == rate:  # not NaN
+                return rate
+        return super().win_rate(prompt)
+
+    def win_rates(self, prompts: Sequence[str]) -> Float64Array:
+        if self._scorer is None:
+            return super().win_rates(prompts)
+        texts = check_prompts(prompts)
+        rates = self._scorer.win_rates(texts, available_threads())
+        for i in np.flatnonzero(np.isnan(rates)):
+            rates[i] = super().win_rate(texts[i])
+        return rates
 
     @property
     def is_quick(self) -> bool:
