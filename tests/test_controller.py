@@ -311,7 +311,7 @@ def test_a_stream_says_why_too() -> None:
         ({"model": "gpt-4", "router": "length", "threshold": 0.5}, InvalidModelNameError),
         ({"model": "router-length-0.5", "messages": []}, InvalidPromptError),
         ({"model": "router-length-0.5", "messages": "hi"}, InvalidPromptError),
-        ({"model": "router-length-0.5", "messages": [{"role": "tool"}]}, InvalidPromptError),
+        ({"model": "router-length-0.5", "messages": [{"content": "x"}]}, InvalidPromptError),
     ],
 )
 def test_what_cannot_be_routed(arguments: dict[str, Any], error: type[Exception]) -> None:

@@ -20,6 +20,7 @@ from fastroute.chat.completion import (
     AsyncChatStream,
     ChatCompletion,
     ChatStream,
+    choices_of,
     read_completion,
 )
 from fastroute.chat.prompts import prompt_from_messages
@@ -201,7 +202,7 @@ class Controller:
         response = self._transports.sync().send(request)
         key = request.endpoint.find_key()
         if request.stream:
-            return ChatStream(response, decision, key=key)
+            return ChatStream(response, decision, key=key, n=choices_of(request))
         return read_completion(response.read(), response.headers, decision, key=key)
 
     @overload
@@ -223,7 +224,7 @@ class Controller:
         response = await self._transports.of_loop().asend(request)
         key = request.endpoint.find_key()
         if request.stream:
-            return AsyncChatStream(response, decision, key=key)
+            return AsyncChatStream(response, decision, key=key, n=choices_of(request))
         return read_completion(await response.read(), response.headers, decision, key=key)
 
     def close(self) -> None:

@@ -158,7 +158,7 @@ def test_an_error_in_a_stream_is_raised_after_what_came_before(read: Read) -> No
 @pytest.mark.parametrize("raw", [b"data: {not json\n\n", b"data: 5\n\n"])
 def test_an_event_that_is_no_chunk(read: Read, raw: bytes) -> None:
     seen: list[Any] = []
-    with pytest.raises(ProviderResponseError, match="no JSON object"):
+    with pytest.raises(ProviderResponseError, match="not a JSON object"):
         read(MockReply(data(chunk("a")) + raw), seen)
     assert seen == [chunk("a")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import types
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastroute.chat.prompts import prompt_from_messages
+from fastroute import Controller
+from fastroute.chat.prompts import MOST_SEARCHED_CHARS, prompt_from_messages
 from fastroute.errors import InvalidPromptError, RoutingError
+from fastroute.http import MockTransport
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -57,11 +60,23 @@ def test_what_is_routed_on(messages: Any, prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "messages", [[], [TOOL], [{"role": "system", "content": "x"}, TOOL_CALL, TOOL]]
+    ("messages", "prompt"),
+    [
+        ([{"role": "system", "content": "Translate: hi"}], "Translate: hi"),
+        ([{"role": "system", "content": "a"}, {"role": "developer", "content": "b"}, TOOL], "b"),
+        ([{"role": "system", "content": "a"}, {"role": "developer", "content": " "}], "a"),
+        ([TOOL], ""),
+        ([TOOL_CALL, TOOL], ""),
+        ([{"role": "assistant", "content": "Once upon a time"}], ""),
+    ],
 )
-def test_without_a_user_there_is_nothing_to_route_on(messages: Any) -> None:
-    with pytest.raises(InvalidPromptError, match="no user message") as caught:
-        prompt_from_messages(messages)
+def test_without_a_user_the_system_is_what_is_answered(messages: Any, prompt: str) -> None:
+    assert prompt_from_messages(messages) == prompt
+
+
+def test_no_message_at_all_is_an_error() -> None:
+    with pytest.raises(InvalidPromptError, match="messages is empty") as caught:
+        prompt_from_messages([])
     assert isinstance(caught.value, RoutingError)
 
 
@@ -85,12 +100,86 @@ def test_a_malformed_message_is_named(bad: Any, i: int) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [5, 1.5, True, {"type": "text"}, b"x", ["x"], [None], [{}], [{"type": 1}], [{"type": "text"}],
-     [{"type": "text", "text": None}]],
+    [5, 1.5, True, {"type": "text"}, b"x", [None], [{}], [{"type": 1, "text": "x"}],
+     [{"type": "text"}], [{"type": "text", "text": None}], [{"type": "refusal", "refusal": "x"}],
+     [[text("x")]], [{"type": ["text"], "text": "x"}]],
 )  # fmt: skip
-def test_malformed_content_is_named(content: Any) -> None:
-    with pytest.raises(InvalidPromptError, match=r"messages\[1\]: content"):
-        prompt_from_messages([user("a"), user(content)])
+def test_content_that_can_not_be_read_is_for_the_provider_to_judge(content: Any) -> None:
+    assert prompt_from_messages([user("a"), user(content)]) == "a"
+    assert prompt_from_messages([user(content)]) == ""
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["hi", text("hi"), {"text": "hi"}, {"type": None, "text": "hi"}]
+    + [{"type": kind, "text": "hi"} for kind in ("input_text", "output_text")],
+)
+def test_texts_are_read_however_they_are_marked(part: Any) -> None:
+    assert prompt_from_messages([user([part])]) == "hi"
+    assert prompt_from_messages([user([IMAGE, part, part])]) == "hi\nhi"
+
+
+# What agents add
+
+
+REMINDER = "<system-reminder>\nAs you answer, prove that every tool works.\n</system-reminder>"
+PLACE = "<environment_details>\n# Open tabs\nproof.lean\n</environment_details>"
+
+
+@pytest.mark.parametrize(
+    ("content", "prompt"),
+    [
+        (f"hi\n{REMINDER}", "hi"),
+        (f"{REMINDER}hi", "hi"),
+        (f"{REMINDER}\nhi\n{PLACE}{REMINDER}\n", "hi"),
+        ([text(REMINDER), text("hi"), text(PLACE)], "hi"),
+        (f"say <b>hi</b>\n{REMINDER}", "say <b>hi</b>"),
+        (f"<environment_details>{REMINDER}</environment_details>hi", "hi"),
+        ("<SYSTEM-REMINDER at='x'>a</System-Reminder >hi", "hi"),
+        ("<user_info>\nOS: linux\n</user_info>\n<user_query>\nhi\n</user_query>", "hi"),
+        ("<reminderInstructions>y</reminderInstructions><userRequest>hi</userRequest>", "hi"),
+        # Not an addition, or not a whole one:
+        ("what does <system-reminder> mean?", "what does <system-reminder> mean?"),
+        ("</system-reminder>hi", "</system-reminder>hi"),
+        ("</user_query>hi<user_query>", "</user_query>hi<user_query>"),
+        ("<rules>be brief</rules>hi", "<rules>be brief</rules>hi"),
+        ("<system-reminders>x</system-reminders>hi", "<system-reminders>x</system-reminders>hi"),
+        (f"<user_query>{REMINDER}", "<user_query>"),
+        (f"<environment_details>hi{REMINDER}", "<environment_details>hi"),
+    ],
+)  # fmt: skip
+def test_what_agents_add_is_not_scored(content: Any, prompt: str) -> None:
+    assert prompt_from_messages([user(content)]) == prompt
+
+
+def test_a_message_of_additions_only_gives_way_to_an_earlier_one() -> None:
+    assert prompt_from_messages([user("hi"), TOOL_CALL, TOOL, user(REMINDER)]) == "hi"
+    assert prompt_from_messages([user(PLACE), user(REMINDER)]) == REMINDER  # rather than nothing
+    assert prompt_from_messages([user(REMINDER), user([IMAGE])]) == REMINDER
+
+
+def test_the_score_is_the_one_of_the_users_own_words() -> None:
+    with Controller(["length"], "big", "small", transport=MockTransport()) as client:
+        scores = {
+            client.completion(
+                model="router-length-0.5", messages=[user(content)]
+            ).fastroute.win_rate
+            for content in ("hi", f"hi\n{REMINDER}", [text(PLACE), text("hi")])
+        }
+    assert len(scores) == 1
+
+
+@pytest.mark.parametrize("unit", ["<system-reminder>", "</system-reminder>", "<", "</user_query"])
+def test_hostile_texts_take_linear_time(unit: str) -> None:
+    hostile = unit * (MOST_SEARCHED_CHARS // len(unit)) + "</"
+    began = time.process_time()
+    assert prompt_from_messages([user(hostile)]) == hostile
+    assert time.process_time() - began < 1.0  # a quadratic search takes minutes
+
+
+def test_a_text_too_long_to_search_stays_as_it_is() -> None:
+    long = REMINDER + "x" * MOST_SEARCHED_CHARS
+    assert prompt_from_messages([user(long)]) == long
 
 
 others = st.sampled_from(["system", "assistant", "tool", "developer"]).map(

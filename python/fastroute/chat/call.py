@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Self
+from urllib.parse import urlencode
 
 from fastroute.errors import (
     InvalidInputError,
@@ -27,6 +29,7 @@ class Call(NamedTuple):
         body: what is sent, once its ``model`` is chosen.
         headers: HTTP headers to add or replace.
         timeout_s: seconds to wait for the answer, if it is not the endpoint's.
+        query: parameters to add to the address.
     """
 
     router: str | None
@@ -35,6 +38,7 @@ class Call(NamedTuple):
     body: dict[str, Any]
     headers: Mapping[str, str]
     timeout_s: float | None
+    query: Mapping[str, Any]
 
     @classmethod
     def read(cls, arguments: Mapping[str, Any]) -> Self:
@@ -43,22 +47,27 @@ class Call(NamedTuple):
         Raises RoutingError if the call names no model or two different things, InvalidInputError
         for an option that can't be used.
         """
-        body = dict(arguments)
+        try:
+            body = given(arguments)
+        except RecursionError as error:
+            raise InvalidInputError("the arguments are nested too deep to be sent") from error
         router, threshold, timeout = (body.pop(k, None) for k in ("router", "threshold", "timeout"))
         headers = _check_dict("extra_headers", body.pop("extra_headers", None))
         _check_headers(headers)
+        query = _check_dict("extra_query", body.pop("extra_query", None))
         extra = _check_dict("extra_body", body.pop("extra_body", None))
         if "model" in extra:  # it would pass by the router
             raise InvalidModelNameError(
                 f"extra_body has model={extra['model']!r}; name the model by model="
             )
         body.update(extra)
+        timeout = getattr(timeout, "read", timeout)  # an httpx.Timeout, as OpenAI's client takes
         timeout_s = None if timeout is None else check_seconds("timeout", timeout)
         model = body.get("model")
         cut = _read_cut(model, router, threshold)
         if cut is None:
-            return cls(None, 0.0, str(model), body, headers, timeout_s)
-        return cls(*cut, "", body, headers, timeout_s)
+            return cls(None, 0.0, str(model), body, headers, timeout_s, query)
+        return cls(*cut, "", body, headers, timeout_s, query)
 
     @property
     def messages(self) -> Any:
@@ -81,10 +90,33 @@ class Call(NamedTuple):
         return Request(
             endpoint,
             encoded,
+            path="/chat/completions" + (f"?{urlencode(self.query, doseq=True)}" * bool(self.query)),
             stream=bool(body.get("stream")),
             headers=self.headers,
             timeout_s=self.timeout_s,
         )
+
+
+def is_omitted(value: object) -> bool:
+    """Whether it stands for an argument that is not given: openai.NOT_GIVEN or openai.omit."""
+    kind = type(value)
+    return kind.__name__ in ("NotGiven", "Omit") and kind.__module__.partition(".")[0] == "openai"
+
+
+def given(value: Any) -> Any:
+    """``value`` as JSON has it, where OpenAI's client takes more: pydantic models, such as a
+    message of an earlier answer, tuples, iterators, dates; omitted fields are left out."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {name: given(entry) for name, entry in value.items() if not is_omitted(entry)}
+    if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
+        return dump(mode="json", exclude_unset=True)
+    if isinstance(value, (datetime.date, datetime.datetime)):
+        return value.isoformat()
+    if isinstance(value, (list, tuple, Iterator)):
+        return [given(entry) for entry in value]
+    return value
 
 
 def _read_cut(model: Any, router: Any, threshold: Any) -> tuple[str, float] | None:

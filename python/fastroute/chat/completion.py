@@ -10,21 +10,29 @@ from typing import Any, Self
 from fastroute.chat.sse import EventDecoder, ServerSentEvent
 from fastroute.errors import DispatchError, ProviderConnectionError, ProviderResponseError
 from fastroute.http.address import without_key
-from fastroute.http.request import AsyncResponse, Response
+from fastroute.http.request import AsyncResponse, Request, Response
 from fastroute.types import Decision
 
-# Fields of OpenAI's chat completions that a provider may leave out: read as attributes they are
-# then None, as in OpenAI's own client.
+#: Of an answer that is not the stream it should be, so much is looked at.
+_START_BYTES = 4096
+
+# Fields of OpenAI's chat completions and chunks that may be absent: read as attributes they are
+# then None, as in OpenAI's own client. A test compares them with its types.
 _OPTIONAL = frozenset(
     {
+        *("metadata", "moderation", "obfuscation", "service_tier", "system_fingerprint", "usage"),
+        *("finish_reason", "logprobs", "bytes"),
         *("annotations", "audio", "content", "function_call", "refusal", "role", "tool_calls"),
-        *("finish_reason", "logprobs", "service_tier", "system_fingerprint", "usage"),
+        *("arguments", "data", "expires_at", "function", "id", "name", "transcript", "type"),
+        *("completion_tokens_details", "prompt_tokens_details"),
+        *("accepted_prediction_tokens", "reasoning_tokens", "rejected_prediction_tokens"),
+        *("audio_tokens", "cache_write_tokens", "cached_tokens", "image_tokens", "text_tokens"),
     }
 )
 
 
 class Record(dict[str, Any]):
-    """A JSON object: ``record["id"]`` and ``record.id`` are the same.
+    """A JSON object: ``record["id"]`` and ``record.id`` are the same, to read and to assign.
 
     A field with the name of a dict's method, such as ``items``, is reached by its key only. A
     field that isn't there raises AttributeError, but for OpenAI's optional ones, such as
@@ -43,14 +51,31 @@ class Record(dict[str, Any]):
                 f"the provider's answer has no field {name!r} here; it has {', '.join(self)}"
             ) from None
 
-    def model_dump(self) -> dict[str, Any]:
-        """A copy as plain dicts and lists: what the provider sent and nothing else."""
-        copy: dict[str, Any] = _plain(self)
+    def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(type(self), name):
+            super().__setattr__(name, value)
+        else:
+            self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        self.pop(name, None)
+
+    def model_dump(self, *, exclude_none: bool = False) -> dict[str, Any]:
+        """A copy as plain dicts and lists: what the provider sent, or without its nulls."""
+        copy: dict[str, Any] = _plain(self, exclude_none)
         return copy
 
-    def model_dump_json(self, *, indent: int | None = None) -> str:
+    def model_dump_json(self, *, indent: int | None = None, exclude_none: bool = False) -> str:
         """The same as JSON."""
-        return json.dumps(self, ensure_ascii=False, indent=indent)
+        return json.dumps(_plain(self, exclude_none), ensure_ascii=False, indent=indent)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``model_dump``; OpenAI's client has both."""
+        return self.model_dump()
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """As ``model_dump_json``, on several lines."""
+        return self.model_dump_json(indent=indent)
 
 
 class ChatCompletion(Record):
@@ -77,11 +102,14 @@ class ChatCompletion(Record):
 def read_completion(
     body: bytes, headers: Mapping[str, str], decision: Decision | None, *, key: str | None = None
 ) -> ChatCompletion:
-    """Read the body of an answer. Raises ProviderResponseError if it is no JSON object; what that
-    shows of the answer is without ``key``, which some servers repeat."""
+    """Read the body of an answer.
+
+    Raises ProviderResponseError if it is not a JSON object, or is the report of an error; what that
+    shows of the answer is without ``key``, which some servers repeat.
+    """
     try:
         answer = json.loads(body, object_hook=Record)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         start = beginning_of(body, key)
         raise ProviderResponseError(
             f"the provider's answer is not JSON: {start!r}; check that base_url is an "
@@ -90,9 +118,13 @@ def read_completion(
         ) from error
     if not isinstance(answer, Record):
         raise ProviderResponseError(
-            f"the provider's answer is no JSON object but a {type(answer).__name__}; check that "
+            f"the provider's answer is not a JSON object but a {type(answer).__name__}; check that "
             "base_url is an OpenAI-compatible API",
             body=body,
+        )
+    if answer.get("error") and not answer.get("choices"):
+        raise ProviderResponseError(
+            f"the provider answered with an error: {_said(answer, body.decode(), key)}", body=body
         )
     completion = ChatCompletion(answer)
     completion.fastroute = decision
@@ -105,20 +137,46 @@ def beginning_of(body: bytes, key: str | None) -> str:
     return without_key(body[:4096].decode(errors="replace"), key)[:80]
 
 
+def choices_of(request: Request) -> int:
+    """How many choices ``request`` asks for."""
+    if b'"n":' not in request.body:
+        return 1
+    n = request.json().get("n")
+    return n if isinstance(n, int) else 1
+
+
+def _said(answer: Mapping[str, Any], text: str, key: str | None) -> str:
+    """The message in the report of an error, else all of it, at most 300 characters."""
+    error = answer.get("error")
+    message = error.get("message") if isinstance(error, Mapping) else error
+    said = message if isinstance(message, str) and message else text
+    return " ".join(without_key(said, key).split())[:300]
+
+
 class _Chunks:
     """What both kinds of stream are: a decoder, the events not yet handed out, and the end."""
 
     def __init__(
-        self, headers: Mapping[str, str], decision: Decision | None, key: str | None
+        self, headers: Mapping[str, str], decision: Decision | None, key: str | None, n: int
     ) -> None:
+        self._n = n
         self._key = key
         self.fastroute = decision
         self.http_headers = headers
         self._decoder = EventDecoder()
         self._events: deque[ServerSentEvent] = deque()
         self._complete = False  # "[DONE]" was seen
-        self._finished = False  # or at least a finish_reason
+        self._begun_choices: set[Any] = set()
+        self._finished_choices: set[Any] = set()
         self._over = False
+        # The beginning of what is not a stream, and may be the report of an error.
+        self._start = b""
+        self._is_stream = "event-stream" in headers.get("content-type", "event-stream").lower()
+
+    def _feed(self, piece: bytes) -> None:
+        self._events.extend(self._decoder.feed(piece))
+        if not self._is_stream and len(self._start) < _START_BYTES:
+            self._start += piece[:_START_BYTES]
 
     def _next_chunk(self) -> Record | None:
         """The next chunk that is here already. Raises what the provider says went wrong."""
@@ -134,22 +192,26 @@ class _Chunks:
         raw = event.data.encode()
         try:
             chunk = json.loads(event.data, object_hook=Record)
-        except ValueError:
+        except (ValueError, RecursionError):
             chunk = None
         if event.name == "error" or (isinstance(chunk, Record) and chunk.get("error")):
-            said = " ".join(without_key(event.data, self._key).split())[:300]
+            known = chunk if isinstance(chunk, Record) else {}
+            said = _said(known, event.data, self._key)
             raise ProviderResponseError(f"the provider broke off its stream: {said}", body=raw)
         if not isinstance(chunk, Record):
             raise ProviderResponseError(
-                "the provider's stream has an event that is no JSON object: "
+                "the provider's stream has an event that is not a JSON object: "
                 f"{without_key(event.data, self._key)[:80]!r}",
                 body=raw,
             )
         choices = chunk.get("choices")
-        if isinstance(choices, list):
-            self._finished |= any(
-                isinstance(c, Record) and c.get("finish_reason") is not None for c in choices
-            )
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, Record):
+                index = choice.get("index")
+                index = index if isinstance(index, int) else 0
+                self._begun_choices.add(index)
+                if choice.get("finish_reason"):  # "" is what some send until there is one
+                    self._finished_choices.add(index)
         return chunk
 
     def _end(self) -> None:
@@ -157,7 +219,10 @@ class _Chunks:
         last = self._decoder.finish()
         if last is not None and last.data.strip() == "[DONE]":
             self._complete = True
-        if not (self._complete or self._finished):
+        finished = len(self._finished_choices)
+        if not (self._complete or finished >= max(self._n, len(self._begun_choices))):
+            if not self._is_stream:
+                read_completion(self._start, {}, None, key=self._key)
             kind = self.http_headers.get("content-type", "no content type")
             raise ProviderConnectionError(
                 f"the provider's stream ended before its answer did ({kind}); what came is "
@@ -178,13 +243,19 @@ class ChatStream(_Chunks):
 
     Iterating raises ProviderConnectionError where the stream breaks off, ProviderTimeoutError where
     the next piece is late, ProviderResponseError where the provider reports an error or sends what
-    can't be read; the error's text is without ``key``. The chunks before that were handed out.
+    can't be read; the error's text is without ``key``. The chunks before that were handed out. The
+    stream is whole with its [DONE], or with a finish_reason of each of its ``n`` choices.
     """
 
     def __init__(
-        self, response: Response, decision: Decision | None = None, *, key: str | None = None
+        self,
+        response: Response,
+        decision: Decision | None = None,
+        *,
+        key: str | None = None,
+        n: int = 1,
     ) -> None:
-        super().__init__(response.headers, decision, key)
+        super().__init__(response.headers, decision, key, n)
         self._response = response
 
     def __iter__(self) -> Self:
@@ -198,7 +269,7 @@ class ChatStream(_Chunks):
                     return chunk
                 piece = next(self._response.iter_bytes(), None)
                 if piece is not None:
-                    self._events.extend(self._decoder.feed(piece))
+                    self._feed(piece)
                 else:
                     self._end()
                     self.close()
@@ -224,9 +295,14 @@ class AsyncChatStream(_Chunks):
     """``ChatStream`` for an event loop: an async iterator; ``aclose`` it or use ``async with``."""
 
     def __init__(
-        self, response: AsyncResponse, decision: Decision | None = None, *, key: str | None = None
+        self,
+        response: AsyncResponse,
+        decision: Decision | None = None,
+        *,
+        key: str | None = None,
+        n: int = 1,
     ) -> None:
-        super().__init__(response.headers, decision, key)
+        super().__init__(response.headers, decision, key, n)
         self._response = response
 
     def __aiter__(self) -> Self:
@@ -240,7 +316,7 @@ class AsyncChatStream(_Chunks):
                     return chunk
                 piece = await anext(self._response.iter_bytes(), None)
                 if piece is not None:
-                    self._events.extend(self._decoder.feed(piece))
+                    self._feed(piece)
                 else:
                     self._end()
                     await self.aclose()
@@ -262,7 +338,11 @@ class AsyncChatStream(_Chunks):
         await self.aclose()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, exclude_none: bool) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list) else value
+        return {
+            name: _plain(entry, exclude_none)
+            for name, entry in value.items()
+            if not (exclude_none and entry is None)
+        }
+    return [_plain(entry, exclude_none) for entry in value] if isinstance(value, list) else value

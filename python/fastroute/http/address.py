@@ -32,7 +32,7 @@ class Address(NamedTuple):
 
 
 def read_base_url(base_url: object, path: str, source: str = "base_url") -> Address:
-    """Append ``path`` to ``base_url``, which may have a query; ``source`` names it in errors."""
+    """Append ``path`` to ``base_url``; either may have a query. ``source`` names it in errors."""
     if not isinstance(base_url, str):
         raise InvalidTypeError(f"{source} must be a str, got {type(base_url).__name__}")
     if not base_url.isprintable() or " " in base_url:
@@ -50,9 +50,11 @@ def read_base_url(base_url: object, path: str, source: str = "base_url") -> Addr
         raise InvalidInputError(
             f"{source} must start with http:// or https:// and a host, got {base_url!r}"
         )
+    path, _, query = path.partition("?")
     path = parts.path.rstrip("/") + path
+    query = "&".join(part for part in (parts.query, query) if part)
     shown = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
-    url = urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+    url = urlunsplit((parts.scheme, parts.netloc, path, query, ""))
     # Plain HTTP would show the key from the environment to everybody on the way.
     is_openai = parts.scheme == "https" and _OPENAI_HOST.fullmatch(parts.hostname) is not None
     return Address(url, shown, is_openai)
