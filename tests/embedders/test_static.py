@@ -305,7 +305,7 @@ def test_a_length_scale_that_is_no_unit_is_named(length_scale: Any) -> None:
 @pytest.fixture(scope="module")
 def default() -> StaticEmbedder:
     if not DEFAULT_FOLDER.is_dir():
-        pytest.skip("this checkout has no default artifact; python -m fastroute.training makes it")
+        pytest.skip("no default artifact; python/recipes/make_default.py makes it")
     return StaticEmbedder.load_default()
 
 

@@ -16,6 +16,7 @@ from cli_runner import fastroute, refused
 from fastroute.artifacts import load_artifact, prompt_hash
 from fastroute.data import (
     DataReport,
+    GradedResult,
     JudgedBattle,
     TrainingData,
     read_training_data,
@@ -28,7 +29,6 @@ from fastroute.training.bert.examples import Examples, make_examples, split
 from fastroute.training.bert.settings import Settings
 from fastroute.training.bert.sources import examples_of
 from fastroute.training.labels import difficulty, halves, outcomes
-from fastroute.training.preferences import Preference
 from training.tiny_bert import EASY, HARD, graded_rows, write_encoder, write_graded
 
 # Without torch the formulas are tested all the same.
@@ -65,11 +65,11 @@ def test_an_epoch_has_every_prompt_once_and_little_padding(count: int) -> None:
 # Labels
 
 
-def _row(prompt: str, scores: dict[str, float], dataset: str = "d") -> Preference:
-    return Preference("f.jsonl.gz", dataset, prompt, scores)
+def _row(prompt: str, scores: dict[str, float], dataset: str = "d") -> GradedResult:
+    return GradedResult("f.jsonl.gz", dataset, prompt, scores)
 
 
-def _graded(rows: list[Preference]) -> TrainingData:
+def _graded(rows: list[GradedResult]) -> TrainingData:
     return TrainingData([], rows, DataReport())
 
 

@@ -9,25 +9,24 @@ import numpy as np
 import pytest
 
 from cli_runner import fastroute, refused
-from fastroute.data import read_training_data
+from default_router.preferences import FILES
+from fastroute.data import GradedResult, read_training_data
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
 from fastroute.training.dataset_folds import HeldOut
-from fastroute.training.preferences import FILES, Preference
 from fastroute.training.static import token_table
 from fastroute.training.static.distillation import Distillation
+from training_data import WORDS, D, prompts, tokenizer, write_encoder, write_jsonl
 
-from .training_data import WORDS, D, prompts, tokenizer, write_encoder, write_jsonl
 
-
-def graded(per_file: int = 180) -> list[Preference]:
+def graded(per_file: int = 180) -> list[GradedResult]:
     """Prompts that only the strong model answers where "prove" is in them."""
     rows = []
     for number, file in enumerate(FILES):
         for prompt in prompts(per_file, seed=number):
             hard = "prove" in prompt or "integral" in prompt
             scores = {"strong": 1.0} | {f"weak {i}": float(not hard) for i in range(3)}
-            rows.append(Preference(file.name, "set", prompt, scores))
+            rows.append(GradedResult(file.name, "set", prompt, scores))
     return rows
 
 

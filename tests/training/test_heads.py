@@ -13,10 +13,9 @@ from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
 from fastroute.routers import MatrixFactorizationRouter
 from fastroute.training import heads
+from fastroute.training.folds import fold_numbers
 from fastroute.training.heads import centred, fit_head, ridge_directions, save_mf, train_mf
-from fastroute.training.preferences import fold_numbers
-
-from .training_data import embedder, prompts
+from training_data import embedder, prompts
 
 
 def _planted(count: int = 2000, slope: float = 6.0, seed: int = 1) -> tuple[list[str], Any, Any]:

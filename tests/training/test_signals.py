@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli_runner import fastroute
+from default_router.preferences import FILES
 from fastroute.artifacts import save_artifact
+from fastroute.data import GradedResult
 from fastroute.embedders.static import KIND, StaticEmbedder
 from fastroute.errors import InvalidInputError
-from fastroute.training.preferences import FILES, Preference
 from fastroute.training.signals import candidates
 from fastroute.training.signals.benefit_cost import rescaled, select
 from fastroute.training.signals.selection import select_signals
-
-from .training_data import WORDS, prompts, tokenizer, write_jsonl
+from training_data import WORDS, prompts, tokenizer, write_jsonl
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_noise_gains_is_asked_beside_what_was_taken() -> None:
 # On prompts whose difficulty only a signal tells
 
 
-def _rows() -> list[Preference]:
+def _rows() -> list[GradedResult]:
     rng = np.random.default_rng(2)
     rows = []
     for number, file in enumerate(FILES):
@@ -112,7 +112,7 @@ def _rows() -> list[Preference]:
             # The tokenizer made here knows no mark: the embedding can't see them.
             text = f"{prompt} {{;}} == {{;}} ->" if hard else prompt
             scores = {"strong": 1.0} | {f"weak {i}": float(not hard) for i in range(3)}
-            rows.append(Preference(file.name, "set", text, scores))
+            rows.append(GradedResult(file.name, "set", text, scores))
     return rows
 
 

@@ -12,18 +12,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from default_router.preferences import FILES, read_preferences
+from default_router.router import make_embedder
 from fastroute.artifacts import prompt_hash
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
 from fastroute.routers import MatrixFactorizationRouter
 from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
-from fastroute.training.__main__ import main
-from fastroute.training.default.router import make_embedder
-from fastroute.training.preferences import FILES, read_preferences
 from fastroute.training.static import token_table
 from fastroute.training.static.encoder import load_encoder
+from make_default import main
+from training_data import TABLE, WORDS, D, prompts, tokenizer, write_encoder, write_preferences
 
-from .training_data import TABLE, WORDS, D, prompts, tokenizer, write_encoder, write_preferences
+RECIPE = Path(__file__).parents[2] / "python" / "recipes" / "make_default.py"
 
 
 def test_a_token_is_encoded_alone_between_the_special_tokens(tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def test_the_command_writes_a_router_that_loads_the_same_bytes_each_time(
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "fastroute.training"),
+            *(sys.executable, str(RECIPE)),
             *("--encoder", str(tmp_path), "--preferences", str(tmp_path)),
             *("--output", str(tmp_path / "out")),
         ],

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from fastroute.data import GradedResult
 from fastroute.errors import InvalidInputError
 from fastroute.training.heads import centred, ridge_directions
 from fastroute.training.labels import LABELS
 from fastroute.training.measures import Arena, apgr_by_file, arenas
-from fastroute.training.preferences import Preference
 from fastroute.training.recipe import Recipe, weights_of
 from fastroute.types import Float32Array, Float64Array
 
@@ -35,7 +35,7 @@ class HeldOut:
     Raises InvalidInputError where no dataset can be scored, or all prompts are of one.
     """
 
-    rows: Sequence[Preference]
+    rows: Sequence[GradedResult]
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ from fastroute.artifacts import prompt_hash, save_artifact
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.routers.matrix_factorization import KIND, MatrixFactorizationRouter
-from fastroute.training.preferences import fold_numbers
+from fastroute.training.folds import fold_numbers
 from fastroute.training.with_tokens import with_tokens
 from fastroute.types import Float32Array, Float64Array
 

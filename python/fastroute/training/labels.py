@@ -22,33 +22,33 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from fastroute.training.preferences import Preference
+from fastroute.data import GradedResult
 from fastroute.types import Float64Array
 
 
-def difficulty(rows: Sequence[Preference]) -> Float64Array:
+def difficulty(rows: Sequence[GradedResult]) -> Float64Array:
     """The ``difficulty`` label of each row, float64[n]."""
     return _by_group(rows, lambda scores: 1.0 - scores.mean(axis=1))
 
 
-def weak_failure(rows: Sequence[Preference]) -> Float64Array:
+def weak_failure(rows: Sequence[GradedResult]) -> Float64Array:
     """The ``weak_failure`` label of each row, float64[n]; quarters are taken within datasets."""
     return _by_group(rows, lambda scores: 1.0 - _weaker_quarter(scores).mean(axis=1))
 
 
-def halves(rows: Sequence[Preference]) -> Float64Array:
+def halves(rows: Sequence[GradedResult]) -> Float64Array:
     """The ``halves`` label of each row, float64[n]; halves are taken within each dataset."""
     return _by_group(rows, _gap_of_halves)
 
 
-LABELS: dict[str, Callable[[Sequence[Preference]], Float64Array]] = {
+LABELS: dict[str, Callable[[Sequence[GradedResult]], Float64Array]] = {
     "difficulty": difficulty,
     "weak_failure": weak_failure,
     "halves": halves,
 }
 
 
-def score_table(rows: Sequence[Preference]) -> Float64Array:
+def score_table(rows: Sequence[GradedResult]) -> Float64Array:
     """Scores, float64[rows, models], 0..1; models sorted by name, missing scores filled in."""
     models = {name: j for j, name in enumerate(sorted({m for row in rows for m in row.scores}))}
     table = np.full((len(rows), len(models)), np.nan)
@@ -64,7 +64,7 @@ def score_table(rows: Sequence[Preference]) -> Float64Array:
     return filled
 
 
-def outcomes(rows: Sequence[Preference], label: str) -> Float64Array:
+def outcomes(rows: Sequence[GradedResult], label: str) -> Float64Array:
     """How probable each outcome of the pair of ``label`` is, float64[n, 3].
 
     In the order strong wins, tie, weak wins. ``difficulty``: a model that is always right against
@@ -76,7 +76,7 @@ def outcomes(rows: Sequence[Preference], label: str) -> Float64Array:
 
 
 def outcomes_of_pair(
-    rows: Sequence[Preference], strong: Collection[str], weak: Collection[str]
+    rows: Sequence[GradedResult], strong: Collection[str], weak: Collection[str]
 ) -> Float64Array:
     """The same, float64[n, 3], of a model of ``strong`` against one of ``weak``.
 
@@ -125,7 +125,7 @@ def _weaker_quarter(scores: Float64Array) -> Float64Array:
 
 
 def _by_group(
-    rows: Sequence[Preference], label: Callable[[Float64Array], Float64Array]
+    rows: Sequence[GradedResult], label: Callable[[Float64Array], Float64Array]
 ) -> Float64Array:
     members: dict[str, list[int]] = {}
     for i, row in enumerate(rows):

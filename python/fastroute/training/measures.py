@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastroute.data import GradedResult
 from fastroute.evaluation.metrics.curve import apgr, curve
 from fastroute.training.labels import score_table
-from fastroute.training.preferences import Preference
 from fastroute.types import Float64Array
 
 LEAST_PROMPTS = 150
@@ -40,7 +40,7 @@ class Arena(NamedTuple):
     strong: Float64Array
 
 
-def arenas(rows: Sequence[Preference]) -> list[Arena]:
+def arenas(rows: Sequence[GradedResult]) -> list[Arena]:
     """The datasets of ``rows`` that routers are scored on; see the module."""
     result = []
     for index in _members(rows).values():
@@ -66,7 +66,7 @@ def apgr_by_file(win_rates: Float64Array, scored: Sequence[Arena]) -> dict[str, 
 
 
 def correlation_by_file(
-    win_rates: Float64Array, rows: Sequence[Preference], difficulties: Float64Array
+    win_rates: Float64Array, rows: Sequence[GradedResult], difficulties: Float64Array
 ) -> dict[str, float]:
     """Mean rank correlation of each file's datasets; NaN win rates are not scored."""
     found: dict[str, list[tuple[float, int]]] = {}
@@ -80,7 +80,7 @@ def correlation_by_file(
     return _weighted(found)
 
 
-def _members(rows: Sequence[Preference]) -> dict[str, list[int]]:
+def _members(rows: Sequence[GradedResult]) -> dict[str, list[int]]:
     members: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         members.setdefault(row.group, []).append(i)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute.data import TrainingData
-from fastroute.training.preferences import fold_numbers
+from fastroute.training.folds import fold_numbers
 from fastroute.types import Float64Array
 
 Ties = Literal["use", "drop"]

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastroute.data import JudgedBattle
+from fastroute.data import GradedResult, JudgedBattle
 from fastroute.errors import InvalidInputError
-from fastroute.training.preferences import Preference
 from fastroute.types import Float64Array
 
 
@@ -30,7 +29,7 @@ class Recipe(NamedTuple):
     signal_weight: float | None = 1.0
 
 
-def weights_of(rows: Sequence[Preference | JudgedBattle], weighting: str) -> Float64Array:
+def weights_of(rows: Sequence[GradedResult | JudgedBattle], weighting: str) -> Float64Array:
     """The weight of each row, float64[n], with mean 1."""
     if weighting == "rows":
         return np.ones(len(rows))

@@ -16,7 +16,7 @@ from fastroute.errors import InvalidInputError
 from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
 from fastroute.routers.sw_ranking.battle_table import rate_models
 from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
-from fastroute.training.battles import PER_PROMPT, comparable, graded_battles
+from fastroute.training.graded_battles import PER_PROMPT, comparable, graded_battles
 from fastroute.training.heads import quantiles
 from fastroute.training.mf.models import pair_of
 from fastroute.training.pairs import held_out_parts

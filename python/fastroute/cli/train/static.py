@@ -13,7 +13,7 @@ from fastroute.cli.train.options import DATA_HELP, add_data, read_compared
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from fastroute.training.preferences import Preference
+    from fastroute.data import GradedResult
     from fastroute.training.static.distillation import TableFigures
     from fastroute.training.static.token_table import Storage
 
@@ -126,7 +126,7 @@ def _corpus(name: str) -> list[str]:
     return texts
 
 
-def _sample(rows: list[Preference], count: int) -> list[str]:
+def _sample(rows: list[GradedResult], count: int) -> list[str]:
     """Evenly through the files, and so from all of them."""
     step = max(1, len(rows) // count)
     return [row.prompt for row in rows[::step][:count]]

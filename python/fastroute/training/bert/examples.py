@@ -13,7 +13,7 @@ from fastroute._arrays import check_array, check_finite
 from fastroute._validate import check_prompts
 from fastroute.errors import InvalidInputError
 from fastroute.routers.bert import LABELS
-from fastroute.training.preferences import fold_numbers
+from fastroute.training.folds import fold_numbers
 from fastroute.types import Float64Array
 
 #: The classes of the classifier, in the order of its logits.

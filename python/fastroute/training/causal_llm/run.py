@@ -32,7 +32,7 @@ from fastroute.training.causal_llm.fine_tune import (
 )
 from fastroute.training.causal_llm.labels import Labelled
 from fastroute.training.causal_llm.libraries import load_decoder
-from fastroute.training.preferences import fold_numbers
+from fastroute.training.folds import fold_numbers
 from fastroute.types import Float64Array
 
 _COPIED = ("tokenizer_config.json", "chat_template.jinja")

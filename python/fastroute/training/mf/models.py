@@ -27,6 +27,7 @@ from fastroute.artifacts import prompt_hash
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+from fastroute.training.folds import fold_numbers
 from fastroute.training.heads import (
     FOLDS,
     constant_vector,
@@ -39,7 +40,6 @@ from fastroute.training.mf.checkpoint import fingerprint, load_state, save_state
 from fastroute.training.mf.factorization import NAMES, Settings, State, learn, start
 from fastroute.training.mf.held_out import Figures, figures, length_apgr
 from fastroute.training.pairs import TIES, Pairs, Ties, held_out_parts
-from fastroute.training.preferences import fold_numbers
 from fastroute.training.with_tokens import with_tokens, without_tokens
 from fastroute.types import Float32Array, Float64Array
 

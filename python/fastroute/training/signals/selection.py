@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastroute.data import GradedResult
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
 from fastroute.training.dataset_folds import HeldOut
 from fastroute.training.heads import centred
 from fastroute.training.measures import apgr_by_file
-from fastroute.training.preferences import Preference
 from fastroute.training.signals.benefit_cost import Step, rescaled, select
 from fastroute.training.signals.candidates import SIGNALS
 from fastroute.training.with_tokens import with_tokens
@@ -67,7 +67,7 @@ class SignalReport:
 
 
 def select_signals(
-    rows: Sequence[Preference],
+    rows: Sequence[GradedResult],
     embedder: StaticEmbedder,
     *,
     least_cost_us: float | None = None,

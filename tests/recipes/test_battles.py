@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
+import make_battles as made
+from default_router.preferences import Judged
+from fastroute.data import GradedResult
 from fastroute.data.battles import read_battles
 from fastroute.routers import SimilarityWeightedRouter
-from fastroute.training import battles as made
-from fastroute.training.preferences import Judged, Preference
 from fastroute.types import Battle
-
-from .training_data import embedder, write_preferences
+from training_data import embedder, write_preferences
 
 PROMPT = "a prompt of more than 16 characters"
 
 
-def _graded(scores: dict[str, float], prompt: str = PROMPT) -> Preference:
-    return Preference("f", "d", prompt, scores)
+def _graded(scores: dict[str, float], prompt: str = PROMPT) -> GradedResult:
+    return GradedResult("f", "d", prompt, scores)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_battles_a_prompt_are_bounded_distinct_and_the_same_each_time() -> None:
 
 def test_a_model_under_two_names_does_not_fight_itself() -> None:
     two = {"llama3.1-8b": 1.0, "Meta-Llama-3_1-8B-Instruct": 0.0, "other": 0.25}
-    (battle,) = made.graded_battles(_graded(two), 5)
+    (battle,) = made.graded_battles(_graded(two), 5, made.ALIASES)
     assert {battle.model_a, battle.model_b} == {"Meta-Llama-3.1-8B-Instruct", "other"}
     assert getattr(battle, battle.winner) == "Meta-Llama-3.1-8B-Instruct"
 

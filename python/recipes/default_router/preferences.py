@@ -1,4 +1,4 @@
-"""Preference data: how well many models answered many prompts.
+"""The files that the default router is made from: how well many models answered many prompts.
 
 The files are read as all training data is (``fastroute.data``). Of graded prompts are
 taken ``prompt``, ``dataset`` and ``scores``, an object of model name to score, 0 (wrong) to 1
@@ -8,22 +8,17 @@ two models and how far the second was preferred: 0, 0.5 or 1.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from fastroute.data import GradedResult, read_records
 from fastroute.data.language import MAX_FOREIGN_SHARE, is_english
 from fastroute.errors import InvalidInputError
 
 _NOT_LATIN = re.compile(r"[^\W\d_\u0000-\u024f]")
-_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +48,6 @@ FILES = (
 JUDGED = PreferenceFile("openassistant_battles.jsonl.gz", "artidoro/qlora", "MIT")
 
 
-#: One prompt and what each model scored on it.
-Preference = GradedResult
-
-
 @dataclass(frozen=True, slots=True)
 class Judged:
     """One prompt and what a judge said of pairs of answers to it.
@@ -72,7 +63,7 @@ class Judged:
 
 def read_preferences(
     folder: str | os.PathLike[str], files: Sequence[PreferenceFile] = FILES
-) -> list[Preference]:
+) -> list[GradedResult]:
     """The English prompts of all ``files`` in ``folder``, in their order.
 
     Left out are AGIEval's Chinese datasets and any prompt with more than 5 % Chinese characters.
@@ -90,19 +81,6 @@ def read_preferences(
                 )
         rows += graded
     return [row for row in rows if is_english(row)]
-
-
-def fold_numbers(prompts: Sequence[str], count: int, seed: int = 0) -> npt.NDArray[np.int64]:
-    """A fold number 0..count-1 for each prompt, int64[n], decided by seed, letters and digits.
-
-    Prompts that differ only in case, punctuation or spacing are kept together.
-    """
-    numbers = []
-    for prompt in prompts:
-        text = _NOT_ALPHANUMERIC.sub("", prompt.lower())
-        digest = hashlib.sha256(f"{seed}:{text}".encode("utf-8", "surrogatepass")).digest()
-        numbers.append(int.from_bytes(digest[:8], "little") % count)
-    return np.array(numbers, dtype=np.int64)
 
 
 def read_judged(folder: str | os.PathLike[str], file: PreferenceFile = JUDGED) -> list[Judged]:

@@ -1,6 +1,6 @@
 """Compares recipes of the default router, on held-out training data only.
 
-``python -m fastroute.training.selection --encoder FOLDER --preferences FOLDER`` prints the table
+``python python/recipes/compare_recipes.py --encoder FOLDER --preferences FOLDER`` prints the table
 that the default was chosen by (minutes). ``default.comparison`` has how a recipe is scored, and
 ``measures`` by what.
 """
@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 
+from default_router.comparison import compare
+from default_router.preferences import read_preferences
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import FastRouteError
-from fastroute.training.default.comparison import compare
-from fastroute.training.preferences import read_preferences
 from fastroute.training.recipe import Recipe
 from fastroute.training.static import token_table
 from fastroute.training.static.encoder import load_encoder, read_tokenizer
@@ -44,7 +44,7 @@ def _recipes(files: Sequence[str]) -> Iterator[tuple[str, float, Recipe, Sequenc
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (by default the process's) and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m fastroute.training.selection",
+        prog="python python/recipes/compare_recipes.py",
         description="Compare recipes of the default router on held-out training data.",
     )
     parser.add_argument("--encoder", required=True, metavar="FOLDER")

@@ -1,4 +1,4 @@
-"""``python -m fastroute.training``: makes the router that ships with fastroute.
+"""``python python/recipes/make_default.py``: makes the router that ships with fastroute.
 
 Exit status: 0 done, 2 bad arguments or input (one line on standard error), 130 interrupted.
 """
@@ -16,13 +16,13 @@ from fastroute.errors import FastRouteError, InvalidInputError
 from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
-    from fastroute.training.preferences import Preference
+    from fastroute.data import GradedResult
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (by default the process's) and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m fastroute.training",
+        prog="python python/recipes/make_default.py",
         description="Distil the static embedder from a sentence encoder, train the mf head on "
         "preference data, and write both as artifacts: OUTPUT/embedder and OUTPUT/mf.",
         allow_abbrev=False,
@@ -64,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fastroute.training.default.gold import read_gold, train_gold
-    from fastroute.training.default.router import make_embedder, save_default, train_default
+    from default_router.gold import read_gold, train_gold
+    from default_router.router import make_embedder, save_default, train_default
 
     output = Path(options.output)
     if bool(options.gold) == bool(options.preferences):
@@ -102,14 +102,14 @@ def _run(options: argparse.Namespace) -> None:
     say("done")
     print(f"wrote {output / 'embedder'} and {output / 'mf'}")
     if options.data:
-        from fastroute.training.default.figures import print_figures
+        from default_router.figures import print_figures
 
         print_figures(router, options.data, "gold" if gold else "zero-shot")
 
 
-def _read(options: argparse.Namespace) -> list[Preference]:
+def _read(options: argparse.Namespace) -> list[GradedResult]:
     """The preferences, less the files that are to be left out."""
-    from fastroute.training.preferences import FILES, read_preferences
+    from default_router.preferences import FILES, read_preferences
 
     names = {file.name.split(".")[0]: file for file in FILES}
     for name in options.without:

@@ -10,18 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastroute.errors import InvalidInputError
-from fastroute.training.labels import difficulty, halves, score_table, weak_failure
-from fastroute.training.preferences import (
+from default_router.preferences import (
     FILES,
     JUDGED,
-    Preference,
-    fold_numbers,
+    GradedResult,
     read_judged,
     read_preferences,
 )
-
-from .training_data import write_jsonl
+from fastroute.errors import InvalidInputError
+from fastroute.training.folds import fold_numbers
+from fastroute.training.labels import difficulty, halves, score_table, weak_failure
+from training_data import write_jsonl
 
 FILE = FILES[0]
 GOOD = {"dataset": "d", "prompt": "2 + 2?", "scores": {"a": 1, "b": 0.5}}
@@ -31,8 +30,8 @@ def test_rows_are_read_in_their_order(tmp_path: Path) -> None:
     write_jsonl(tmp_path / FILE.name, [GOOD, {**GOOD, "prompt": "line\u2028separator"}])
     rows = read_preferences(tmp_path, [FILE])
     assert rows == [
-        Preference(FILE.name, "d", "2 + 2?", {"a": 1.0, "b": 0.5}),
-        Preference(FILE.name, "d", "line\u2028separator", {"a": 1.0, "b": 0.5}),
+        GradedResult(FILE.name, "d", "2 + 2?", {"a": 1.0, "b": 0.5}),
+        GradedResult(FILE.name, "d", "line\u2028separator", {"a": 1.0, "b": 0.5}),
     ]
     assert rows[0].group == "difficulty_small_models/d"
 
@@ -111,8 +110,8 @@ def test_folds_are_even_and_another_seed_gives_others() -> None:
 # Labels
 
 
-def _rows(scores: list[dict[str, float]], dataset: str = "d") -> list[Preference]:
-    return [Preference("f.jsonl.gz", dataset, f"p{i}", row) for i, row in enumerate(scores)]
+def _rows(scores: list[dict[str, float]], dataset: str = "d") -> list[GradedResult]:
+    return [GradedResult("f.jsonl.gz", dataset, f"p{i}", row) for i, row in enumerate(scores)]
 
 
 def test_labels_are_their_formulas() -> None:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastroute.artifacts import save_artifact
+from fastroute.data import GradedResult
 from fastroute.embedders.static import KIND as STATIC
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.heads import save_mf, train_mf
 from fastroute.training.labels import LABELS
-from fastroute.training.preferences import Preference
 from fastroute.training.recipe import Recipe, weights_of
 from fastroute.training.static.encoder import load_encoder, read_tokenizer
 from fastroute.training.static.token_table import LENGTH_SCALE, distil
@@ -36,7 +36,7 @@ def make_embedder(
 
 
 def train_default(
-    rows: Sequence[Preference], embedder: StaticEmbedder, recipe: Recipe | None = None
+    rows: Sequence[GradedResult], embedder: StaticEmbedder, recipe: Recipe | None = None
 ) -> MatrixFactorizationRouter:
     """Train the default router's head on ``rows``."""
     recipe = recipe or Recipe()

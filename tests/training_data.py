@@ -94,7 +94,7 @@ def prompts(count: int, seed: int, words: Sequence[str] = WORDS[5:]) -> list[str
 
 def write_preferences(folder: Path, per_file: int = 250) -> Path:
     """All the files that the default router is trained on, small, and the judged one."""
-    from fastroute.training.preferences import FILES, JUDGED
+    from default_router.preferences import FILES, JUDGED
 
     rng = np.random.default_rng(11)
     for number, file in enumerate(FILES):

@@ -7,25 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from default_router.comparison import compare
+from default_router.gold import train_gold
+from default_router.preferences import read_preferences
+from fastroute.data import GradedResult
 from fastroute.evaluation.benchmarks.routellm import ROUTELLM_PAIR, Benchmark
-from fastroute.training.default.comparison import compare
-from fastroute.training.default.gold import train_gold
 from fastroute.training.measures import apgr_by_file, arenas, correlation_by_file
-from fastroute.training.preferences import Preference, read_preferences
 from fastroute.training.recipe import Recipe, weights_of
-
-from .training_data import embedder, prompts, write_preferences
+from training_data import embedder, prompts, write_preferences
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> list[Preference]:
+def rows(tmp_path: Path) -> list[GradedResult]:
     return read_preferences(write_preferences(tmp_path, per_file=400))
 
 
 def test_only_useful_pairs_are_arenas() -> None:
-    def dataset(name: str, count: int, strong: float, weak: float) -> list[Preference]:
+    def dataset(name: str, count: int, strong: float, weak: float) -> list[GradedResult]:
         return [
-            Preference(
+            GradedResult(
                 "f.gz",
                 name,
                 f"{name} {i}",
@@ -54,18 +54,18 @@ def test_correlation_is_spearmans() -> None:
     from scipy.stats import spearmanr
 
     rng = np.random.default_rng(0)
-    made = [Preference("f", "d", str(i), {"a": 1, "b": 0}) for i in range(160)]
+    made = [GradedResult("f", "d", str(i), {"a": 1, "b": 0}) for i in range(160)]
     rates, wanted = rng.random(160), rng.integers(0, 4, size=160) / 4
     got = correlation_by_file(rates, made, wanted)["f"]
     assert got == pytest.approx(spearmanr(rates, wanted).statistic, abs=1e-12)
 
 
-def test_transfer_does_not_see_the_file_that_it_scores(rows: list[Preference]) -> None:
+def test_transfer_does_not_see_the_file_that_it_scores(rows: list[GradedResult]) -> None:
     X = embedder().embed_batch([row.prompt for row in rows])
     file = rows[0].file
     # The labels of one file turned round: its own transfer figure only changes its sign.
     turned = [
-        Preference(r.file, r.dataset, r.prompt, {m: 1 - s for m, s in r.scores.items()})
+        GradedResult(r.file, r.dataset, r.prompt, {m: 1 - s for m, s in r.scores.items()})
         if r.file == file
         else r
         for r in rows
@@ -76,7 +76,7 @@ def test_transfer_does_not_see_the_file_that_it_scores(rows: list[Preference]) -
     assert after.transfer_by_file[file] == pytest.approx(-before.transfer_by_file[file], abs=0.02)
 
 
-def test_files_can_count_the_same(rows: list[Preference]) -> None:
+def test_files_can_count_the_same(rows: list[GradedResult]) -> None:
     part = rows[: 400 + 100]
     weights = weights_of(part, "files")
     assert weights.mean() == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""``python -m fastroute.training.battles``: battles for ``sw_ranking`` from preference data.
+"""``python python/recipes/make_battles.py``: battles for ``sw_ranking`` from preference data.
 
 A graded prompt gives a few battles between models drawn by the prompt's hash: the higher score
 wins, equal scores are a tie, and equal scores below one half a "tie (bothbad)". A judged prompt
@@ -12,27 +12,17 @@ others, against every other. What is outside the group with most battles is drop
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
-from fastroute import _native
-from fastroute.artifacts import prompt_hash
+from default_router.preferences import Judged, read_judged, read_preferences
+from fastroute.data import GradedResult
 from fastroute.data.battles import LEAST_PROMPT_CHARACTERS
 from fastroute.data.jsonl import write_rows
 from fastroute.errors import FastRouteError, InvalidInputError
-from fastroute.training.preferences import (
-    Judged,
-    Preference,
-    read_judged,
-    read_preferences,
-)
+from fastroute.training.graded_battles import PER_PROMPT, comparable, drawn_pairs, graded_battles
 from fastroute.types import Battle, Winner
-
-PER_PROMPT = 2
 
 #: One model under several names: spellings of its publisher's, and the tags of ollama (which
 #: serves the instruct model as llama3.1:8b) and of OpenAI (whose gpt-4 was gpt-4-0314 then).
@@ -48,20 +38,6 @@ ALIASES = {
 }
 
 
-def graded_battles(
-    row: Preference, per_prompt: int = PER_PROMPT, aliases: Mapping[str, str] = ALIASES
-) -> list[Battle]:
-    """At most ``per_prompt`` battles of one graded prompt, each between another two models."""
-    scores: dict[str, list[float]] = {}
-    for model, score in row.scores.items():
-        scores.setdefault(aliases.get(model, model), []).append(score)
-    mean = {model: sum(values) / len(values) for model, values in scores.items()}
-    battles = []
-    for a, b in _drawn_pairs(sorted(mean), row.prompt, per_prompt):
-        battles.append(Battle(row.prompt, a, b, _winner(mean[a], mean[b])))
-    return battles
-
-
 def judged_battles(row: Judged, per_prompt: int = PER_PROMPT) -> list[Battle]:
     """At most ``per_prompt`` battles of one judged prompt, each between another two models."""
     verdicts: dict[tuple[str, str], list[float]] = {}
@@ -72,7 +48,7 @@ def judged_battles(row: Judged, per_prompt: int = PER_PROMPT) -> list[Battle]:
             verdicts.setdefault(key, []).append(share)
     battles = []
     models = sorted({model for pair in verdicts for model in pair})
-    for a, b in _drawn_pairs(models, row.prompt, per_prompt, among=set(verdicts)):
+    for a, b in drawn_pairs(models, row.prompt, per_prompt, among=set(verdicts)):
         shares = verdicts[min(a, b), max(a, b)]
         mean_share = sum(shares) / len(shares)
         b_preferred = mean_share if a < b else 1.0 - mean_share
@@ -84,7 +60,7 @@ def judged_battles(row: Judged, per_prompt: int = PER_PROMPT) -> list[Battle]:
 
 
 def make_battles(
-    graded: Sequence[Preference], judged: Sequence[Judged], per_prompt: int = PER_PROMPT
+    graded: Sequence[GradedResult], judged: Sequence[Judged], per_prompt: int = PER_PROMPT
 ) -> list[Battle]:
     """All battles, in the order of their prompts; prompts of under 16 characters give none."""
     if per_prompt < 1:
@@ -92,28 +68,11 @@ def make_battles(
     battles = []
     for row in graded:
         if len(row.prompt.strip()) >= LEAST_PROMPT_CHARACTERS:
-            battles += graded_battles(row, per_prompt)
+            battles += graded_battles(row, per_prompt, ALIASES)
     for conversation in judged:
         if len(conversation.prompt.strip()) >= LEAST_PROMPT_CHARACTERS:
             battles += judged_battles(conversation, per_prompt)
     return battles
-
-
-def comparable(battles: Sequence[Battle]) -> tuple[list[Battle], list[str]]:
-    """The battles within the comparable group with most of them, and the models left out."""
-    models = sorted({m for battle in battles for m in (battle.model_a, battle.model_b)})
-    number = {model: i for i, model in enumerate(models)}
-    wins = np.zeros((len(models), len(models)))
-    for battle in battles:
-        a, b = number[battle.model_a], number[battle.model_b]
-        wins[a, b] += battle.winner != "model_b"
-        wins[b, a] += battle.winner != "model_a"
-    groups = _native.rating_groups(wins)
-    met = groups[:, None] == groups
-    battles_of_group = np.bincount(groups, (wins * met).sum(axis=1))
-    kept = groups == np.argmax(battles_of_group)
-    inside = [b for b in battles if kept[number[b.model_a]] and kept[number[b.model_b]]]
-    return inside, [model for model in models if not kept[number[model]]]
 
 
 def write_battles(path: str | os.PathLike[str], battles: Sequence[Battle]) -> None:
@@ -121,33 +80,10 @@ def write_battles(path: str | os.PathLike[str], battles: Sequence[Battle]) -> No
     write_rows(path, (battle._asdict() for battle in battles))
 
 
-def _winner(a: float, b: float) -> Winner:
-    if a != b:
-        return "model_a" if a > b else "model_b"
-    return "tie" if a >= 0.5 else "tie (bothbad)"
-
-
-def _drawn_pairs(
-    models: Sequence[str],
-    prompt: str,
-    count: int,
-    among: set[tuple[str, str]] | None = None,
-) -> list[tuple[str, str]]:
-    """At most ``count`` pairs, drawn by the hash of prompt and pair, in either order."""
-
-    def draw(pair: tuple[str, str]) -> bytes:
-        return hashlib.sha256(f"{seed}:{pair[0]}:{pair[1]}".encode()).digest()
-
-    seed = prompt_hash(prompt)
-    pairs = among or {(a, b) for i, a in enumerate(models) for b in models[i + 1 :]}
-    drawn = sorted((draw(pair), pair) for pair in pairs)[:count]
-    return [(a, b) if digest[-1] % 2 else (b, a) for digest, (a, b) in drawn]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (by default the process's) and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m fastroute.training.battles",
+        prog="python python/recipes/make_battles.py",
         description="Turn graded and judged prompts into battles for the sw_ranking router.",
         allow_abbrev=False,
     )

@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastroute.data import GradedResult
 from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
+from fastroute.training.folds import fold_numbers
 from fastroute.training.heads import FOLDS, fit_head, level_parts
 from fastroute.training.labels import LABELS, difficulty
 from fastroute.training.measures import apgr_by_file, arenas, correlation_by_file
-from fastroute.training.preferences import Preference, fold_numbers
 from fastroute.training.recipe import Recipe, weights_of
 from fastroute.types import Float32Array, Float64Array
 
@@ -42,7 +43,7 @@ class Result(NamedTuple):
 
 
 def compare(
-    rows: Sequence[Preference],
+    rows: Sequence[GradedResult],
     X: Float32Array,
     recipe: Recipe,
     files: Sequence[str] | None = None,
@@ -92,7 +93,7 @@ def compare(
 
 
 def _weights(
-    rows: Sequence[Preference], used: npt.NDArray[np.bool_], recipe: Recipe
+    rows: Sequence[GradedResult], used: npt.NDArray[np.bool_], recipe: Recipe
 ) -> Float64Array:
     part = [row for row, kept in zip(rows, used, strict=True) if kept]
     return weights_of(part, recipe.weighting)
