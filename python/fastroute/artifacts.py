@@ -3,7 +3,8 @@
 Layout of an artifact folder::
 
     artifact.json        format, schema_version, kind, config, for each other file its length in
-                         bytes and its SHA-256, and the SHA-256 of all that (manifest_sha256)
+                         bytes and its SHA-256, optionally the provenance, and the SHA-256 of all
+                         that (manifest_sha256)
     arrays.safetensors   the arrays by name
     ...                  further files that the kind needs, such as tokenizer.json
 
@@ -35,6 +36,7 @@ from fastroute.errors import (
     InvalidInputError,
     InvalidTypeError,
 )
+from fastroute.provenance import Provenance
 
 FORMAT = "fastroute-artifact"
 SCHEMA_VERSION = 1
@@ -54,7 +56,8 @@ class Artifact:
         config: the JSON that its writer stored with it.
         arrays: its arrays by name.
         files: contents of its further files by name.
-        checksum: SHA-256 of the manifest, which pins every other file; 64 hex digits.
+        checksum: SHA-256 of the manifest, which has those of all other files; 64 hex digits.
+        provenance: what it records of a router, with this checksum.
     """
 
     path: Path
@@ -63,6 +66,7 @@ class Artifact:
     arrays: dict[str, Array]
     files: dict[str, bytes]
     checksum: str
+    provenance: Provenance
 
 
 def prompt_hash(prompt: str) -> int:
@@ -98,43 +102,6 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     return Path(text)
 
 
-def read_calibration(artifact: Artifact) -> npt.NDArray[np.float32] | None:
-    """Quantiles of win rates, float32[n], from ``calibration_win_rates``; None if there are none.
-
-    Raises ArtifactError for anything but rising numbers from 0 to 1.
-    """
-    found = artifact.arrays.get("calibration_win_rates")
-    if found is not None and not (
-        found.dtype == np.float32
-        and found.ndim == 1
-        and found.size >= 2
-        and np.isfinite(found).all()
-        and found[0] >= 0
-        and found[-1] <= 1
-        and (np.diff(found) >= 0).all()
-    ):
-        raise ArtifactError(
-            f"{artifact.path / ARRAYS} has a calibration_win_rates of {found.dtype} "
-            f"{list(found.shape)} that is not rising float32 win rates from 0 to 1; restore the "
-            "folder"
-        )
-    return found
-
-
-def read_trained_on(artifact: Artifact) -> npt.NDArray[np.uint64] | None:
-    """Hashes of training prompts, uint64[n], from ``trained_on``; None if there are none.
-
-    Raises ArtifactError for another dtype or shape.
-    """
-    found = artifact.arrays.get("trained_on")
-    if found is not None and (found.dtype != np.uint64 or found.ndim != 1):
-        raise ArtifactError(
-            f"{artifact.path / ARRAYS} has a trained_on of {found.dtype} {list(found.shape)} where "
-            "uint64 hashes are needed; restore the folder"
-        )
-    return found
-
-
 def save_artifact(
     folder: str | os.PathLike[str],
     *,
@@ -142,10 +109,12 @@ def save_artifact(
     config: Mapping[str, Any],
     arrays: Mapping[str, Array],
     files: Mapping[str, bytes] | None = None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Write an artifact; each file appears whole or not at all, the manifest last.
 
-    Equal input gives equal bytes. Raises InvalidInputError if ``config`` is not plain JSON, an
+    ``provenance`` is stored with it, except its checksum, which follows from the files. Equal input
+    gives equal bytes. Raises InvalidInputError if ``config`` is not plain JSON, an
     array does not hold numbers or a file name is not a plain name, ArtifactError if the folder
     can't be written; for a ``folder`` that is no path, see ``check_folder``.
     """
@@ -153,6 +122,8 @@ def save_artifact(
     from safetensors.numpy import save
 
     target = check_folder(folder)
+    known = Provenance() if provenance is None else provenance
+    arrays = {**arrays, **known.arrays()}
     try:
         config_json = json.loads(json.dumps(dict(config), allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -174,6 +145,7 @@ def save_artifact(
             name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
             for name, content in contents.items()
         },
+        **({"provenance": facts} if (facts := known.facts()) else {}),
     }
     manifest["manifest_sha256"] = _manifest_sha256(manifest)
     contents[MANIFEST] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
@@ -259,7 +231,14 @@ def load_artifact(
     except SafetensorError as error:
         raise ArtifactError(f"{path / ARRAYS} is not a safetensors file: {error}") from error
     checksum = hashlib.sha256(manifest_bytes).hexdigest()
-    return Artifact(path, found_kind, config, arrays, contents, checksum)
+    try:
+        facts = dict(manifest.get("provenance", {}))
+        known = Provenance.read(arrays, facts, checksum)
+    except (InvalidInputError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path / ARRAYS} or {MANIFEST} has an invalid provenance: {error}; restore the folder"
+        ) from error
+    return Artifact(path, found_kind, config, arrays, contents, checksum, known)
 
 
 def _is_plain_name(name: str) -> bool:

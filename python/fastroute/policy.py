@@ -130,7 +130,7 @@ def threshold_for_strong_share(calibration: Float32Array, share: float) -> float
 
     Args:
         calibration: float32[n], evenly spaced quantiles of the win rates, from the least (quantile
-            0) to the greatest (quantile 1), n >= 2; ``Router.calibration`` has n = 1001.
+            0) to the greatest (quantile 1), n >= 2; ``Provenance.calibration`` has n = 1001.
         share: wanted share of strong calls, 0..1.
 
     Raises:

@@ -14,6 +14,7 @@ import fastroute
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.cache import WinRateCache, cache_folder, router_identity
 from fastroute.evaluation.scoring import score
+from fastroute.provenance import Provenance
 from fastroute.routers.length import LengthRouter
 
 from .toy_routers import Letters, Numbered
@@ -35,7 +36,7 @@ def test_what_was_stored_is_found_bit_for_bit(tmp_path: Path) -> None:
 def test_identity_has_all_that_win_rates_depend_on() -> None:
     router = Numbered(checksum="abc")
     identities = {router_identity(router)}
-    router.artifact_checksum = "abd"
+    router = router.with_provenance(Provenance(checksum="abd"))
     identities.add(router_identity(router))
     router.embedder = Letters()  # type: ignore[attr-defined]
     identities.add(router_identity(router))

@@ -30,6 +30,7 @@ from fastroute.evaluation.benchmarks.protocols import prompt_hashes
 from fastroute.evaluation.metrics.cascades import SHARES, growing_bands
 from fastroute.evaluation.metrics.latency import MemberLatency, given_latency, measure_latency
 from fastroute.evaluation.thresholds.bands import candidates, choose, choose_middle, ranks, sent_on
+from fastroute.provenance import Provenance
 from fastroute.routers import Band, CascadeRouter, Router, create_router
 from fastroute.types import ModelPair
 
@@ -44,7 +45,7 @@ class Stated(Router):
     def __init__(self, number: int, trained_on: Sequence[str] = ()) -> None:
         self.number, self.asked = number, 0
         if trained_on:
-            self.trained_on = np.unique(prompt_hashes(trained_on))
+            self._provenance = Provenance(trained_on=np.unique(prompt_hashes(trained_on)))
 
     def win_rate(self, prompt: str) -> float:
         self.asked += 1
@@ -116,8 +117,8 @@ def test_calibration_reports_the_half_that_it_did_not_choose_on() -> None:
     assert held_out.mean_ms == pytest.approx(0.1 + 10.0 * held_out.share_sent_on)
     assert held_out.slow_ratio == pytest.approx(held_out.mean_ms / 10.0)
     rates = found.router.win_rates(toy.prompts)
-    assert found.router.calibration is not None
-    np.testing.assert_allclose(found.router.calibration[[0, 500, 1000]],
+    assert found.router.provenance.calibration is not None
+    np.testing.assert_allclose(found.router.provenance.calibration[[0, 500, 1000]],
                                np.quantile(rates, [0, 0.5, 1]), atol=1e-6)  # fmt: skip
     # The map keeps the share of strong calls of a threshold in the band.
     band = found.router.band

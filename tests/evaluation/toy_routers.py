@@ -10,6 +10,7 @@ import numpy as np
 from fastroute.embedders.base import Embedder
 from fastroute.evaluation.benchmarks.protocols import prompt_hashes
 from fastroute.evaluation.benchmarks.routellm import Benchmark
+from fastroute.provenance import Provenance
 from fastroute.routers.base import Router
 from fastroute.types import ModelPair
 
@@ -21,9 +22,8 @@ class Numbered(Router):
 
     def __init__(self, trained_on: Sequence[str] = (), checksum: str | None = None) -> None:
         self.asked: list[str] = []
-        self.artifact_checksum = checksum
-        if trained_on:
-            self.trained_on = np.unique(prompt_hashes(trained_on))
+        hashes = prompt_hashes(trained_on) if trained_on else None
+        self._provenance = Provenance(trained_on=hashes, checksum=checksum)
 
     def win_rate(self, prompt: str) -> float:
         return float(prompt.split()[0])

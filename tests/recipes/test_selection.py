@@ -93,7 +93,7 @@ def test_gold_labels_are_learnt() -> None:
     rates = router.win_rates(fresh)
     hard = np.array(["prove" in text for text in fresh])
     assert rates[hard].mean() < rates[~hard].mean() - 0.1
-    assert router.trained_on is not None
-    assert len(router.trained_on) == len(set(texts))
-    assert router.calibration is not None
-    assert router.calibration.shape == (1001,)
+    assert router.provenance.trained_on is not None
+    assert len(router.provenance.trained_on) == len(set(texts))
+    assert router.provenance.calibration is not None
+    assert router.provenance.calibration.shape == (1001,)

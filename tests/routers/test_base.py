@@ -72,8 +72,8 @@ def test_random_is_uniform_and_a_sequence_by_its_seed() -> None:
     assert ((rates >= 0) & (rates < 1)).all()
     # Kolmogorov-Smirnov: the largest distance to uniform passes 1.95 / sqrt(n) once in 1,000.
     assert np.abs(np.sort(rates) - np.arange(2000) / 2000).max() < 1.95 / np.sqrt(2000)
-    assert many.calibration is not None
-    np.testing.assert_allclose(many.calibration, np.linspace(0, 1, 1001), atol=1e-7)
+    assert many.provenance.calibration is not None
+    np.testing.assert_allclose(many.provenance.calibration, np.linspace(0, 1, 1001), atol=1e-7)
 
 
 # By name

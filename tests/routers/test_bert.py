@@ -116,7 +116,7 @@ def test_dynamic_quantisation_runs_prompt_by_prompt_unless_told_otherwise(folder
     # The reason for the rule: with larger batches the neighbours change the win rates.
     batched = BertRouter(folder, batch_size=30)
     assert np.abs(batched.win_rates(prompts) - single).max() > 1e-5
-    assert batched.artifact_checksum != router.artifact_checksum
+    assert batched.provenance.checksum != router.provenance.checksum
     write_model(folder / "model.onnx", quantised=True, batch=4)
     np.testing.assert_array_equal(BertRouter(folder).win_rates(prompts), single)
 
@@ -375,10 +375,10 @@ def artifact(folder: Path, tmp_path: Path) -> Path:
 
 def test_an_artifact_brings_its_calibration_and_its_prompts(artifact: Path) -> None:
     router = BertRouter(artifact)
-    assert router.calibration is not None
-    assert router.calibration[500] == pytest.approx(0.5)
-    assert router.trained_on is not None
-    assert prompt_hash("w1") in router.trained_on
+    assert router.provenance.calibration is not None
+    assert router.provenance.calibration[500] == pytest.approx(0.5)
+    assert router.provenance.trained_on is not None
+    assert prompt_hash("w1") in router.provenance.trained_on
     assert router.win_rate("w9") == pytest.approx(reference(["w9"])[0], abs=TOLERANCE)
 
 
@@ -405,14 +405,14 @@ def test_an_artifact_of_another_kind_is_refused(folder: Path) -> None:
 
 
 def test_what_pins_the_win_rates(folder: Path) -> None:
-    base = BertRouter(folder).artifact_checksum
+    base = BertRouter(folder).provenance.checksum
     assert (
-        BertRouter(folder, batch_size=3, num_threads=2, on_truncation="warn").artifact_checksum
+        BertRouter(folder, batch_size=3, num_threads=2, on_truncation="warn").provenance.checksum
         == base
     )
-    others = {BertRouter(folder, max_tokens=8).artifact_checksum}
+    others = {BertRouter(folder, max_tokens=8).provenance.checksum}
     write_model(folder / "model.onnx", scale=2.0)
-    others.add(BertRouter(folder).artifact_checksum)
+    others.add(BertRouter(folder).provenance.checksum)
     assert len(others | {base}) == 3
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fastroute.artifacts import load_artifact, save_artifact
 from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
+from fastroute.provenance import Provenance
 from fastroute.routers import (
     Band,
     CascadeRouter,
@@ -322,13 +323,14 @@ def test_saved_and_loaded_it_scores_the_same(tmp_path: Path) -> None:
     fast, slow = LengthRouter(300), LengthRouter(50)
     f, s = fast.win_rates(prompts), slow.win_rates(prompts)
     router = CascadeRouter(fast, slow, band=Band.fitted(0.3, 0.7, f, s))
-    router.calibration = np.linspace(0, 1, 1001, dtype=np.float32)
+    quantiles = np.linspace(0, 1, 1001, dtype=np.float32)
+    router = router.with_provenance(Provenance(calibration=quantiles))
     members = {"fast": {"router": "length"}, "slow": {"router": "length", "half_length": 50}}
     save_cascade(tmp_path / "c", router, **members, found={"share": 0.4})
     loaded = create_router("cascade", checkpoint_path=tmp_path / "c", latency_budget_ms=1e6)
     assert isinstance(loaded, CascadeRouter)
     np.testing.assert_array_equal(loaded.win_rates(prompts), router.win_rates(prompts))
-    np.testing.assert_array_equal(loaded.calibration, router.calibration)
+    np.testing.assert_array_equal(loaded.provenance.calibration, router.provenance.calibration)
     assert loaded.latency_budget_ms == 1e6
     assert load_artifact(tmp_path / "c").config["found"] == {"share": 0.4}
     save_cascade(tmp_path / "none", CascadeRouter(fast, slow), **members)
@@ -359,15 +361,15 @@ def test_a_member_is_found_beside_it_and_must_be_the_same(
     monkeypatch.chdir(home)
     config = {"router": "mf", "checkpoint_path": "mf"}
     router = CascadeRouter(LengthRouter(), create_router("mf", checkpoint_path="mf"), band=(0, 1))
-    assert router.trained_on is not None
-    assert router.trained_on.tolist() == [5, 9]
+    assert router.provenance.trained_on is not None
+    assert router.provenance.trained_on.tolist() == [5, 9]
     save_cascade("c", router, fast={"router": "length"}, slow=config)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "moved").mkdir()
     home = home.rename(tmp_path / "moved" / "home")  # both folders, together
     loaded = load_cascade(home / "c")
-    assert loaded.slow.artifact_checksum == router.slow.artifact_checksum
-    assert loaded.artifact_checksum is None  # length has none, so nothing pins the whole
+    assert loaded.slow.provenance.checksum == router.slow.provenance.checksum
+    assert loaded.provenance.checksum is None  # length has none, so nothing pins the whole
     make_mf(home / "mf", 2.0)
     with pytest.raises(ArtifactError, match="slow router is not the one that the band was found"):
         load_cascade(home / "c")

@@ -170,12 +170,12 @@ def test_threads_share_one_router(exported: Path) -> None:
 
 
 def test_the_checksum_pins_all_that_decides(exported: Path, tmp_path: Path) -> None:
-    first = CausalLLMRouter.load(exported).artifact_checksum
-    assert first == CausalLLMRouter.load(exported, num_threads=2).artifact_checksum
-    assert first != CausalLLMRouter.load(exported, max_tokens=200).artifact_checksum
+    first = CausalLLMRouter.load(exported).provenance.checksum
+    assert first == CausalLLMRouter.load(exported, num_threads=2).provenance.checksum
+    assert first != CausalLLMRouter.load(exported, max_tokens=200).provenance.checksum
     copy = shutil.copytree(exported, tmp_path / "copy")
     write_template(copy, LabelTemplate(TEMPLATE.prefix, "\nLabel:", max_tokens=256))
-    assert first != CausalLLMRouter.load(copy).artifact_checksum
+    assert first != CausalLLMRouter.load(copy).provenance.checksum
 
 
 def test_the_controller_routes_by_it(exported: Path) -> None:

@@ -75,7 +75,7 @@ def test_one_prompt(server: View, folder: Path) -> None:
     assert {name: request[name] for name in wanted} == wanted
     assert request["headers"]["authorization"] == f"Bearer {KEY}"
     assert rate == pytest.approx(expected(sent), abs=1e-12)
-    assert router.artifact_checksum is None
+    assert router.provenance.checksum is None
     router.close()
 
 

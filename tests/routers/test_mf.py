@@ -288,20 +288,22 @@ def test_an_artifact(tmp_path: Path) -> None:
     assert [router.win_rate(p) for p in prompts] == list(router.win_rates(prompts))
     assert router.win_rates([]).shape == (0,)
     assert list(router.win_rates(["", ""])) == [0.5, 0.5]
-    assert router.calibration is not None
-    assert router.calibration.shape == (1001,)
-    assert router.trained_on is not None
-    assert router.artifact_checksum is not None
-    assert len(router.artifact_checksum) == 64
+    assert router.provenance.calibration is not None
+    assert router.provenance.calibration.shape == (1001,)
+    assert router.provenance.trained_on is not None
+    assert router.provenance.checksum is not None
+    assert len(router.provenance.checksum) == 64
 
 
 def test_quantiles_of_one_pair_are_not_passed_off_as_those_of_another(tmp_path: Path) -> None:
     folder = _save(tmp_path)
-    assert MatrixFactorizationRouter.load(folder, strong_model="a").calibration is not None
+    assert (
+        MatrixFactorizationRouter.load(folder, strong_model="a").provenance.calibration is not None
+    )
     for pair in ({"strong_model": "c"}, {"strong_model": "b", "weak_model": "a"}):
         router = MatrixFactorizationRouter.load(folder, **pair)
-        assert router.calibration is None
-        assert router.trained_on is not None
+        assert router.provenance.calibration is None
+        assert router.provenance.trained_on is not None
 
 
 @pytest.mark.parametrize("missing", ["models", "strong_model", "embedder", "trained_on"])
@@ -330,14 +332,30 @@ def test_an_artifact_without_something(tmp_path: Path, missing: str) -> None:
         ("P.weight", np.full((3, 5), np.nan, np.float32), r"NaN or infinity in P\.weight"),
         ("text_proj.0.weight", np.ones((4, 20), np.float32), "are needed"),
         ("text_proj.0.weight", np.ones(20, np.float32), "are needed"),
-        ("calibration_win_rates", np.full(1001, np.nan, np.float32), "not rising float32"),
-        ("calibration_win_rates", np.linspace(1, 0, 9, dtype=np.float32), "not rising float32"),
-        ("calibration_win_rates", np.linspace(0, 2, 9, dtype=np.float32), "not rising float32"),
-        ("calibration_win_rates", np.linspace(0, 1, 9), "not rising float32"),
-        ("calibration_win_rates", np.zeros((1, 1001), np.float32), "not rising float32"),
-        ("calibration_win_rates", np.float32(0.5), "not rising float32"),
-        ("trained_on", np.arange(3), "where uint64 hashes are needed"),
-        ("trained_on", np.zeros((1, 3), np.uint64), "where uint64 hashes are needed"),
+        (
+            "calibration_win_rates",
+            np.full(1001, np.nan, np.float32),
+            "must be at least 2 rising float32",
+        ),
+        (
+            "calibration_win_rates",
+            np.linspace(1, 0, 9, dtype=np.float32),
+            "must be at least 2 rising float32",
+        ),
+        (
+            "calibration_win_rates",
+            np.linspace(0, 2, 9, dtype=np.float32),
+            "must be at least 2 rising float32",
+        ),
+        ("calibration_win_rates", np.linspace(0, 1, 9), "must be at least 2 rising float32"),
+        (
+            "calibration_win_rates",
+            np.zeros((1, 1001), np.float32),
+            "must be at least 2 rising float32",
+        ),
+        ("calibration_win_rates", np.float32(0.5), "must be at least 2 rising float32"),
+        ("trained_on", np.arange(3), "trained_on must be uint64 hashes"),
+        ("trained_on", np.zeros((1, 3), np.uint64), "trained_on must be uint64 hashes"),
     ],
 )
 def test_an_artifact_with_something_odd(tmp_path: Path, key: str, value: Any, message: str) -> None:

@@ -27,6 +27,7 @@ from fastroute.errors import (
     NotFittedError,
     RatingError,
 )
+from fastroute.provenance import Provenance
 from fastroute.routers import SimilarityWeightedRouter, create_router
 from fastroute.routers.sw_ranking import near_field
 from fastroute.routers.sw_ranking import router as module
@@ -369,8 +370,8 @@ def test_a_saved_router_is_the_same(
         assert list(loaded.model_ratings_.items()) == list(router.model_ratings_.items())
         assert loaded.model_tiers_ == router.model_tiers_
         np.testing.assert_array_equal(loaded.tier_ratings_, router.tier_ratings_)
-        assert loaded.artifact_checksum is not None
-        assert len(loaded.artifact_checksum) == 64
+        assert loaded.provenance.checksum is not None
+        assert len(loaded.provenance.checksum) == 64
         mine, theirs = (r.explain_from_embedding(X[0]) for r in (router, loaded))
         assert mine.nearest == theirs.nearest
         # And it goes on learning.
@@ -430,17 +431,20 @@ class _Words(Embedder):
 
 
 def test_text_and_the_registry(data: SyntheticBattles, tmp_path: Path) -> None:
+    known = Provenance(
+        trained_on=np.array([3, 5], np.uint64),
+        calibration=np.linspace(0, 1, 1001, dtype=np.float32),
+    )
     router = _fit(data, embedder=_Words("words"))
-    router.trained_on = np.array([3, 5], np.uint64)
-    router.calibration = np.linspace(0, 1, 1001, dtype=np.float32)
+    router.fit(data.embeddings, data.model_a, data.model_b, data.winner, provenance=known)
     router.save(tmp_path / "router")
     made = create_router(
         "sw_ranking", checkpoint_path=tmp_path / "router", embedder=_Words("words"), num_threads=2
     )
     assert made.win_rate("how many roads") == router.win_rate("how many roads")
     assert isinstance(made, SimilarityWeightedRouter)
-    np.testing.assert_array_equal(made.trained_on, router.trained_on)
-    np.testing.assert_array_equal(made.calibration, router.calibration)
+    np.testing.assert_array_equal(made.provenance.trained_on, router.provenance.trained_on)
+    np.testing.assert_array_equal(made.provenance.calibration, router.provenance.calibration)
     assert made.explain("how many roads", 3).win_rate == router.win_rate("how many roads")
     with pytest.raises(InvalidInputError, match=r"embedder is 'other' where .* with 'words'"):
         SimilarityWeightedRouter.load(tmp_path / "router", embedder=_Words("other"))

@@ -311,8 +311,8 @@ def test_the_artifact_says_what_it_was_made_of(trained: Any, examples: Examples)
     assert artifact.config["float32"]["max_logit"] == report.float32.max_logit
     router = BertRouter(report.folder)
     assert router.dynamically_quantised
-    assert set(router.trained_on.tolist()) == {prompt_hash(p) for p in examples.prompts}
-    assert router.calibration.shape == (1001,)
+    assert set(router.provenance.trained_on.tolist()) == {prompt_hash(p) for p in examples.prompts}
+    assert router.provenance.calibration.shape == (1001,)
     json.dumps(report.as_json())
 
 

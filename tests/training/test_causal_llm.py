@@ -257,12 +257,12 @@ def test_the_command_trains_exports_and_ranks(
     unseen = planted(60, seed=9)
     rates = router.win_rates(unseen.prompts)
     assert rates[unseen.labels == 1].mean() > rates[unseen.labels == 5].mean() + 0.3
-    assert router.calibration is not None
-    assert router.trained_on is not None
-    assert router.calibration.shape == (1001,)
-    assert (np.diff(router.calibration) >= 0).all()
-    assert len(router.trained_on) == 300 - facts["held_out_prompts"]
-    assert set(router.trained_on.tolist()) <= {prompt_hash(p) for p in data.prompts}
+    assert router.provenance.calibration is not None
+    assert router.provenance.trained_on is not None
+    assert router.provenance.calibration.shape == (1001,)
+    assert (np.diff(router.provenance.calibration) >= 0).all()
+    assert len(router.provenance.trained_on) == 300 - facts["held_out_prompts"]
+    assert set(router.provenance.trained_on.tolist()) <= {prompt_hash(p) for p in data.prompts}
 
     routed = command(
         capsys, "route", "--router", "causal_llm", "--checkpoint", output / "onnx",

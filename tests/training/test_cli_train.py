@@ -128,8 +128,8 @@ def test_sw_ranking_and_its_options(tmp_path: Path, graded: Path) -> None:
     router = create_router("sw_ranking", checkpoint_path=out)
     hard, easy = router.win_rates(["prove the river engine now", "greet the river engine now"])
     assert hard > easy
-    assert router.calibration is not None
-    assert router.trained_on is not None
+    assert router.provenance.calibration is not None
+    assert router.provenance.trained_on is not None
     config = load_artifact(out).config
     assert config["options"]["storage"] == "float16"
     assert len(config["models"]) == 3

@@ -41,13 +41,13 @@ def test_the_card_is_of_these_artifacts() -> None:
 
 
 def test_it_knows_its_calibration_and_its_training(router: MatrixFactorizationRouter) -> None:
-    assert router.calibration is not None
-    assert router.calibration.shape == (1001,)
-    assert (np.diff(router.calibration) >= 0).all()
-    assert 0.0 < router.calibration[0] < router.calibration[-1] < 1.0
-    assert router.trained_on is not None
-    assert len(router.trained_on) > 20_000
-    assert (np.diff(router.trained_on) > 0).all()
+    assert router.provenance.calibration is not None
+    assert router.provenance.calibration.shape == (1001,)
+    assert (np.diff(router.provenance.calibration) >= 0).all()
+    assert 0.0 < router.provenance.calibration[0] < router.provenance.calibration[-1] < 1.0
+    assert router.provenance.trained_on is not None
+    assert len(router.provenance.trained_on) > 20_000
+    assert (np.diff(router.provenance.trained_on) > 0).all()
 
 
 def test_mathematics_scores_above_a_greeting(router: MatrixFactorizationRouter) -> None:

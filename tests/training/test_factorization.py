@@ -248,9 +248,11 @@ def test_quantiles_of_two_models_are_of_the_strong_ones_win_rates(strong: str) -
     weak = "m1" if strong == "m0" else "m0"
     router = train_models(pairs, X, None, strong_model=strong, weak_model=weak).router
     rates = router.win_rates_from_embeddings(X)
-    assert router.calibration is not None
-    np.testing.assert_allclose(router.calibration[500], np.median(rates), atol=0.05)
-    np.testing.assert_allclose(router.calibration[900], np.quantile(rates, 0.9), atol=0.05)
+    assert router.provenance.calibration is not None
+    np.testing.assert_allclose(router.provenance.calibration[500], np.median(rates), atol=0.05)
+    np.testing.assert_allclose(
+        router.provenance.calibration[900], np.quantile(rates, 0.9), atol=0.05
+    )
 
 
 def test_held_out_prompts_are_split_by_their_text() -> None:
@@ -346,9 +348,9 @@ def test_a_model_is_added_and_the_others_keep_every_bit() -> None:
     assert added.log_loss < added.level_log_loss < added.prior_log_loss
     again = train_models(pairs, X, None, settings=Settings(ridge=3.0), held_out=0.2).router
     assert added.log_loss < log_loss_of_router(again, added.held_out, X) + 0.03
-    assert old.trained_on is not None
-    assert added.router.trained_on is not None
-    assert set(old.trained_on) <= set(added.router.trained_on)
+    assert old.provenance.trained_on is not None
+    assert added.router.provenance.trained_on is not None
+    assert set(old.provenance.trained_on) <= set(added.router.provenance.trained_on)
 
 
 def test_models_that_can_not_be_added() -> None:

@@ -47,13 +47,16 @@ def test_a_planted_direction_is_learnt() -> None:
 def test_a_router_knows_its_training_and_its_calibration() -> None:
     texts, drawn, _ = _planted(400)
     router = train_mf([*texts, texts[0]], np.append(drawn, 0.5), embedder=embedder())
-    assert router.trained_on is not None
-    assert router.trained_on.dtype == np.uint64
-    assert list(router.trained_on) == sorted({prompt_hash(t) for t in texts})
-    assert router.calibration is not None
-    assert (router.calibration.dtype, router.calibration.shape) == (np.float32, (1001,))
-    assert (np.diff(router.calibration) >= 0).all()
-    assert 0.0 <= router.calibration[0] < router.calibration[-1] <= 1.0
+    assert router.provenance.trained_on is not None
+    assert router.provenance.trained_on.dtype == np.uint64
+    assert list(router.provenance.trained_on) == sorted({prompt_hash(t) for t in texts})
+    assert router.provenance.calibration is not None
+    assert (router.provenance.calibration.dtype, router.provenance.calibration.shape) == (
+        np.float32,
+        (1001,),
+    )
+    assert (np.diff(router.provenance.calibration) >= 0).all()
+    assert 0.0 <= router.provenance.calibration[0] < router.provenance.calibration[-1] <= 1.0
 
 
 def test_noise_is_learnt_by_heart_but_not_in_the_calibration() -> None:
@@ -201,8 +204,8 @@ def test_the_same_input_gives_the_same_router_and_another_seed_other_folds() -> 
     texts, drawn, _ = _planted(300)
     one, two, other = (train_mf(texts, drawn, embedder=embedder(), seed=s) for s in (0, 0, 1))
     np.testing.assert_array_equal(one.win_rates(texts), two.win_rates(texts))
-    np.testing.assert_array_equal(one.calibration, two.calibration)
-    assert (one.calibration != other.calibration).any()
+    np.testing.assert_array_equal(one.provenance.calibration, two.provenance.calibration)
+    assert (one.provenance.calibration != other.provenance.calibration).any()
 
 
 def test_prompts_without_a_token_teach_nothing() -> None:
@@ -210,7 +213,7 @@ def test_prompts_without_a_token_teach_nothing() -> None:
     with_silent = train_mf([*texts, "???"], np.append(drawn, 1.0), embedder=embedder())
     without = train_mf(texts, drawn, embedder=embedder())
     np.testing.assert_array_equal(with_silent.win_rates(texts), without.win_rates(texts))
-    assert prompt_hash("???") in with_silent.trained_on
+    assert prompt_hash("???") in with_silent.provenance.trained_on
 
 
 def test_prompts_without_any_token_are_the_reason() -> None:
@@ -224,8 +227,8 @@ def test_a_saved_router_is_the_router(tmp_path: Path) -> None:
     save_mf(tmp_path, router)
     loaded = MatrixFactorizationRouter.load(tmp_path, embedder=embedder())
     np.testing.assert_array_equal(loaded.win_rates(texts), router.win_rates(texts))
-    np.testing.assert_array_equal(loaded.calibration, router.calibration)
-    np.testing.assert_array_equal(loaded.trained_on, router.trained_on)
+    np.testing.assert_array_equal(loaded.provenance.calibration, router.provenance.calibration)
+    np.testing.assert_array_equal(loaded.provenance.trained_on, router.provenance.trained_on)
     router.embedder = None
     with pytest.raises(InvalidInputError, match="make it with train_mf"):
         save_mf(tmp_path, router)

@@ -252,7 +252,7 @@ def test_a_file_can_be_left_out_so_that_it_can_be_evaluated(tmp_path: Path) -> N
     assert main([*arguments, "--without", "zeroeval"]) == 0
     router = MatrixFactorizationRouter.load(tmp_path / "out" / "mf")
     seen = {
-        row.file: prompt_hash(row.prompt) in router.trained_on
+        row.file: prompt_hash(row.prompt) in router.provenance.trained_on
         for row in read_preferences(preferences)
     }
     assert not seen.pop("zeroeval.jsonl.gz")

@@ -125,12 +125,12 @@ def _threshold(options: argparse.Namespace, router: Router) -> float:
         given = "0.5" if options.threshold is None else options.threshold
         return check_threshold(number("--threshold", given))
     share = number("--strong-share", options.strong_share)
-    if router.calibration is None:
+    if router.provenance.calibration is None:
         raise InvalidInputError(
             f"--strong-share: router {router.name!r} was never calibrated for its pair of "
             "models; give --threshold, or find one with fastroute calibrate --prompts FILE"
         )
-    return threshold_for_strong_share(router.calibration, share)
+    return threshold_for_strong_share(router.provenance.calibration, share)
 
 
 def _prompts(words: Sequence[str]) -> Iterator[str]:

@@ -52,7 +52,7 @@ def router_identity(router: Router) -> str | None:
     Known for a router that was loaded from an artifact, because its checksum pins every number
     in it. A router that was fitted in this process has no such name, and is not cached.
     """
-    if router.artifact_checksum is None:
+    if router.provenance.checksum is None:
         return None
     from fastroute import __version__
 
@@ -61,7 +61,7 @@ def router_identity(router: Router) -> str | None:
     parts = (
         __version__,
         router.name,
-        router.artifact_checksum,
+        router.provenance.checksum,
         "" if embedder is None else embedder.name,
         *pair,
     )

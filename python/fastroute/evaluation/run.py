@@ -218,7 +218,8 @@ def _scored_part(
     """What the protocol scores, without prompts that were trained on if that is asked for."""
     part = scored(benchmark, settings.protocol)
     dropped = 0
-    trained = [r.trained_on for r in routers.values() if r.trained_on is not None]
+    hashes = [r.provenance.trained_on for r in routers.values()]
+    trained = [h for h in hashes if h is not None]
     if drop_trained and trained:
         seen = np.isin(prompt_hashes(part.prompts), np.concatenate(trained))
         if seen.all():
@@ -229,7 +230,7 @@ def _scored_part(
     check_s = {}
     for label, router in routers.items():
         start = time.perf_counter()
-        check_untrained(part, router.trained_on, label)
+        check_untrained(part, router.provenance.trained_on, label)
         check_s[label] = time.perf_counter() - start
     costs: tuple[Float64Array, Float64Array] | tuple[None, None] = (None, None)
     if settings.axis == "cost":

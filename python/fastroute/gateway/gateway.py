@@ -280,7 +280,7 @@ class Gateway:
             return routing.threshold
         if routing.strong_share is None:
             return 0.5
-        calibration = self.controller.routers[routing.router].calibration
+        calibration = self.controller.routers[routing.router].provenance.calibration
         if calibration is None:
             raise InvalidInputError(
                 f"strong_share: router {routing.router!r} was never calibrated for "

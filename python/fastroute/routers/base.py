@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute._validate import check_prompt, check_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.provenance import Provenance
 from fastroute.types import Float32Array, Float64Array
 
 
@@ -46,13 +47,19 @@ class Router(ABC):
     #: The router's name in configs and in ``router-<name>-<threshold>`` model strings.
     name: ClassVar[str]
 
-    #: Quantiles 0, 0.001, ..., 1 of the win rates, float32[1001], on prompts that the router was
-    #: not trained on; None where they were never measured.
-    calibration: Float32Array | None = None
-    #: Sorted ``prompt_hash`` of every prompt that the router was trained on, where it is recorded.
-    trained_on: npt.NDArray[np.uint64] | None = None
-    #: Checksum of the artifact that the router was loaded from; it pins every number in it.
-    artifact_checksum: str | None = None
+    # Set by constructors, and by what fits a router anew.
+    _provenance: Provenance = Provenance()
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the router was trained on, and what was measured of it."""
+        return self._provenance
+
+    def with_provenance(self, provenance: Provenance) -> Self:
+        """This router, sharing everything with it, with another provenance."""
+        twin = copy.copy(self)
+        twin._provenance = provenance
+        return twin
 
     @property
     def is_quick(self) -> bool:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -18,8 +19,6 @@ from fastroute.artifacts import (
     MANIFEST,
     check_folder,
     load_artifact,
-    read_calibration,
-    read_trained_on,
 )
 from fastroute.errors import InvalidInputError, OnnxModelError
 from fastroute.onnx_models.folder import (
@@ -48,6 +47,7 @@ from fastroute.onnx_models.token_model import (
     choose_max_tokens,
     open_tokenizer,
 )
+from fastroute.provenance import Provenance
 from fastroute.routers.base import Router
 from fastroute.types import Float64Array
 
@@ -160,11 +160,10 @@ class BertRouter(Router):
         tokenizer_file = find_tokenizer_file(folder, model)
         self.model_file = model
         self._check_label_count(folder)
+        known = Provenance()
         if (folder / MANIFEST).is_file():
             used = {path.relative_to(folder).as_posix() for path in (model, tokenizer_file)}
-            artifact = load_artifact(folder, kind=KIND, only=used)
-            self.calibration = read_calibration(artifact)
-            self.trained_on = read_trained_on(artifact)
+            known = load_artifact(folder, kind=KIND, only=used).provenance
         digest, self.dynamically_quantised = inspect_file(model)
         digest.update(tokenizer_file.read_bytes())
 
@@ -191,7 +190,7 @@ class BertRouter(Router):
         # 4. What pins every win rate. In float32 the size of a batch moves them by rounding only.
         batch = self.batch_size if self.dynamically_quantised else 0
         digest.update(json.dumps([self.max_tokens, batch]).encode())
-        self.artifact_checksum = digest.hexdigest()
+        self._provenance = replace(known, checksum=digest.hexdigest())
 
     @property
     def truncated_count(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,10 @@ from fastroute.artifacts import (
     Artifact,
     check_folder,
     load_artifact,
-    read_calibration,
-    read_trained_on,
 )
 from fastroute.embedders.base import Embedder
 from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
+from fastroute.provenance import CALIBRATION, TRAINED_ON, Provenance
 from fastroute.routers.base import EmbeddingRouter, check_embedder, check_pair
 from fastroute.types import Float32Array, Float64Array
 
@@ -43,6 +43,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         weights: c, float32[k].
         strong_model, weak_model: the pair to score; names from ``models``.
         embedder: makes the prompt embeddings, of d dimensions; needed for text only.
+        provenance: what is recorded of the router.
     """
 
     name = "mf"
@@ -57,6 +58,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         strong_model: str,
         weak_model: str,
         embedder: Embedder | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         folded = _native.fold_models(model_embeddings, projection, weights)
         self.models = tuple(models)
@@ -78,6 +80,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
                 "projection and weights are so large that their product overflows float32; "
                 "scale them down"
             )
+        self._provenance = Provenance() if provenance is None else provenance
         self._folded = folded.astype(np.float32)
         self._pair = (strong - weak).astype(np.float32)
         self.embedder = embedder
@@ -99,7 +102,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         OpenAI's text-embedding-3-small unless ``embedder`` is given.
 
         ``strong_model`` and ``weak_model`` default to the artifact's own pair; a router of another
-        pair has no ``calibration``, which was measured on that one. Raises ArtifactError and its
+        pair has no calibration, which was measured on that one. Raises ArtifactError and its
         kin for a folder that can't be used, InvalidInputError for an unknown model.
         """
         path = check_folder(folder)
@@ -145,37 +148,33 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         config, arrays, path = artifact.config, artifact.arrays, artifact.path
         for needed, held in (
             (("models", "strong_model", "weak_model", "embedder"), config),
-            ((*_FACTORS, "calibration_win_rates", "trained_on"), arrays),
+            ((*_FACTORS, CALIBRATION, TRAINED_ON), arrays),
         ):
             for key in needed:
                 if key not in held:
                     raise ArtifactError(f"{path} lacks {key!r}; restore the folder")
         models, made_with = _check_names(path, config)
         P, W, c = _check_factors(path, [arrays[name] for name in _FACTORS], len(models))
-        calibration, trained_on = read_calibration(artifact), read_trained_on(artifact)
         if embedder is not None and embedder.name.split(":")[0] != made_with.split(":")[0]:
             raise InvalidInputError(
                 f"embedder is {embedder.name!r} where {path} was trained with "
                 f"{made_with!r}; pass that one"
             )
-        router = cls(
+        own = config["strong_model"], config["weak_model"]
+        pair = strong_model or own[0], weak_model or own[1]
+        known = artifact.provenance
+        if pair != own:  # what was measured of one pair does not hold for another
+            known = replace(known, calibration=None, operating_point=None)
+        return cls(
             models,
             P,
             W,
             c,
-            strong_model=strong_model or config["strong_model"],
-            weak_model=weak_model or config["weak_model"],
+            strong_model=pair[0],
+            weak_model=pair[1],
             embedder=embedder,
+            provenance=known,
         )
-        router.trained_on = trained_on
-        # The quantiles are of the artifact's pair; another pair's win rates are spread otherwise.
-        if (router.strong_model, router.weak_model) == (
-            config["strong_model"],
-            config["weak_model"],
-        ):
-            router.calibration = calibration
-        router.artifact_checksum = artifact.checksum
-        return router
 
     @property
     def embedder(self) -> Embedder | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastroute._validate import check_prompt, check_prompts
 from fastroute.errors import InvalidTypeError
+from fastroute.provenance import Provenance
 from fastroute.routers.base import Router
 from fastroute.types import Float64Array
 
@@ -24,7 +25,8 @@ class RandomRouter(Router):
         self.seed = seed
         self._random = random.Random(seed)
         # Known without any prompt.
-        self.calibration = np.linspace(0.0, 1.0, 1001, dtype=np.float32)
+        quantiles = np.linspace(0.0, 1.0, 1001, dtype=np.float32)
+        self._provenance = Provenance(calibration=quantiles)
 
     @property
     def is_quick(self) -> bool:

@@ -91,6 +91,7 @@ def _make_sw_ranking(
     from fastroute.artifacts import prompt_hash
     from fastroute.data.battles import read_battles
     from fastroute.embedders.static import StaticEmbedder
+    from fastroute.provenance import Provenance
     from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 
     if checkpoint_path is not None:
@@ -114,20 +115,20 @@ def _make_sw_ranking(
     embedder = embedder or StaticEmbedder.load_default()
     router = SimilarityWeightedRouter(embedder=embedder, **options)
     X = embedder.embed_batch([battle.prompt for battle in rows])
-    router.fit(
+    prompts = {prompt_hash(battle.prompt) for battle in rows}
+    settings = {k: v for k, v in options.items() if k != "num_threads"}
+    pinned = json.dumps([rows, settings], sort_keys=True)
+    return router.fit(
         X,
         [battle.model_a for battle in rows],
         [battle.model_b for battle in rows],
         [battle.winner for battle in rows],
+        provenance=Provenance(
+            data=(os.fspath(battles),),
+            trained_on=np.array(sorted(prompts), dtype=np.uint64),
+            checksum=hashlib.sha256(pinned.encode()).hexdigest(),
+        ),
     )
-    # What an artifact would say: on which prompts it must not be judged, and what pins its numbers.
-    # After fit, which forgets both.
-    prompts = {prompt_hash(battle.prompt) for battle in rows}
-    router.trained_on = np.array(sorted(prompts), dtype=np.uint64)
-    settings = {k: v for k, v in options.items() if k != "num_threads"}
-    pinned = json.dumps([rows, settings], sort_keys=True)
-    router.artifact_checksum = hashlib.sha256(pinned.encode()).hexdigest()
-    return router
 
 
 def _make_bert(

@@ -32,6 +32,7 @@ from fastroute._validate import check_prompts
 from fastroute.artifacts import prompt_hash, save_artifact
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.provenance import Provenance
 from fastroute.routers.matrix_factorization import KIND, MatrixFactorizationRouter
 from fastroute.training.folds import fold_numbers
 from fastroute.training.with_tokens import with_tokens
@@ -97,7 +98,7 @@ def train_mf(
             default learnt.
         seed: of the folds. Nothing else is random.
 
-    Returns a router with ``calibration`` (quantiles of held-out win rates) and ``trained_on``.
+    Returns a router whose provenance has quantiles of held-out win rates and the prompts' hashes.
     Prompts without any token teach nothing, but count as trained on. Raises InvalidInputError
     for targets outside 0..1, lengths that differ, or prompts that don't fill three folds.
     """
@@ -134,7 +135,7 @@ def router_of(
 ) -> MatrixFactorizationRouter:
     """The router of a head that was fitted to ``prompts``."""
     half = (head.pair / 2.0).astype(np.float32)
-    router = MatrixFactorizationRouter(
+    return MatrixFactorizationRouter(
         [STRONG, WEAK],
         np.eye(2, dtype=np.float32),
         np.stack([half, -half]),
@@ -142,14 +143,15 @@ def router_of(
         strong_model=STRONG,
         weak_model=WEAK,
         embedder=embedder,
+        provenance=Provenance(
+            trained_on=np.unique(np.array([prompt_hash(p) for p in prompts], dtype=np.uint64)),
+            calibration=quantiles(head.held_out_win_rates),
+        ),
     )
-    router.calibration = quantiles(head.held_out_win_rates)
-    router.trained_on = np.unique(np.array([prompt_hash(p) for p in prompts], dtype=np.uint64))
-    return router
 
 
 def quantiles(win_rates: Float64Array) -> Float32Array:
-    """Quantiles 0, 0.001, ..., 1, as ``Router.calibration`` holds them: float32[1001]."""
+    """Quantiles 0, 0.001, ..., 1, as ``Provenance.calibration`` holds them: float32[1001]."""
     return np.quantile(win_rates, np.linspace(0.0, 1.0, QUANTILES)).astype(np.float32)
 
 
@@ -176,7 +178,8 @@ def save_mf(
             f"router must be a MatrixFactorizationRouter, got {type(router).__name__}; make one "
             "with train_mf"
         )
-    if router.calibration is None or router.trained_on is None or router.embedder is None:
+    known = router.provenance
+    if known.calibration is None or known.trained_on is None or router.embedder is None:
         raise InvalidInputError(
             "router has no calibration, trained_on or embedder; make it with train_mf"
         )
@@ -198,9 +201,8 @@ def save_mf(
             "P.weight": np.eye(count, dtype=np.float32),
             "text_proj.0.weight": np.ascontiguousarray(projection),
             "classifier.0.weight": np.ones((1, count), dtype=np.float32),
-            "calibration_win_rates": router.calibration,
-            "trained_on": router.trained_on,
         },
+        provenance=known,
         files=None if card is None else {"card.md": card.encode()},
     )
 

@@ -14,6 +14,7 @@ from fastroute.data.battles import LEAST_PROMPT_CHARACTERS
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
+from fastroute.provenance import Provenance
 from fastroute.routers.sw_ranking.battle_table import rate_models
 from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 from fastroute.training.graded_battles import PER_PROMPT, comparable, graded_battles
@@ -110,11 +111,12 @@ def fit_ranking(
     if held_out > 0.0:
         first, second = held_out_parts([battle.prompt for battle in battles], held_out, seed)
         rates, figures = _held_out(router, battles, X, first | second, progress)
-    router.fit(X, columns[1], columns[2], columns[3])
-    if rates is not None and len(rates):
-        router.calibration = quantiles(rates)
     hashes = {prompt_hash(battle.prompt) for battle in battles}
-    router.trained_on = np.array(sorted(hashes), dtype=np.uint64)
+    known = Provenance(
+        trained_on=np.array(sorted(hashes), dtype=np.uint64),
+        calibration=quantiles(rates) if rates is not None and len(rates) else None,
+    )
+    router.fit(X, columns[1], columns[2], columns[3], provenance=known)
     return router, figures
 
 

@@ -25,7 +25,7 @@ def print_figures(router: Router, data: str | os.PathLike[str], protocol: Protoc
     print("|---|---|---|---|---|---|")
     for name, load in LOADERS.items():
         benchmark = scored(load(data), protocol)
-        check_untrained(benchmark, router.trained_on, router.name)
+        check_untrained(benchmark, router.provenance.trained_on, router.name)
         outcome = outcomes(benchmark.weak, benchmark.strong)
         rivals: dict[str, list[Router]] = {
             router.name: [router],

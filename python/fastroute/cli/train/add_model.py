@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidInputError(
             f"--router {options.router}: its embedder is neither the bundled one nor in its folder"
         )
-    if router.calibration is None:
+    if router.provenance.calibration is None:
         raise InvalidInputError(f"--router {options.router} was never calibrated; train it again")
     check_output(options.output)
     data = read_data(options)

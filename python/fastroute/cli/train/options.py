@@ -198,10 +198,11 @@ def say_next(name: str, folder: str, router: Router) -> None:
     """The thresholds for some shares of strong calls, and what to run next."""
     from fastroute.policy import threshold_for_strong_share
 
-    if router.calibration is not None:
+    quantiles = router.provenance.calibration
+    if quantiles is not None:
         print("\nthreshold for a share of strong calls, on held-out prompts")
         for share in _SHARES:
-            print(f"  {share:>4.0%}  {threshold_for_strong_share(router.calibration, share):.5f}")
+            print(f"  {share:>4.0%}  {threshold_for_strong_share(quantiles, share):.5f}")
     specification = f"{name},checkpoint_path={folder}"
     print("\nnext")
     print(f"  fastroute evaluate --router {specification} --benchmark GRADED.jsonl")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -144,7 +144,8 @@ def calibrate_band(
         band = Band.fitted(band.low, band.high, f, s)
     router = CascadeRouter(fast, slow, band=band)
     levels = np.linspace(0.0, 1.0, _QUANTILES)
-    router.calibration = np.quantile(router.combine(f, s), levels).astype(np.float32)
+    quantiles = np.quantile(router.combine(f, s), levels).astype(np.float32)
+    router = router.with_provenance(replace(router.provenance, calibration=quantiles))
     timed = 0 if latency.rows is None else len(latency.rows)
     return BandCalibration(
         router, goal, target, chosen_on, held_out, latency.fast_mean_ms, latency.slow_mean_ms, timed

@@ -65,8 +65,8 @@ def calibrate_share(
         keep = untrained(router, prompts, drop_trained)
         texts = [prompt for prompt, kept in zip(prompts, keep, strict=True) if kept]
         win_rates = score(router, texts, cache=cache, progress=progress)
-    elif router.calibration is not None:
-        win_rates = np.asarray(router.calibration, dtype=np.float64)
+    elif router.provenance.calibration is not None:
+        win_rates = np.asarray(router.provenance.calibration, dtype=np.float64)
     else:
         raise InvalidInputError(
             f"router {router.name!r} comes without calibration quantiles; give prompts "
@@ -118,8 +118,8 @@ def untrained(
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which prompts the router was not trained on, bool[n]; raises for others, or drops them."""
     keep = np.ones(len(prompts), dtype=np.bool_)
-    if router.trained_on is not None and len(prompts):
-        keep = ~np.isin(prompt_hashes(prompts), router.trained_on)
+    if router.provenance.trained_on is not None and len(prompts):
+        keep = ~np.isin(prompt_hashes(prompts), router.provenance.trained_on)
     if not keep.all() and not drop_trained:
         raise ContaminationError(
             f"router {router.name!r} was trained on {int((~keep).sum())} of the {len(keep)} "

@@ -135,9 +135,9 @@ def curve_of(router: Router | None, gateway: Gateway) -> dict[str, Any]:
         )
     ]
     ratio = prices[1] / prices[0] if prices[0] and prices[1] is not None else None
-    if router is None or router.calibration is None:
+    if router is None or router.provenance.calibration is None:
         return {"thresholds": [], "shares": [], "kept": [], "price_ratio": ratio}
-    rates = np.sort(router.calibration.astype(np.float64))
+    rates = np.sort(router.provenance.calibration.astype(np.float64))
     thresholds = np.linspace(0.0, 1.0, 501)
     first = np.searchsorted(rates, thresholds, side="left")
     above = np.r_[np.cumsum(rates[::-1])[::-1], 0.0]

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from fastroute.artifacts import (
     Artifact,
     check_folder,
     load_artifact,
-    read_calibration,
     save_artifact,
 )
 from fastroute.errors import ArtifactError, FastRouteError, InvalidInputError, InvalidTypeError
@@ -71,7 +71,7 @@ def save_cascade(
 
     Args:
         folder: where it goes.
-        router: its band, map and ``calibration`` are kept; a latency budget is not, because it
+        router: its band, map and provenance are kept; a latency budget is not, because it
             belongs to the machine that routes.
         fast, slow: how to make the members again: ``{"router": "mf", "checkpoint_path": "..."}``.
             Relative paths are of the working directory, and are written relative to ``folder``.
@@ -84,17 +84,17 @@ def save_cascade(
     arrays: dict[str, Any] = {}
     if band is not None:
         arrays |= {"slow_knots": band.slow_knots, "band_knots": band.places}
-    if router.calibration is not None:
-        arrays["calibration_win_rates"] = router.calibration
     config = {
         "fast": _moved(fast, Path.cwd(), target),
         "slow": _moved(slow, Path.cwd(), target),
-        "fast_checksum": router.fast.artifact_checksum,
-        "slow_checksum": router.slow.artifact_checksum,
+        "fast_checksum": router.fast.provenance.checksum,
+        "slow_checksum": router.slow.provenance.checksum,
         "band": None if band is None else [band.low, band.high],
         "found": dict(found or {}),
     }
-    save_artifact(target, kind=KIND, config=config, arrays=arrays)
+    # The members have the hashes of their prompts.
+    known = replace(router.provenance, trained_on=None)
+    save_artifact(target, kind=KIND, config=config, arrays=arrays, provenance=known)
 
 
 def load_cascade(
@@ -106,12 +106,17 @@ def load_cascade(
     the one that the band was found for: its win rates would mean something else.
     """
     artifact = load_artifact(folder, kind=KIND)
-    calibration, band = read_calibration(artifact), _read_band(artifact)
+    band = _read_band(artifact)
     fast, slow = _read_member(artifact, "fast"), _read_member(artifact, "slow")
-    router = CascadeRouter(fast, slow, band=band, latency_budget_ms=latency_budget_ms)
-    router.calibration = calibration
-    router.artifact_checksum = _checksum(artifact, router)
-    return router
+    # The budget follows the clock, so that nothing identifies the win rates.
+    checksum = _checksum(artifact, fast, slow) if latency_budget_ms is None else None
+    return CascadeRouter(
+        fast,
+        slow,
+        band=band,
+        latency_budget_ms=latency_budget_ms,
+        provenance=replace(artifact.provenance, checksum=checksum),
+    )
 
 
 def _moved(config: Mapping[str, Any], base: Path, target: Path) -> dict[str, Any]:
@@ -154,7 +159,7 @@ def _read_member(artifact: Artifact, which: str) -> Router:
             "cascade looks for it, or calibrate the cascade again"
         ) from error
     wanted = artifact.config.get(f"{which}_checksum")
-    if wanted is not None and member.artifact_checksum != wanted:
+    if wanted is not None and member.provenance.checksum != wanted:
         raise ArtifactError(
             f"{artifact.path}: its {which} router is not the one that the band was found for (its "
             "checksum differs); calibrate the cascade again"
@@ -162,14 +167,12 @@ def _read_member(artifact: Artifact, which: str) -> Router:
     return member
 
 
-def _checksum(artifact: Artifact, router: CascadeRouter) -> str | None:
-    """What pins every win rate, or None where something does not: a budget follows the clock."""
-    parts = [artifact.checksum]
-    if router.latency_budget_ms is not None:
-        return None
-    for member in (router.fast, router.slow):
-        if member.artifact_checksum is None:
+def _checksum(artifact: Artifact, *members: Router) -> str | None:
+    """What identifies every win rate; None where a member has no checksum."""
+    parts = [artifact.provenance.checksum]
+    for member in members:
+        if member.provenance.checksum is None:
             return None
         embedder = getattr(member, "embedder", None)
-        parts += [member.artifact_checksum, "" if embedder is None else embedder.name]
+        parts += [member.provenance.checksum, "" if embedder is None else embedder.name]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -151,7 +151,7 @@ def middle_band(fast_win_rates: Float32Array | Float64Array, share: float) -> Ba
     """The band that holds the middle ``share`` of win rates; None for a share of 0.
 
     Args:
-        fast_win_rates: [n], or quantiles such as ``Router.calibration``.
+        fast_win_rates: [n], or quantiles such as ``Provenance.calibration``.
         share: wanted share of prompts in the band, 0..1; 1 is all there can be.
 
     Raises InvalidInputError where the middle win rates are all the same, so that no band parts

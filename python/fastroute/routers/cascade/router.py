@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fastroute._locks import ForkSafeLock
 from fastroute._validate import check_prompt, check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.provenance import Provenance
 from fastroute.routers.base import Router
 from fastroute.routers.cascade.band import Band, as_band, check_rates, middle_band
 from fastroute.routers.cascade.latency_estimate import LatencyEstimate
@@ -93,6 +94,7 @@ class CascadeRouter(Router):
             follows the clock, so that win rates then depend on what the machine does; without a
             budget they depend on the prompt alone. Before the first call there is no estimate, and
             every 64th prompt that is kept back in a row is sent on to renew it.
+        provenance: what is recorded of the cascade; ``trained_on`` comes from its members.
 
     Raises InvalidTypeError and InvalidInputError for arguments that can't be used.
     """
@@ -107,6 +109,7 @@ class CascadeRouter(Router):
         band: Band | Sequence[float] | None = None,
         share: float | None = None,
         latency_budget_ms: float | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         for member, router in (("fast", fast), ("slow", slow)):
             if not isinstance(router, Router):
@@ -116,17 +119,21 @@ class CascadeRouter(Router):
         if share is not None:
             if band is not None:
                 raise InvalidInputError("give band or share, not both")
-            if fast.calibration is None:
+            if fast.provenance.calibration is None:
                 raise InvalidInputError(
                     f"share needs the quantiles of the fast router, and {fast.name!r} was never "
                     "calibrated; give band=(low, high), or find one with fastroute calibrate"
                 )
-            band = middle_band(fast.calibration, share)
+            band = middle_band(fast.provenance.calibration, share)
         self.fast, self.slow = fast, slow
         self.band = as_band(band)
         self.latency_budget_ms = _check_budget(latency_budget_ms)
-        known = [r.trained_on for r in (fast, slow) if r.trained_on is not None]
-        self.trained_on = np.unique(np.concatenate(known)) if known else None
+        hashes = [r.provenance.trained_on for r in (fast, slow)]
+        known = [h for h in hashes if h is not None]
+        self._provenance = replace(
+            provenance or Provenance(),
+            trained_on=np.unique(np.concatenate(known)) if known else None,
+        )
         self._lock = ForkSafeLock()
         self._estimate = LatencyEstimate()
         self._kept_in_a_row = 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from fastroute._locks import ForkSafeLock
 from fastroute._validate import check_count, check_prompt, check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError, ScoringError
+from fastroute.provenance import TRAINED_ON, Provenance
 from fastroute.routers.base import Router
 from fastroute.routers.causal_llm.engine import LABELS, LabelEngine
 from fastroute.types import Float64Array
@@ -39,13 +41,20 @@ class CausalLLMRouter(Router):
         engine: runs the model: an ``OnnxLabelEngine`` here, or a ``CompletionsLabelEngine`` where
             it is served.
         score_threshold: the least label, 2..5, at which the weak model is good enough.
+        provenance: what is recorded of the model; its checksum is the engine's.
 
     Raises InvalidInputError, InvalidTypeError for an argument that can't be used.
     """
 
     name = "causal_llm"
 
-    def __init__(self, engine: LabelEngine, *, score_threshold: int = 4) -> None:
+    def __init__(
+        self,
+        engine: LabelEngine,
+        *,
+        score_threshold: int = 4,
+        provenance: Provenance | None = None,
+    ) -> None:
         if not isinstance(engine, LabelEngine):
             raise InvalidTypeError(
                 f"engine must be a LabelEngine, got {engine!r}; call CausalLLMRouter.load(folder)"
@@ -54,7 +63,7 @@ class CausalLLMRouter(Router):
             raise InvalidInputError(f"score_threshold must be 2 to {LABELS}, got {score_threshold}")
         self.engine = engine
         self.score_threshold = score_threshold
-        self.artifact_checksum = engine.checksum
+        self._provenance = replace(provenance or Provenance(), checksum=engine.checksum)
         self._unlabelled_count = 0
         self._lock = ForkSafeLock()
 
@@ -68,9 +77,9 @@ class CausalLLMRouter(Router):
         """
         from fastroute.routers.causal_llm.onnx_engine import OnnxLabelEngine
 
-        router = cls(OnnxLabelEngine(folder, **options), score_threshold=score_threshold)
-        router._read_measures(Path(folder).expanduser())
-        return router
+        engine = OnnxLabelEngine(folder, **options)
+        known = _read_measures(Path(folder).expanduser(), score_threshold)
+        return cls(engine, score_threshold=score_threshold, provenance=known)
 
     @classmethod
     def at_endpoint(
@@ -83,9 +92,8 @@ class CausalLLMRouter(Router):
         from fastroute.routers.causal_llm.completions_engine import CompletionsLabelEngine
 
         engine: CompletionsLabelEngine = CompletionsLabelEngine(folder, **options)
-        router = cls(engine, score_threshold=score_threshold)
-        router._read_measures(Path(folder).expanduser())
-        return router
+        known = _read_measures(Path(folder).expanduser(), score_threshold)
+        return cls(engine, score_threshold=score_threshold, provenance=known)
 
     @property
     def truncated_count(self) -> int:
@@ -122,19 +130,18 @@ class CausalLLMRouter(Router):
         # Five shares add up to 1 within rounding only.
         return np.clip(rates, 0.0, 1.0)
 
-    def _read_measures(self, folder: Path) -> None:
-        path = folder / MEASURES_FILE
-        if not path.is_file():
-            return
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
 
-        try:
-            arrays = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ScoringError(f"{str(path)!r} can't be read: {error}") from error
+def _read_measures(folder: Path, score_threshold: int) -> Provenance:
+    path = folder / MEASURES_FILE
+    if not path.is_file():
+        return Provenance()
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(path)
         # Quantiles are of the threshold that they were measured with.
-        if self.score_threshold == 4 and "calibration" in arrays:
-            self.calibration = arrays["calibration"].astype(np.float32)
-        if "trained_on" in arrays:
-            self.trained_on = np.sort(arrays["trained_on"].astype(np.uint64))
+        quantiles = arrays.get("calibration") if score_threshold == 4 else None
+        return Provenance(trained_on=arrays.get(TRAINED_ON), calibration=quantiles)
+    except (InvalidInputError, SafetensorError, OSError) as error:
+        raise ScoringError(f"{str(path)!r} can't be read: {error}") from error

@@ -25,18 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute.artifacts import (
     Artifact,
     check_folder,
     load_artifact,
-    read_calibration,
-    read_trained_on,
     save_artifact,
 )
 from fastroute.embedders.base import Embedder
 from fastroute.errors import ArtifactError, InvalidInputError
+from fastroute.provenance import Provenance
 from fastroute.routers.sw_ranking import far_field
 from fastroute.routers.sw_ranking.battle_table import BattleTable
 from fastroute.routers.sw_ranking.contents import (
@@ -64,28 +62,17 @@ def save(
     options: Mapping[str, Any],
     embedder: Embedder | None,
     measured_error: float | None,
-    known: Mapping[str, npt.NDArray[Any] | None],
+    provenance: Provenance,
 ) -> None:
     """Write a router, the manifest last: until then the folder holds what it held.
 
-    ``options`` are its arguments (``contents.OPTIONS``). ``known`` has ``trained_on`` and
-    ``calibration_win_rates``, or None where not known. Two processes must not save to one folder
+    ``options`` are its arguments (``contents.OPTIONS``). Two processes must not save to one folder
     at the same time.
     """
     target = check_folder(folder)
     table, far = fitted.table, fitted.far
     near_rows = None if far is None else far.near_rows
     arrays: dict[str, Any] = {"elo": table.elo, "tiers": table.tiers, "start": fitted.start}
-    arrays |= {name: array for name, array in known.items() if array is not None}
-    try:
-        unsaved = Artifact(target, KIND, {}, arrays, {}, "")
-        read_calibration(unsaved)
-        read_trained_on(unsaved)
-    except (ArtifactError, AttributeError) as error:
-        raise InvalidInputError(
-            "calibration must be rising float32 win rates from 0 to 1, and trained_on uint64 "
-            "hashes, or None; set them so before you save"
-        ) from error
     columns: dict[str, Any] = {
         "cells": table.cells(),
         "model_a": table.a,
@@ -118,7 +105,7 @@ def save(
     if far is not None:
         arrays |= {f"moments.{name}": np.asarray(getattr(far.moments, name)) for name in MOMENTS}
         config |= {"rank": far.rank, "neighbors": far.neighbors}
-    save_artifact(target, kind=KIND, config=config, arrays=arrays)
+    save_artifact(target, kind=KIND, config=config, arrays=arrays, provenance=provenance)
     remove_others(target, LARGE, {stated["file"] for stated in large.values()})
 
 

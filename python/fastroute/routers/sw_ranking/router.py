@@ -13,9 +13,10 @@ import numpy as np
 from fastroute import _native
 from fastroute._arrays import check_array, check_length
 from fastroute._validate import check_prompt, check_prompts
-from fastroute.artifacts import prompt_hash, read_calibration, read_trained_on
+from fastroute.artifacts import prompt_hash
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
+from fastroute.provenance import Provenance
 from fastroute.routers.base import EmbeddingRouter, check_embedder, check_pair
 from fastroute.routers.sw_ranking import artifact
 from fastroute.routers.sw_ranking.battle_table import ELO_ORIGIN, ELO_PER_RATING, rate_models
@@ -150,6 +151,8 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         model_a: Sequence[str],
         model_b: Sequence[str],
         winner: Sequence[str],
+        *,
+        provenance: Provenance | None = None,
     ) -> SimilarityWeightedRouter:
         """Learn from n battles.
 
@@ -159,10 +162,10 @@ class SimilarityWeightedRouter(EmbeddingRouter):
             model_a, model_b: n model names each.
             winner: n of "model_a", "model_b", "tie", "tie (bothbad)".
 
+            provenance: what is recorded of the router once it is fitted; by default nothing.
+
         Raises InvalidInputError for malformed input, RatingError where the battles have no finite
-        ratings (a model that only won or only lost, or groups that never met). What was known of
-        the router as it was before, ``trained_on``, ``calibration`` and ``artifact_checksum``, is
-        None afterwards.
+        ratings (a model that only won or only lost, or groups that never met).
         """
         check_array("embeddings", embeddings, np.float32, 2)
         pair = {"strong_model": self.strong_model, "weak_model": self.weak_model}
@@ -180,8 +183,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         else:
             fitted, error = fitter.far_within(table, vectors, self.max_error)
         with self._writing:
-            self._forget()
-            self.trained_on = None
+            self._provenance = Provenance() if provenance is None else provenance
             self._publish(fitted)
             self.measured_error_ = error
             self.model_ratings_ = {table.models[i]: float(table.elo[i]) for i in table.best_first()}
@@ -206,10 +208,10 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         is the largest so far, and where it passes the bound the router says so and goes on in exact
         mode, as at ``fit``. After as many battles again, call ``fit``.
 
-        ``prompts``, n texts, are those of the battles: where ``trained_on`` is recorded they are
-        added to it. Without them it would no longer hold every prompt, and an evaluation on one of
-        the new ones would not be refused, so it is None afterwards: not recorded. ``calibration``
-        and ``artifact_checksum`` are None afterwards too: they were of the router as it was.
+        ``prompts``, n texts, are those of the battles: where the provenance has ``trained_on``
+        they are added to it. Without them it would no longer hold every prompt, and an evaluation
+        on one of the new ones would not be refused, so it is None afterwards. So is everything
+        else in the provenance: it was of the router as it was.
         """
         with self._writing:
             now = self._state()
@@ -228,13 +230,15 @@ class SimilarityWeightedRouter(EmbeddingRouter):
             else:
                 fitted, newest = self.fitter().joined_within(now, more, vectors, self.max_error)
                 error = max(error, newest)
-            self._forget()
-            self.measured_error_ = error
-            if texts is None or self.trained_on is None:
-                self.trained_on = None
-            else:
+            trained_on = self.provenance.trained_on
+            if texts is not None and trained_on is not None:
                 hashes = np.array([prompt_hash(text) for text in texts], dtype=np.uint64)
-                self.trained_on = np.union1d(self.trained_on, hashes)
+                trained_on = np.union1d(trained_on, hashes)
+            else:
+                trained_on = None
+            # Before the new battles count: no one may take their win rates for the old ones.
+            self._provenance = Provenance(trained_on=trained_on)
+            self.measured_error_ = error
             self._publish(fitted)
         return self
 
@@ -322,11 +326,11 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         """Save the fitted router, with its index, for ``load``; the embedder is not saved.
 
         A save over another that is interrupted leaves the old router or an ArtifactError at
-        ``load``, never a mixture. ``trained_on`` and ``calibration`` are saved as they are now.
+        ``load``, never a mixture. The provenance is saved with it.
         """
         with self._writing:  # what belongs together, at one moment
             fitted, error = self._state(), self.measured_error_
-            known = {"trained_on": self.trained_on, "calibration_win_rates": self.calibration}
+            provenance = self.provenance
             options = {name: getattr(self, name) for name in OPTIONS}
         artifact.save(
             folder,
@@ -334,7 +338,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
             options=options,
             embedder=self.embedder,
             measured_error=error,
-            known=known,
+            provenance=provenance,
         )
 
     @classmethod
@@ -358,9 +362,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         with saved.reading():
             router = cls(**saved.options, embedder=embedder, num_threads=num_threads)
             fitted = saved.fitted(router.fitter())
-        router.trained_on = read_trained_on(saved.artifact)
-        router.calibration = read_calibration(saved.artifact)
-        router.artifact_checksum = saved.artifact.checksum
+        router._provenance = saved.artifact.provenance
         router._publish(fitted)
         router.measured_error_ = saved.measured_error
         table = fitted.table
@@ -373,11 +375,6 @@ class SimilarityWeightedRouter(EmbeddingRouter):
             "a sw_ranking router can't be pickled or copied; call router.save(folder), and "
             "SimilarityWeightedRouter.load(folder) where you need it"
         )
-
-    def _forget(self) -> None:
-        """Before what was learned changes: no one may take the new win rates for the old ones."""
-        self.artifact_checksum = None
-        self.calibration = None
 
     def _publish(self, fitted: Fitted) -> None:
         self._fitted = fitted

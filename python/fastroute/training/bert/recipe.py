@@ -13,6 +13,7 @@ import numpy as np
 
 from fastroute.artifacts import prompt_hash, save_artifact
 from fastroute.errors import InvalidInputError
+from fastroute.provenance import Provenance
 from fastroute.routers.bert import KIND, BertRouter, win_rates_of_logits
 from fastroute.training.bert import export
 from fastroute.training.bert.calibrate import Calibration, fit_calibration, fold_in, levelled
@@ -161,11 +162,11 @@ def finish(
             "int8": asdict(int8),
             "quality": asdict(quality),
         },
-        arrays={
-            "calibration_win_rates": quantiles(win_rates),
-            "trained_on": np.array(sorted(hashes), dtype=np.uint64),
-        },
+        arrays={},
         files=files,
+        provenance=Provenance(
+            trained_on=np.array(sorted(hashes), dtype=np.uint64), calibration=quantiles(win_rates)
+        ),
     )
     router = BertRouter(folder, precision="float32", batch_threads=1)
     some = held_out.prompts[:_ROUTER_CHECKS]

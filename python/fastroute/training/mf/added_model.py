@@ -12,7 +12,7 @@ The rows of the other models are stored as they were, so their scores keep every
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -105,14 +105,18 @@ def add_model(
     vector = prior.vector(prior.fit(mine, X, known, model)).astype(np.float32)
     grown = np.vstack([A, vector[None]]).astype(np.float32)
     count = len(grown)
+    hashes = np.array([prompt_hash(pairs.prompts[i]) for i in np.unique(mine.rows)], np.uint64)
+    known_hashes = router.provenance.trained_on
     new = MatrixFactorizationRouter(
         [*router.models, model], np.eye(count, dtype=np.float32), grown,
         np.ones(count, dtype=np.float32), strong_model=router.strong_model,
         weak_model=router.weak_model, embedder=router.embedder,
+        provenance=replace(
+            router.provenance,
+            trained_on=hashes if known_hashes is None else np.union1d(known_hashes, hashes),
+            checksum=None,
+        ),
     )  # fmt: skip
-    new.calibration = router.calibration
-    hashes = np.array([prompt_hash(pairs.prompts[i]) for i in np.unique(mine.rows)], np.uint64)
-    new.trained_on = hashes if router.trained_on is None else np.union1d(router.trained_on, hashes)
     nothing = np.zeros_like(fitted)
     return AddedModel(
         new,

@@ -26,6 +26,7 @@ import numpy as np
 from fastroute.artifacts import prompt_hash
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
+from fastroute.provenance import Provenance
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.folds import fold_numbers
 from fastroute.training.heads import (
@@ -174,11 +175,12 @@ def train_models(
         calibrated_on = router.win_rates_from_embeddings(X[said & (stop | test)])
     elif strong != pairs.models[1]:
         calibrated_on = 1.0 - calibrated_on
-    router.calibration = quantiles(calibrated_on)
     hashes = {prompt_hash(prompt) for prompt in pairs.prompts}
-    router.trained_on = np.array(sorted(hashes), dtype=np.uint64)
+    known = Provenance(
+        trained_on=np.array(sorted(hashes), dtype=np.uint64), calibration=quantiles(calibrated_on)
+    )
     return TrainedModels(
-        router,
+        router.with_provenance(known),
         figures(testing, margins, strength),
         figures(testing, alone[testing.b] - alone[testing.a], alone),
         length_apgr(testing, alone),

@@ -1,0 +1,129 @@
+"""What is recorded of a router: what it was trained on, and what was measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fastroute.errors import InvalidInputError
+
+#: Names of the two arrays in an artifact.
+CALIBRATION = "calibration_win_rates"
+TRAINED_ON = "trained_on"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Provenance:
+    """What is recorded of a router; None for what is not. It can't be changed.
+
+    ``dataclasses.replace`` makes another one with different values.
+
+    Attributes:
+        data: names of the files or data sets that the router was trained on.
+        trained_on: uint64[n], ``prompt_hash`` of every prompt that it was trained on, sorted.
+        calibration: float32[n], n >= 2: evenly spaced quantiles of the router's win rates, from
+            the least to the greatest, on prompts that it was not trained on.
+        operating_point: the threshold, 0..1, that was chosen for it.
+        checksum: identifies everything that determines the router's win rates, in hexadecimal.
+
+    Raises InvalidInputError for values that do not fit this description.
+    """
+
+    data: tuple[str, ...] | None = None
+    trained_on: npt.NDArray[np.uint64] | None = None
+    calibration: npt.NDArray[np.float32] | None = None
+    operating_point: float | None = None
+    checksum: str | None = None
+
+    def __post_init__(self) -> None:
+        hashes, quantiles, point = self.trained_on, self.calibration, self.operating_point
+        if hashes is not None and not (
+            isinstance(hashes, np.ndarray) and hashes.dtype == np.uint64 and hashes.ndim == 1
+        ):
+            raise InvalidInputError(f"{TRAINED_ON} must be uint64 hashes [n], got {_kind(hashes)}")
+        if quantiles is not None and not _is_quantiles(quantiles):
+            raise InvalidInputError(
+                f"calibration ({CALIBRATION} in an artifact) must be at least 2 rising float32 win "
+                f"rates from 0 to 1, got {_kind(quantiles)}"
+            )
+        if point is not None and not (_is_number(point) and 0.0 <= point <= 1.0):
+            raise InvalidInputError(f"operating_point must be a number in 0..1, got {point!r}")
+        names: object = self.data
+        if names is not None and not (
+            isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+        ):
+            raise InvalidInputError(f"data must be a tuple of names (str), got {names!r}")
+        if self.checksum is not None and not isinstance(self.checksum, str):
+            raise InvalidInputError(f"checksum must be a str, got {self.checksum!r}")
+        if hashes is not None and (hashes[1:] < hashes[:-1]).any():
+            hashes = np.sort(hashes)
+        object.__setattr__(self, "trained_on", _frozen(hashes))
+        object.__setattr__(self, "calibration", _frozen(quantiles))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        # By its constructor, as the arrays of a pickle can be written to.
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays that an artifact stores, by name."""
+        stored = {CALIBRATION: self.calibration, TRAINED_ON: self.trained_on}
+        return {name: array for name, array in stored.items() if array is not None}
+
+    def facts(self) -> dict[str, Any]:
+        """What a manifest stores, as plain JSON."""
+        stored = {
+            "data": None if self.data is None else list(self.data),
+            "operating_point": self.operating_point,
+        }
+        return {name: value for name, value in stored.items() if value is not None}
+
+    @classmethod
+    def read(
+        cls,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        facts: Mapping[str, Any],
+        checksum: str | None = None,
+    ) -> Self:
+        """The provenance that ``arrays()`` and ``facts()`` describe."""
+        data = facts.get("data")
+        return cls(
+            data=tuple(data) if isinstance(data, list) else data,
+            trained_on=arrays.get(TRAINED_ON),
+            calibration=arrays.get(CALIBRATION),
+            operating_point=facts.get("operating_point"),
+            checksum=checksum,
+        )
+
+
+def _frozen(array: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+    if array is not None and array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_quantiles(value: object) -> bool:
+    """Whether these are rising numbers from 0 to 1."""
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype == np.float32
+        and value.ndim == 1
+        and value.size >= 2
+        and bool(np.isfinite(value).all() and value[0] >= 0 and value[-1] <= 1)
+        and bool((np.diff(value) >= 0).all())
+    )
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, np.ndarray):
+        return type(value).__name__
+    return f"{value.dtype} {list(value.shape)}"
