@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fastroute.errors import ProviderResponseError
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-#: Longer events are taken for a provider gone wild.
+#: A longer event is taken for a fault of the provider.
 MAX_EVENT_BYTES = 64 * 2**20
 
 
@@ -22,7 +22,7 @@ class ServerSentEvent(NamedTuple):
 class EventDecoder:
     """Cuts a stream of bytes into events, wherever the pieces were split.
 
-    It is pushed, so that one decoder serves threads, event loops and a proxy that only looks on.
+    Bytes are pushed into it, so that one decoder serves threads, event loops and the gateway.
     """
 
     def __init__(self) -> None:

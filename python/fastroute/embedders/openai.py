@@ -113,7 +113,7 @@ class OpenAIEmbedder(Embedder):
     def name(self) -> str:
         """``openai:<model>``, with ``:<dimensions>`` if they aren't the model's own.
 
-        The endpoint is no part of it: the same model behind a gateway makes the same vectors.
+        The endpoint is not part of it: the same model behind a gateway makes the same vectors.
         """
         asked = self._asked_dimensions
         shortened = asked is not None and asked != KNOWN_DIMENSIONS.get(self.model)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from fastroute import __version__
 from fastroute._validate import check_count
 from fastroute.errors import InvalidTypeError
 from fastroute.http.address import (
@@ -152,8 +153,6 @@ class Request:
 
 def default_headers(request: Request) -> dict[str, str]:
     """The headers that fastroute sends where the request does not say otherwise."""
-    from fastroute import __version__
-
     headers = {
         "content-type": "application/json",
         # Answers are small and come in pieces; decompressing them would only add latency.
@@ -243,6 +242,9 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
         yield body
 
 
+EndCallback: TypeAlias = Callable[[BaseException | None], None]
+
+
 class AsyncResponse(_Head):
     """``Response`` for an event loop; close it, or read it to its end.
 
@@ -264,6 +266,31 @@ class AsyncResponse(_Head):
         self.body = pieces if isinstance(pieces, bytes) else None
         self._pieces = _once(pieces) if isinstance(pieces, bytes) else pieces
         self._close = close
+        self._on_end: list[EndCallback] = []
+
+    def add_end_callback(self, callback: EndCallback) -> None:
+        """Have ``callback`` called once: with None when the body was read to its end or closed,
+        else with what was raised instead of a piece. At once where the whole body is here."""
+        if self.body is not None:
+            callback(None)
+            return
+        if not self._on_end:
+            self._pieces = self._watched(self._pieces)
+        self._on_end.append(callback)
+
+    async def _watched(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for piece in pieces:
+                yield piece
+        except BaseException as error:
+            self._ended(error)
+            raise
+        self._ended(None)
+
+    def _ended(self, error: BaseException | None) -> None:
+        callbacks, self._on_end = self._on_end, []
+        for callback in callbacks:
+            callback(error)
 
     def iter_bytes(self) -> AsyncIterator[bytes]:
         """As ``Response.iter_bytes``."""
@@ -278,6 +305,7 @@ class AsyncResponse(_Head):
 
     async def aclose(self) -> None:
         """As ``Response.close``."""
+        self._ended(None)
         await self._close()
 
 

@@ -113,16 +113,16 @@ def read_latencies(path: str) -> Recorded:
         except ValueError:
             if "{" in text[:4096]:  # a line in a log that is not ours
                 continue
-            raise InvalidInputError(f"{path}:{number}: {line[:40]!r} is no number") from None
+            raise InvalidInputError(f"{path}:{number}: {line[:40]!r} is not a number") from None
         if isinstance(value, dict):
             if isinstance(value.get("first_byte_ms"), (int, float)):
                 found.append(value["first_byte_ms"] / 1000)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             found.append(float(value))
         else:
-            raise InvalidInputError(f"{path}:{number}: {line[:40]!r} is no number")
+            raise InvalidInputError(f"{path}:{number}: {line[:40]!r} is not a number")
     if not found:
-        raise InvalidInputError(f"{path}: there is no latency in it")
+        raise InvalidInputError(f"{path}: has no latencies")
     seconds: Float64Array = np.array(found)
     return Recorded(seconds)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from fastroute.errors import DispatchError, ProviderStatusError
 from fastroute.http.request import AsyncResponse, AsyncTransport, Endpoint, Request
-from fastroute.resilience.wrapping import WrappingTransport, is_providers_fault, watched
+from fastroute.resilience.wrapping import WrappingTransport, is_providers_fault
 
 #: For so long after a failure an endpoint is asked only if every other one failed too.
 AVOIDED_S = 2.0
@@ -51,7 +51,8 @@ class BalancingTransport(WrappingTransport):
         except BaseException as error:
             self._ended(endpoint, error)
             raise
-        return watched(response, lambda error: self._ended(endpoint, error))
+        response.add_end_callback(lambda error: self._ended(endpoint, error))
+        return response
 
     def _order(self, request: Request) -> tuple[bool, bool, float, float]:
         endpoint = request.endpoint

@@ -1,4 +1,4 @@
-"""A circuit breaker for each endpoint: one that keeps failing is let be for a while."""
+"""A circuit breaker for each endpoint: one that keeps failing is skipped while its circuit is open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from fastroute.resilience.wrapping import (
     WrappingTransport,
     is_providers_fault,
     unobserved,
-    watched,
 )
 
 
@@ -25,10 +24,10 @@ class _Circuit:
 
 
 class BreakerTransport(WrappingTransport):
-    """Refuses at once what would go to an endpoint that failed ``failures`` times in a row.
+    """Refuses at once requests to an endpoint that failed ``failures`` times in a row.
 
-    After ``open_s`` seconds one request is let through to try: its success closes the circuit, its
-    failure opens it for as long again. Failures are 5xx, no connection, a broken one and a late
+    After ``open_s`` seconds one request is let through: its success closes the circuit, its failure
+    opens it for as long again. Failures are 5xx, no connection, a broken one and a late
     answer; an answer that breaks off is one. 0 ``failures``: never refuses.
     """
 
@@ -62,7 +61,7 @@ class BreakerTransport(WrappingTransport):
         circuit = self._circuits.setdefault(request.endpoint, _Circuit())
         if self.is_open(request.endpoint):
             raise CircuitOpenError(
-                f"{request.endpoint.address(request.path).shown}: not asked, because it failed "
+                f"{request.endpoint.address(request.path).shown}: not sent, because the circuit is open: the endpoint failed "
                 f"{circuit.failures} times in a row"
             )
         probe = circuit.probing = circuit.open_until_s is not None
@@ -73,20 +72,19 @@ class BreakerTransport(WrappingTransport):
                 circuit.probing = False
             if is_providers_fault(error):
                 self._failed(circuit, request)
-            elif isinstance(error, Exception):  # an answer all the same, such as 400 or 429
+            elif isinstance(error, Exception):  # the endpoint answered, such as with 400 or 429
                 self._succeeded(circuit, request)
             raise
         if probe:
             circuit.probing = False
         self._succeeded(circuit, request)
-        return watched(
-            response,
-            lambda error: (
+
+        def ended(error: BaseException | None) -> None:
+            if error is not None and is_providers_fault(error):
                 self._failed(circuit, request)
-                if error is not None and is_providers_fault(error)
-                else None
-            ),
-        )
+
+        response.add_end_callback(ended)
+        return response
 
     def _succeeded(self, circuit: _Circuit, request: Request) -> None:
         if circuit.open_until_s is not None:

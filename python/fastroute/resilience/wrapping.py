@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TypeAlias
 
 from fastroute.errors import DispatchError, ProviderResponseError, ProviderStatusError
@@ -30,39 +30,6 @@ class WrappingTransport:
     async def aclose(self) -> None:
         """Close the transport inside."""
         await self.inner.aclose()
-
-
-def watched(
-    response: AsyncResponse, on_end: Callable[[BaseException | None], None]
-) -> AsyncResponse:
-    """``response``, whose end calls ``on_end`` once: with None when it was read to its end or
-    closed, else with what was raised instead of a piece. At once, if the whole answer is here."""
-    if response.body is not None:
-        on_end(None)
-        return response
-    ended = False
-
-    def end(error: BaseException | None) -> None:
-        nonlocal ended
-        if not ended:
-            ended = True
-            on_end(error)
-
-    async def pieces() -> AsyncIterator[bytes]:
-        try:
-            async for piece in response.iter_bytes():
-                yield piece
-        except BaseException as error:
-            end(error)
-            raise
-        end(None)
-
-    async def close() -> None:
-        end(None)
-        await response.aclose()
-
-    headers = response.raw_headers or response.headers
-    return AsyncResponse(response.status_code, headers, pieces(), close, response.request)
 
 
 def is_providers_fault(error: BaseException) -> bool:
