@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +99,34 @@ def test_interim_answers_are_skipped(send: Send, status: bytes) -> None:
     with raw.start() as upstream:
         upstream.plan([b"HTTP/1.1 " + status + b"\r\n\r\n", final])
         assert send(make(upstream.base_url)) == [b"{}"]
+
+
+def compressed(encoding: str, body: bytes, status: str = "200 OK") -> list[bytes | float]:
+    head = f"HTTP/1.1 {status}\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n"
+    return [head.encode() + b"\r\n" + body]
+
+
+ENCODED = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes, "x-new": bytes}
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_an_answer_that_is_compressed_anyway_is_decompressed(send: Send, encoding: str) -> None:
+    text = b'{"error": {"message": "too much"}}'
+    with raw.start() as upstream:
+        upstream.plan(compressed(encoding, ENCODED[encoding](text)))
+        assert send(make(upstream.base_url)) == [text]
+        upstream.plan(compressed(encoding, ENCODED[encoding](text), "400 Bad Request"))
+        with pytest.raises(ProviderStatusError, match=r"HTTP 400 \(too much\)") as caught:
+            send(make(upstream.base_url))
+    assert caught.value.body == text
+    assert ("content-encoding" in caught.value.headers) == (encoding in ("identity", "x-new"))
+
+
+def test_an_answer_that_can_not_be_decompressed_is_an_error(send: Send) -> None:
+    with raw.start() as upstream:
+        upstream.plan(compressed("gzip", b"not gzip at all"))
+        with pytest.raises(ProviderResponseError, match="can't be"):
+            send(make(upstream.base_url))
 
 
 # Connections that were kept

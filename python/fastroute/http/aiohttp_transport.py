@@ -26,7 +26,13 @@ from fastroute.http.failures import (
     raise_for_status,
     unsendable,
 )
-from fastroute.http.request import AsyncResponse, Endpoint, Request, default_headers
+from fastroute.http.request import (
+    AsyncResponse,
+    Endpoint,
+    Request,
+    default_headers,
+    without_encoding,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -51,7 +57,8 @@ MAX_HEADERS = 256
 class AiohttpTransport:
     """Sends from one event loop over HTTP/1.1 with kept connections. It never retries.
 
-    Answers are asked for uncompressed, and their bytes and headers are what the provider sent.
+    Answers are asked for uncompressed; one that is compressed anyway is decompressed. Otherwise
+    their bytes and headers are what the provider sent.
     Redirects are not followed. Proxies and certificates are those of
     ``fastroute.http.environment``, proxies as they are at the first request to an address.
 
@@ -115,7 +122,6 @@ class AiohttpTransport:
             found = self._sessions[key] = aiohttp.ClientSession(
                 connector=_connector(key[0], self._tls, keep=keep),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
                 trust_env=False,  # a netrc file would replace the endpoint's key
                 max_line_size=self._max_header_bytes,
                 max_field_size=self._max_header_bytes,
@@ -171,7 +177,8 @@ class _Attempt:
                         self._limit = "timeout_s"
                     if not good:
                         body = await _hold(b"", response.content, MOST_ERROR_BYTES, timeout_s)
-                        raise_for_status(request, response.status, response.raw_headers, body)
+                        headers = without_encoding(response.raw_headers)
+                        raise_for_status(request, response.status, headers, body)
                     if not streams and not response.content.at_eof():
                         most = MOST_HELD_BYTES if endpoint.retry_cut_answers else HELD_BYTES
                         seconds = timeout_s if endpoint.retry_cut_answers else HELD_S
@@ -180,7 +187,7 @@ class _Attempt:
             if response is not None:
                 response.close()
             raise
-        headers = response.raw_headers
+        headers = without_encoding(response.raw_headers)
         if response.content.at_eof():
             return AsyncResponse(response.status, headers, first, request=request)
 
@@ -227,11 +234,14 @@ class _Attempt:
             raise connection_error(request, error) from error
         except aiohttp.ClientResponseError as error:
             long = isinstance(error.__cause__, aiohttp.http_exceptions.LineTooLong)
-            what = "a header is too long (see max_header_bytes)" if long else "it is not HTTP/1.1"
-            raise malformed(request, what) from error
+            what = "a header is too long (see max_header_bytes)" if long else error.message
+            raise malformed(request, f"the answer can't be read: {what}") from error
         except aiohttp.InvalidURL as error:
             raise unsendable(request, error) from error
         except (aiohttp.ClientError, OSError) as error:
+            cause = error.__cause__
+            if isinstance(cause, aiohttp.http_exceptions.ContentEncodingError):
+                raise malformed(request, f"the answer can't be read: {cause.message}") from error
             answer = self._response
             if answer is not None and 200 <= answer.status < 300 and answer.content.total_bytes:
                 raise cut_error(request, answer.content.total_bytes, error) from error

@@ -22,7 +22,7 @@ _SCHEMES = {
 
 
 def find_proxy(url: str) -> str | None:
-    """The proxy for ``url``, such as "http://proxy:3128" or "socks5://proxy:1080"; None without one.
+    """The proxy for ``url``, such as "http://proxy:3128" or "socks5://proxy:1080"; else None.
 
     Read from http_proxy, https_proxy, all_proxy and no_proxy, in lower case or upper; without them
     from the system's settings on macOS and Windows. A proxy without a scheme is an HTTP proxy. A

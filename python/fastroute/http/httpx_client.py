@@ -19,7 +19,7 @@ from fastroute.http.failures import (
     malformed,
     unsendable,
 )
-from fastroute.http.request import RawHeaders, Request, default_headers
+from fastroute.http.request import RawHeaders, Request, default_headers, without_encoding
 
 if TYPE_CHECKING:
     import ssl
@@ -160,9 +160,5 @@ class Attempt:
 
 
 def headers_of(response: httpx2.Response) -> RawHeaders:
-    """The headers of an answer. Its body is handed on decompressed, so none says otherwise."""
-    headers = [(name.lower(), value) for name, value in response.headers.raw]
-    if "content-encoding" in response.headers:
-        gone = (b"content-encoding", b"content-length")
-        headers = [pair for pair in headers if pair[0] not in gone]
-    return tuple(headers)
+    """The headers of an answer, whose body is handed on decompressed."""
+    return without_encoding(tuple((name.lower(), value) for name, value in response.headers.raw))

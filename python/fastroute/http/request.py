@@ -177,6 +177,20 @@ def folded(headers: RawHeaders) -> dict[str, str]:
     return found
 
 
+_ENCODING = b"content-encoding"
+_DECODED = frozenset({b"gzip", b"deflate", b"br", b"zstd"})
+
+
+def without_encoding(headers: RawHeaders) -> RawHeaders:
+    """``headers`` of a body that the client library has decompressed: without the encoding, and
+    the length with it. Encodings that it does not know stay."""
+    values = [value.strip().lower() for name, value in headers if name.lower() == _ENCODING]
+    if not values or not _DECODED.issuperset(values):
+        return headers
+    gone = (_ENCODING, b"content-length")
+    return tuple(pair for pair in headers if pair[0].lower() not in gone)
+
+
 class _Head:
     """What both kinds of response begin with."""
 

@@ -1,4 +1,4 @@
-"""A circuit breaker for each endpoint: one that keeps failing is skipped while its circuit is open."""
+"""A circuit breaker for each endpoint: one that keeps failing is skipped for a while."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class BreakerTransport(WrappingTransport):
         circuit = self._circuits.setdefault(request.endpoint, _Circuit())
         if self.is_open(request.endpoint):
             raise CircuitOpenError(
-                f"{request.endpoint.address(request.path).shown}: not sent, because the circuit is open: the endpoint failed "
-                f"{circuit.failures} times in a row"
+                f"{request.endpoint.address(request.path).shown}: not sent, because the circuit is "
+                f"open: the endpoint failed {circuit.failures} times in a row"
             )
         probe = circuit.probing = circuit.open_until_s is not None
         try:

@@ -22,7 +22,6 @@ from fastroute.errors import (
 )
 from fastroute.gateway.operations.books import Bill
 from fastroute.gateway.operations.logs import log
-from fastroute.gateway.protocol.encodings import Decoder, decoded_error, without_encoding
 from fastroute.gateway.protocol.headers import (
     folded_request,
     headers_to_client,
@@ -41,7 +40,6 @@ from fastroute.gateway.protocol.replies import (
     without_length,
 )
 from fastroute.gateway.request.document import LONG_BYTES, Document, read_document
-from fastroute.http.failures import MOST_ERROR_BYTES
 from fastroute.http.request import AsyncResponse, RawHeaders
 
 if TYPE_CHECKING:
@@ -199,18 +197,13 @@ class ProxyEndpoint:
             facts.status = error.status_code
             facts.error = "provider_status"
             metrics.failures.labels(gateway.label(routed.model), str(error.status_code)).inc()
-            passed, body = decoded_error(
-                error.status_code,
-                headers_to_client(error.raw_headers),
-                error.body,
-                MOST_ERROR_BYTES,
-            )
+            passed = headers_to_client(error.raw_headers)
             passed = [
                 *without_length(gateway.redaction.headers(passed, of_error=True)),
                 *decision_headers(routed),
                 (b"x-fastroute-request-id", facts.request_id.encode()),
             ]
-            await send_whole(send, error.status_code, passed, gateway.redaction.error(body))
+            await send_whole(send, error.status_code, passed, gateway.redaction.error(error.body))
             return
         except (DispatchError, TimeoutError) as error:
             metrics.failures.labels(gateway.label(routed.model), type(error).__name__).inc()
@@ -234,18 +227,14 @@ class ProxyEndpoint:
         """Hand the answer on, piece by piece as it comes."""
         passed = redaction.headers(headers_to_client(response.raw_headers))
         redacted = redaction.answer()
-        decoder = Decoder.of(passed)
-        if decoder is not None:
-            passed = without_encoding(passed)
-        is_whole = response.body is not None and decoder is None
         kind = response.headers.get("content-type", "").lower()
         bill.begin(facts.model or routed.model, is_stream=kind.startswith("text/event-stream"))
         headers = [
-            *(without_length(passed) if is_whole else passed),
+            *(without_length(passed) if response.body is not None else passed),
             *decision_headers(routed, facts.model),
             (b"x-fastroute-request-id", facts.request_id.encode()),
         ]
-        if is_whole and response.body is not None:
+        if response.body is not None:
             facts.status = response.status_code
             body = redacted.feed(response.body) + redacted.finish()
             bill.feed(body)
@@ -256,12 +245,9 @@ class ProxyEndpoint:
             start = {"type": "http.response.start", "status": facts.status, "headers": headers}
             await send(start)
             async for piece in response.iter_bytes():
-                for part in (piece,) if decoder is None else decoder.feed(piece):
-                    bill.feed(part)
-                    passed_on = redacted.feed(part)
-                    await send({"type": "http.response.body", "body": passed_on, "more_body": True})
-            if decoder is not None:
-                decoder.finish()
+                bill.feed(piece)
+                passed_on = redacted.feed(piece)
+                await send({"type": "http.response.body", "body": passed_on, "more_body": True})
             await send({"type": "http.response.body", "body": redacted.finish()})
         finally:
             await response.aclose()
