@@ -1,7 +1,8 @@
 """The classifier that the ``bert`` benches run: one the size of all-MiniLM-L6-v2.
 
-Its weights are random, which changes no time, and its tokenizer is the bundled embedder's, which is
-MiniLM's. ``FASTROUTE_BERT`` names an artifact of ``fastroute train bert`` to run instead.
+Its weights are random, which changes no time, and its tokenizer is that of
+``rivals/mf_tokenizers.py``. ``FASTROUTE_BERT`` names an artifact of ``fastroute train bert`` to
+run instead.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from fastroute.embedders.static import DEFAULT_FOLDER
-from rivals import missing_packages
+from rivals import mf_tokenizers, missing_packages
 
 MAX_TOKENS = 512
 
@@ -21,7 +21,9 @@ MAX_TOKENS = 512
 def missing() -> str | None:
     """Why it can't be made, or None."""
     absent = missing_packages("torch", "transformers", "onnx", "onnxscript")
-    return absent and absent.split(":")[0] + ': pip install ".[train-transformers]"'
+    if absent:
+        return absent.split(":")[0] + ': pip install ".[train-transformers]"'
+    return mf_tokenizers.missing()
 
 
 @cache
@@ -56,7 +58,7 @@ def _make(folder: Path) -> Path:
         num_labels=3,
     )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_file(str(DEFAULT_FOLDER / "tokenizer.json")),
+        tokenizer_object=Tokenizer.from_file(str(mf_tokenizers.tokenizer_file())),
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",

@@ -55,7 +55,7 @@ class PieceTrie::Builder {
             while (at < range.end) {
                 labels[children] = byte(at, range.depth);
                 begins[children] = at;
-                while (at < range.end && byte(at, range.depth) == labels[children]) ++at;
+                at = end_of_label(at, range.end, range.depth);
                 ++children;
             }
             begins[children] = range.end;
@@ -81,6 +81,21 @@ class PieceTrie::Builder {
   private:
     std::uint8_t byte(std::uint32_t at, std::uint32_t depth) const {
         return pieces_[offsets_[order_[at]] + depth];
+    }
+
+    // The first of [at, end) whose byte is another than that of `at`, in steps that double.
+    std::uint32_t end_of_label(std::uint32_t at, std::uint32_t end, std::uint32_t depth) const {
+        const std::uint8_t label = byte(at, depth);
+        if (byte(end - 1, depth) == label) return end;
+        std::uint32_t step = 1;
+        while (at + step < end && byte(at + step, depth) == label) {
+            at += step;
+            step *= 2;
+        }
+        for (; step > 0; step /= 2) {
+            if (at + step < end && byte(at + step, depth) == label) at += step;
+        }
+        return at + 1;
     }
 
     int compare(std::uint32_t a, std::uint32_t b) const {

@@ -129,8 +129,7 @@ def estimate(
 
 def count_tokens(texts: Sequence[str]) -> list[int]:
     """Tokens of each text by the bundled tokenizer: about what a provider counts."""
-    from fastroute.embedders.static import DEFAULT_FOLDER
-    from fastroute.training.static.encoder import read_tokenizer
+    from fastroute.embedders.static import StaticEmbedder
 
-    tokenizer = read_tokenizer(DEFAULT_FOLDER)
-    return [len(e.ids) for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    embedder = StaticEmbedder.load_default()
+    return [len(embedder.token_ids(text)) for text in texts]
