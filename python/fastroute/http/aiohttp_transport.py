@@ -84,6 +84,13 @@ class AiohttpTransport:
         self._tls = tls_context()
         self._closed = False
 
+    def check_proxy(self, endpoint: Endpoint) -> None:
+        """Raise what sending to ``endpoint`` would raise for its proxy: DispatchError for one that
+        can't be used, MissingDependencyError for one that needs another package."""
+        proxy = find_proxy(endpoint.address("").url)
+        if proxy is not None and proxy.startswith("socks"):
+            _socks_connector()
+
     async def asend(self, request: Request) -> AsyncResponse:
         """Send once. Raises as ``Transport`` says, AnswerCutError for an answer that breaks off
         before it is returned, and DispatchError once closed."""
@@ -257,13 +264,7 @@ def _connector(socks: str | None, tls: ssl.SSLContext, *, keep: bool) -> aiohttp
     """A connector that tells the attempt under way whether it got a kept connection."""
     import aiohttp
 
-    kind: Any = aiohttp.TCPConnector
-    if socks is not None:
-        try:
-            from aiohttp_socks import ProxyConnector
-        except ImportError as error:
-            raise missing_socks() from error
-        kind = ProxyConnector
+    kind: Any = aiohttp.TCPConnector if socks is None else _socks_connector()
 
     used: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -280,6 +281,14 @@ def _connector(socks: str | None, tls: ssl.SSLContext, *, keep: bool) -> aiohttp
         Connector(**options) if socks is None else Connector.from_url(socks, rdns=True, **options)
     )
     return connector
+
+
+def _socks_connector() -> Any:
+    try:
+        from aiohttp_socks import ProxyConnector
+    except ImportError as error:
+        raise missing_socks() from error
+    return ProxyConnector
 
 
 class _Target(NamedTuple):

@@ -31,10 +31,12 @@ def build_transport(config: Config, metrics: Metrics) -> AsyncTransport:
         metrics.events.labels(model, event).inc()
         log(event, logging.INFO, model=model, path=request.path)
 
+    http = AiohttpTransport(max_header_bytes=config.server.max_provider_header_bytes)
+    named = (target.endpoint for model in config.models.values() for target in model.targets)
+    for endpoint in (config.endpoint, *named):
+        http.check_proxy(endpoint)
     breaker = BreakerTransport(
-        MeteredTransport(
-            AiohttpTransport(max_header_bytes=config.server.max_provider_header_bytes)
-        ),
+        MeteredTransport(http),
         failures=resilience.breaker_failures,
         open_s=resilience.breaker_open_s,
         observer=observe,
