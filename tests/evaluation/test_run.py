@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -256,7 +257,12 @@ def test_a_router_that_gives_no_number_is_named() -> None:
         Scorer("mine", Broken(), None).win_rates(TOY.prompts, "title", False)
 
 
-def test_progress_bars_stand_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_bars_stand_on_standard_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate({"n": Numbered()}, [TOY], resamples=20, progress=True)
+    assert capsys.readouterr().err == ""  # standard error is not a terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     evaluate({"n": Numbered()}, [TOY], resamples=20, progress=True)
     shown = capsys.readouterr()
     assert "toy: n" in shown.err

@@ -29,7 +29,7 @@ from fastroute.training.bert.examples import Examples, make_examples, split
 from fastroute.training.bert.settings import Settings
 from fastroute.training.bert.sources import examples_of
 from fastroute.training.labels import difficulty, halves, outcomes
-from training.tiny_bert import EASY, HARD, graded_rows, write_encoder, write_graded
+from tiny_bert import EASY, HARD, graded_rows, write_encoder, write_graded
 
 # Without torch the formulas are tested all the same.
 needs_torch = pytest.mark.skipif(

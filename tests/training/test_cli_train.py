@@ -94,6 +94,27 @@ def test_mf_from_data_to_decisions(tmp_path: Path, graded: Path) -> None:
     assert load_artifact(tmp_path / "again").checksum == artifact.checksum
 
 
+def test_a_router_that_loses_is_not_called_a_success(tmp_path: Path, graded: Path) -> None:
+    noise = tmp_path / "noise.jsonl"
+    rng = np.random.default_rng(3)
+    rows = [json.loads(line) for line in graded.read_text().splitlines()]
+    with noise.open("w") as file:
+        for row in rows:  # what is right has nothing to do with the prompt
+            scores = {
+                m: int(rng.random() < p) for m, p in zip(MODELS, (0.3, 0.5, 0.7), strict=True)
+            }
+            file.write(json.dumps(row | {"scores": scores}) + "\n")
+    ran = fastroute(
+        "train", "mf", "--data", noise, "--output", tmp_path / "mf", "--held-out", "0.4"
+    )
+    assert ran.status == 3
+    assert "wrote" in ran.out
+    warning = ran.err.splitlines()[-1]
+    assert "does not beat the baselines: its APGR" in warning
+    assert "that of random routing" in warning or "the prompt's length" in warning
+    assert b"**Warning:**" in load_artifact(tmp_path / "mf", kind="mf").files["card.md"]
+
+
 def test_two_models_are_fitted_exactly(tmp_path: Path, graded: Path) -> None:
     two = tmp_path / "two.csv"
     rows = [json.loads(line) for line in graded.read_text().splitlines()]
@@ -155,8 +176,9 @@ def test_an_embedder_of_ones_own_travels_with_the_router(tmp_path: Path, graded:
         assert 0.0 < router.win_rate("prove the river") < 1.0
     # Trained again with the default, the folder forgets it.
     again = fastroute(
-        "train", "mf", "--data", graded, "--output", tmp_path / "mf", "--held-out", "0.3"
-    )
+        "train", "mf", "--data", graded, "--output", tmp_path / "mf", "--held-out", "0.3",
+        "--overwrite",
+    )  # fmt: skip
     assert again.status == 0, again.err
     assert not (tmp_path / "mf" / "embedder").exists()
 
@@ -213,7 +235,7 @@ def test_a_killed_training_is_resumed_to_the_same_bytes(tmp_path: Path, graded: 
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said == "interrupted; the same command with --resume goes on\n"
+    assert said == "interrupted; the same command with --resume continues\n"
     assert journal.exists()
     resumed = fastroute(*arguments, "--output", out, "--resume")
     assert resumed.status == 0, resumed.err
@@ -253,7 +275,7 @@ def test_an_output_that_can_be_no_folder_is_refused_before_the_work(
     taken.write_text("a file")
     for out in (taken, taken / "mf"):
         message = refused("train", kind, "--data", graded, "--output", out)
-        assert f"--output {out}: {taken} is no folder; name another" in message
+        assert f"output {out}: {taken} is not a folder; name another" in message
     assert taken.read_text() == "a file"
 
 
@@ -264,7 +286,9 @@ def test_an_embedder_that_no_training_put_there_is_not_deleted(
     mine.mkdir()
     (mine / "tokenizer.json").write_text("{}")
     (tmp_path / "notes.txt").write_text("mine")
-    said = refused_after_report("train", "mf", "--data", graded, "--output", tmp_path)
+    arguments = ("train", "mf", "--data", graded, "--output", tmp_path)
+    assert "is not empty; name another folder, or pass overwrite" in refused(*arguments)
+    said = refused_after_report(*arguments, "--overwrite")
     assert "holds an embedder that no training put there" in said
     assert (mine / "tokenizer.json").read_text() == "{}"
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from fastroute.data import DataReport, GradedResult, JudgedBattle, TrainingData
 from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+from fastroute.training.checkpoint_file import JOURNAL
 from fastroute.training.mf.added_model import add_model, log_loss_of_router
-from fastroute.training.mf.checkpoint import JOURNAL
 from fastroute.training.mf.factorization import (
     NAMES,
     Settings,

@@ -136,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
             drop_trained=options.drop_trained,
             latency_ms=None if options.latency_ms is None else tuple(options.latency_ms),
             latency_prompts=options.latency_prompts,
-            progress=sys.stderr.isatty(),
+            progress=True,
         )
     points = mt_bench_points(options.data) if "mt-bench" in options.benchmark else ()
     if options.json:

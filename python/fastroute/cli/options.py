@@ -78,7 +78,7 @@ def common_settings(options: argparse.Namespace) -> dict[str, Any]:
         "resamples": options.resamples,
         "confidence": options.confidence,
         "seed": options.seed,
-        "progress": sys.stderr.isatty(),
+        "progress": True,
     }
 
 

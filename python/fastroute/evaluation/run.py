@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastroute._checks import check_integer, check_resampling
+from fastroute._progress import progress_bar
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.benchmarks.protocols import (
     Protocol,
@@ -36,7 +37,6 @@ from fastroute.evaluation.metrics.latency import (
     given_latency,
     measure_latency,
 )
-from fastroute.evaluation.progress import ProgressBar
 from fastroute.evaluation.report.rows import comparisons, measure
 from fastroute.evaluation.results import (
     GRID,
@@ -325,7 +325,7 @@ def _method(label: str, settings: _Settings) -> Method:
 def _in_domain(
     benchmark: Benchmark, label: str, settings: _Settings, title: str, progress: bool
 ) -> Float64Array:
-    with ProgressBar(settings.fold_count, title, unit="fold", shown=progress) as advance:
+    with progress_bar(settings.fold_count, title, unit="fold", shown=progress) as advance:
 
         def fit(part: Benchmark) -> Router:
             router = settings.trainers[label](part)
@@ -350,7 +350,7 @@ def _resample(
     used = {method: labels for method, labels in by_method.items() if labels}
     total = settings.resamples * len(used)
     title = f"{benchmark.name}: intervals"
-    with ProgressBar(total, title, unit="resample", shown=progress) as advance:
+    with progress_bar(total, title, unit="resample", shown=progress) as advance:
         for method, labels in used.items():
             samples |= resample_curves(
                 {label: rates[label] for label in labels},

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fastroute._progress import progress_bar
 from fastroute._validate import check_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.cache import WinRateCache, router_identity
-from fastroute.evaluation.progress import ProgressBar
 from fastroute.evaluation.results import Timings
 from fastroute.routers.base import EmbeddingRouter, Router
 from fastroute.types import Float32Array, Float64Array
@@ -82,7 +82,7 @@ class Scorer:
             missing = [p for p in missing if p not in self._known]
         start = time.perf_counter()
         embedded_before = 0.0 if self._timer is None else self._timer.seconds
-        with ProgressBar(len(missing), title, shown=progress and bool(missing)) as advance:
+        with progress_bar(len(missing), title, shown=progress and bool(missing)) as advance:
             for i in range(0, len(missing), _PROMPTS_PER_CHUNK):
                 chunk = missing[i : i + _PROMPTS_PER_CHUNK]
                 rates = np.asarray(self._asked.win_rates(chunk), dtype=np.float64)

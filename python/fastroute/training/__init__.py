@@ -9,3 +9,39 @@ router learns it), ``graded_battles``, ``heads`` and ``recipe`` (one head for a 
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastroute._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from fastroute.training.bert.recipe import train_bert
+    from fastroute.training.causal_llm.run import train_causal_llm
+    from fastroute.training.mf.add import ModelAddition, add_model_to_router
+    from fastroute.training.mf.train import MfTraining, train_mf
+    from fastroute.training.sw_ranking import RankingTraining, train_sw_ranking
+
+__all__ = [
+    "MfTraining",
+    "ModelAddition",
+    "RankingTraining",
+    "add_model_to_router",
+    "train_bert",
+    "train_causal_llm",
+    "train_mf",
+    "train_sw_ranking",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "MfTraining": "fastroute.training.mf.train",
+        "ModelAddition": "fastroute.training.mf.add",
+        "RankingTraining": "fastroute.training.sw_ranking",
+        "add_model_to_router": "fastroute.training.mf.add",
+        "train_bert": "fastroute.training.bert.recipe",
+        "train_causal_llm": "fastroute.training.causal_llm.run",
+        "train_mf": "fastroute.training.mf.train",
+        "train_sw_ranking": "fastroute.training.sw_ranking",
+    },
+)

@@ -12,6 +12,8 @@ from fastroute.errors import ArtifactError, InvalidInputError
 
 #: What the tensors are: NumPy's arrays or torch's tensors.
 Framework = Literal["np", "pt"]
+#: The state of an interrupted mf training, in its output folder.
+JOURNAL = "training-journal.safetensors"
 
 
 def write_checkpoint(

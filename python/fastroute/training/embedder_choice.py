@@ -14,7 +14,7 @@ from fastroute.artifacts import MANIFEST
 from fastroute.embedders.base import Embedder
 from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.routers.registry import EMBEDDER_FOLDER, has_embedder
-from fastroute.training.mf.checkpoint import JOURNAL
+from fastroute.training.checkpoint_file import JOURNAL
 
 KINDS = ("static", "onnx")
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastroute._progress import progress_bar
 from fastroute.artifacts import prompt_hash
 from fastroute.data import TrainingData
 from fastroute.data.battles import LEAST_PROMPT_CHARACTERS
@@ -17,9 +21,12 @@ from fastroute.evaluation.metrics.calibration_metrics import expected_calibratio
 from fastroute.provenance import Provenance
 from fastroute.routers.sw_ranking.battle_table import rate_models
 from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
+from fastroute.training.embedder_choice import choose_embedder
+from fastroute.training.embedding import embed
 from fastroute.training.graded_battles import PER_PROMPT, comparable, graded_battles
 from fastroute.training.heads import quantiles
 from fastroute.training.mf.models import pair_of
+from fastroute.training.outcome import check_output
 from fastroute.training.pairs import held_out_parts
 from fastroute.training.with_tokens import with_tokens
 from fastroute.types import Battle, Float32Array
@@ -39,12 +46,15 @@ class RankingFigures:
         pairs: battles between the router's pair among them.
         log_loss: of those battles, in nats; NaN without any.
         calibration_error: of those battles; NaN without any.
+        constant_log_loss: of those battles by their own mean, in nats: what a router that knows
+            nothing of prompts can reach; NaN without any.
     """
 
     prompts: int
     pairs: int
     log_loss: float
     calibration_error: float
+    constant_log_loss: float = float("nan")
 
 
 def battles_of(data: TrainingData, per_prompt: int = PER_PROMPT) -> tuple[list[Battle], list[str]]:
@@ -66,6 +76,76 @@ def battles_of(data: TrainingData, per_prompt: int = PER_PROMPT) -> tuple[list[B
             f"of at least {LEAST_PROMPT_CHARACTERS} characters"
         )
     return kept, left_out
+
+
+@dataclass(frozen=True)
+class RankingTraining:
+    """A fitted and saved ``sw_ranking`` router, and how it did on held-out prompts.
+
+    Attributes:
+        router: fitted to all battles.
+        folder: where it was saved.
+        battles: how many it was fitted to.
+        left_out: models that could not be compared with the rest.
+        figures: of a router fitted without the held-out prompts.
+    """
+
+    router: SimilarityWeightedRouter
+    folder: Path
+    battles: int
+    left_out: tuple[str, ...]
+    figures: RankingFigures
+
+    def losses(self) -> list[str]:
+        """The baselines that the router does not beat on held-out prompts, in words."""
+        own, constant = self.figures.log_loss, self.figures.constant_log_loss
+        if not self.figures.pairs or own < constant:
+            return []
+        said = f"its log-loss on the pair's battles, {own:.4f}, is not below that of one constant"
+        return [f"{said} win rate, {constant:.4f}"]
+
+
+def train_sw_ranking(
+    data: TrainingData,
+    output: str | os.PathLike[str],
+    *,
+    embedder: str = "default",
+    strong_model: str | None = None,
+    weak_model: str | None = None,
+    per_prompt: int = PER_PROMPT,
+    held_out: float = 0.1,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = False,
+    **options: Any,
+) -> RankingTraining:
+    """Fit an ``sw_ranking`` router to the battles of ``data``, save it, and measure it.
+
+    Args:
+        data: battles and graded results, from ``fastroute.data.read_training_data``.
+        output: the folder to write.
+        embedder: "default" (the bundled one), "static:FOLDER" or "onnx:FOLDER".
+        strong_model, weak_model: the pair; by default the best rated, and the median.
+        per_prompt: battles drawn from one graded result at most.
+        held_out, seed: as for ``fit_ranking``.
+        overwrite: replace what is in ``output``.
+        progress: show progress bars on a terminal.
+        options: of ``SimilarityWeightedRouter``, such as ``num_tiers``, ``mode`` and ``storage``.
+
+    Raises InvalidInputError for arguments or data that can't be used.
+    """
+    folder = check_output(output, overwrite=overwrite)
+    battles, left_out = battles_of(data, per_prompt)
+    chosen = choose_embedder(embedder, folder)
+    X = embed(chosen, [battle.prompt for battle in battles], progress=progress)
+    about = min(MOST_SCORED, round(held_out * len({battle.prompt for battle in battles})))
+    with progress_bar(max(about, 1), "score held-out", shown=progress) as advance:
+        router, figures = fit_ranking(
+            battles, X, chosen, strong_model=strong_model, weak_model=weak_model,
+            held_out=held_out, seed=seed, progress=advance, **options,
+        )  # fmt: skip
+    router.save(folder)
+    return RankingTraining(router, folder, len(battles), tuple(left_out), figures)
 
 
 def fit_ranking(
@@ -166,4 +246,7 @@ def _held_out(
     p, y = np.array(predicted), np.array(won)
     safe = np.clip(p, 1e-12, 1.0 - 1e-12)
     loss = float(np.mean(-y * np.log(safe) - (1.0 - y) * np.log1p(-safe)))
-    return rates, RankingFigures(len(rates), len(p), loss, expected_calibration_error(p, y))
+    mean = float(y.mean())
+    terms = [share * math.log(share) for share in (mean, 1.0 - mean) if share > 0.0]
+    error = expected_calibration_error(p, y)
+    return rates, RankingFigures(len(rates), len(p), loss, error, -sum(terms))

@@ -216,11 +216,11 @@ def _get_consent(estimates: list[Estimate], yes: bool) -> None:
 
 
 def _bar(bars: ExitStack, what: str, count: int) -> Callable[[], object]:
-    from fastroute.evaluation.progress import ProgressBar
+    from fastroute._progress import progress_bar
 
     bars.close()  # the one before is done
     shown = sys.stderr.isatty() and count > 0
-    return bars.enter_context(ProgressBar(count, what, unit="question", shown=shown))
+    return bars.enter_context(progress_bar(count, what, unit="question", shown=shown))
 
 
 def _say(line: str) -> None:

@@ -69,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, write, and print what was measured."""
-    from fastroute.evaluation.progress import ProgressBar
+    from fastroute._progress import progress_bar
     from fastroute.training.bert.network import check_libraries
     from fastroute.training.bert.recipe import train_bert
     from fastroute.training.bert.settings import DEFAULT_ENCODER
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     examples = _examples(options)
     shown = sys.stderr.isatty()
     done = 0
-    with ProgressBar(1000, "training", shown=shown, unit="‰") as advance:
+    with progress_bar(1000, "training", shown=shown, unit="‰") as advance:
 
         def progress(share: float, _: float) -> None:
             nonlocal done

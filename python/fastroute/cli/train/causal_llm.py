@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, and print what was measured."""
-    from fastroute.evaluation.progress import ProgressBar
+    from fastroute._progress import progress_bar
     from fastroute.training.causal_llm.fine_tune import Settings
     from fastroute.training.causal_llm.labels import labelled
     from fastroute.training.causal_llm.libraries import quieten
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     assert template is not None  # there is a default
     quieten()
     shown = sys.stderr.isatty()
-    with ProgressBar(options.steps, "training", unit="step", shown=shown) as bar:
+    with progress_bar(options.steps, "training", unit="step", shown=shown) as bar:
         result = train_causal_llm(
             options.base,
             data,

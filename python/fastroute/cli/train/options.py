@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from fastroute.data import GradedResult, TrainingData
-    from fastroute.embedders.base import Embedder
     from fastroute.routers.base import Router
-    from fastroute.types import Float32Array
 
 DATA_HELP = (
     "battles, graded results or labels 1 to 5: .jsonl, .csv or .parquet, each perhaps .gz, Chatbot "
     "Arena's CSV too, or a folder of such files; may be given several times"
 )
 _SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-# Embedded at a time: between two of them the bar moves, and Ctrl-C is heard.
-_BLOCK = 256
 
 
 def add_data(
@@ -89,17 +84,37 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
         )  # fmt: skip
 
 
-def check_output(folder: str) -> None:
-    """Raise InvalidInputError where ``--output`` can't become a folder, before hours of work."""
-    path = Path(folder)
-    try:
-        there = next(place for place in (path, *path.resolve().parents) if place.exists())
-        good = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    except OSError as error:  # a name too long, or a folder that may not be entered
-        raise InvalidInputError(f"--output {folder} can't be used: {error.strerror}") from error
-    if not good:
-        why = "may not be written to" if there.is_dir() else "is no folder"
-        raise InvalidInputError(f"--output {folder}: {there} {why}; name another")
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add ``--output`` and ``--overwrite``."""
+    parser.add_argument(
+        "--output", type=text, required=True, metavar="FOLDER", help="where the router goes"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what is in the output folder"
+    )
+
+
+def check_output(options: argparse.Namespace) -> None:
+    """Check ``--output`` before data is read. Raises as ``training.outcome.check_output``."""
+    from fastroute.training.outcome import check_output as check
+
+    check(
+        options.output,
+        overwrite=options.overwrite,
+        resume=getattr(options, "resume", False),
+    )
+
+
+def say_losses(lost: Sequence[str]) -> int:
+    """Warn of baselines that the router does not beat; the exit status: 3 where there are any."""
+    if not lost:
+        return 0
+    print(
+        "warning: on held-out prompts this router does not beat the baselines: "
+        f"{'; '.join(lost)}. Do not use it as it is: give more data, or data of other models.",
+        file=sys.stderr,
+    )
+    return 3
 
 
 def add_pairs(parser: argparse.ArgumentParser) -> None:
@@ -170,28 +185,6 @@ def check_compared(rows: Sequence[GradedResult]) -> None:
                 f"{row.file}, {row.where}: its dataset {row.dataset!r} has scores of 1 model, "
                 "where at least 2 are compared"
             )
-
-
-def embed(embedder: Embedder, prompts: tuple[str, ...] | list[str]) -> Float32Array:
-    """Embeddings of ``prompts``, float32[n, d], with a progress bar on a terminal."""
-    import numpy as np
-
-    from fastroute.evaluation.progress import ProgressBar
-
-    X = np.empty((len(prompts), embedder.dimensions), dtype=np.float32)
-    with ProgressBar(len(prompts), "embed", shown=sys.stderr.isatty()) as bar:
-        for begin in range(0, len(prompts), _BLOCK):
-            block = list(prompts[begin : begin + _BLOCK])
-            X[begin : begin + len(block)] = embedder.embed_batch(block)
-            bar(len(block))
-    return X
-
-
-def data_facts(data: TrainingData) -> dict[str, Any]:
-    """What an artifact's card says of its data: names and counts, no paths."""
-    facts = data.report.as_json()
-    files = [{**f, "file": Path(f["file"]).name, "examples": []} for f in facts.pop("files")]
-    return {k: v for k, v in facts.items() if k != "examples"} | {"files": files}
 
 
 def say_next(name: str, folder: str, router: Router) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,8 +44,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, choose and print the report."""
+    from fastroute._progress import progress_bar
     from fastroute.embedders.static import StaticEmbedder
-    from fastroute.evaluation.progress import ProgressBar
 
     try:
         from fastroute.training.signals.selection import select_signals
@@ -60,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         else StaticEmbedder.load(options.embedder)
     )
     rows = read_compared(options)
-    with ProgressBar(0, "measure", unit="set", shown=sys.stderr.isatty()) as bar:
+    with progress_bar(0, "measure", unit="set") as bar:
         report = select_signals(
             rows,
             embedder,

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.options import text
 from fastroute.cli.train.options import (
     add_data,
     add_embedder,
+    add_output,
     add_pair,
     check_output,
-    embed,
     read_data,
+    say_losses,
     say_next,
 )
-
-if TYPE_CHECKING:
-    from fastroute.training.sw_ranking import Progress
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_data(parser)
-    parser.add_argument(
-        "--output", type=text, required=True, metavar="FOLDER", help="where the router goes"
-    )
+    add_output(parser)
     add_embedder(parser)
     add_pair(parser)
     parser.add_argument(
@@ -59,36 +53,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fit, save, and print the figures."""
-    from fastroute.evaluation.progress import ProgressBar
-    from fastroute.training.embedder_choice import choose_embedder
-    from fastroute.training.sw_ranking import MOST_SCORED, battles_of, fit_ranking
+    from fastroute.training import train_sw_ranking
 
-    check_output(options.output)
-    data = read_data(options)
-    battles, left_out = battles_of(data, options.per_prompt)
-    if left_out:
-        print(f"left out, not comparable to the rest: {', '.join(left_out)}", file=sys.stderr)
-    output = Path(options.output)
-    embedder = choose_embedder(options.embedder, output)
-    X = embed(embedder, [battle.prompt for battle in battles])
-    about = min(MOST_SCORED, round(options.held_out * len({battle.prompt for battle in battles})))
-    with ProgressBar(max(about, 1), "score held-out", shown=sys.stderr.isatty()) as bar:
-        progress: Progress = bar
-        settings: dict[str, Any] = {
-            name: getattr(options, name) for name in ("num_tiers", "mode", "storage", "index")
-        }
-        router, figures = fit_ranking(
-            battles, X, embedder, strong_model=options.strong_model,
-            weak_model=options.weak_model, held_out=options.held_out, seed=options.seed,
-            progress=progress, **settings,
-        )  # fmt: skip
-    router.save(output)
-    models = len(router.model_ratings_)
-    print(f"\nheld out: {figures.prompts:,} prompts, {figures.pairs:,} battles")
-    print(f"log-loss of the pair's battles {figures.log_loss:.4f}, calibration error "
-          f"{figures.calibration_error:.4f}" if figures.pairs else
-          "no held-out battle is between the pair, so there is no figure of it")  # fmt: skip
-    print(f"\nwrote {output}: {len(battles):,} battles of {models} models, "
-          f"{router.strong_model} or {router.weak_model}, {router.mode_} mode")  # fmt: skip
+    check_output(options)
+    settings = {name: getattr(options, name) for name in ("num_tiers", "mode", "storage", "index")}
+    trained = train_sw_ranking(
+        read_data(options), options.output, embedder=options.embedder,
+        strong_model=options.strong_model, weak_model=options.weak_model,
+        per_prompt=options.per_prompt, held_out=options.held_out, seed=options.seed,
+        overwrite=options.overwrite, progress=True, **settings,
+    )  # fmt: skip
+    router, figures = trained.router, trained.figures
+    if trained.left_out:
+        print(f"left out, not comparable: {', '.join(trained.left_out)}", file=sys.stderr)
+    print(f"\nheld out: {figures.prompts:,} prompts, {figures.pairs:,} battles of the pair")
+    if figures.pairs:
+        print(f"log-loss of them {figures.log_loss:.4f} (of a constant: "
+              f"{figures.constant_log_loss:.4f}), calibration error "
+              f"{figures.calibration_error:.4f}")  # fmt: skip
+    else:
+        print("no held-out battle is between the pair, so it has no figures")
+    print(f"\nwrote {options.output}: {trained.battles:,} battles of "
+          f"{len(router.model_ratings_)} models, default pair {router.strong_model} and "
+          f"{router.weak_model}, {router.mode_} mode")  # fmt: skip
     say_next("sw_ranking", options.output, router)
-    return 0
+    return say_losses(trained.losses())

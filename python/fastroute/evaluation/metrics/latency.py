@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastroute._checks import check_integer
+from fastroute._progress import progress_bar
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.progress import ProgressBar
 from fastroute.routers.base import Router
 from fastroute.types import Float64Array
 
@@ -90,7 +90,7 @@ def measure_latency(
     paused = gc.isenabled()
     gc.disable()
     try:
-        with ProgressBar(count, "latency", shown=progress) as advance:
+        with progress_bar(count, "latency", shown=progress) as advance:
             for i, row in enumerate(rows.tolist()):
                 for j, router in enumerate(routers):
                     begin = time.perf_counter()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute._checks import check_number, check_probabilities, check_resampling
+from fastroute._progress import progress_bar
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evaluation.benchmarks.protocols import folds
 from fastroute.evaluation.benchmarks.routellm import Benchmark
@@ -19,7 +20,6 @@ from fastroute.evaluation.metrics.bootstrap import (
     estimate,
     resample_counts,
 )
-from fastroute.evaluation.progress import ProgressBar
 from fastroute.types import Float64Array
 
 Measure = Literal["quality", "pgr"]
@@ -109,7 +109,7 @@ def threshold_for_share(
     thresholds, shares = None, None
     if resamples:
         drawn = []
-        with ProgressBar(resamples, "intervals", unit="resample", shown=progress) as advance:
+        with progress_bar(resamples, "intervals", unit="resample", shown=progress) as advance:
             for chunk in resample_counts(n, resamples, seed):
                 for counts in chunk:
                     reached = float(counts[falling >= threshold].sum()) / n
@@ -177,7 +177,7 @@ def threshold_for_quality(
             )
     threshold = _cheapest(*halves[0], target, measure)
     shown = progress and resamples > 0
-    with ProgressBar(2 * resamples, "intervals", unit="resample", shown=shown) as advance:
+    with progress_bar(2 * resamples, "intervals", unit="resample", shown=shown) as advance:
         on_first, on_second = (
             _on_half(w, half, threshold, measure, resamples, confidence, seed, advance)
             for w, half in halves

@@ -8,12 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fastroute.errors import InvalidInputError
-from fastroute.training.checkpoint_file import read_checkpoint, write_checkpoint
+from fastroute.training.checkpoint_file import JOURNAL, read_checkpoint, write_checkpoint
 from fastroute.training.mf.factorization import Settings, State
 from fastroute.training.pairs import Pairs
 from fastroute.types import Float32Array
-
-JOURNAL = "training-journal.safetensors"
 
 
 def fingerprint(learnt: Pairs, stopping: Pairs, X: Float32Array, settings: Settings) -> str:
