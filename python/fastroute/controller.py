@@ -186,6 +186,7 @@ class Controller:
             timeout: seconds to wait for the answer, instead of the endpoint's ``timeout_s``.
             extra_headers: HTTP headers to add or replace.
             extra_body: fields to add to the body or replace in it, as in OpenAI's client.
+            extra_query: parameters to add to the address.
 
         Returns:
             A ``ChatCompletion``, or with ``stream=True`` a ``ChatStream`` of chunks: the provider's
@@ -193,8 +194,8 @@ class Controller:
             model name).
 
         Raises:
-            RoutingError: an unknown router, a bad threshold or model string, messages without a
-                user, or a model string that ``router`` or ``threshold`` contradicts.
+            RoutingError: an unknown router, a bad threshold or model string, messages that
+                can't be read, or a model string that ``router`` or ``threshold`` contradicts.
             DispatchError: ProviderStatusError with the provider's status, headers and body as they
                 were, ProviderConnectionError, ProviderTimeoutError, ProviderResponseError.
         """
