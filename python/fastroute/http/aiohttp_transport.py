@@ -167,9 +167,10 @@ class _Attempt:
             with self._translated():
                 async with asyncio.timeout(first_s) as limit:
                     _under_way.set(self)
-                    response = await session.post(
+                    response = await session.request(
+                        request.method,
                         url,
-                        data=request.body,
+                        data=request.body or None,
                         headers=_headers(request),
                         allow_redirects=False,
                         timeout=_timeout(min(endpoint.connect_timeout_s, first_s), timeout_s),

@@ -88,9 +88,9 @@ class Attempt:
         headers = [pair for pair in ours if pair[0] not in named]
         limit_s = request.limit_s
         return client.build_request(
-            "POST",
+            request.method,
             request.endpoint.address(request.path).url,
-            content=request.body,
+            content=request.body or None,
             headers=httpx2.Headers([*headers, *request.raw_headers]),
             timeout=httpx2.Timeout(
                 limit_s, connect=min(request.endpoint.connect_timeout_s, limit_s)

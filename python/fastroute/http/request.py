@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from fastroute import __version__
 from fastroute._validate import check_count
-from fastroute.errors import InvalidTypeError
+from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.http.address import (
     KEY_VARIABLE,
     Address,
@@ -23,6 +23,7 @@ from fastroute.http.address import (
 RawHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
 #: Where OpenAI's own clients look for another address than OpenAI's.
 URL_VARIABLE = "OPENAI_BASE_URL"
+ANTHROPIC_VERSION = "2023-06-01"
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
@@ -62,6 +63,8 @@ class Endpoint:
             have been paid for.
         retry_cut_answers: whether an answer that is not a stream is asked for again where it broke
             off after its body began; it may be paid for twice then.
+        api: "anthropic" sends the key of requests below ``/messages`` as ``x-api-key``, with an
+            ``anthropic-version``.
 
     Raises:
         InvalidInputError, InvalidTypeError: a value that can't be used.
@@ -74,6 +77,7 @@ class Endpoint:
     max_retries: int = 2
     first_byte_timeout_s: float | None = None
     retry_cut_answers: bool = False
+    api: Literal["openai", "anthropic"] = "openai"
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
@@ -88,6 +92,8 @@ class Endpoint:
         flag: object = self.retry_cut_answers
         if not isinstance(flag, bool):
             raise InvalidTypeError(f"retry_cut_answers must be a bool, got {type(flag).__name__}")
+        if self.api not in ("openai", "anthropic"):
+            raise InvalidInputError(f"api must be 'openai' or 'anthropic', got {self.api!r}")
 
     def __deepcopy__(self, _: object) -> Endpoint:
         return self  # it can't change, and a copy of its key would be masked
@@ -127,6 +133,7 @@ class Request:
         variants: the same question to other endpoints of the same model. A transport that balances
             sends one of them; every other one sends the request itself.
         fallback: the request to another model, should this one fail.
+        method: the HTTP method; a request without a body has no Content-Type.
     """
 
     endpoint: Endpoint
@@ -140,6 +147,7 @@ class Request:
     variants: tuple[Request, ...] = field(default=(), repr=False)
     fallback: Request | None = field(default=None, repr=False)
     raw_headers: RawHeaders = field(default=(), repr=False)
+    method: str = "POST"
 
     @property
     def limit_s(self) -> float:
@@ -153,15 +161,19 @@ class Request:
 
 def default_headers(request: Request) -> dict[str, str]:
     """The headers that fastroute sends where the request does not say otherwise."""
-    headers = {
-        "content-type": "application/json",
+    headers = {"content-type": "application/json"} if request.body else {}
+    headers |= {
         # Answers are small and come in pieces; decompressing them would only add latency.
         "accept-encoding": "identity",
         "user-agent": f"fastroute/{__version__}",
         "accept": "text/event-stream" if request.stream else "*/*",
     }
     key = request.endpoint.find_key()
-    if key is not None:
+    if request.endpoint.api == "anthropic" and request.path.startswith("/messages"):
+        headers["anthropic-version"] = ANTHROPIC_VERSION
+        if key is not None:
+            headers["x-api-key"] = key
+    elif key is not None:
         headers["authorization"] = f"Bearer {key}"
     headers |= {name.lower(): value for name, value in request.headers.items()}
     return headers

@@ -27,6 +27,7 @@ from fastroute.http.request import Endpoint
 from fastroute.routers.registry import ROUTER_NAMES
 
 T = TypeVar("T")
+ANTHROPIC_BASE_URL = "https://api.anthropic.com/v1"
 
 
 def _check_base_url(value: str) -> str:
@@ -149,14 +150,17 @@ class EndpointSection(Section):
     connect_timeout_s: Seconds = Endpoint.connect_timeout_s
     first_byte_timeout_s: Seconds | None = None
     retry_cut_answers: bool = False
+    api: Literal["openai", "anthropic"] = "openai"
 
     def endpoint(self, default: Endpoint) -> Endpoint:
-        """The endpoint; ``default`` has what the section does not say. A key stays with its
-        address: who gives one of the two does not inherit the other."""
+        """The endpoint; ``default`` has what the section does not say. Address, key and API belong
+        together: a section with one of them inherits none of the others."""
         names = EndpointSection.model_fields.keys() & self.model_fields_set
         given = {name: getattr(self, name) for name in names}
-        if given.keys() & {"base_url", "api_key"}:
-            given = {"base_url": self.base_url, "api_key": self.api_key, **given}
+        if given.keys() & {"base_url", "api_key", "api"}:
+            given |= {"base_url": self.base_url, "api_key": self.api_key, "api": self.api}
+            if self.api == "anthropic" and self.base_url is None:
+                given["base_url"] = ANTHROPIC_BASE_URL
         return replace(default, **given)
 
 

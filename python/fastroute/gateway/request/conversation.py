@@ -26,7 +26,9 @@ def messages_of(fields: Mapping[str, Any], path: str) -> list[Any]:
     """The conversation of a request, as chat messages, whichever API it is for.
 
     ``/completions`` has a ``prompt``, ``/responses`` an ``input``: texts become messages of the
-    user. Token ids are no text. Raises InvalidPromptError where there is nothing of the kind.
+    user. Token ids are not text. A request to ``/responses`` may have its input at the provider, by
+    ``prompt``, ``conversation`` or ``previous_response_id``; it has then one message without text.
+    Raises InvalidPromptError where there is nothing of the kind.
     """
     if path == "/completions":
         prompt = fields.get("prompt")
@@ -39,9 +41,9 @@ def messages_of(fields: Mapping[str, Any], path: str) -> list[Any]:
         asked = fields.get("input")
         if isinstance(asked, str):
             return [{"role": "user", "content": asked}]
-        if not isinstance(asked, list):
-            raise InvalidPromptError("there is no input to route on; it is a text or a list")
-        return [_message_of_item(item) for item in asked]
+        if asked is not None and not isinstance(asked, list):
+            raise InvalidPromptError("input must be a string or a list of items")
+        return [_message_of_item(item) for item in asked or [None]]
     messages = fields.get("messages")
     if not isinstance(messages, list):
         raise InvalidPromptError(
@@ -66,7 +68,7 @@ def messages_of_long(fields: Fields, path: str, window: int) -> list[Any]:
     Those up to the user's first are read whole as long as they have no more than LONG_BYTES
     together: all that a shorter body could have, so that its turns have the same name.
     """
-    where = {"/chat/completions": "messages", "/responses": "input"}.get(path, "")
+    where = {"/completions": "", "/responses": "input"}.get(path, "messages")
     if where not in fields:
         return _as_long(messages_of(fields, path))
     raw = fields.raw(where)
@@ -75,7 +77,7 @@ def messages_of_long(fields: Fields, path: str, window: int) -> list[Any]:
         raise BodyError("the body has more than 100,000 messages")
     if fault:
         return _as_long(messages_of(fields, path))
-    read = _message if path == "/chat/completions" else _item
+    read = _item if path == "/responses" else _message
     first: list[Any] = []
     while len(first) < len(spans):
         text = raw[spans[len(first)].value_begin : spans[len(first)].value_end]
@@ -160,18 +162,9 @@ def _texts(message: Fields) -> Any:
 
 def _message_of_item(item: Any) -> Any:
     """An item of ``/responses`` as a chat message; other items, such as tool calls, are no text."""
-    if not isinstance(item, Mapping) or item.get("type", "message") != "message":
+    if not isinstance(item, Mapping) or (item.get("type") or "message") != "message":
         return {"role": "tool", "content": None}
-    content = item.get("content")
-    if isinstance(content, list):
-        content = [
-            {"type": "text", "text": part["text"]}
-            for part in content
-            if isinstance(part, Mapping)
-            and part.get("type") in ("input_text", "output_text", "text")
-            and isinstance(part.get("text"), str)
-        ]
-    return {"role": item.get("role"), "content": content}
+    return {"role": item.get("role") or "user", "content": item.get("content")}
 
 
 def prompt_to_route_on(messages: Sequence[Any], window: int) -> str:
@@ -229,7 +222,17 @@ def session_key(
     if not named:
         return None
     try:
-        text = json.dumps([caller, named], sort_keys=True)
+        text = json.dumps(_without_cache_marks([caller, named]), sort_keys=True)
     except RecursionError:  # so deep that it can't be told from others: each request by itself
         return None
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _without_cache_marks(value: Any) -> Any:
+    """``value`` without Anthropic's ``cache_control``, which moves to later messages."""
+    if isinstance(value, dict):
+        if type(value.get("content")) is str and "cache_control" not in value:
+            return value
+        rest = value.items()
+        return {name: _without_cache_marks(v) for name, v in rest if name != "cache_control"}
+    return [_without_cache_marks(entry) for entry in value] if isinstance(value, list) else value

@@ -1,0 +1,83 @@
+"""Which provider keeps a stored response or a conversation: only it can go on with it.
+
+Known are those that this process has seen, the newest of them. Callers with different keys do not
+see each other's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fastroute.http.request import Endpoint
+
+MAX_STORED = 100_000
+#: The id is among the first members of an answer, or in the first event of a stream.
+SEARCHED_BYTES = 16 * 1024
+_ID = re.compile(rb'"id"\s*:\s*"([\w.:-]{1,200})"')
+
+
+class Keeper(NamedTuple):
+    """The model that answered, as the gateway calls it, and the endpoint that keeps the answer."""
+
+    model: str
+    endpoint: Endpoint
+
+
+class StoredResponses:
+    """Remembers the keeper of each response and conversation by its id."""
+
+    def __init__(self) -> None:
+        self._keepers: OrderedDict[tuple[str, str], Keeper] = OrderedDict()
+
+    def find(self, caller: str, name: str) -> Keeper | None:
+        """The keeper of the response or conversation ``name``."""
+        return self._keepers.get((caller, name))
+
+    def find_of(self, caller: str, fields: Mapping[str, Any]) -> Keeper | None:
+        """The keeper of what a request goes on with."""
+        return next(filter(None, (self.find(caller, name) for name in _named(fields))), None)
+
+    def remember(self, caller: str, name: str, keeper: Keeper) -> None:
+        """Note who keeps ``name``."""
+        self._keepers[caller, name] = keeper
+        self._keepers.move_to_end((caller, name))
+        if len(self._keepers) > MAX_STORED:
+            self._keepers.popitem(last=False)
+
+    def watch(self, caller: str, fields: Mapping[str, Any], keeper: Keeper) -> Watch:
+        """What to feed the answer to ``fields`` to, so that its id is remembered."""
+        for name in _named(fields):
+            self.remember(caller, name, keeper)
+        return Watch(self, caller, keeper)
+
+
+class Watch:
+    """Looks for the id of one response, whose pieces may be split anywhere."""
+
+    def __init__(self, stored: StoredResponses, caller: str, keeper: Keeper) -> None:
+        self._stored = stored
+        self._caller = caller
+        self._keeper = keeper
+        self._head: bytes | None = b""
+
+    def feed(self, piece: bytes) -> None:
+        """Note a piece of the answer."""
+        if self._head is None:
+            return
+        self._head += piece[:SEARCHED_BYTES]
+        found = _ID.search(self._head)
+        if found is not None:
+            self._stored.remember(self._caller, found[1].decode(), self._keeper)
+        if found is not None or len(self._head) > SEARCHED_BYTES:
+            self._head = None
+
+
+def _named(fields: Mapping[str, Any]) -> list[str]:
+    conversation = fields.get("conversation")
+    if isinstance(conversation, Mapping):
+        conversation = conversation.get("id")
+    names = (fields.get("previous_response_id"), conversation)
+    return [name for name in names if isinstance(name, str) and len(name) <= 200]
