@@ -34,6 +34,7 @@ from fastroute.gateway.request.conversation import (
     user_texts,
 )
 from fastroute.gateway.request.document import LONG_BYTES, Document
+from fastroute.gateway.request.stored import Keeper, StoredResponses
 from fastroute.http.request import AsyncTransport, RawHeaders, Request
 from fastroute.policy import parse_model_name, threshold_for_strong_share
 from fastroute.routers.base import EmbeddingRouter, Router
@@ -44,7 +45,9 @@ DEFAULT_NAME = "fastroute"
 #: Longer prompts are scored in a thread even by quick routers.
 QUICK_CHARS = 8192
 _QUERY_SAFE = "%/:?@!$&'()*+,;=-._~[]"
-_ROUTED_PATHS = frozenset({"/chat/completions", "/completions", "/responses"})
+_ROUTED_PATHS = frozenset(
+    {"/chat/completions", "/completions", "/responses", "/messages", "/messages/count_tokens"}
+)
 
 
 class Routed(NamedTuple):
@@ -56,6 +59,7 @@ class Routed(NamedTuple):
         stayed: whether session affinity overruled the router.
         seconds: how long it took, threads included.
         prompt: what was scored; "" for a model that was named outright.
+        keeper: who keeps the response or conversation that the request goes on with.
     """
 
     model: str
@@ -63,6 +67,7 @@ class Routed(NamedTuple):
     stayed: bool
     seconds: float
     prompt: str
+    keeper: Keeper | None = None
 
 
 class Gateway:
@@ -86,6 +91,7 @@ class Gateway:
         named = (target.endpoint for model in config.models.values() for target in model.targets)
         self.redaction = Redaction([config.endpoint, *named])
         self.sessions = Sessions(routing.session_affinity)
+        self.stored = StoredResponses()
         self._workers = ThreadPoolExecutor(thread_name_prefix="fastroute-scoring")
 
     async def route(
@@ -112,8 +118,9 @@ class Gateway:
             raise RefusalError(400, "invalid_model", str(error), param="model") from error
         if name == DEFAULT_NAME:
             named = (self.config.routing.router, self.threshold)
+        keeper = self.stored.find_of(caller, document.fields) if path == "/responses" else None
         if named is None:
-            return Routed(str(name), None, False, 0.0, "")
+            return Routed(str(name), None, False, 0.0, "", keeper)
         if path not in _ROUTED_PATHS:
             raise RefusalError(
                 400,
@@ -121,7 +128,8 @@ class Gateway:
                 f"requests to {path} are passed on and not routed; name a model",
                 param="model",
             )
-        return await self._decide(document, path, headers, caller, named, remember)
+        routed = await self._decide(document, path, headers, caller, named, remember)
+        return routed if keeper is None else self._kept(routed, keeper)
 
     def request(
         self,
@@ -131,9 +139,10 @@ class Gateway:
         headers: RawHeaders,
         fallback: Request | None = None,
         query: bytes = b"",
+        keeper: Keeper | None = None,
     ) -> Request:
-        """What goes to the provider of ``model``, with ``headers``. Raises RefusalError if it has
-        none."""
+        """What goes to the provider of ``model``, with ``headers``; to the endpoint of ``keeper``
+        if that is one of the model's. Raises RefusalError if the model has none."""
         # Some providers take 1 for true.
         stream = bool(document.fields.get("stream"))
 
@@ -152,11 +161,48 @@ class Gateway:
                 **more,
             )
 
-        first, *others = self.targets(model)
+        targets = self.targets(model)
+        if keeper is not None:
+            targets = tuple(t for t in targets if t.endpoint == keeper.endpoint) or targets
+        first, *others = targets
         return to(first, variants=tuple(map(to, others)), fallback=fallback)
 
-    def other_model(self, decision: Decision) -> str | None:
-        """The model to fall back to when the chosen one fails; None where the policy says so."""
+    def stored_requests(
+        self, name: str, caller: str, path: str, method: str, headers: RawHeaders, query: bytes
+    ) -> list[Request]:
+        """Requests about the stored response ``name``: to its keeper, or, if that is not known, one
+        to each endpoint, to be sent until one knows it. Raises RefusalError for the response of
+        another caller."""
+        keeper = self.stored.find(name)
+        if keeper is not None and keeper.caller != caller:
+            raise RefusalError(404, "response_not_found", "there is no response with that id")
+        if keeper is not None:
+            keepers = [keeper]
+        else:
+            routing = self.config.routing
+            names = dict.fromkeys([routing.strong_model, routing.weak_model, *self.config.models])
+            targets = ((name, target.endpoint) for name in names for target in self.targets(name))
+            known = {endpoint: Keeper(caller, name, endpoint) for name, endpoint in targets}
+            keepers = list(known.values())
+        asked = quote(query, safe=_QUERY_SAFE)
+        return [
+            Request(
+                endpoint=found.endpoint,
+                body=b"",
+                path=f"{path}?{asked}" if asked else path,
+                raw_headers=headers,
+                model=found.model,
+                method=method,
+            )
+            for found in keepers
+        ]
+
+    def other_model(self, routed: Routed) -> str | None:
+        """The model to fall back to when the chosen one fails; None where the policy says so, and
+        for what only one provider can go on with."""
+        decision = routed.decision
+        if decision is None or routed.keeper is not None:
+            return None
         pair = self.config.routing
         wanted = "strong_to_weak" if decision.strong else "weak_to_strong"
         if self.config.resilience.fallback not in (wanted, "both"):
@@ -187,6 +233,16 @@ class Gateway:
         routed = [f"router-{name}-{self.threshold:g}" for name in self.controller.routers]
         models = [routing.strong_model, routing.weak_model, *self.config.models]
         return list(dict.fromkeys([DEFAULT_NAME, *routed, *models]))
+
+    def is_model(self, name: str) -> bool:
+        """Whether ``name`` is one of ``model_names``, or one of these routers at a threshold."""
+        try:
+            routed = parse_model_name(name)
+        except (InvalidModelNameError, InvalidThresholdError):
+            return False
+        return name in self.model_names() or (
+            routed is not None and routed[0] in self.controller.routers
+        )
 
     def model_config(self, model: str) -> ModelConfig | None:
         """The model's section in the config, if it has one."""
@@ -233,6 +289,15 @@ class Gateway:
             # Such as a lone surrogate in the prompt, which no tokenizer takes.
             raise RefusalError(400, "invalid_prompt", str(error), param="messages") from error
         return Routed(decision.model, decision, stayed, perf_counter() - began, prompt)
+
+    def _kept(self, routed: Routed, keeper: Keeper) -> Routed:
+        """``routed``, with the model that made what the request goes on with."""
+        pair, decision = self.controller.model_pair, routed.decision
+        if decision is None or keeper.model not in (pair.strong, pair.weak):
+            return routed._replace(model=keeper.model, decision=None, stayed=True, keeper=keeper)
+        stayed = routed.stayed or keeper.model != decision.model
+        decision = decision._replace(model=keeper.model, strong=keeper.model == pair.strong)
+        return routed._replace(model=keeper.model, decision=decision, stayed=stayed, keeper=keeper)
 
     async def _messages(self, document: Document, path: str) -> list[Any]:
         if len(document.raw) <= LONG_BYTES:

@@ -61,6 +61,7 @@ class State:
                 log("reload refused", logging.ERROR, reason=str(error))
                 return False
             made.sessions = self._carried_sessions(made)
+            made.stored = self._current.stored
             before, self._current = self._current, made
             self._users[made] = 0
             self.admission.configure(made.config.server)

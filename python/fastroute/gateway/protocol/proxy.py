@@ -169,14 +169,16 @@ class ProxyEndpoint:
     ) -> None:
         """Send the request on, and hand the answer back."""
         metrics = self._state.metrics
-        other = None if routed.decision is None else gateway.other_model(routed.decision)
+        other = gateway.other_model(routed)
         query = facts.query
         fallback = (
             None
             if other is None
             else gateway.request(other, document, self._path, headers, query=query)
         )
-        request = gateway.request(routed.model, document, self._path, headers, fallback, query)
+        request = gateway.request(
+            routed.model, document, self._path, headers, fallback, query, routed.keeper
+        )
         sent = perf_counter()
         bill = Bill()
         answering = routed.model

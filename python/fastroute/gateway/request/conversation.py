@@ -231,8 +231,6 @@ def session_key(
 def _without_cache_marks(value: Any) -> Any:
     """``value`` without Anthropic's ``cache_control``, which moves to later messages."""
     if isinstance(value, dict):
-        if type(value.get("content")) is str and "cache_control" not in value:
-            return value
-        rest = value.items()
-        return {name: _without_cache_marks(v) for name, v in rest if name != "cache_control"}
+        members = ((name, v) for name, v in value.items() if name != "cache_control")
+        return {name: _without_cache_marks(v) for name, v in members}
     return [_without_cache_marks(entry) for entry in value] if isinstance(value, list) else value

@@ -1,7 +1,7 @@
 """Which provider keeps a stored response or a conversation: only it can go on with it.
 
 Known are those that this process has seen, the newest of them. Callers with different keys do not
-see each other's.
+get at each other's.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ _ID = re.compile(rb'"id"\s*:\s*"([\w.:-]{1,200})"')
 
 
 class Keeper(NamedTuple):
-    """The model that answered, as the gateway calls it, and the endpoint that keeps the answer."""
+    """Who may use a response, the model that made it, and the endpoint that keeps it."""
 
+    caller: str
     model: str
     endpoint: Endpoint
 
@@ -30,36 +31,37 @@ class StoredResponses:
     """Remembers the keeper of each response and conversation by its id."""
 
     def __init__(self) -> None:
-        self._keepers: OrderedDict[tuple[str, str], Keeper] = OrderedDict()
+        self._keepers: OrderedDict[str, Keeper] = OrderedDict()
 
-    def find(self, caller: str, name: str) -> Keeper | None:
+    def find(self, name: str) -> Keeper | None:
         """The keeper of the response or conversation ``name``."""
-        return self._keepers.get((caller, name))
+        return self._keepers.get(name)
 
     def find_of(self, caller: str, fields: Mapping[str, Any]) -> Keeper | None:
-        """The keeper of what a request goes on with."""
-        return next(filter(None, (self.find(caller, name) for name in _named(fields))), None)
+        """The keeper of what a request of ``caller`` goes on with."""
+        keepers = filter(None, map(self.find, _named(fields)))
+        return next((keeper for keeper in keepers if keeper.caller == caller), None)
 
-    def remember(self, caller: str, name: str, keeper: Keeper) -> None:
-        """Note who keeps ``name``."""
-        self._keepers[caller, name] = keeper
-        self._keepers.move_to_end((caller, name))
+    def remember(self, name: str, keeper: Keeper) -> None:
+        """Note who keeps ``name``; who was there first stays its caller."""
+        known = self._keepers.setdefault(name, keeper)
+        self._keepers[name] = keeper._replace(caller=known.caller)
+        self._keepers.move_to_end(name)
         if len(self._keepers) > MAX_STORED:
             self._keepers.popitem(last=False)
 
-    def watch(self, caller: str, fields: Mapping[str, Any], keeper: Keeper) -> Watch:
+    def watch(self, fields: Mapping[str, Any], keeper: Keeper) -> Watch:
         """What to feed the answer to ``fields`` to, so that its id is remembered."""
         for name in _named(fields):
-            self.remember(caller, name, keeper)
-        return Watch(self, caller, keeper)
+            self.remember(name, keeper)
+        return Watch(self, keeper)
 
 
 class Watch:
     """Looks for the id of one response, whose pieces may be split anywhere."""
 
-    def __init__(self, stored: StoredResponses, caller: str, keeper: Keeper) -> None:
+    def __init__(self, stored: StoredResponses, keeper: Keeper) -> None:
         self._stored = stored
-        self._caller = caller
         self._keeper = keeper
         self._head: bytes | None = b""
 
@@ -70,7 +72,7 @@ class Watch:
         self._head += piece[:SEARCHED_BYTES]
         found = _ID.search(self._head)
         if found is not None:
-            self._stored.remember(self._caller, found[1].decode(), self._keeper)
+            self._stored.remember(found[1].decode(), self._keeper)
         if found is not None or len(self._head) > SEARCHED_BYTES:
             self._head = None
 
