@@ -38,11 +38,15 @@ def extended(config_file: str, text: str) -> str:
 def test_a_key_ring() -> None:
     keys = [KeyConfig(name=n, sha256=hash_key(k)) for n, k in (("a", "key-a"), ("b", "key-b"))]
     ring = KeyRing(keys)
-    assert ring.caller("Bearer key-b") == "b"
-    assert ring.caller("bearer key-a") == "a"
-    for wrong in (None, "", "key-a", "Basic key-a", "Bearer key-c", "Bearer", "Bearer key-a x"):
-        assert ring.caller(wrong) is None
-    assert KeyRing(()).caller(None) == "anyone"
+    assert ring.caller({"authorization": "Bearer key-b"}) == "b"
+    assert ring.caller({"authorization": "bearer key-a"}) == "a"
+    assert ring.caller({"x-api-key": "key-a"}) == "a"
+    for wrong in ("", "key-a", "Basic key-a", "Bearer key-c", "Bearer", "Bearer key-a x"):
+        assert ring.caller({"authorization": wrong}) is None
+        assert ring.caller({"authorization": wrong, "x-api-key": "key-a"}) is None
+    for missing in ({}, {"x-api-key": ""}, {"x-api-key": "Bearer key-a"}):
+        assert ring.caller(missing) is None
+    assert KeyRing(()).caller({}) == "anyone"
     assert "key-a" not in repr(keys)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,11 +16,23 @@ from fastroute.gateway.dashboard.pages import page_routes
 from fastroute.gateway.operations.state import State
 from fastroute.gateway.protocol.openapi import openapi_document
 from fastroute.gateway.protocol.origin import refuse_other_pages
-from fastroute.gateway.protocol.proxy import ProxyEndpoint, unauthorized
+from fastroute.gateway.protocol.proxy import ProxyEndpoint, StoredEndpoint, caller_of
 from fastroute.gateway.protocol.replies import Receive, RefusalError, Scope, Send, send_refusal
 
 #: Paths below /v1 that are passed on.
-PROXIED = ("/chat/completions", "/completions", "/responses", "/embeddings")
+PROXIED = (
+    *("/chat/completions", "/completions", "/responses", "/embeddings"),
+    *("/messages", "/messages/count_tokens"),
+)
+#: Paths about one stored response, and their methods.
+STORED = {
+    "/responses/{id}": ("GET", "DELETE"),
+    "/responses/{id}/cancel": ("POST",),
+    "/responses/{id}/input_items": ("GET",),
+}
+_STORED_PATH = re.compile(
+    r"/v1/responses/[A-Za-z0-9][\w.:-]{0,199}(/cancel|/input_items)?", re.ASCII
+)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -28,34 +42,49 @@ class Application:
     def __init__(self, state: State) -> None:
         self._state = state
         self._posts = {f"/v1{path}": ProxyEndpoint(state, path) for path in (*PROXIED, "/route")}
+        self._stored = {path: StoredEndpoint(state, path) for path in STORED}
         self._others = _starlette(state)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request; a slash at the end of its path makes no difference."""
         if scope["type"] == "http":
+            if scope["path"].endswith("/"):
+                scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
             if not self._state.gateway.keys:
                 host = self._state.gateway.config.server.host
                 other = refuse_other_pages(scope["path"], scope["headers"], host)
                 if other is not None:
                     await send_refusal(send, other, [])
                     return
-            endpoint = self._posts.get(scope["path"])
+            endpoint, methods = self._find(scope["path"])
             if endpoint is not None:
-                if scope["method"] == "POST":
+                if scope["method"] in methods:
                     await endpoint(scope, receive, send)
                 else:
-                    said = f"{scope['method']} is not what this path takes"
+                    allowed = ", ".join(methods)
+                    said = f"this path does not take {scope['method']}; use {allowed}"
                     refusal = RefusalError(
-                        405, "method_not_allowed", said, headers={"allow": "POST"}
+                        405, "method_not_allowed", said, headers={"allow": allowed}
                     )
-                    await send_refusal(send, refusal, [])
+                    await send_refusal(send, refusal, [], scope["path"].removeprefix("/v1"))
                 return
         await self._others(scope, receive, send)
+
+    def _find(self, path: str) -> tuple[ProxyEndpoint | None, tuple[str, ...]]:
+        """What serves ``path``, and its methods."""
+        if path in self._posts:
+            return self._posts[path], ("POST",)
+        found = _STORED_PATH.fullmatch(path)
+        if found is None:
+            return None, ()
+        known = "/responses/{id}" + (found[1] or "")
+        return self._stored[known], STORED[known]
 
 
 def _starlette(state: State) -> Starlette:
     routes = [
         Route("/v1/models", _with_key(state, _models(state)), methods=["GET"]),
+        Route("/v1/models/{name:path}", _with_key(state, _model(state)), methods=["GET"]),
         Route("/metrics", _with_key(state, _metrics(state)), methods=["GET"]),
         Route("/openapi.json", _openapi, methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
@@ -76,9 +105,11 @@ def _with_key(state: State, handler: Handler) -> Handler:
     """``handler`` for callers with a key; for everybody where there are none."""
 
     async def checked(request: Request) -> Response:
-        if state.gateway.keys.caller(request.headers.get("authorization")) is None:
-            return refusal_response(unauthorized())
-        return await handler(request)
+        try:
+            caller_of(state.gateway, request.headers)
+            return await handler(request)
+        except RefusalError as refusal:
+            return refusal_response(refusal)
 
     return checked
 
@@ -90,13 +121,24 @@ def refusal_response(refusal: RefusalError) -> Response:
 
 def _models(state: State) -> Handler:
     async def models(_: Request) -> Response:
-        names = state.gateway.model_names()
-        data = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "fastroute"} for name in names
-        ]
+        data = [_model_object(name) for name in state.gateway.model_names()]
         return JSONResponse({"object": "list", "data": data})
 
     return models
+
+
+def _model(state: State) -> Handler:
+    async def model(request: Request) -> Response:
+        name = request.path_params["name"]
+        if not state.gateway.is_model(name):
+            raise RefusalError(404, "model_not_found", f"unknown model {name[:200]!r}")
+        return JSONResponse(_model_object(name))
+
+    return model
+
+
+def _model_object(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "fastroute"}
 
 
 def _metrics(state: State) -> Handler:
@@ -107,7 +149,7 @@ def _metrics(state: State) -> Handler:
 
 
 async def _openapi(_: Request) -> Response:
-    return JSONResponse(openapi_document(PROXIED))
+    return JSONResponse(openapi_document(PROXIED, STORED))
 
 
 async def _health(_: Request) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastroute.gateway.config.settings import KeyConfig
 
@@ -26,12 +26,14 @@ class KeyRing:
     def __bool__(self) -> bool:
         return bool(self._keys)
 
-    def caller(self, authorization: str | None) -> str | None:
-        """The name of the key in an ``Authorization: Bearer`` header; None if it is not one of
-        ours. Without keys the name is "anyone". Every key is compared, whichever fits."""
+    def caller(self, headers: Mapping[str, str]) -> str | None:
+        """The name of the key in ``Authorization: Bearer`` or, without that header, in
+        ``x-api-key``; None if it is not one of ours. Without keys the name is "anyone". Every key
+        is compared, whichever fits."""
         if not self._keys:
             return "anyone"
-        scheme, _, given = (authorization or "").partition(" ")
+        authorization = headers.get("authorization", f"Bearer {headers.get('x-api-key', '')}")
+        scheme, _, given = authorization.partition(" ")
         digest = hashlib.sha256(given.strip().encode()).digest()
         name = None
         for key in self._keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastroute import __version__
@@ -10,13 +11,16 @@ _ERROR = {
     "description": "An error in OpenAI's form, of the gateway or as the provider sent it.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
 }
+_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 _MODEL = {
     "type": "string",
     "description": "`fastroute`, `router-<name>-<threshold>`, or the name of a model.",
 }
 
 
-def openapi_document(proxied: tuple[str, ...]) -> dict[str, Any]:
+def openapi_document(
+    proxied: tuple[str, ...], stored: Mapping[str, tuple[str, ...]]
+) -> dict[str, Any]:
     """OpenAPI 3.1 for the paths of the gateway."""
     paths: dict[str, Any] = {
         f"/v1{path}": {
@@ -27,6 +31,21 @@ def openapi_document(proxied: tuple[str, ...]) -> dict[str, Any]:
         }
         for path in proxied
     }
+    paths |= {
+        f"/v1{path}": {
+            method.lower(): {
+                "summary": "Passed on to the provider that keeps the response.",
+                "parameters": [_ID],
+                "responses": {
+                    "200": {"description": "As the provider sent it."},
+                    **dict.fromkeys(("401", "404", "405", "429"), _ERROR),
+                    "default": _ERROR,
+                },
+            }
+            for method in methods
+        }
+        for path, methods in stored.items()
+    }
     decision = {
         "description": "Where the request would go.",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Decision"}}},
@@ -34,14 +53,19 @@ def openapi_document(proxied: tuple[str, ...]) -> dict[str, Any]:
     paths["/v1/route"] = {"post": _post("Decide, and send nothing.", decision)}
     for path, summary in (
         ("/v1/models", "The models that can be named."),
+        ("/v1/models/{id}", "One of them."),
         ("/metrics", "Prometheus metrics."),
         ("/health", "Whether the process is up."),
         ("/ready", "Whether new requests are taken."),
     ):
         answers: dict[str, Any] = {"200": {"description": summary}, "401": _ERROR}
+        if path.endswith("{id}"):
+            answers["404"] = _ERROR
         if path == "/ready":
             answers["503"] = {"description": "It is shutting down."}
-        paths[path] = {"get": {"summary": summary, "responses": answers}}
+        parameters = [_ID] if path.endswith("{id}") else []
+        get = {"summary": summary, "parameters": parameters, "responses": answers}
+        paths[path] = {"get": get}
     return {
         "openapi": "3.1.0",
         "info": {"title": "fastroute", "version": __version__},

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from fastroute.errors import (
     ProviderStatusError,
     ProviderTimeoutError,
 )
+from fastroute.gateway.gateway import Gateway, Routed
 from fastroute.gateway.operations.books import Bill
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.protocol.headers import (
@@ -39,14 +41,23 @@ from fastroute.gateway.protocol.replies import (
     send_whole,
     without_length,
 )
-from fastroute.gateway.request.document import LONG_BYTES, Document, read_document
-from fastroute.http.request import AsyncResponse, RawHeaders
+from fastroute.gateway.request.document import LONG_BYTES, Document, Fields, read_document
+from fastroute.gateway.request.stored import Keeper
+from fastroute.http.request import AsyncResponse, AsyncTransport, RawHeaders, Request
 
 if TYPE_CHECKING:
-    from fastroute.gateway.gateway import Gateway, Routed
     from fastroute.gateway.operations.state import State
     from fastroute.gateway.protocol.redaction import Redaction
 
+#: Paths that make no answer of a model.
+_UNBILLED = frozenset(
+    {
+        "/messages/count_tokens",
+        "/responses/{id}",
+        "/responses/{id}/cancel",
+        "/responses/{id}/input_items",
+    }
+)
 _CUT = 499  # the status that logs have for a client that left, as nginx has it
 #: A client may name a model of any length; logs and headers show no more of it.
 _SHOWN_CHARS = 200
@@ -116,10 +127,7 @@ class ProxyEndpoint:
         send: Send,
         facts: Facts,
     ) -> None:
-        caller = gateway.keys.caller(headers.get("authorization"))
-        if caller is None:
-            raise unauthorized()
-        facts.caller = caller
+        facts.caller = caller = caller_of(gateway, headers)
         raw = await read_body(scope, watch.receive, gateway.config.server)
         try:
             if (
@@ -141,11 +149,13 @@ class ProxyEndpoint:
             facts.status, facts.model = 200, routed.model
             await send_json(send, 200, decision_json(routed), decision_headers(routed))
             return
-        routed = await gateway.route(document, self._path, headers, caller)
+        remember = self._path not in _UNBILLED
+        routed = await gateway.route(document, self._path, headers, caller, remember=remember)
         facts.model = routed.model
         metrics = self._state.metrics
         if routed.decision is not None:
-            metrics.decided(routed.decision, routed.seconds, routed.stayed)
+            if self._path not in _UNBILLED:
+                metrics.decided(routed.decision, routed.seconds, routed.stayed)
             facts.more = {
                 "router": routed.decision.router,
                 "win_rate": round(routed.decision.win_rate, 6),
@@ -167,8 +177,7 @@ class ProxyEndpoint:
         send: Send,
         facts: Facts,
     ) -> None:
-        """Send the request on, and hand the answer back."""
-        metrics = self._state.metrics
+        """Write the request for the provider, send it, and hand the answer back."""
         other = gateway.other_model(routed)
         query = facts.query
         fallback = (
@@ -179,13 +188,28 @@ class ProxyEndpoint:
         request = gateway.request(
             routed.model, document, self._path, headers, fallback, query, routed.keeper
         )
+        stored = document.fields if self._path == "/responses" else None
+        await self._exchange(gateway, routed, [request], send, facts, stored)
+
+    async def _exchange(
+        self,
+        gateway: Gateway,
+        routed: Routed,
+        requests: list[Request],
+        send: Send,
+        facts: Facts,
+        stored: Fields | None = None,
+    ) -> None:
+        """Send the first of ``requests``, the next where a provider does not know what it asks for,
+        and hand the answer back. The id of one to ``stored`` is remembered."""
+        metrics = self._state.metrics
         sent = perf_counter()
         bill = Bill()
         answering = routed.model
         try:
             async with asyncio.timeout(gateway.config.resilience.total_timeout_s):
-                with bill.recording():
-                    response = await gateway.transport.asend(request)
+                with bill.recording() if self._path not in _UNBILLED else nullcontext():
+                    response = await send_until_known(gateway.transport, requests)
                 if response.request is not None and response.request.model != routed.model:
                     answering = response.request.model
                     facts.more["fallback_from"] = routed.model[:_SHOWN_CHARS]
@@ -194,7 +218,13 @@ class ProxyEndpoint:
                 first_s = perf_counter() - sent
                 metrics.first_byte_s.labels(label).observe(first_s)
                 facts.more["first_byte_ms"] = round(first_s * 1000, 3)
-                await self._pass_on(response, routed, gateway.redaction, send, facts, bill)
+                observers = [bill.feed]
+                if stored is not None and response.request is not None:
+                    keeper = Keeper(facts.caller or "", answering, response.request.endpoint)
+                    observers.append(gateway.stored.watch(stored, keeper).feed)
+                is_stream = _is_event_stream(response)
+                bill.begin(answering, is_stream=is_stream)
+                await self._pass_on(response, routed, gateway.redaction, send, facts, observers)
         except ProviderStatusError as error:
             facts.status = error.status_code
             facts.error = "provider_status"
@@ -224,13 +254,11 @@ class ProxyEndpoint:
         redaction: Redaction,
         send: Send,
         facts: Facts,
-        bill: Bill,
+        observers: Sequence[Callable[[bytes], None]],
     ) -> None:
-        """Hand the answer on, piece by piece as it comes."""
+        """Hand the answer on, piece by piece as it comes; ``observers`` are shown the pieces."""
         passed = redaction.headers(headers_to_client(response.raw_headers))
         redacted = redaction.answer()
-        kind = response.headers.get("content-type", "").lower()
-        bill.begin(facts.model or routed.model, is_stream=kind.startswith("text/event-stream"))
         headers = [
             *(without_length(passed) if response.body is not None else passed),
             *decision_headers(routed, facts.model),
@@ -239,7 +267,8 @@ class ProxyEndpoint:
         if response.body is not None:
             facts.status = response.status_code
             body = redacted.feed(response.body) + redacted.finish()
-            bill.feed(body)
+            for observe in observers:
+                observe(response.body)
             await send_whole(send, response.status_code, headers, body)
             return
         try:
@@ -247,7 +276,8 @@ class ProxyEndpoint:
             start = {"type": "http.response.start", "status": facts.status, "headers": headers}
             await send(start)
             async for piece in response.iter_bytes():
-                bill.feed(piece)
+                for observe in observers:
+                    observe(piece)
                 passed_on = redacted.feed(piece)
                 await send({"type": "http.response.body", "body": passed_on, "more_body": True})
             await send({"type": "http.response.body", "body": redacted.finish()})
@@ -257,7 +287,7 @@ class ProxyEndpoint:
     async def _refuse(self, refusal: RefusalError, facts: Facts, send: Send) -> None:
         facts.status, facts.error = refusal.status, refusal.code
         request_id = (b"x-fastroute-request-id", facts.request_id.encode())
-        await send_refusal(send, refusal, [request_id])
+        await send_refusal(send, refusal, [request_id], self._path)
 
     def _finish(self, facts: Facts) -> None:
         self._state.metrics.requests.labels(facts.path, str(facts.status)).inc()
@@ -275,6 +305,31 @@ class ProxyEndpoint:
         if facts.span is not None:
             more = {name: value for name, value in facts.more.items() if name != "prompt"}
             self._state.tracing.end(facts.span, known | more)
+
+
+class StoredEndpoint(ProxyEndpoint):
+    """The ASGI application for requests about a stored response, such as ``/responses/{id}``."""
+
+    async def _serve(
+        self,
+        gateway: Gateway,
+        scope: Scope,
+        headers: Mapping[str, str],
+        watch: _Watch,
+        send: Send,
+        facts: Facts,
+    ) -> None:
+        facts.caller = caller = caller_of(gateway, headers)
+        await read_body(scope, watch.receive, gateway.config.server)  # none is expected
+        watch.start()
+        path = scope["path"].removeprefix("/v1")
+        sent = headers_to_provider(scope["headers"], {}, scope["http_version"])
+        requests = gateway.stored_requests(
+            path.split("/")[2], caller, path, scope["method"], sent, facts.query
+        )
+        facts.model = requests[0].model
+        routed = Routed(requests[0].model, None, False, 0.0, "")
+        await self._exchange(gateway, routed, requests, send, facts)
 
 
 class _Watch:
@@ -313,14 +368,33 @@ class _Watch:
                 await self._task
 
 
-def unauthorized() -> RefusalError:
-    """What a caller without a key of ours gets."""
-    return RefusalError(
-        401,
-        "invalid_api_key",
-        "this gateway needs one of its own API keys, as Authorization: Bearer <key>",
-        headers={"www-authenticate": "Bearer"},
-    )
+def caller_of(gateway: Gateway, headers: Mapping[str, str]) -> str:
+    """The name of the key in ``headers``. Raises RefusalError where it is not one of ours."""
+    caller = gateway.keys.caller(headers)
+    if caller is None:
+        raise RefusalError(
+            401,
+            "invalid_api_key",
+            "authentication required: send an API key of this gateway as Authorization: Bearer "
+            "<key>, or as x-api-key",
+            headers={"www-authenticate": "Bearer"},
+        )
+    return caller
+
+
+async def send_until_known(transport: AsyncTransport, requests: list[Request]) -> AsyncResponse:
+    """The answer to the first of ``requests`` whose provider does not say 404, else the last's."""
+    for request in requests[:-1]:
+        try:
+            return await transport.asend(request)
+        except ProviderStatusError as error:
+            if error.status_code != 404:
+                raise
+    return await transport.asend(requests[-1])
+
+
+def _is_event_stream(response: AsyncResponse) -> bool:
+    return response.headers.get("content-type", "").lower().startswith("text/event-stream")
 
 
 def decision_headers(routed: Routed, answered_by: str | None = None) -> HeaderList:

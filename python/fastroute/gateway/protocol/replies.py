@@ -1,4 +1,4 @@
-"""Answers of the gateway's own, in the form that OpenAI's clients read."""
+"""Answers of the gateway's own, in the form that clients of OpenAI and Anthropic read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ Send = Callable[[Message], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
 #: Statuses whose answers have neither a body nor its length (RFC 9110, 8.6).
 _BODILESS = (204, 304)
+
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 
 class RefusalError(FastRouteError):
@@ -35,8 +50,13 @@ class RefusalError(FastRouteError):
         self.param = param
         self.headers = dict(headers or {})
 
-    def body(self) -> bytes:
-        """OpenAI's error object."""
+    def body(self, path: str = "") -> bytes:
+        """The error object of the API that ``path``, below /v1, belongs to."""
+        if path.startswith("/messages"):
+            kind = _ANTHROPIC_TYPES.get(self.status, "api_error")
+            return json.dumps(
+                {"type": "error", "error": {"type": kind, "message": str(self)}}
+            ).encode()
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         return json.dumps(
             {
@@ -72,8 +92,10 @@ async def send_json(send: Send, status: int, value: Any, headers: HeaderList | N
     await send_whole(send, status, [kind, *(headers or [])], body)
 
 
-async def send_refusal(send: Send, refusal: RefusalError, headers: HeaderList) -> None:
-    """Send the error."""
+async def send_refusal(
+    send: Send, refusal: RefusalError, headers: HeaderList, path: str = ""
+) -> None:
+    """Send the error in the form of the API of ``path``."""
     own = [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
     kind = (b"content-type", b"application/json")
-    await send_whole(send, refusal.status, [kind, *own, *headers], refusal.body())
+    await send_whole(send, refusal.status, [kind, *own, *headers], refusal.body(path))
