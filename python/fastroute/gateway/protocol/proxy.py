@@ -212,7 +212,8 @@ class ProxyEndpoint:
                     response = await send_until_known(gateway.transport, requests)
                 if response.request is not None and response.request.model != routed.model:
                     answering = response.request.model
-                    facts.more["fallback_from"] = routed.model[:_SHOWN_CHARS]
+                    if routed.decision is not None:
+                        facts.more["fallback_from"] = routed.model[:_SHOWN_CHARS]
                 facts.model = answering
                 label = gateway.label(answering)
                 first_s = perf_counter() - sent
