@@ -133,9 +133,10 @@ def _light(colour: str) -> bool:
 
 
 @needs_browser
-def test_the_slider_moves_along_the_curve(gateway: Gateway) -> None:
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
+def test_the_slider_moves_along_the_curve(gateway: Gateway, width: int, dark: bool) -> None:
     async def run() -> None:
-        async with browser.open_tab(url_of(gateway)) as tab:
+        async with browser.open_tab(url_of(gateway), width=width, height=1800, dark=dark) as tab:
             await tab.wait_for("document.querySelectorAll('#decisions tr').length === 2")
             # length was never calibrated and has no curve; mf has one.
             assert await tab.js("document.getElementById('curve-section').hidden")
@@ -152,16 +153,25 @@ def test_the_slider_moves_along_the_curve(gateway: Gateway) -> None:
                     await tab.js("Number(document.getElementById('dot').getAttribute('cx'))")
                 )
                 places.append(await tab.js("document.getElementById('curve-said').textContent"))
-            assert places[0] == 610  # threshold 0: all calls
+            assert places[0] == 610  # below every win rate: all calls
             assert places[1].startswith("100.0 % of calls to the strong model keep 100.0 %")
             assert places[1].endswith("at 100.0 % of its cost.")
             assert places[2] == 60
             assert places[3].startswith("0.0 % of calls")
             assert places[3].endswith("at 10.0 % of its cost.")
+            # The slider spans the scores, so that every step of it moves some calls.
+            shares = await tab.js("curve.shares")
+            assert sum(0.01 < share < 0.99 for share in shares) > 0.9 * len(shares)
+            ends = "['min', 'max'].map((e) => Number($('slider-' + e).textContent))"
+            low, high = await tab.js(ends)
+            assert 0.0 < low < high < 1.0
             await tab.press("ArrowLeft")
             await tab.js("document.getElementById('adopt').click()")
-            assert await tab.js("document.getElementById('threshold').value") == "0.999"
-            await look(tab, "page-curve")
+            adopted = float(await tab.js("document.getElementById('threshold').value"))
+            assert low < adopted < high
+            assert adopted > 0.9 * high
+            assert await tab.js(FITS)
+            await look(tab, f"page-curve-{width}-{'dark' if dark else 'light'}")
             assert tab.errors == []
 
     asyncio.run(run())
@@ -218,7 +228,7 @@ def test_the_curve_falls_with_the_threshold(gateway: Gateway) -> None:
     found = gateway.ask("GET", "/ui/curve?router=mf").json()
     for name in ("shares", "kept"):
         values = found[name]
-        assert values[0] == 1.0
+        assert (values[0], values[-1]) == (1.0, 0.0)
         assert all(a >= b for a, b in pairwise(values))
     # A router that ranks keeps more of the advantage than it makes calls.
     assert all(k >= s - 1e-6 for k, s in zip(found["kept"], found["shares"], strict=True))

@@ -122,10 +122,12 @@ def counts(state: State) -> dict[str, Any]:
 
 
 def curve_of(router: Router | None, gateway: Gateway) -> dict[str, Any]:
-    """Share of strong calls and share of the advantage kept, by threshold from 0 to 1.
+    """Share of strong calls and share of the advantage kept, by threshold.
 
-    From the router's calibration: win rates w of prompts that it was not trained on. At threshold
-    t the strong model answers where w >= t; of its advantage, the sum of w, that keeps their part.
+    From the router's calibration: win rates w of prompts that it was not trained on. Thresholds
+    are quantiles of them, from where every call goes to the strong model to where none does, so
+    that each step moves the same share of calls. At threshold t the strong model answers where
+    w >= t; of its advantage, the sum of w, that keeps their part.
     """
     prices = [
         None if model is None else model.output_usd_per_mtok
@@ -138,11 +140,12 @@ def curve_of(router: Router | None, gateway: Gateway) -> dict[str, Any]:
     if router is None or router.provenance.calibration is None:
         return {"thresholds": [], "shares": [], "kept": [], "price_ratio": ratio}
     rates = np.sort(router.provenance.calibration.astype(np.float64))
-    thresholds = np.linspace(0.0, 1.0, 501)
+    steps = np.quantile(rates, np.linspace(0.0, 1.0, 500))
+    thresholds = np.unique(np.floor(np.r_[steps, rates[-1] + 1e-4] * 1e6) / 1e6)
     first = np.searchsorted(rates, thresholds, side="left")
     above = np.r_[np.cumsum(rates[::-1])[::-1], 0.0]
     return {
-        "thresholds": thresholds.round(6).tolist(),
+        "thresholds": thresholds.tolist(),
         "shares": (1 - first / len(rates)).round(6).tolist(),
         "kept": (above[first] / max(above[0], 1e-12)).round(6).tolist(),
         "price_ratio": ratio,

@@ -116,25 +116,32 @@ async function loadCurve() {
   for (const at of [0, 0.25, 0.5, 0.75, 1]) {
     shape("path", { class: "axis", d: `M${X(0)} ${Y(at)}H${X(1)}` });
     shape("text", { x: X(0) - 8, y: Y(at) + 5, "text-anchor": "end" }, `${100 * at} %`);
-    shape("text", { x: X(at), y: Y(0) + 20, "text-anchor": "middle" }, `${100 * at} %`);
+    shape("text", { x: X(at), y: Y(0) + 22, "text-anchor": "middle" }, `${100 * at} %`);
   }
-  shape("text", { x: X(0.5), y: 314, "text-anchor": "middle" }, "calls to the strong model");
+  shape("text", { x: X(0.5), y: 316, "text-anchor": "middle" }, "calls to the strong model");
   shape("text", { x: X(0) + 6, y: 16 }, "advantage kept");
   shape("path", { class: "even", d: `M${X(0)} ${Y(0)}L${X(1)} ${Y(1)}` });
   const points = curve.shares.map((share, i) => `${X(share).toFixed(1)} ${Y(curve.kept[i]).toFixed(1)}`);
   shape("path", { class: "line", d: `M${points.join("L")}` });
   shape("circle", { id: "dot", r: 8 });
+  // The slider steps through the thresholds, which span the router's range of win rates.
+  const last = curve.thresholds.length - 1;
+  const asked = Number($("threshold").value);
+  const next = curve.thresholds.findIndex((t) => t >= asked);
+  $("slider").max = last;
+  $("slider").value = next < 0 ? last : next;
+  $("slider-min").textContent = curve.thresholds[0].toFixed(4);
+  $("slider-max").textContent = curve.thresholds[last].toFixed(4);
   moveDot();
 }
 
 function moveDot() {
-  const threshold = Number($("slider").value) / 1000;
-  // The last point whose threshold is not above the slider's: points go from 0 to 1.
-  let i = 0;
-  while (i + 1 < curve.thresholds.length && curve.thresholds[i + 1] <= threshold) i += 1;
+  const i = Number($("slider").value);
+  const threshold = curve.thresholds[i].toFixed(4);
   $("dot").setAttribute("cx", X(curve.shares[i]));
   $("dot").setAttribute("cy", Y(curve.kept[i]));
-  $("slider-value").textContent = threshold.toFixed(3);
+  $("slider-value").textContent = threshold;
+  $("slider").setAttribute("aria-valuetext", `threshold ${threshold}`);
   let said = `${percent(curve.shares[i])} of calls to the strong model keep ${percent(curve.kept[i])} of its advantage`;
   if (curve.price_ratio !== null) {
     const cost = curve.shares[i] + (1 - curve.shares[i]) * curve.price_ratio;
@@ -152,7 +159,6 @@ async function start() {
     for (const name of about.routers) element("option", name, $("router")).value = name;
     $("router").value = about.default_router;
     $("threshold").value = Number(about.threshold.toFixed(4));
-    $("slider").value = Math.round(about.threshold * 1000);
     await refresh();
     await loadCurve();
     problem("");
@@ -168,7 +174,7 @@ $("prompt").addEventListener("keydown", (event) => {
 $("router").addEventListener("change", () => loadCurve().catch((error) => problem(error.message)));
 $("slider").addEventListener("input", moveDot);
 $("adopt").addEventListener("click", () => {
-  $("threshold").value = Number($("slider").value) / 1000;
+  $("threshold").value = Number($("slider-value").textContent);
   $("prompt").focus();
 });
 $("key-form").addEventListener("submit", (event) => {
