@@ -14,7 +14,9 @@ from fastroute.embedders import OpenAIEmbedder, StaticEmbedder
 from fastroute.errors import InvalidInputError
 from fastroute.gateway.config.settings import Config, RoutingConfig, SessionAffinityConfig
 from fastroute.gateway.gateway import QUICK_CHARS, Gateway
+from fastroute.gateway.protocol.replies import RefusalError
 from fastroute.gateway.request.document import read_document
+from fastroute.gateway.request.stored import Keeper, StoredResponses
 from fastroute.http import Endpoint, MockTransport
 from fastroute.routers import Router, create_router
 from fastroute.types import Float64Array
@@ -93,3 +95,28 @@ def test_a_share_becomes_a_threshold() -> None:
     )
     with pytest.raises(InvalidInputError, match="never calibrated"):
         Gateway(Config(routing), MockTransport())
+
+
+def test_a_stored_response_is_not_asked_of_an_endpoint_that_a_reload_removed() -> None:
+    gateway = make()
+    there, gone = gateway.config.endpoint, Endpoint("http://127.0.0.1:1/v1", "old-key")
+    gateway.stored.remember("resp_1", Keeper("me", "m", there))
+    gateway.stored.remember("resp_2", Keeper("me", "m", gone))
+
+    def asked(name: str) -> list[tuple[str, Endpoint]]:
+        found = gateway.stored_requests(name, "me", f"/responses/{name}", "GET", (), b"")
+        return [(request.model, request.endpoint) for request in found]
+
+    assert asked("resp_1") == [("m", there)]
+    assert asked("resp_2") == asked("resp_3") == [("w", there)]
+    with pytest.raises(RefusalError, match="no response"):
+        gateway.stored_requests("resp_2", "another", "/responses/resp_2", "GET", (), b"")
+
+
+def test_no_more_responses_are_remembered_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastroute.gateway.request.stored.MAX_STORED", 3)
+    stored = StoredResponses()
+    for i in range(9):
+        stored.remember(f"resp_{i}", Keeper("me", "m", Endpoint()))
+        stored.remember("resp_0", Keeper("me", "m", Endpoint()))
+    assert [i for i in range(9) if stored.find(f"resp_{i}")] == [0, 7, 8]

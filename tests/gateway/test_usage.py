@@ -141,5 +141,12 @@ def test_an_estimate_is_of_text_and_not_of_data() -> None:
         events({"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "ab"}}]}}]})
     )
     assert reader.estimate(7) == Usage(7, 0, 0, 3, True)
+    for size in (8, SEARCHED_BYTES, 10 * SEARCHED_BYTES):
+        whole = UsageReader(is_stream=False)
+        raw = json.dumps({"choices": [{"message": {"content": "x" * size}}]}).encode()
+        for begin in range(0, len(raw), 50_000):
+            whole.feed(raw[begin : begin + 50_000])
+        assert whole.finish() is None
+        assert whole.estimate(7).output_tokens == pytest.approx(size / 4, rel=0.3)
     image = json.dumps({"url": "data:image/png;base64," + "A" * 10**6, "raw": "A" * 10**6})
     assert estimate_input_tokens(image.encode()) < 20

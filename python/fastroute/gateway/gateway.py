@@ -176,14 +176,14 @@ class Gateway:
         keeper = self.stored.find(name)
         if keeper is not None and keeper.caller != caller:
             raise RefusalError(404, "response_not_found", "there is no response with that id")
-        if keeper is not None:
+        routing = self.config.routing
+        names = dict.fromkeys([routing.strong_model, routing.weak_model, *self.config.models])
+        targets = ((name, target.endpoint) for name in names for target in self.targets(name))
+        known = {endpoint: Keeper(caller, name, endpoint) for name, endpoint in targets}
+        keepers = list(known.values())
+        # A reload may have changed the endpoint or its key.
+        if keeper is not None and keeper.endpoint in {*known, self.config.endpoint}:
             keepers = [keeper]
-        else:
-            routing = self.config.routing
-            names = dict.fromkeys([routing.strong_model, routing.weak_model, *self.config.models])
-            targets = ((name, target.endpoint) for name in names for target in self.targets(name))
-            known = {endpoint: Keeper(caller, name, endpoint) for name, endpoint in targets}
-            keepers = list(known.values())
         asked = quote(query, safe=_QUERY_SAFE)
         return [
             Request(

@@ -21,7 +21,7 @@ _BYTES_PER_TOKEN = 4
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _TEXT = re.compile(
     rb'"(?:content|text|delta|arguments|partial_json|thinking|reasoning_content)"\s*:\s*'
-    rb'"((?:[^"\\]|\\.)*)"'
+    rb'"((?:[^"\\]++|\\.)*+)"'
 )
 _DATA = re.compile(rb'"(?:data:[^"]*|[A-Za-z0-9+/=_-]{1024,})"')
 _EVENT_ENDS = (b"\n\n", b"\n\r\n")
@@ -59,6 +59,7 @@ class UsageReader:
         self._head = b""
         self._tail = bytearray()
         self._found: dict[str, Any] = {}
+        self._bytes = 0
         self._text_bytes = 0
 
     def feed(self, piece: bytes) -> None:
@@ -73,7 +74,7 @@ class UsageReader:
             elif len(self._tail) > MAX_EVENT_BYTES:
                 self._tail.clear()
             return
-        self._text_bytes += sum(map(len, _TEXT.findall(piece)))
+        self._bytes += len(piece)
         if len(self._head) < SEARCHED_BYTES:
             self._head += piece[: SEARCHED_BYTES - len(self._head)]
         self._tail += piece[-SEARCHED_BYTES:]
@@ -90,12 +91,16 @@ class UsageReader:
         return usage_of(self._found)
 
     def estimate(self, input_tokens: int) -> Usage:
-        """An estimate from the text that came."""
+        """An estimate from the text that came; what is not kept of a long answer counts as text."""
+        if not self._is_stream:
+            beyond = min(self._bytes - len(self._head), len(self._tail))
+            kept = self._head + bytes(self._tail[len(self._tail) - beyond :])
+            self._text_bytes = self._bytes - len(kept) + _text_bytes(kept)
         return Usage(input_tokens, 0, 0, -(-self._text_bytes // _BYTES_PER_TOKEN), True)
 
     def _read_events(self, events: bytes) -> None:
-        self._text_bytes += sum(map(len, _TEXT.findall(events)))
-        if b'"usage"' not in events:  # in a text its quotes would be escaped
+        self._text_bytes += _text_bytes(events)
+        if _USAGE.search(events) is None:  # in a text its quotes would be escaped
             return
         for event in EventDecoder().feed(events):
             try:
@@ -130,6 +135,10 @@ def usage_of(found: Mapping[str, Any]) -> Usage | None:
 def estimate_input_tokens(body: bytes) -> int:
     """An estimate of the input tokens of a request; images and other data are left out."""
     return -(-len(_DATA.sub(b"", body)) // _BYTES_PER_TOKEN)
+
+
+def _text_bytes(raw: bytes) -> int:
+    return sum(map(len, _TEXT.findall(raw)))
 
 
 def _get(value: Any, name: str) -> Any:
