@@ -178,7 +178,7 @@ def test_the_positions_are_routellms() -> None:
         ({"routers": "mf"}, InvalidTypeError, r'such as \["mf"\]'),
         ({"routers": []}, InvalidTypeError, "routers must be a list"),
         ({"routers": LengthRouter()}, InvalidTypeError, "routers must be a list"),
-        ({"routers": ["nonesuch"]}, UnknownRouterError, "there is no router 'nonesuch'"),
+        ({"routers": ["nonesuch"]}, UnknownRouterError, "unknown router 'nonesuch'"),
         ({"routers": [None]}, InvalidTypeError, "routers must hold names and routers, got None"),
         ({"routers": [["mf"]]}, InvalidTypeError, "routers must hold names and routers"),
         ({"routers": ["length", LengthRouter()]}, InvalidInputError, "'length' twice"),

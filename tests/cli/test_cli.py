@@ -42,7 +42,7 @@ def test_version_help_and_entry_point() -> None:
         (["rout", "x"], "invalid choice"),
         (["route"], "PROMPT"),
         (["route", "--thresh", "0.5", "x"], "unrecognized arguments"),
-        (["route", "--router", "nope", "x"], "there is no router 'nope'"),
+        (["route", "--router", "nope", "x"], "unknown router 'nope'"),
         (
             ["route", "--router", "length", "--threshold", "much", "x"],
             "--threshold must be a number",
@@ -55,11 +55,18 @@ def test_version_help_and_entry_point() -> None:
         (["route", "--router", "length", "--strong-share", "0.5", "x"], "never calibrated"),
         (["route", "--router", "random", "--strong-share", "2", "x"], "2"),
         (["route", "--threshold", "0.5", "--strong-share", "0.5", "x"], "not allowed with"),
-        (["route", "--router", "length", "--seed", "1", "x"], "--seed belongs to --router random"),
+        (
+            ["route", "--router", "length,seed=1", "x"],
+            "length has no option seed.",
+        ),
+        (["route", "--router", "random,sed=1", "x"], "has no option sed, did you mean seed?"),
+        (["route", "--router", "random,seed=one", "x"], "seed must be a number, true or false"),
+        (["route", "--router", "random,seed", "x"], "'seed' is not KEY=VALUE"),
+        (["route", "--router", "random,seed=1,seed=2", "x"], "seed is given twice"),
         (["route", "--router", "sw_ranking", "x"], "sw_ranking needs battles"),
         (["route", "--router", "length", "--threshold", "", "x"], "--threshold must be a number"),
-        (["route", "--checkpoint", "", "x"], "argument --checkpoint: is empty"),
-        (["route", "--router", "sw_ranking", "--battles", "", "x"], "argument --battles: is empty"),
+        (["route", "--router", "mf=", "x"], "checkpoint_path is empty"),
+        (["route", "--router", "sw_ranking,battles=", "x"], "battles is empty"),
         (["route", "--router", "length", "--strong-model", " ", "x"], "--strong-model: is empty"),
     ],
 )
@@ -93,9 +100,7 @@ def test_route_reads_lines_from_standard_input() -> None:
 
 
 def test_strong_share_takes_the_router_s_calibration() -> None:
-    ran = fastroute(
-        "route", "--router", "random", "--seed", "3", "--strong-share", "0.25", "--json", "x"
-    )
+    ran = fastroute("route", "--router", "random,seed=3", "--strong-share", "0.25", "--json", "x")
     decision = ran.json
     assert decision["threshold"] == pytest.approx(0.75, abs=0.01)
     assert decision["win_rate"] == create_router("random", seed=3).win_rate("x")
@@ -120,8 +125,8 @@ def test_sw_ranking_routes_by_battles(tmp_path: Path) -> None:
     ]
     path.write_text("".join(json.dumps(battle) + "\n" for battle in battles))
     arguments = [
-        "--router", "sw_ranking", "--battles", str(path), "--num-tiers", "2", "--strong-model",
-        "big", "--weak-model", "small", "--json", prompts[0],
+        "--router", f"sw_ranking,battles={path},num_tiers=2", "--strong-model", "big",
+        "--weak-model", "small", "--json", prompts[0],
     ]  # fmt: skip
     if not (DEFAULT_FOLDER / "artifact.json").is_file():
         pytest.skip("sw_ranking embeds by the default embedder, which has not been made")

@@ -17,10 +17,10 @@ import pytest
 
 from cli_runner import fastroute, refused
 from evaluation.evaluation_data import small_evals, write_json_lines
-from fastroute.cli.options import parse_router
 from fastroute.evaluation import apgr, curve, load_gsm8k
 from fastroute.routers import LengthRouter
 from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
+from fastroute.routers.specification import parse_router
 
 needs_default = pytest.mark.skipif(
     not (DEFAULT_FOLDER / "artifact.json").is_file(),
@@ -261,7 +261,10 @@ def test_sw_ranking_is_not_scored_on_its_battles_and_is_cached(tmp_path: Path) -
         (["--benchmark", "EVALS", "EVALS"], "two of them are named"),
         (["--benchmark", "EVALS", "--router", "length", "length"], "two routers are labelled"),
         (["--benchmark", "EVALS", "--router", "length,x"], "is not KEY=VALUE"),
-        (["--benchmark", "EVALS", "--router", "length,x=1"], "config of router 'length'"),
+        (
+            ["--benchmark", "EVALS", "--router", "length,x=1"],
+            "Its options: half_length",
+        ),
         (["--benchmark", "EVALS", "--resamples", "many"], "invalid int value"),
         (["--benchmark", "EVALS", "--resamples", "9" * 22], "resamples must be in 0..1,000,000"),
         (["--benchmark", "EVALS", "--seed", "-1"], "seed must be 0 or more, got -1"),
@@ -300,9 +303,7 @@ def test_calibrate_by_share_from_prompts_and_from_quantiles(tmp_path: Path) -> N
     )
     assert quantiles.json["threshold"]["value"] == pytest.approx(0.7, abs=0.002)
     assert "1,001 quantiles" in quantiles.json["source"]
-    routed = fastroute(
-        "route", "--router", "random", "--strong-share", "0.3", "--json", "--seed", "1", "x"
-    )
+    routed = fastroute("route", "--router", "random,seed=1", "--strong-share", "0.3", "--json", "x")
     assert routed.json["threshold"] == pytest.approx(quantiles.json["threshold"]["value"], abs=2e-3)
 
 
@@ -342,9 +343,9 @@ def test_calibrate_refuses_in_one_line(tmp_path: Path, arguments: list[str], mes
 
 
 def test_names_and_paths_of_routers_stay_text() -> None:
-    _, label, config = parse_router("sw_ranking,strong_model=1,weak_model=true,label=7,seed=3")
-    assert (label, config) == ("7", {"strong_model": "1", "weak_model": "true", "seed": 3})
-    assert parse_router("mf,checkpoint_path=5")[2] == {"checkpoint_path": "5"}
+    _, label, config = parse_router("sw_ranking,strong_model=1,weak_model=true,label=7,num_tiers=3")
+    assert (label, config) == ("7", {"strong_model": "1", "weak_model": "true", "num_tiers": 3})
+    assert parse_router("mf=5").config == {"checkpoint_path": "5"}
 
 
 def test_intervals_from_too_little_are_called_what_they_are(tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def test_saved_and_loaded_it_scores_the_same(tmp_path: Path) -> None:
     assert loaded.latency_budget_ms == 1e6
     assert load_artifact(tmp_path / "c").config["found"] == {"share": 0.4}
     save_cascade(tmp_path / "none", CascadeRouter(fast, slow), **members)
-    assert load_cascade(tmp_path / "none").band is None
+    assert load_cascade(tmp_path / "none", create_router).band is None
 
 
 def test_a_member_is_found_beside_it_and_must_be_the_same(
@@ -367,15 +367,15 @@ def test_a_member_is_found_beside_it_and_must_be_the_same(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "moved").mkdir()
     home = home.rename(tmp_path / "moved" / "home")  # both folders, together
-    loaded = load_cascade(home / "c")
+    loaded = load_cascade(home / "c", create_router)
     assert loaded.slow.provenance.checksum == router.slow.provenance.checksum
     assert loaded.provenance.checksum is None  # length has none, so nothing pins the whole
     make_mf(home / "mf", 2.0)
     with pytest.raises(ArtifactError, match="slow router is not the one that the band was found"):
-        load_cascade(home / "c")
+        load_cascade(home / "c", create_router)
     (home / "mf" / "artifact.json").unlink()
     with pytest.raises(ArtifactError, match="its slow router can't be made"):
-        load_cascade(home / "c")
+        load_cascade(home / "c", create_router)
     save_artifact(home / "bad", kind="cascade", config={"band": [0.1, 0.2]}, arrays={})
     with pytest.raises(ArtifactError, match="has a band that can't be used"):
-        load_cascade(home / "bad")
+        load_cascade(home / "bad", create_router)

@@ -84,7 +84,7 @@ def test_mf_from_data_to_decisions(tmp_path: Path, graded: Path) -> None:
         hard, easy = router.win_rates(["prove the river engine now", "greet the river engine now"])
         assert hard > easy + 0.1
     routed = fastroute(
-        "route", "--router", "mf", "--checkpoint", out, "--strong-model", "large",
+        "route", "--router", f"mf={out}", "--strong-model", "large",
         "--weak-model", "small", "--strong-share", "0.5", "--json", "prove the river engine",
     )  # fmt: skip
     assert routed.json["win_rate"] > 0.5

@@ -17,7 +17,6 @@ from fastroute.cli.options import (
     common_settings,
     interval_text,
     load_benchmarks,
-    load_router,
     number,
     open_cache,
     text,
@@ -98,9 +97,11 @@ def _share(options: argparse.Namespace) -> int:
     from fastroute.evaluation.benchmarks.traffic import load_prompts
     from fastroute.evaluation.metrics.bootstrap import cautions
     from fastroute.evaluation.thresholds.calibration import calibrate_share
+    from fastroute.routers.specification import parse_router
 
     share = number("--strong-share", options.strong_share)
-    label, router = load_router(options.router)
+    choice = parse_router(options.router)
+    label, router = choice.label, choice.make()
     prompts = None
     if options.prompts:
         prompts = load_prompts(options.prompts, skip_bad=options.skip_bad)
@@ -128,6 +129,7 @@ def _share(options: argparse.Namespace) -> int:
 def _quality(options: argparse.Namespace) -> int:
     from fastroute.evaluation.metrics.bootstrap import cautions
     from fastroute.evaluation.thresholds.calibration import calibrate_quality
+    from fastroute.routers.specification import parse_router
 
     measure: Measure = "quality" if options.target_pgr is None else "pgr"
     goal = options.target_quality if measure == "quality" else options.target_pgr
@@ -138,7 +140,8 @@ def _quality(options: argparse.Namespace) -> int:
         pairs=[options.pair] if options.pair else (),
         skip_bad=options.skip_bad,
     )
-    label, router = load_router(options.router)
+    choice = parse_router(options.router)
+    label, router = choice.label, choice.make()
     with open_cache(options.no_cache) as cache:
         found = calibrate_quality(
             router, benchmarks[0], target, measure=measure, cache=cache, **common_settings(options)

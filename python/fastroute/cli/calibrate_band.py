@@ -13,7 +13,6 @@ from fastroute.cli.options import (
     load_benchmarks,
     number,
     open_cache,
-    parse_router,
     text,
 )
 from fastroute.errors import InvalidInputError
@@ -75,6 +74,8 @@ def run_band(options: argparse.Namespace) -> int:
     from fastroute.evaluation.metrics.bootstrap import cautions
     from fastroute.evaluation.thresholds.band_calibration import calibrate_band
     from fastroute.routers.cascade.artifact import make_member, save_cascade
+    from fastroute.routers.registry import create_router
+    from fastroute.routers.specification import parse_router
 
     option, goal = next((o, g) for o, g in _GOALS.items() if getattr(options, o) is not None)
     target = number(f"--{option.replace('_', '-')}", getattr(options, option))
@@ -101,8 +102,8 @@ def run_band(options: argparse.Namespace) -> int:
         settings["latency_prompts"] = options.latency_prompts
     with open_cache(options.no_cache) as cache:
         found = calibrate_band(
-            make_member("fast", members["fast"]),
-            make_member("slow", members["slow"]),
+            make_member("fast", members["fast"], create_router),
+            make_member("slow", members["slow"], create_router),
             goal,
             target,
             benchmark=benchmark,

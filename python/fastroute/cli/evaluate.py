@@ -20,7 +20,6 @@ from fastroute.cli.options import (
     add_leniency,
     load_benchmarks,
     open_cache,
-    parse_router,
     text,
 )
 from fastroute.errors import InvalidInputError
@@ -155,24 +154,26 @@ def run(options: argparse.Namespace) -> int:
 
 def _routers(options: argparse.Namespace) -> tuple[dict[str, Router], dict[str, Trainer] | None]:
     """Routers by label and, for the in-domain protocol, how to train those that can be."""
-    from fastroute.cli.in_domain import trainer, untrained_router
-    from fastroute.routers.registry import create_router
+    from fastroute.routers.registry import find_spec
+    from fastroute.routers.spec import load_name
+    from fastroute.routers.specification import parse_router
 
     in_domain = options.protocol == "in-domain"
     routers: dict[str, Router] = {}
     trainers: dict[str, Trainer] = {}
     for specification in options.router or ["mf"]:
-        name, label, config = parse_router(specification)
-        if label in routers:
+        choice = parse_router(specification)
+        if choice.label in routers:
             raise InvalidInputError(
-                f"--router: two routers are labelled {label!r}; give one a label: "
-                f"{name},...,label=other"
+                f"--router: two routers are labelled {choice.label!r}; give one a label: "
+                f"{choice.name},...,label=other"
             )
-        if name == "sw_ranking":  # the same win rates for any number, and this one waits for them
-            config.setdefault("num_threads", os.cpu_count() or 1)
-        untrained = untrained_router(name, config) if in_domain else None
-        routers[label] = create_router(name, **config) if untrained is None else untrained
-        train = trainer(routers[label], options.seed) if in_domain else None
-        if train is not None:
-            trainers[label] = train
+        spec = find_spec(choice.name)
+        if spec.batch_option is not None:  # the same win rates for any number of threads
+            choice.config.setdefault(spec.batch_option, os.cpu_count() or 1)
+        if in_domain and spec.trainer is not None:
+            train = load_name(spec.trainer)
+            routers[choice.label], trainers[choice.label] = train(choice.config, options.seed)
+        else:
+            routers[choice.label] = choice.make()
     return routers, trainers if in_domain else None

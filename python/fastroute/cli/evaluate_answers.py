@@ -31,11 +31,10 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
 
 def run_answers(options: argparse.Namespace) -> int:
     """Print the figures."""
-    from fastroute.cli.options import parse_router
     from fastroute.evaluation.benchmarks.answers import read_answers
     from fastroute.evaluation.evidence_replay import replay
     from fastroute.evaluation.report.evidence import to_text
-    from fastroute.routers.registry import create_router
+    from fastroute.routers.specification import parse_router
 
     if not options.weak or not options.strong:
         raise InvalidInputError("--answers needs --weak MODEL and --strong MODEL")
@@ -45,8 +44,8 @@ def run_answers(options: argparse.Namespace) -> int:
     recorded = read_answers(options.answers)
     win_rates = {}
     for specification in options.router or ["mf"]:
-        name, label, config = parse_router(specification)
-        win_rates[label] = create_router(name, **config).win_rates(recorded.prompts)
+        choice = parse_router(specification)
+        win_rates[choice.label] = choice.make().win_rates(recorded.prompts)
     result = replay(
         recorded,
         weak=options.weak,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -12,27 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastroute.errors import InvalidInputError
+from fastroute.routers.registry import ROUTER_NAMES
 
 if TYPE_CHECKING:
     from fastroute.evaluation.benchmarks.routellm import Benchmark
     from fastroute.evaluation.cache import WinRateCache
     from fastroute.evaluation.metrics.bootstrap import Estimate
-    from fastroute.routers.base import Router
     from fastroute.types import ModelPair
 
 NAMED_BENCHMARKS = "mmlu, gsm8k, mt-bench"
 
 ROUTER_HELP = (
-    "a router by name (mf, sw_ranking, bert, causal_llm, length, random, cascade), with the folder "
-    "of its checkpoint, bert=FOLDER, and its config after commas: bert=FOLDER,precision=int8"
+    f"a router: NAME ({', '.join(ROUTER_NAMES)}), NAME=FOLDER of a saved one, and options after "
+    "commas, such as bert=FOLDER,precision=int8"
 )
 DATA_HELP = "a checkout of github.com/lm-sys/RouteLLM, for the benchmarks that have a name"
-# Settings of routers that are names or paths, also where one reads as a number: a folder called 5.
-_TEXTS = {"checkpoint_path", "battles", "strong_model", "weak_model", "label"}
-_TEXTS |= {"fast", "slow", "embedder_path"}
-_TEXTS |= {"index", "index_parameters", "mode", "storage"}
-_TEXTS |= {"cache_dir", "memory_arena", "model_file", "on_truncation", "precision", "revision"}
-_TEXTS |= {"api_key", "base_url", "model", "send_as"}
 PAIR_METAVAR = ("strong=COLUMN", "weak=COLUMN")
 
 
@@ -138,39 +131,6 @@ def _load_file(name: str, pairs: Sequence[ModelPair], skip_bad: bool) -> list[Be
     return [traffic.benchmark for traffic in loaded]
 
 
-def parse_router(specification: str) -> tuple[str, str, dict[str, Any]]:
-    """Name, label and config of ``name,KEY=VALUE,...``.
-
-    ``name=FOLDER`` is short for ``name,checkpoint_path=FOLDER``.
-    """
-    name, *settings = specification.split(",")
-    if "=" in name:
-        name, _, folder = name.partition("=")
-        settings.insert(0, f"checkpoint_path={folder}")
-    config: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise InvalidInputError(f"--router {specification!r}: {setting!r} is not KEY=VALUE")
-        if not value.strip():
-            raise InvalidInputError(
-                f"--router {specification!r}: {key} is empty; give a value, or leave it out"
-            )
-        if key in config:
-            raise InvalidInputError(f"--router {specification!r}: {key} is given twice")
-        config[key] = value if key in _TEXTS else _setting(value)
-    label: str = config.pop("label", name)
-    return name, label, config
-
-
-def load_router(specification: str) -> tuple[str, Router]:
-    """Label and router of ``--router``."""
-    from fastroute.routers.registry import create_router
-
-    name, label, config = parse_router(specification)
-    return label, create_router(name, **config)
-
-
 def number(option: str, word: str) -> float:
     """The number that an option was given, or an error that names the option."""
     try:
@@ -187,12 +147,3 @@ def interval_text(value: Estimate, form: str) -> str:
     if value.low is None or value.high is None:
         return ""
     return f" ({format(value.low, form)} to {format(value.high, form)})"
-
-
-def _setting(value: str) -> Any:
-    """A number or true and false where it reads as one, else the text."""
-    with contextlib.suppress(ValueError, RecursionError):
-        parsed = json.loads(value)
-        if isinstance(parsed, (bool, int, float)):
-            return parsed
-    return value

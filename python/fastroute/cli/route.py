@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastroute.cli.options import ROUTER_HELP, number, parse_router, text
+from fastroute.cli.options import ROUTER_HELP, number, text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -42,31 +42,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--strong-model", type=text, default="strong", metavar="NAME", help="its name"
     )
     parser.add_argument("--weak-model", type=text, default="weak", metavar="NAME", help="its name")
-    parser.add_argument(
-        "--checkpoint",
-        type=text,
-        metavar="FOLDER",
-        help="mf: a fastroute artifact or RouteLLM checkpoint; bert: a folder with an ONNX "
-        "classifier, or a hub id; causal_llm: its ONNX folder",
-    )
-    parser.add_argument(
-        "--battles",
-        type=text,
-        metavar="FILE",
-        help="sw_ranking: JSONL, CSV or Parquet of prompt, model_a, model_b, winner",
-    )
-    parser.add_argument("--num-tiers", type=int, metavar="N", help="sw_ranking: rating tiers")
-    parser.add_argument("--seed", type=int, metavar="N", help="random: seed")
     parser.add_argument("--json", action="store_true", help="print one JSON object a prompt")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a decision a prompt, each as soon as it is made."""
     from fastroute.controller import Controller
-    from fastroute.routers import create_router
 
-    name, _, config = parse_router(options.router)
-    router = create_router(name, **_router_config(options, name, config))
+    router = _router(options)
     threshold = _threshold(options, router)
     controller = Controller(
         routers=[router], strong_model=options.strong_model, weak_model=options.weak_model
@@ -85,37 +68,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _router_config(
-    options: argparse.Namespace, name: str, config: dict[str, Any]
-) -> dict[str, Any]:
-    """``config`` with the chosen router's options; one of another router is an error."""
-    belongs = {
-        "checkpoint": (("mf", "bert", "causal_llm"), "checkpoint_path"),
-        "battles": (("sw_ranking",), "battles"),
-        "num_tiers": (("sw_ranking",), "num_tiers"),
-        "seed": (("random",), "seed"),
-    }
-    for option, (routers, key) in belongs.items():
-        value = getattr(options, option)
-        if value is None:
-            continue
-        flag = f"--{option.replace('_', '-')}"
-        if name not in routers:
-            raise InvalidInputError(
-                f"{flag} belongs to --router {' or '.join(routers)}, not {name}"
-            )
-        if key in config:
-            raise InvalidInputError(f"{flag} and {key} in --router are the same; give one of them")
-        config[key] = value
-    # The pair is the checkpoint's or the battles' where the router knows models by name.
-    if name == "sw_ranking" or (name == "mf" and "checkpoint_path" in config):
-        pair = (options.strong_model, options.weak_model)
-        for key, value, default in zip(
-            ("strong_model", "weak_model"), pair, ("strong", "weak"), strict=True
-        ):
-            if value != default and key not in config:
-                config[key] = value
-    return config
+def _router(options: argparse.Namespace) -> Router:
+    """The router, with the names of the pair where its config lets it know models by name."""
+    from fastroute.routers.registry import find_spec
+    from fastroute.routers.specification import parse_router
+
+    choice = parse_router(options.router)
+    if find_spec(choice.name).takes_pair(choice.config):
+        for key in ("strong_model", "weak_model"):
+            value = getattr(options, key)
+            if value != key.removesuffix("_model"):
+                choice.config.setdefault(key, value)
+    return choice.make()
 
 
 def _threshold(options: argparse.Namespace, router: Router) -> float:

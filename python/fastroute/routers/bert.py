@@ -49,6 +49,7 @@ from fastroute.onnx_models.token_model import (
 )
 from fastroute.provenance import Provenance
 from fastroute.routers.base import Router
+from fastroute.routers.spec import RouterSpec
 from fastroute.types import Float64Array
 
 if TYPE_CHECKING:
@@ -329,3 +330,26 @@ def _processors() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         return os.cpu_count() or 1
+
+
+def _make_bert(
+    checkpoint_path: str | os.PathLike[str] | None = None,
+    num_labels: int = 3,
+    **options: Any,
+) -> Router:
+    if checkpoint_path is None:
+        raise InvalidInputError(
+            "bert needs checkpoint_path: a folder with an ONNX classifier and its tokenizer.json, "
+            "as `fastroute train bert` writes, or the id of one on the Hugging Face Hub"
+        )
+    if num_labels != 3:  # a key of RouteLLM's configs
+        raise InvalidInputError(f"num_labels must be 3, got {num_labels!r}")
+    return BertRouter(checkpoint_path, **options)
+
+
+SPEC = RouterSpec(
+    "bert",
+    "a fine-tuned encoder with three labels, in ONNX",
+    _make_bert,
+    accepts=("fastroute.routers.bert:BertRouter",),
+)

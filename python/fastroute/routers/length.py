@@ -10,6 +10,7 @@ import numpy as np
 from fastroute._validate import check_prompt, check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.routers.base import Router
+from fastroute.routers.spec import RouterSpec
 from fastroute.types import Float64Array
 
 
@@ -41,3 +42,10 @@ class LengthRouter(Router):
         lengths = np.array([len(prompt) for prompt in check_prompts(prompts)], dtype=np.float64)
         rates: Float64Array = lengths / (lengths + self.half_length)
         return rates
+
+
+def _make_length(half_length: float = 300.0) -> Router:
+    return LengthRouter(half_length)
+
+
+SPEC = RouterSpec("length", "the number of characters: the baseline to beat", _make_length)

@@ -20,9 +20,11 @@ from fastroute.artifacts import (
     load_artifact,
 )
 from fastroute.embedders.base import Embedder
+from fastroute.embedders.beside import embedder_beside
 from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
 from fastroute.provenance import CALIBRATION, TRAINED_ON, Provenance
 from fastroute.routers.base import EmbeddingRouter, check_embedder, check_pair
+from fastroute.routers.spec import RouterSpec
 from fastroute.types import Float32Array, Float64Array
 
 #: Kind of the artifacts that hold one.
@@ -300,3 +302,49 @@ def _check_factors(path: Path, factors: list[Any], count: int) -> list[Float32Ar
         if not np.isfinite(factor).all():
             raise ArtifactError(f"{path} has NaN or infinity in {name}; restore the folder")
     return [P, W, np.ascontiguousarray(c.reshape(-1))]
+
+
+def _make_mf(
+    checkpoint_path: str | os.PathLike[str] | None = None,
+    strong_model: str | None = None,
+    weak_model: str | None = None,
+    embedder: Embedder | None = None,
+    embedder_path: str | os.PathLike[str] | None = None,
+) -> MatrixFactorizationRouter:
+    if checkpoint_path is None:
+        if strong_model or weak_model or embedder or embedder_path:
+            raise InvalidInputError(
+                "strong_model, weak_model and embedder belong to a checkpoint_path; the default "
+                "mf router has one generic pair and its own embedder"
+            )
+        return MatrixFactorizationRouter.load_default()
+    if embedder_path is not None:
+        if embedder is not None:
+            raise InvalidInputError("give embedder or embedder_path, not both")
+        from fastroute.embedders.onnx import OnnxEmbedder
+
+        embedder = OnnxEmbedder(embedder_path)
+    router = MatrixFactorizationRouter.load(
+        checkpoint_path, strong_model=strong_model, weak_model=weak_model, embedder=embedder
+    )
+    if router.embedder is None and (own := embedder_beside(checkpoint_path)) is not None:
+        return MatrixFactorizationRouter.load(
+            checkpoint_path, strong_model=strong_model, weak_model=weak_model, embedder=own
+        )
+    if router.embedder is None:
+        # Most artifacts are made with the embedder that ships with fastroute; it is cheap to load.
+        from fastroute.embedders.static import StaticEmbedder
+
+        bundled = StaticEmbedder.load_default()
+        if load_artifact(checkpoint_path).config["embedder"] == bundled.name:
+            router.embedder = bundled
+    return router
+
+
+SPEC = RouterSpec(
+    "mf",
+    "matrix factorization of models and prompts; the bundled default",
+    _make_mf,
+    trainer="fastroute.training.in_domain:mf",
+    takes_pair=lambda config: "checkpoint_path" in config,
+)

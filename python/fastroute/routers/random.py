@@ -11,6 +11,7 @@ from fastroute._validate import check_prompt, check_prompts
 from fastroute.errors import InvalidTypeError
 from fastroute.provenance import Provenance
 from fastroute.routers.base import Router
+from fastroute.routers.spec import RouterSpec
 from fastroute.types import Float64Array
 
 
@@ -38,3 +39,10 @@ class RandomRouter(Router):
 
     def win_rates(self, prompts: Sequence[str]) -> Float64Array:
         return np.array([self._random.random() for _ in check_prompts(prompts)], dtype=np.float64)
+
+
+def _make_random(seed: int | None = None) -> Router:
+    return RandomRouter(seed)
+
+
+SPEC = RouterSpec("random", "a uniform number: the least that a router must beat", _make_random)

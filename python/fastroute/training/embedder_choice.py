@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fastroute.artifacts import MANIFEST
 from fastroute.embedders.base import Embedder
+from fastroute.embedders.beside import EMBEDDER_FOLDER, has_embedder
 from fastroute.errors import ArtifactError, InvalidInputError
-from fastroute.routers.registry import EMBEDDER_FOLDER, has_embedder
 from fastroute.training.checkpoint_file import JOURNAL
 
 KINDS = ("static", "onnx")

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,17 +38,16 @@ KIND = "cascade"
 _PATHS = ("checkpoint_path", "battles", "embedder_path")
 
 
-def make_member(which: str, config: object) -> Router:
+def make_member(which: str, config: object, create: Callable[..., Router]) -> Router:
     """A member of a cascade, of a router, a name, or a name and its config in one mapping.
 
-    ``{"router": "mf", "checkpoint_path": "..."}`` is ``create_router("mf", checkpoint_path=...)``.
+    ``{"router": "mf", "checkpoint_path": "..."}`` is ``create("mf", checkpoint_path=...)``, where
+    ``create`` is ``create_router``.
     """
-    from fastroute.routers.registry import create_router
-
     if isinstance(config, Router):
         return config
     if isinstance(config, str):
-        return create_router(config)
+        return create(config)
     if not isinstance(config, Mapping) or not isinstance(config.get("router"), str):
         raise InvalidTypeError(
             f"{which} must be a router, the name of one, or a mapping with router, its name, and "
@@ -56,7 +55,7 @@ def make_member(which: str, config: object) -> Router:
         )
     if config["router"] == "cascade":
         raise InvalidInputError(f"{which} must not be a cascade itself; give its members")
-    return create_router(**{"name" if k == "router" else str(k): v for k, v in config.items()})
+    return create(**{"name" if k == "router" else str(k): v for k, v in config.items()})
 
 
 def save_cascade(
@@ -98,16 +97,19 @@ def save_cascade(
 
 
 def load_cascade(
-    folder: str | os.PathLike[str], *, latency_budget_ms: float | None = None
+    folder: str | os.PathLike[str],
+    create: Callable[..., Router],
+    *,
+    latency_budget_ms: float | None = None,
 ) -> CascadeRouter:
-    """Load a cascade and its members.
+    """Load a cascade and its members, which ``create`` (``create_router``) makes.
 
     Raises ArtifactError and its kin for a folder that can't be used, also where a member is not
     the one that the band was found for: its win rates would mean something else.
     """
     artifact = load_artifact(folder, kind=KIND)
     band = _read_band(artifact)
-    fast, slow = _read_member(artifact, "fast"), _read_member(artifact, "slow")
+    fast, slow = (_read_member(artifact, which, create) for which in ("fast", "slow"))
     # The budget follows the clock, so that nothing identifies the win rates.
     checksum = _checksum(artifact, fast, slow) if latency_budget_ms is None else None
     return CascadeRouter(
@@ -144,7 +146,7 @@ def _read_band(artifact: Artifact) -> Band | None:
         ) from error
 
 
-def _read_member(artifact: Artifact, which: str) -> Router:
+def _read_member(artifact: Artifact, which: str, create: Callable[..., Router]) -> Router:
     config = artifact.config.get(which)
     if not isinstance(config, dict):
         raise ArtifactError(f"{artifact.path} lacks its {which} router; restore the folder")
@@ -152,7 +154,7 @@ def _read_member(artifact: Artifact, which: str) -> Router:
         if isinstance(config.get(key), str):
             config = config | {key: os.path.normpath(artifact.path / config[key])}
     try:
-        member = make_member(which, config)
+        member = make_member(which, config, create)
     except FastRouteError as error:
         raise ArtifactError(
             f"{artifact.path}: its {which} router can't be made ({error}); put it where the "

@@ -10,9 +10,10 @@ from pathlib import Path
 from fastroute.artifacts import load_artifact
 from fastroute.data import TrainingData
 from fastroute.embedders.base import Embedder
+from fastroute.embedders.beside import EMBEDDER_FOLDER, has_embedder
 from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import KIND, MatrixFactorizationRouter
-from fastroute.routers.registry import EMBEDDER_FOLDER, create_router, has_embedder
+from fastroute.routers.registry import create_router
 from fastroute.training.embedder_choice import copy_embedder, remove_embedder
 from fastroute.training.embedding import embed
 from fastroute.training.heads import save_mf
