@@ -23,7 +23,6 @@ HEAVY = [
     "pyarrow",
     "scipy",
     "sklearn",
-    "starlette",
     "tokenizers",
     "torch",
     "tqdm",

@@ -49,7 +49,7 @@ class Gateway:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
-            found = re.search(r"listening on http://127\.0\.0\.1:(\d+)", line)
+            found = re.search(r"listening on http://\S+?:(\d+)$", line)
             if found:
                 self.port = int(found[1])
                 self._listening.set()

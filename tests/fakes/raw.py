@@ -69,12 +69,10 @@ def start() -> Iterator[RawUpstream]:
         yield RawUpstream(listener)
 
 
-def send(port: int, data: bytes, *, half_close: bool = False, timeout_s: float = 30.0) -> bytes:
+def send(port: int, data: bytes, *, timeout_s: float = 30.0) -> bytes:
     """Send ``data`` on a connection of its own; returns what came until it was closed."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
         connection.sendall(data)
-        if half_close:
-            connection.shutdown(socket.SHUT_WR)
         answer = b""
         while piece := connection.recv(65536):
             answer += piece

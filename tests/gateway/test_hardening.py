@@ -14,6 +14,7 @@ from fakes import gateway as gateways
 from fakes.gateway import Gateway
 from fakes.planned import View
 from fastroute.gateway.protocol.origin import refuse_other_pages
+from fastroute.gateway.protocol.replies import RefusalError
 
 ASK = [{"role": "user", "content": "hello"}]
 PROVIDER = {"PROVIDER_KEY": "sk-provider-0123456789abcdef"}
@@ -54,12 +55,29 @@ def test_its_own_page_and_plain_clients_can(gateway: Gateway, host: str) -> None
 
 
 def test_beyond_loopback_any_name_may_be_its_own_but_not_another_pages() -> None:
-    def refused(host: bytes, origin: bytes) -> bool:
-        headers = [(b"host", host), (b"origin", origin)]
-        return refuse_other_pages("/v1/models", headers, "0.0.0.0") is not None
+    headers = {"host": "gateway.example:6060", "origin": "http://gateway.example:6060"}
+    refuse_other_pages("/v1/models", headers, "0.0.0.0")
+    with pytest.raises(RefusalError, match=r"a page of 'http://evil\.example'"):
+        refuse_other_pages("/v1/models", headers | {"origin": "http://evil.example"}, "0.0.0.0")
 
-    assert not refused(b"gateway.example:6060", b"http://gateway.example:6060")
-    assert refused(b"gateway.example:6060", b"http://evil.example")
+
+@pytest.mark.parametrize("host", ["127.1", "::ffff:127.0.0.1", "0x7f000001", "localhost"])
+def test_every_way_to_write_a_loopback_address_is_guarded(config_file: str, host: str) -> None:
+    with gateways.start("--config", config_file, "--host", host, environment=PROVIDER) as gateway:
+        refused = gateway.ask("GET", "/v1/models", None, {"Host": "evil.example"})
+        assert refused.status == 403
+        assert gateway.ask("GET", "/v1/models", None, {"Host": f"127.0.0.1:{gateway.port}"})
+        assert not gateway.events("no keys: everybody who can reach this address can use it")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/chat%2fcompletions", "/v1%2Fchat/completions", "/v1/%63hat/completions", "/%76%31/route"],
+)
+def test_an_escaped_path_is_another_path(gateway: Gateway, upstream: View, path: str) -> None:
+    answer = gateway.ask("POST", path, {"model": "weak", "messages": ASK})
+    assert (answer.status, answer.json()["error"]["code"]) == (404, "not_found")
+    assert not upstream.requests()
 
 
 def test_a_lone_surrogate_and_a_deep_conversation_are_answered(config_file: str) -> None:

@@ -163,7 +163,7 @@ def test_a_slow_body_is_refused(small: Gateway) -> None:
 def test_too_many_headers_are_refused(small: Gateway, headers: bytes) -> None:
     with socket.create_connection(("127.0.0.1", small.port)) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n")
-        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+        assert b" 400 Bad Request\r\n" in connection.recv(100)
     assert small.ask("GET", "/health").status == 200
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from aiohttp import web
 
 from fastroute import __version__
 from fastroute.data.battles import read_battles
@@ -19,13 +17,13 @@ from fastroute.errors import FastRouteError
 from fastroute.gateway.gateway import Gateway
 from fastroute.gateway.operations.state import State
 from fastroute.gateway.protocol.limits import read_body
+from fastroute.gateway.protocol.replies import RefusalError, json_response
 from fastroute.gateway.request.conversation import messages_of, prompt_to_route_on
 from fastroute.gateway.request.document import read_document
 from fastroute.routers.base import EmbeddingRouter, Router
 from fastroute.types import Battle, Float32Array
 
-Handler = Callable[[Request], Awaitable[Response]]
-Guard = Callable[[Handler], Handler]
+Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 _FOLDER = Path(__file__).parent / "page"
 _FILES = {
@@ -44,14 +42,14 @@ _HEADERS = {
 _NEIGHBORS = 5
 
 
-def page_routes(state: State, guard: Guard) -> list[BaseRoute]:
-    """The page's routes; ``guard`` asks for a key before all but its files."""
+def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
+    """The page's paths, each with its method, its handler, and whether it needs a key."""
     neighbors = _Neighbors()
 
-    async def about(_: Request) -> Response:
+    async def about(_: web.BaseRequest) -> web.Response:
         gateway = state.gateway
         routing = gateway.config.routing
-        return JSONResponse(
+        return json_response(
             {
                 "version": __version__,
                 "strong_model": routing.strong_model,
@@ -62,35 +60,35 @@ def page_routes(state: State, guard: Guard) -> list[BaseRoute]:
             }
         )
 
-    async def stats(_: Request) -> Response:
-        return JSONResponse(counts(state))
+    async def stats(_: web.BaseRequest) -> web.Response:
+        return json_response(counts(state))
 
-    async def curve(request: Request) -> Response:
-        router = state.gateway.controller.routers.get(request.query_params.get("router", ""))
-        return JSONResponse(curve_of(router, state.gateway))
+    async def curve(request: web.BaseRequest) -> web.Response:
+        router = state.gateway.controller.routers.get(request.query.get("router", ""))
+        return json_response(curve_of(router, state.gateway))
 
-    async def similar(request: Request) -> Response:
+    async def similar(request: web.BaseRequest) -> web.Response:
         try:
-            raw = await read_body(request.scope, request.receive, state.gateway.config.server)
+            raw = await read_body(request, state.gateway.config.server)
             messages = messages_of(read_document(raw).fields, "/chat/completions")
             prompt = prompt_to_route_on(messages, 1)
         except FastRouteError:
-            return JSONResponse({"battles": []})
+            return json_response({"battles": []})
         found = await asyncio.to_thread(neighbors.find, state.gateway, prompt)
-        return JSONResponse({"battles": found})
+        return json_response({"battles": found})
 
-    routes: list[BaseRoute] = [
-        Route(path, _file(state, name, kind), methods=["GET"])
-        for path, (name, kind) in _FILES.items()
+    files = [
+        (path, "GET", _file(state, name, kind), False) for path, (name, kind) in _FILES.items()
     ]
-    for path, handler, method in (
-        ("/ui/about", about, "GET"),
-        ("/ui/stats", stats, "GET"),
-        ("/ui/curve", curve, "GET"),
-        ("/ui/neighbors", similar, "POST"),
-    ):
-        routes.append(Route(path, guard(_if_on(state, handler)), methods=[method]))
-    return routes
+    return files + [
+        (path, method, _if_on(state, handler), True)
+        for path, method, handler in (
+            ("/ui/about", "GET", about),
+            ("/ui/stats", "GET", stats),
+            ("/ui/curve", "GET", curve),
+            ("/ui/neighbors", "POST", similar),
+        )
+    ]
 
 
 def counts(state: State) -> dict[str, Any]:
@@ -155,8 +153,8 @@ def curve_of(router: Router | None, gateway: Gateway) -> dict[str, Any]:
 def _file(state: State, name: str, kind: str) -> Handler:
     body = (_FOLDER / name).read_bytes()
 
-    async def serve(_: Request) -> Response:
-        return Response(body, 200, _HEADERS, kind)
+    async def serve(_: web.BaseRequest) -> web.Response:
+        return web.Response(body=body, headers=_HEADERS, content_type=kind, charset="utf-8")
 
     return _if_on(state, serve)
 
@@ -164,9 +162,9 @@ def _file(state: State, name: str, kind: str) -> Handler:
 def _if_on(state: State, handler: Handler) -> Handler:
     """``handler``, while the config wants the page."""
 
-    async def checked(request: Request) -> Response:
+    async def checked(request: web.BaseRequest) -> web.Response:
         if not state.gateway.config.server.page:
-            return JSONResponse({"error": {"message": "the page is off", "code": "not_found"}}, 404)
+            raise RefusalError(404, "not_found", "the page is off")
         return await handler(request)
 
     return checked

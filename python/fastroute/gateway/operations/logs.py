@@ -13,8 +13,6 @@ import sys
 from typing import Any
 
 LOGGER = logging.getLogger("fastroute.gateway")
-#: uvicorn's word for an answer that we cut off because the provider's was.
-_EXPECTED = "ASGI callable returned without completing response."
 
 
 class _JsonLines(logging.Formatter):
@@ -38,25 +36,23 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-class _NoCutAnswers(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.getMessage() != _EXPECTED
-
-
 def configure_logs(level: str) -> None:
-    """Send fastroute's and uvicorn's logs to standard error as JSON lines."""
+    """Send all logs to standard error as JSON lines: fastroute's from ``level`` on, those of
+    libraries from warnings on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
-    for name in ("fastroute.gateway", "uvicorn", "uvicorn.error"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler] if name != "uvicorn.error" else []
-        logger.setLevel(level.upper())
-        logger.propagate = name == "uvicorn.error"
-    logging.getLogger("uvicorn").propagate = False
-    logging.getLogger("uvicorn.error").addFilter(_NoCutAnswers())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    LOGGER.setLevel(level.upper())
 
 
 def log(event: str, level: int = logging.INFO, **facts: Any) -> None:
     """Log ``event`` with facts that are safe to keep."""
     if LOGGER.isEnabledFor(level):
         LOGGER.log(level, event, extra={"facts": facts})
+
+
+def log_failure(event: str) -> None:
+    """Log ``event`` with the kind and the place of the exception at hand."""
+    LOGGER.error(event, exc_info=True)

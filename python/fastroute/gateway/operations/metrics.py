@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from fastroute.gateway.operations.usage import Usage
 from fastroute.types import Decision
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 _WIN_RATES = tuple(i / 20 for i in range(1, 20))
 _DECISION_S = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0)

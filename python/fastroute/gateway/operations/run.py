@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
-
-import uvicorn
+from collections.abc import Callable
 
 from fastroute.errors import InvalidInputError
 from fastroute.gateway.config.settings import Config, ServerConfig
@@ -19,7 +16,8 @@ from fastroute.gateway.operations.logs import configure_logs, log
 from fastroute.gateway.operations.metrics import Metrics
 from fastroute.gateway.operations.state import State
 from fastroute.gateway.protocol.app import Application
-from fastroute.gateway.protocol.server import LimitedProtocol
+from fastroute.gateway.protocol.origin import is_loopback
+from fastroute.gateway.protocol.server import Server
 
 
 def bind(config: ServerConfig) -> socket.socket:
@@ -82,73 +80,38 @@ async def _serve(
     ready: Callable[[], None],
     early: list[int],
 ) -> None:
-    def started() -> None:
-        host, port = listener.getsockname()[:2]
-        log("serving", host=host, port=port, keys=len(config.keys))
-        if host not in ("127.0.0.1", "::1") and not config.keys:
-            log("no keys: everybody who can reach this address can use it", logging.WARNING)
-        ready()
-
-    server = _Server(
-        uvicorn.Config(
-            Application(state),
-            http=LimitedProtocol,
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, round(config.server.shutdown_timeout_s)),
-        ),
-        state,
-        started,
-    )
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
     reloads: set[asyncio.Task[bool]] = set()
 
     def reload() -> None:
-        task = asyncio.get_running_loop().create_task(state.reload())
+        task = loop.create_task(state.reload())
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     if early:
         reload()
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+    host, port = listener.getsockname()[:2]
+    state.host = host
+    server = Server(Application(state))
+    try:
+        await server.start(listener)
+    except OSError as error:  # another took the port while the routers were loading
+        raise _cannot_listen(host, port, error) from error
+    log("serving", host=host, port=port, keys=len(config.keys))
+    if not is_loopback(host) and not config.keys:
+        log("no keys: everybody who can reach this address can use it", logging.WARNING)
+    ready()
+    await stopping.wait()
     began = time.monotonic()
-    await server.serve(sockets=[listener])
+    state.draining = True
+    await server.stop(config.server.shutdown_timeout_s)
+    await state.aclose()
     log("stopped", after_s=round(time.monotonic() - began, 1))
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, state: State, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._state = state
-        self._on_start = started
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """uvicorn's would raise the signal again when all is done: status -15 for a clean end."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        for listener in sockets or ():
-            try:
-                listener.listen(2048)
-            except OSError as error:  # another took the port while the routers were loading
-                host, port = listener.getsockname()[:2]
-                raise _cannot_listen(host, port, error) from error
-        await super().startup(sockets)
-        if self.started:
-            self._on_start()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._state.draining = True
-        await super().shutdown(sockets)

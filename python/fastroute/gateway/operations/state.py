@@ -26,6 +26,7 @@ class State:
         self.admission = Admission(config.server)
         self.started_s = time.time()
         self.draining = False
+        self.host = config.server.host  # or what it stands for, once known
         self.tracing: Tracing = OpenTelemetry() if config.server.opentelemetry else NoTracing()
         self._load = load
         self._current = self._make(config)

@@ -1,23 +1,22 @@
-"""The ASGI application: its paths."""
+"""The gateway's paths, and what every request goes through."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from aiohttp import web
 
 from fastroute.gateway.dashboard.pages import page_routes
+from fastroute.gateway.operations.logs import log_failure
+from fastroute.gateway.operations.metrics import CONTENT_TYPE
 from fastroute.gateway.operations.state import State
 from fastroute.gateway.protocol.openapi import openapi_document
 from fastroute.gateway.protocol.origin import refuse_other_pages
 from fastroute.gateway.protocol.proxy import ProxyEndpoint, StoredEndpoint, caller_of
-from fastroute.gateway.protocol.replies import Receive, RefusalError, Scope, Send, send_refusal
+from fastroute.gateway.protocol.replies import RefusalError, json_response
 
 #: Paths below /v1 that are passed on.
 PROXIED = (
@@ -33,145 +32,116 @@ STORED = {
 _STORED_PATH = re.compile(
     r"/v1/responses/[A-Za-z0-9][\w.:-]{0,199}(/cancel|/input_items)?", re.ASCII
 )
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Application:
-    """Requests that are passed on go straight to their endpoint, all others through Starlette."""
+    """Finds the handler of a request by its path as it came: an escaped path is another path."""
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._posts = {f"/v1{path}": ProxyEndpoint(state, path) for path in (*PROXIED, "/route")}
-        self._stored = {path: StoredEndpoint(state, path) for path in STORED}
-        self._others = _starlette(state)
+        self._handlers: dict[str, dict[str, Handler]] = {
+            f"/v1{path}": {"POST": ProxyEndpoint(state, path)} for path in (*PROXIED, "/route")
+        }
+        self._stored: dict[str, dict[str, Handler]] = {
+            path: dict.fromkeys(methods, StoredEndpoint(state, path))
+            for path, methods in STORED.items()
+        }
+        self._one_model = self._with_key(self._model)
+        for path, handler in (
+            ("/v1/models", self._with_key(self._models)),
+            ("/metrics", self._with_key(self._metrics)),
+            ("/openapi.json", self._openapi),
+            ("/health", self._health),
+            ("/ready", self._ready),
+        ):
+            self._handlers[path] = {"GET": handler, "HEAD": handler}
+        for path, method, handler, needs_key in page_routes(state):
+            checked = self._with_key(handler) if needs_key else handler
+            self._handlers[path] = {method: checked}
+            if method == "GET":
+                self._handlers[path]["HEAD"] = checked
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; a slash at the end of its path makes no difference."""
-        if scope["type"] == "http":
-            if scope["path"].endswith("/"):
-                scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
-            if not self._state.gateway.keys:
-                host = self._state.gateway.config.server.host
-                other = refuse_other_pages(scope["path"], scope["headers"], host)
-                if other is not None:
-                    await send_refusal(send, other, [])
-                    return
-            endpoint, methods = self._find(scope["path"])
-            if endpoint is not None:
-                if scope["method"] in methods:
-                    await endpoint(scope, receive, send)
-                else:
-                    allowed = ", ".join(methods)
-                    said = f"this path does not take {scope['method']}; use {allowed}"
-                    refusal = RefusalError(
-                        405, "method_not_allowed", said, headers={"allow": allowed}
-                    )
-                    await send_refusal(send, refusal, [], scope["path"].removeprefix("/v1"))
-                return
-        await self._others(scope, receive, send)
-
-    def _find(self, path: str) -> tuple[ProxyEndpoint | None, tuple[str, ...]]:
-        """What serves ``path``, and its methods."""
-        if path in self._posts:
-            return self._posts[path], ("POST",)
-        found = _STORED_PATH.fullmatch(path)
-        if found is None:
-            return None, ()
-        known = "/responses/{id}" + (found[1] or "")
-        return self._stored[known], STORED[known]
-
-
-def _starlette(state: State) -> Starlette:
-    routes = [
-        Route("/v1/models", _with_key(state, _models(state)), methods=["GET"]),
-        Route("/v1/models/{name:path}", _with_key(state, _model(state)), methods=["GET"]),
-        Route("/metrics", _with_key(state, _metrics(state)), methods=["GET"]),
-        Route("/openapi.json", _openapi, methods=["GET"]),
-        Route("/health", _health, methods=["GET"]),
-        Route("/ready", _ready(state), methods=["GET"]),
-        *page_routes(state, lambda handler: _with_key(state, handler)),
-    ]
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        await state.aclose()
-
-    handlers = {404: _not_found, 405: _wrong_method}
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-
-
-def _with_key(state: State, handler: Handler) -> Handler:
-    """``handler`` for callers with a key; for everybody where there are none."""
-
-    async def checked(request: Request) -> Response:
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; a slash at the end of its path makes no difference."""
+        path = request.raw_path.partition("?")[0].rstrip("/") or "/"
         try:
-            caller_of(state.gateway, request.headers)
-            return await handler(request)
+            response = await self._find(request, path)(request)
         except RefusalError as refusal:
-            return refusal_response(refusal)
+            response = refusal.response(path.removeprefix("/v1"))
+        except Exception:
+            log_failure("request failed")
+            said = "the gateway failed; its log has the kind of the failure"
+            response = RefusalError(500, "internal_error", said).response(path.removeprefix("/v1"))
+        if not request.content.is_eof():
+            response.force_close()  # what is left of the body is not read
+        if not response.prepared:
+            response.headers.setdefault("server", "fastroute")
+        return response
 
-    return checked
+    def _find(self, request: web.BaseRequest, path: str) -> Handler:
+        """Raises RefusalError."""
+        if not self._state.gateway.keys:
+            refuse_other_pages(path, request.headers, self._state.host)
+        handlers = self._handlers_of(path)
+        handler = handlers.get(request.method)
+        if handler is None:
+            allowed = ", ".join(handlers)
+            raise RefusalError(
+                405,
+                "method_not_allowed",
+                f"this path does not take {request.method}; use {allowed}",
+                headers={"allow": allowed},
+            )
+        return handler
 
+    def _handlers_of(self, path: str) -> dict[str, Handler]:
+        """What serves ``path``, by method."""
+        if path in self._handlers:
+            return self._handlers[path]
+        if path.startswith("/v1/models/"):
+            return {"GET": self._one_model, "HEAD": self._one_model}
+        found = _STORED_PATH.fullmatch(path)
+        if found is not None:
+            return self._stored["/responses/{id}" + (found[1] or "")]
+        raise RefusalError(404, "not_found", f"there is no {path[:200]} here")
 
-def refusal_response(refusal: RefusalError) -> Response:
-    """The error as a response of Starlette's."""
-    return Response(refusal.body(), refusal.status, refusal.headers, "application/json")
+    def _with_key(self, handler: Handler) -> Handler:
+        """``handler`` for callers with a key; for everybody where there are none."""
 
+        async def checked(request: web.BaseRequest) -> web.StreamResponse:
+            caller_of(self._state.gateway, request.headers)
+            return await handler(request)
 
-def _models(state: State) -> Handler:
-    async def models(_: Request) -> Response:
-        data = [_model_object(name) for name in state.gateway.model_names()]
-        return JSONResponse({"object": "list", "data": data})
+        return checked
 
-    return models
+    async def _models(self, _: web.BaseRequest) -> web.Response:
+        data = [_model_object(name) for name in self._state.gateway.model_names()]
+        return json_response({"object": "list", "data": data})
 
-
-def _model(state: State) -> Handler:
-    async def model(request: Request) -> Response:
-        name = request.path_params["name"]
-        if not state.gateway.is_model(name):
+    async def _model(self, request: web.BaseRequest) -> web.Response:
+        path = request.raw_path.partition("?")[0]
+        name = unquote(path.removeprefix("/v1/models/").rstrip("/"))
+        if not self._state.gateway.is_model(name):
             raise RefusalError(404, "model_not_found", f"unknown model {name[:200]!r}")
-        return JSONResponse(_model_object(name))
+        return json_response(_model_object(name))
 
-    return model
+    async def _metrics(self, _: web.BaseRequest) -> web.Response:
+        return web.Response(
+            body=self._state.metrics.render(), headers={"content-type": CONTENT_TYPE}
+        )
+
+    async def _openapi(self, _: web.BaseRequest) -> web.Response:
+        return json_response(openapi_document(PROXIED, STORED))
+
+    async def _health(self, _: web.BaseRequest) -> web.Response:
+        return json_response({"status": "online"})  # RouteLLM's words
+
+    async def _ready(self, _: web.BaseRequest) -> web.Response:
+        if self._state.draining:
+            return json_response({"status": "draining"}, 503)
+        return json_response({"status": "ready"})
 
 
 def _model_object(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "fastroute"}
-
-
-def _metrics(state: State) -> Handler:
-    async def metrics(_: Request) -> Response:
-        return Response(state.metrics.render(), media_type="text/plain; version=0.0.4")
-
-    return metrics
-
-
-async def _openapi(_: Request) -> Response:
-    return JSONResponse(openapi_document(PROXIED, STORED))
-
-
-async def _health(_: Request) -> Response:
-    return JSONResponse({"status": "online"})  # RouteLLM's words
-
-
-def _ready(state: State) -> Handler:
-    async def ready(_: Request) -> Response:
-        if state.draining:
-            return JSONResponse({"status": "draining"}, 503)
-        return JSONResponse({"status": "ready"})
-
-    return ready
-
-
-async def _not_found(request: Request, _: Exception) -> Response:
-    return refusal_response(
-        RefusalError(404, "not_found", f"there is no {request.url.path[:200]} here")
-    )
-
-
-async def _wrong_method(request: Request, error: Exception) -> Response:
-    allowed = getattr(error, "headers", None) or {}
-    said = f"{request.method} is not what this path takes"
-    return refusal_response(RefusalError(405, "method_not_allowed", said, headers=allowed))

@@ -76,15 +76,6 @@ def _passes_to_client(name: bytes) -> bool:
     return not (own or name.startswith(_PREFIXES_OF_THE_ANSWER) or _NO_NAME.search(name))
 
 
-def folded_request(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """A request's headers by name; the values of one that is repeated are joined by commas."""
-    found: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
-
-
 def headers_to_provider(
     headers: Iterable[tuple[bytes, bytes]], more: Mapping[str, str], version: str
 ) -> RawHeaders:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any
 
-from fastroute.errors import FastRouteError
+from aiohttp import HttpVersion11, web
+from aiohttp.http_exceptions import ContentEncodingError
+
 from fastroute.gateway.config.settings import ServerConfig
-from fastroute.gateway.protocol.replies import Receive, RefusalError, Scope
+from fastroute.gateway.protocol.replies import RefusalError
 
-
-class ClientGoneError(FastRouteError):
-    """The client hung up."""
+# What aiohttp's server decompresses with the libraries of the extra.
+_ENCODINGS = frozenset({"identity", "gzip", "deflate", "zstd"})
 
 
 class Admission:
@@ -44,40 +44,41 @@ class Admission:
         self.count -= 1
 
 
-async def read_body(scope: Scope, receive: Receive, config: ServerConfig) -> bytes:
-    """The whole body. Raises RefusalError if it is too long or too slow, ClientGoneError."""
+async def read_body(request: web.BaseRequest, config: ServerConfig) -> bytes:
+    """The whole body, decompressed. Raises RefusalError if it is too long, too slow or can't be
+    decompressed."""
     most = config.max_body_bytes
-    for name, value in scope["headers"]:
-        if name == b"content-length" and (not value.isdigit() or int(value[:20]) > most):
-            raise _too_long(most)
-    message = await _receive(receive, config.body_timeout_s)
-    body: bytes = message.get("body", b"")
-    if len(body) > most:
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding not in _ENCODINGS:
+        raise RefusalError(
+            415,
+            "unsupported_encoding",
+            f"Content-Encoding {encoding[:80]!r} is not supported; use gzip, deflate, zstd or none",
+            headers={"accept-encoding": "gzip, deflate, zstd"},
+        )
+    if (request.content_length or 0) > most:
         raise _too_long(most)
-    if not message.get("more_body", False):
-        return body
-    parts = bytearray(body)
-    end_s = asyncio.get_running_loop().time() + config.body_timeout_s
-    while message.get("more_body", False):
-        left_s = end_s - asyncio.get_running_loop().time()
-        message = await _receive(receive, max(0.001, left_s))
-        parts += message.get("body", b"")
-        if len(parts) > most:
-            raise _too_long(most)
-    return bytes(parts)
-
-
-async def _receive(receive: Receive, timeout_s: float) -> Any:
+    expects = request.headers.get("expect", "").lower() == "100-continue"
+    if expects and request.version >= HttpVersion11 and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    parts: list[bytes] = []
+    size = 0
     try:
-        async with asyncio.timeout(timeout_s):
-            message = await receive()
+        async with asyncio.timeout(config.body_timeout_s):
+            while piece := await request.content.readany():
+                parts.append(piece)
+                size += len(piece)
+                if size > most:
+                    raise _too_long(most)
     except TimeoutError as error:
         raise RefusalError(
-            408, "body_too_slow", "the body did not come in time", headers={"connection": "close"}
+            408, "body_too_slow", f"no complete body in {config.body_timeout_s:g} s"
         ) from error
-    if message["type"] == "http.disconnect":
-        raise ClientGoneError
-    return message
+    except (web.RequestPayloadError, ContentEncodingError) as error:
+        raise RefusalError(
+            400, "invalid_body", f"the body is not valid chunks, or not {encoding}"
+        ) from error
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_long(most: int) -> RefusalError:
@@ -85,5 +86,4 @@ def _too_long(most: int) -> RefusalError:
         413,
         "body_too_long",
         f"the body is longer than {most} bytes, the gateway's max_body_bytes",
-        headers={"connection": "close"},  # what is left of it is not read
     )

@@ -7,7 +7,8 @@ rebinding). A gateway with keys needs none of this: a page does not know the key
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import socket
+from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -22,35 +23,34 @@ def is_loopback(host: str) -> bool:
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
-        return ip_address(host).is_loopback
-    except ValueError:
+        # 127.1 is an address to the system, and none to ipaddress.
+        address = ip_address(host if ":" in host else socket.inet_ntoa(socket.inet_aton(host)))
+    except (OSError, ValueError):
         return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
-def refuse_other_pages(
-    path: str, headers: Iterable[tuple[bytes, bytes]], listening_host: str
-) -> RefusalError | None:
-    """The refusal of a request that comes from a page of another origin; None for all others.
+def refuse_other_pages(path: str, headers: Mapping[str, str], listening_host: str) -> None:
+    """Raise RefusalError for a request that comes from a page of another origin.
 
-    ``listening_host`` is the address that the gateway listens on: on a loopback address only
-    loopback names are taken for its own.
+    ``headers`` are looked up by lower-case names. ``listening_host`` is the address that the
+    gateway listens on: on a loopback address only loopback names are taken for its own.
     """
     if path in _OPEN_PATHS:
-        return None
-    given = {name: value.decode("latin-1") for name, value in headers}
-    host = given.get(b"host", "")
+        return
+    host = headers.get("host", "")
     try:
         hostname = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         hostname = ""
     if is_loopback(listening_host) and not is_loopback(hostname):
-        return _refusal(f"Host is {host[:100]!r}, which is not this machine")
-    origin = given.get(b"origin")
+        raise _refusal(f"Host is {host[:100]!r}, which is not this machine")
+    origin = headers.get("origin")
     if origin is not None and _address_of(origin) != host.lower():
-        return _refusal(f"the request comes from a page of {origin[:100]!r}")
-    if given.get(b"sec-fetch-site") in ("cross-site", "same-site"):
-        return _refusal("the request comes from a page of another site")
-    return None
+        raise _refusal(f"the request comes from a page of {origin[:100]!r}")
+    if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        raise _refusal("the request comes from a page of another site")
 
 
 def _address_of(origin: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from multidict import CIMultiDict
 
 from fastroute.errors import (
     AnswerCutError,
@@ -24,30 +26,16 @@ from fastroute.errors import (
 from fastroute.gateway.gateway import Gateway, Routed
 from fastroute.gateway.operations.books import Bill
 from fastroute.gateway.operations.logs import log
-from fastroute.gateway.protocol.headers import (
-    folded_request,
-    headers_to_client,
-    headers_to_provider,
-)
-from fastroute.gateway.protocol.limits import ClientGoneError, read_body
-from fastroute.gateway.protocol.replies import (
-    HeaderList,
-    Receive,
-    RefusalError,
-    Scope,
-    Send,
-    send_json,
-    send_refusal,
-    send_whole,
-    without_length,
-)
+from fastroute.gateway.protocol.headers import headers_to_client, headers_to_provider
+from fastroute.gateway.protocol.limits import read_body
+from fastroute.gateway.protocol.replies import HeaderList, RefusalError, json_response, to_text
+from fastroute.gateway.protocol.server import cut_off
 from fastroute.gateway.request.document import LONG_BYTES, Document, Fields, read_document
 from fastroute.gateway.request.stored import Keeper
-from fastroute.http.request import AsyncResponse, AsyncTransport, RawHeaders, Request
+from fastroute.http.request import AsyncResponse, AsyncTransport, RawHeaders, Request, folded
 
 if TYPE_CHECKING:
     from fastroute.gateway.operations.state import State
-    from fastroute.gateway.protocol.redaction import Redaction
 
 #: Paths that make no answer of a model.
 _UNBILLED = frozenset(
@@ -76,43 +64,45 @@ class Facts:
     stream: bool = False
     error: str | None = None
     span: Any = None
-    query: bytes = b""
+    begun: web.StreamResponse | None = None
     more: dict[str, Any] = field(default_factory=dict)
 
 
 class ProxyEndpoint:
-    """The ASGI application for one path, such as ``/chat/completions``."""
+    """The handler of one path, such as ``/chat/completions``."""
 
     def __init__(self, state: State, path: str) -> None:
         self._state = state
         self._path = path
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request."""
         state = self._state
-        facts = Facts(self._path, secrets.token_hex(8), query=scope.get("query_string", b""))
+        facts = Facts(self._path, secrets.token_hex(8))
         try:
             state.admission.enter()
         except RefusalError as refusal:
-            await self._refuse(refusal, facts, send)
-            self._finish(facts)
-            return
+            return self._refuse(refusal, facts)
         state.metrics.in_flight.inc()
-        headers = folded_request(scope["headers"])
+        raw = tuple((name.lower(), value) for name, value in request.raw_headers)
+        headers = folded(raw)
         facts.span = state.tracing.begin(self._path, headers)
-        watch = _Watch(receive)
         gateway = state.lease()
         try:
-            await self._serve(gateway, scope, headers, watch, send, facts)
+            return await self._serve(gateway, request, raw, headers, facts)
         except RefusalError as refusal:
-            await self._refuse(refusal, facts, send)
-        except (ClientGoneError, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and not watch.has_left():
-                raise
+            return self._refuse(refusal, facts, finish=False)
+        except (asyncio.CancelledError, ConnectionError) as error:
             facts.status = facts.status or _CUT
-            facts.error = "client_left"
+            facts.error = "client_left" if request.transport is None else "shutdown"
+            if facts.begun is None or isinstance(error, asyncio.CancelledError):
+                cut_off(request)
+                raise
+            return facts.begun
+        except Exception as error:
+            facts.status, facts.error = facts.status or 500, type(error).__name__
+            raise
         finally:
-            await watch.stop()
             state.release(gateway)
             state.admission.leave()
             state.metrics.in_flight.dec()
@@ -121,18 +111,15 @@ class ProxyEndpoint:
     async def _serve(
         self,
         gateway: Gateway,
-        scope: Scope,
+        request: web.BaseRequest,
+        raw_headers: RawHeaders,
         headers: Mapping[str, str],
-        watch: _Watch,
-        send: Send,
         facts: Facts,
-    ) -> None:
+    ) -> web.StreamResponse:
         facts.caller = caller = caller_of(gateway, headers)
-        raw = await read_body(scope, watch.receive, gateway.config.server)
+        raw = await read_body(request, gateway.config.server)
         try:
-            if (
-                len(raw) > LONG_BYTES
-            ):  # the walk gives the lock away, so others are served meanwhile
+            if len(raw) > LONG_BYTES:  # the parser gives the lock away, so others are served
                 document = await asyncio.to_thread(read_document, raw)
             else:
                 document = read_document(raw)
@@ -141,14 +128,12 @@ class ProxyEndpoint:
             document.fields.get("model")
         except BodyError as error:
             raise RefusalError(400, "invalid_json", str(error)) from error
-        watch.start()
         if self._path == "/route":
             routed = await gateway.route(
                 document, "/chat/completions", headers, caller, remember=False
             )
             facts.status, facts.model = 200, routed.model
-            await send_json(send, 200, decision_json(routed), decision_headers(routed))
-            return
+            return json_response(decision_json(routed), 200, decision_headers(routed))
         remember = self._path not in _UNBILLED
         routed = await gateway.route(document, self._path, headers, caller, remember=remember)
         facts.model = routed.model
@@ -165,8 +150,8 @@ class ProxyEndpoint:
             if gateway.config.server.log_prompts:
                 facts.more["prompt"] = routed.prompt
         with self._state.tracing.upstream(facts.span, routed.model) as traced:
-            sent = headers_to_provider(scope["headers"], traced, scope["http_version"])
-            await self._ask(gateway, routed, document, sent, send, facts)
+            sent = headers_to_provider(raw_headers, traced, _version(request))
+            return await self._ask(gateway, routed, document, sent, request, facts)
 
     async def _ask(
         self,
@@ -174,32 +159,32 @@ class ProxyEndpoint:
         routed: Routed,
         document: Document,
         headers: RawHeaders,
-        send: Send,
+        request: web.BaseRequest,
         facts: Facts,
-    ) -> None:
+    ) -> web.StreamResponse:
         """Write the request for the provider, send it, and hand the answer back."""
         other = gateway.other_model(routed)
-        query = facts.query
+        query = _query(request)
         fallback = (
             None
             if other is None
             else gateway.request(other, document, self._path, headers, query=query)
         )
-        request = gateway.request(
+        asked = gateway.request(
             routed.model, document, self._path, headers, fallback, query, routed.keeper
         )
         stored = document.fields if self._path == "/responses" else None
-        await self._exchange(gateway, routed, [request], send, facts, stored)
+        return await self._exchange(gateway, routed, [asked], request, facts, stored)
 
     async def _exchange(
         self,
         gateway: Gateway,
         routed: Routed,
         requests: list[Request],
-        send: Send,
+        request: web.BaseRequest,
         facts: Facts,
         stored: Fields | None = None,
-    ) -> None:
+    ) -> web.StreamResponse:
         """Send the first of ``requests``, the next where a provider does not know what it asks for,
         and hand the answer back. The id of one to ``stored`` is remembered."""
         metrics = self._state.metrics
@@ -209,9 +194,9 @@ class ProxyEndpoint:
         try:
             async with asyncio.timeout(gateway.config.resilience.total_timeout_s):
                 with bill.recording() if self._path not in _UNBILLED else nullcontext():
-                    response = await send_until_known(gateway.transport, requests)
-                if response.request is not None and response.request.model != routed.model:
-                    answering = response.request.model
+                    answer = await send_until_known(gateway.transport, requests)
+                if answer.request is not None and answer.request.model != routed.model:
+                    answering = answer.request.model
                     if routed.decision is not None:
                         facts.more["fallback_from"] = routed.model[:_SHOWN_CHARS]
                 facts.model = answering
@@ -220,75 +205,69 @@ class ProxyEndpoint:
                 metrics.first_byte_s.labels(label).observe(first_s)
                 facts.more["first_byte_ms"] = round(first_s * 1000, 3)
                 observers = [bill.feed]
-                if stored is not None and response.request is not None:
-                    keeper = Keeper(facts.caller or "", answering, response.request.endpoint)
+                if stored is not None and answer.request is not None:
+                    keeper = Keeper(facts.caller or "", answering, answer.request.endpoint)
                     observers.append(gateway.stored.watch(stored, keeper).feed)
-                is_stream = _is_event_stream(response)
+                is_stream = _is_event_stream(answer)
                 bill.begin(answering, is_stream=is_stream)
-                await self._pass_on(response, routed, gateway.redaction, send, facts, observers)
+                passed = gateway.redaction.headers(headers_to_client(answer.raw_headers))
+                fields = _fields(passed, routed, facts, answering)
+                response = await self._pass_on(answer, fields, request, facts, observers)
         except ProviderStatusError as error:
-            facts.status = error.status_code
-            facts.error = "provider_status"
             metrics.failures.labels(gateway.label(routed.model), str(error.status_code)).inc()
-            passed = headers_to_client(error.raw_headers)
-            passed = [
-                *without_length(gateway.redaction.headers(passed, of_error=True)),
-                *decision_headers(routed),
-                (b"x-fastroute-request-id", facts.request_id.encode()),
-            ]
-            await send_whole(send, error.status_code, passed, gateway.redaction.error(error.body))
-            return
+            facts.error = "provider_status"
+            if not 300 <= error.status_code < 600:
+                raise _unreadable(gateway) from error
+            facts.status = error.status_code
+            passed = gateway.redaction.headers(headers_to_client(error.raw_headers), of_error=True)
+            body = gateway.redaction.error(error.body)
+            return _whole(facts, _fields(passed, routed, facts), body)
         except (DispatchError, TimeoutError) as error:
             metrics.failures.labels(gateway.label(routed.model), type(error).__name__).inc()
             facts.error = type(error).__name__
-            if facts.status:  # the answer has begun: all that is left is to cut it off
-                return
-            raise _refusal_of(error, gateway) from error
+            if facts.begun is None:
+                raise _refusal_of(error, gateway) from error
+            cut_off(request)
+            return facts.begun
         finally:
             facts.more |= bill.settle(gateway, routed, metrics)
         metrics.upstream_s.labels(label).observe(perf_counter() - sent)
+        return response
 
     async def _pass_on(
         self,
-        response: AsyncResponse,
-        routed: Routed,
-        redaction: Redaction,
-        send: Send,
+        answer: AsyncResponse,
+        fields: CIMultiDict[str],
+        request: web.BaseRequest,
         facts: Facts,
         observers: Sequence[Callable[[bytes], None]],
-    ) -> None:
+    ) -> web.StreamResponse:
         """Hand the answer on, piece by piece as it comes; ``observers`` are shown the pieces."""
-        passed = redaction.headers(headers_to_client(response.raw_headers))
-        redacted = redaction.answer()
-        headers = [
-            *(without_length(passed) if response.body is not None else passed),
-            *decision_headers(routed, facts.model),
-            (b"x-fastroute-request-id", facts.request_id.encode()),
-        ]
-        if response.body is not None:
-            facts.status = response.status_code
-            body = redacted.feed(response.body) + redacted.finish()
+        facts.status = answer.status_code
+        if answer.body is not None:
             for observe in observers:
-                observe(response.body)
-            await send_whole(send, response.status_code, headers, body)
-            return
+                observe(answer.body)
+            return _whole(facts, fields, answer.body)
+        facts.begun = response = web.StreamResponse(status=facts.status, headers=fields)
         try:
-            facts.status = response.status_code
-            start = {"type": "http.response.start", "status": facts.status, "headers": headers}
-            await send(start)
-            async for piece in response.iter_bytes():
+            await response.prepare(request)
+            async for piece in answer.iter_bytes():
                 for observe in observers:
                     observe(piece)
-                passed_on = redacted.feed(piece)
-                await send({"type": "http.response.body", "body": passed_on, "more_body": True})
-            await send({"type": "http.response.body", "body": redacted.finish()})
+                await response.write(piece)
+            await response.write_eof()
         finally:
-            await response.aclose()
+            await answer.aclose()
+        return response
 
-    async def _refuse(self, refusal: RefusalError, facts: Facts, send: Send) -> None:
+    def _refuse(
+        self, refusal: RefusalError, facts: Facts, *, finish: bool = True
+    ) -> web.StreamResponse:
         facts.status, facts.error = refusal.status, refusal.code
+        if finish:
+            self._finish(facts)
         request_id = (b"x-fastroute-request-id", facts.request_id.encode())
-        await send_refusal(send, refusal, [request_id], self._path)
+        return refusal.response(self._path, [request_id])
 
     def _finish(self, facts: Facts) -> None:
         self._state.metrics.requests.labels(facts.path, str(facts.status)).inc()
@@ -309,64 +288,48 @@ class ProxyEndpoint:
 
 
 class StoredEndpoint(ProxyEndpoint):
-    """The ASGI application for requests about a stored response, such as ``/responses/{id}``."""
+    """The handler of requests about a stored response, such as ``/responses/{id}``."""
 
     async def _serve(
         self,
         gateway: Gateway,
-        scope: Scope,
+        request: web.BaseRequest,
+        raw_headers: RawHeaders,
         headers: Mapping[str, str],
-        watch: _Watch,
-        send: Send,
         facts: Facts,
-    ) -> None:
+    ) -> web.StreamResponse:
         facts.caller = caller = caller_of(gateway, headers)
-        await read_body(scope, watch.receive, gateway.config.server)  # none is expected
-        watch.start()
-        path = scope["path"].removeprefix("/v1")
-        sent = headers_to_provider(scope["headers"], {}, scope["http_version"])
+        await read_body(request, gateway.config.server)  # none is expected
+        path = request.raw_path.partition("?")[0].rstrip("/").removeprefix("/v1")
+        sent = headers_to_provider(raw_headers, {}, _version(request))
         requests = gateway.stored_requests(
-            path.split("/")[2], caller, path, scope["method"], sent, facts.query
+            path.split("/")[2], caller, path, request.method, sent, _query(request)
         )
         facts.model = requests[0].model
         routed = Routed(requests[0].model, None, False, 0.0, "")
-        await self._exchange(gateway, routed, requests, send, facts)
+        return await self._exchange(gateway, routed, requests, request, facts)
 
 
-class _Watch:
-    """Ends the request's task when the client hangs up."""
+def _version(request: web.BaseRequest) -> str:
+    return f"{request.version.major}.{request.version.minor}"
 
-    def __init__(self, receive: Receive) -> None:
-        self.receive = receive
-        self._left = False
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to watch; the whole body has been read."""
-        serving = asyncio.current_task()
-        assert serving is not None
-        self._task = asyncio.create_task(self._wait(serving))
+def _query(request: web.BaseRequest) -> bytes:
+    return request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
 
-    async def _wait(self, serving: asyncio.Task[Any]) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        self._left = True
-        serving.cancel()
 
-    def has_left(self) -> bool:
-        """Whether the client left; takes the cancellation that this caused back."""
-        if self._left:
-            current = asyncio.current_task()
-            if current is not None:
-                current.uncancel()
-        return self._left
+def _fields(
+    passed: HeaderList, routed: Routed, facts: Facts, answering: str | None = None
+) -> CIMultiDict[str]:
+    """The headers of an answer: its provider's, and the gateway's own."""
+    request_id = (b"x-fastroute-request-id", facts.request_id.encode())
+    own = decision_headers(routed, answering)
+    return to_text([*passed, *own, request_id, (b"server", b"fastroute")])
 
-    async def stop(self) -> None:
-        """Watch no longer."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+
+def _whole(facts: Facts, fields: CIMultiDict[str], body: bytes) -> web.Response:
+    fields.popall("content-length", None)  # aiohttp writes it
+    return web.Response(body=body, status=facts.status, headers=fields)
 
 
 def caller_of(gateway: Gateway, headers: Mapping[str, str]) -> str:
@@ -448,13 +411,7 @@ def _refusal_of(error: Exception, gateway: Gateway) -> RefusalError:
             "was not asked again (the gateway's retry_cut_answers allows that)",
         )
     if isinstance(error, ProviderResponseError):
-        most = gateway.config.server.max_provider_header_bytes
-        return RefusalError(
-            502,
-            "provider_answer_unreadable",
-            f"the provider's answer is no HTTP, or one of its headers is longer than {most} bytes, "
-            "the gateway's max_provider_header_bytes",
-        )
+        return _unreadable(gateway)
     if isinstance(error, ProviderConnectionError):
         return RefusalError(
             502, "provider_unreachable", "the model's provider could not be reached"
@@ -465,4 +422,14 @@ def _refusal_of(error: Exception, gateway: Gateway) -> RefusalError:
         "provider_unavailable",
         "the model's provider is not being asked at the moment",
         headers={"retry-after": seconds},
+    )
+
+
+def _unreadable(gateway: Gateway) -> RefusalError:
+    most = gateway.config.server.max_provider_header_bytes
+    return RefusalError(
+        502,
+        "provider_answer_unreadable",
+        "the provider's answer is not valid HTTP/1.1, its status is not from 200 to 599, or one of "
+        f"its headers is longer than {most} bytes, the gateway's max_provider_header_bytes",
     )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from aiohttp import web
+from multidict import CIMultiDict
 
 from fastroute.errors import FastRouteError
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
-#: Statuses whose answers have neither a body nor its length (RFC 9110, 8.6).
-_BODILESS = (204, 304)
+_JSON = "application/json"
 
 
 _ANTHROPIC_TYPES = {
@@ -69,33 +67,33 @@ class RefusalError(FastRouteError):
             }
         ).encode()
 
-
-async def send_whole(
-    send: Send, status: int, headers: HeaderList, body: bytes, *, head: bool = False
-) -> None:
-    """Send a complete answer."""
-    if status not in _BODILESS:
-        headers = [*headers, (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else body})
+    def response(self, path: str = "", headers: Iterable[tuple[bytes, bytes]] = ()) -> web.Response:
+        """The error as a response, in the form of the API of ``path``."""
+        fields = to_text(headers)
+        fields.extend(self.headers)
+        return web.Response(
+            body=self.body(path), status=self.status, headers=fields, content_type=_JSON
+        )
 
 
-def without_length(headers: HeaderList) -> HeaderList:
-    """``headers`` but for the length of the body, which ``send_whole`` writes."""
-    return [pair for pair in headers if pair[0] != b"content-length"]
-
-
-async def send_json(send: Send, status: int, value: Any, headers: HeaderList | None = None) -> None:
-    """Send ``value`` as JSON."""
-    kind = (b"content-type", b"application/json")
+def json_response(
+    value: Any, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> web.Response:
+    """``value`` as JSON."""
     body = json.dumps(value, ensure_ascii=False).encode(errors="replace")
-    await send_whole(send, status, [kind, *(headers or [])], body)
+    return web.Response(body=body, status=status, headers=to_text(headers), content_type=_JSON)
 
 
-async def send_refusal(
-    send: Send, refusal: RefusalError, headers: HeaderList, path: str = ""
-) -> None:
-    """Send the error in the form of the API of ``path``."""
-    own = [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
-    kind = (b"content-type", b"application/json")
-    await send_whole(send, refusal.status, [kind, *own, *headers], refusal.body(path))
+def to_text(headers: Iterable[tuple[bytes, bytes]]) -> CIMultiDict[str]:
+    """``headers`` as aiohttp takes them, in order, repeats apart.
+
+    aiohttp writes UTF-8: a value in another encoding is taken for Latin-1, and becomes UTF-8.
+    """
+    found: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers:
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            text = value.decode("latin-1")
+        found.add(name.decode("latin-1"), text)
+    return found
