@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from fakes.gateway import write_config
 from fastroute.errors import ConfigError
 from fastroute.gateway.config.file import read_config_file
 from fastroute.gateway.config.settings import load_config
+from fastroute.routers import create_router
 
 FULL = """
 [server]
@@ -157,6 +160,13 @@ def test_a_routellm_config_is_taken(tmp_path: Path) -> None:
         ),
         ("[[keys]]\nsha256 = 'ab'", "c.toml:2: keys.0.sha256: must be 64"),
         ("[routing]\nrouters = ['mff']", "c.toml:2: routing.routers.0: unknown router 'mff'"),
+        ("[routing]\nrouters = ['mf', 'mf=x']", "c.toml:2: routing.routers: router mf is given tw"),
+        (
+            "[routing]\nrouters = ['mf,x=1']",
+            "routers.0: router 'mf,x=1': mf has no option x",
+        ),
+        ("[routing]\nrouters = [1]", "c.toml:2: routing.routers.0: must be a string: NAME, NAME="),
+        ("[routing]\nrouters = ['mf']\nrouter = 'length'", "c.toml:3: routing.router: 'length' is"),
         ("[routers.xx]\na = 1", "c.toml:1: routers.xx: unknown router 'xx'"),
         ("[routing]\nthreshold = 0.1\nstrong_share = 0.5", "c.toml:3: routing.strong_share: give"),
         (
@@ -267,3 +277,42 @@ def test_without_a_file_the_flags_are_asked_for() -> None:
     assert str(caught.value) == (
         "command line: routing.strong_model: missing key; give it here or as --strong-model"
     )
+
+
+def test_routers_are_written_as_in_the_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "etc").mkdir()
+    text = (
+        "[routing]\nstrong_model = 's'\nweak_model = 'w'\n"
+        "routers = ['mf=mine', 'length,half_length=7', 'random', 'cascade']\nrouter = 'length'\n"
+        "[routers.mf]\ncheckpoint_path = 'other'\nstrong_model = 'a'\n"
+        "[routers.length]\nhalf_length = 3\n[routers.random]\nseed = 1\n[routers.bert]\nx = 1\n"
+    )
+    config = load(tmp_path / "etc", text)
+    assert config.routing.router_names == ("mf", "length", "random", "cascade")
+    assert config.router_config == {
+        "mf": {"checkpoint_path": str(tmp_path / "etc" / "mine")},
+        "length": {"half_length": 7},
+        "random": {"seed": 1},
+    }
+    # Those of the command line replace them, and are relative to the working directory.
+    config = load(tmp_path / "etc", text, routers=["mf=mine", "length"])
+    assert (config.routing.router_names, config.routing.router) == (("mf", "length"), "length")
+    assert config.router_config == {"mf": {"checkpoint_path": "mine"}, "length": {"half_length": 3}}
+    assert load(tmp_path / "etc", text, routers=["random,seed=2"]).routing.router == "random"
+
+
+def test_serve_loads_a_router_from_a_folder(tmp_path: Path) -> None:
+    create_router("mf").save(tmp_path / "my-router")
+    models = ("--strong-model", "s", "--weak-model", "w")
+    for router, status in (("mf=my-router", 0), ("mf=nowhere", 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "fastroute", "serve", "--check", "--routers", router, *models],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stderr
+    assert "nowhere" in done.stderr

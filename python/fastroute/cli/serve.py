@@ -24,7 +24,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--config", metavar="FILE", help="TOML or YAML; RouteLLM's YAML, keyed by router, too"
     )
     parser.add_argument(
-        "--routers", nargs="+", metavar="R", help="routers to load (default: mf); the first decides"
+        "--routers",
+        nargs="+",
+        metavar="R",
+        help="routers to load, as NAME, NAME=FOLDER or NAME,KEY=VALUE (default: mf); the first "
+        "decides",
     )
     parser.add_argument("--strong-model", metavar="NAME", help="its name at its provider")
     parser.add_argument("--weak-model", metavar="NAME", help="its name at its provider")

@@ -15,16 +15,19 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
 
+from fastroute.errors import FastRouteError
 from fastroute.gateway.config.file import ConfigFile, Key, read_config_file
 from fastroute.gateway.config.problems import config_error
 from fastroute.http.address import check_key, read_base_url
 from fastroute.http.request import Endpoint
 from fastroute.routers.registry import ROUTER_NAMES
+from fastroute.routers.specification import RouterChoice, parse_router
 
 T = TypeVar("T")
 ANTHROPIC_BASE_URL = "https://api.anthropic.com/v1"
@@ -56,6 +59,15 @@ def _check_router(name: str) -> str:
     if name not in ROUTER_NAMES:
         raise ValueError(f"unknown router {name[:80]!r}; known: {', '.join(ROUTER_NAMES)}")
     return name
+
+
+def _router_choice(value: object) -> RouterChoice:
+    if not isinstance(value, str):
+        raise ValueError("must be a string: NAME, NAME=FOLDER or NAME,KEY=VALUE")
+    try:
+        return parse_router(value)
+    except FastRouteError as error:
+        raise ValueError(str(error)) from error
 
 
 # Python's strict mode takes no list for a tuple, and files have no tuples.
@@ -109,17 +121,26 @@ class RoutingConfig(Section):
 
     strong_model: Text
     weak_model: Text
-    routers: TupleOf[RouterName] = ()
+    routers: TupleOf[Annotated[RouterChoice, PlainValidator(_router_choice)]] = ()
     router: Annotated[RouterName, Field(validate_default=True)] = ""
     threshold: Share | None = None
     strong_share: Share | None = None
     window: Annotated[int, Field(ge=1, le=100)] = 1
     session_affinity: SessionAffinityConfig = SessionAffinityConfig()
 
+    @field_validator("routers")
+    @classmethod
+    def _are_different(cls, choices: tuple[RouterChoice, ...]) -> tuple[RouterChoice, ...]:
+        names = [choice.name for choice in choices]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"router {twice} is given twice")
+        return choices
+
     @field_validator("router", mode="before")
     @classmethod
     def _is_loaded(cls, name: Any, info: ValidationInfo) -> Any:
-        names = info.data.get("routers", ())
+        names = [choice.name for choice in info.data.get("routers", ())]
         if name == "":
             return names[0] if names else "mf"
         if names and name in ROUTER_NAMES and name not in names:
@@ -136,7 +157,7 @@ class RoutingConfig(Section):
     @property
     def router_names(self) -> tuple[str, ...]:
         """The routers to load."""
-        return self.routers or (self.router,)
+        return tuple(choice.name for choice in self.routers) or (self.router,)
 
 
 class EndpointSection(Section):
@@ -309,11 +330,7 @@ def load_config(
             key if key.name else key.model_copy(update={"name": f"key {i}"})
             for i, key in enumerate(sections.keys)
         ),
-        router_config={
-            name: _absolute(sections.routers[name], folder)
-            for name in sections.routing.router_names
-            if name in sections.routers
-        },
+        router_config=_router_config(sections, folder, ("routing", "routers") in flags),
     )
 
 
@@ -330,10 +347,28 @@ def _overridden(
             found[section] = {**table, name: value}
             flags[section, name] = f"--{name.replace('_', '-')}"
     routing = found["routing"]
-    names = overrides.get("routers")
-    if names and isinstance(routing, Mapping) and routing.get("router", names[0]) not in names:
-        found["routing"] = {**routing, "router": names[0]}
+    if "routers" in overrides and isinstance(routing, Mapping):
+        names = [re.split("[,=]", router)[0] for router in overrides["routers"]]
+        if routing.get("router") not in names:
+            found["routing"] = {name: v for name, v in routing.items() if name != "router"}
     return found, flags
+
+
+def _router_config(
+    sections: ConfigSections, folder: Path, from_flags: bool
+) -> dict[str, dict[str, Any]]:
+    """The arguments of each router that is loaded; what stands with its name goes first. Paths in
+    flags are relative to the working directory."""
+    chosen = {choice.name: choice.config for choice in sections.routing.routers}
+    found: dict[str, dict[str, Any]] = {}
+    for name in sections.routing.router_names:
+        beside = chosen.get(name, {})
+        beside = beside if from_flags else _absolute(beside, folder)
+        # Another folder is another router, with options of its own.
+        section = {} if "checkpoint_path" in beside else sections.routers.get(name, {})
+        if section or beside:
+            found[name] = {**_absolute(section, folder), **beside}
+    return found
 
 
 def _model(name: str, section: ModelSection, default: Endpoint) -> ModelConfig:
