@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,7 +15,7 @@ from fakes.gateway import write_config
 from fastroute.errors import ConfigError
 from fastroute.gateway.config.file import read_config_file
 from fastroute.gateway.config.settings import load_config
-from fastroute.routers import create_router
+from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
 
 FULL = """
 [server]
@@ -305,7 +306,7 @@ def test_routers_are_written_as_in_the_commands(
 
 
 def test_serve_loads_a_router_from_a_folder(tmp_path: Path) -> None:
-    create_router("mf").save(tmp_path / "my-router")
+    shutil.copytree(DEFAULT_FOLDER, tmp_path / "my-router")
     models = ("--strong-model", "s", "--weak-model", "w")
     for router, status in (("mf=my-router", 0), ("mf=nowhere", 2)):
         done = subprocess.run(
