@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from fastroute.errors import InvalidInputError
+from fastroute.artifacts import load_artifact, save_artifact
+from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.evidence import Answer, Expectation
 from fastroute.evidence.acceptance import AcceptanceModel, fit_acceptance, out_of_fold
 from fastroute.evidence.signals import SIGNALS, signals
+from fastroute.provenance import Provenance
 
 RNG = np.random.default_rng(7)
 
@@ -139,3 +144,30 @@ def test_signals_can_be_chosen() -> None:
         fit_acceptance(X, y, names=("agreeing", "mood"))
     with pytest.raises(InvalidInputError, match="columns"):
         model.probabilities(np.zeros((1, 3)))
+
+
+def test_a_saved_model_gives_the_same_probabilities(tmp_path: Path) -> None:
+    X, y, _ = planted(300, 5)
+    provenance = Provenance(operating_point=0.4, trained_on=np.array([3, 9], np.uint64))
+    model = replace(fit_acceptance(X, y), provenance=provenance)
+    model.save(tmp_path / "acceptance", training={"weak": "w"})
+    loaded = AcceptanceModel.load(tmp_path / "acceptance")
+    np.testing.assert_array_equal(loaded.probabilities(X), model.probabilities(X))
+    assert loaded.provenance.operating_point == 0.4
+    assert loaded.provenance.checksum is not None
+    assert load_artifact(tmp_path / "acceptance").config["training"] == {"weak": "w"}
+    with pytest.raises(ArtifactError, match="where 'mf' is needed"):
+        load_artifact(tmp_path / "acceptance", kind="mf")
+
+
+def test_an_artifact_of_unknown_signals_is_refused(tmp_path: Path) -> None:
+    one = np.ones(1)
+    for signal, arrays in (("mood", {"weights": one, "mean": one, "scale": one}), ("agreeing", {})):
+        save_artifact(
+            tmp_path / "a",
+            kind="acceptance",
+            config={"signals": [signal], "bias": 0.0, "penalty": 1.0},
+            arrays=arrays,
+        )
+        with pytest.raises(ArtifactError, match="train it again"):
+            AcceptanceModel.load(tmp_path / "a")

@@ -167,7 +167,7 @@ def replay(
             "better; swap them"
         )
     cheap = [weak, *helpers]
-    table = _Table(recorded, cheap)
+    table = AnswerTable(recorded, cheap)
     costs = _costs(recorded, models, prices)
     counts = list(resample_counts(len(w), resamples, seed)) if resamples else []
     measure = _Measure(w, s, None if costs is None else costs[strong], counts)
@@ -222,7 +222,7 @@ def replay(
     )
 
 
-class _Table:
+class AnswerTable:
     """What the answers of the cheap models show, before any grade is looked at.
 
     Attributes:
@@ -274,7 +274,7 @@ class _Learned:
 
 
 def _learned(
-    table: _Table,
+    table: AnswerTable,
     senders: Sequence[str],
     grades: Float64Array,
     strong: Float64Array,
@@ -326,7 +326,7 @@ def _costs(
 
 
 def _latency(
-    recorded: RecordedAnswers, cheap: Sequence[str], strong: str, table: _Table
+    recorded: RecordedAnswers, cheap: Sequence[str], strong: str, table: AnswerTable
 ) -> tuple[float, float] | None:
     """Median and 99th percentile of seconds: the cheap models run side by side, the first two that
     agree end the wait, and the strong model is asked after the last of them."""

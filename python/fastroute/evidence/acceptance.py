@@ -7,15 +7,21 @@ strong model. (LLM cascades with answer consistency: Yue et al., arXiv 2310.0309
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
-from fastroute.errors import InvalidInputError
+from fastroute.artifacts import load_artifact, save_artifact
+from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.evidence.signals import SIGNALS
+from fastroute.provenance import Provenance
 from fastroute.types import BoolArray, Float64Array, IntArray
 
+#: The kind of its artifacts.
+KIND = "acceptance"
 #: Strengths of the penalty that ``fit_acceptance`` chooses from, by held-out log-loss.
 PENALTIES = (3.0, 10.0, 30.0, 100.0)
 FOLDS = 5
@@ -32,6 +38,8 @@ class AcceptanceModel:
         bias: added to the weighted sum.
         mean, scale: float64[n], what a signal is standardised with.
         penalty: the strength of the penalty that held-out log-loss chose.
+        provenance: what it was trained on; its operating point is the P(accept) from which a cheap
+            answer is sent.
     """
 
     names: tuple[str, ...]
@@ -40,6 +48,53 @@ class AcceptanceModel:
     mean: Float64Array
     scale: Float64Array
     penalty: float
+    provenance: Provenance = field(default=Provenance(), compare=False)
+
+    def save(
+        self, folder: str | os.PathLike[str], *, training: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the model as an artifact of kind "acceptance"; ``training`` is plain JSON.
+
+        Raises ArtifactError where the folder can't be written.
+        """
+        save_artifact(
+            folder,
+            kind=KIND,
+            config={
+                "signals": list(self.names),
+                "bias": self.bias,
+                "penalty": self.penalty,
+                "training": dict(training or {}),
+            },
+            arrays={"weights": self.weights, "mean": self.mean, "scale": self.scale},
+            provenance=self.provenance,
+        )
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read a saved model.
+
+        Raises ArtifactError and its subclasses for a folder that holds none.
+        """
+        artifact = load_artifact(folder, kind=KIND)
+        config, arrays = artifact.config, artifact.arrays
+        try:
+            names = tuple(str(name) for name in config["signals"])
+            weights, mean, scale = (
+                np.asarray(arrays[name], np.float64) for name in ("weights", "mean", "scale")
+            )
+            bias, penalty = float(config["bias"]), float(config["penalty"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"{artifact.path} is not an acceptance model ({error}); train it again"
+            ) from error
+        unknown = sorted(set(names) - set(SIGNALS))
+        if unknown or not weights.shape == mean.shape == scale.shape == (len(names),):
+            raise ArtifactError(
+                f"{artifact.path} has signals that this fastroute does not know "
+                f"({', '.join(unknown) or 'their number differs'}); train it again"
+            )
+        return cls(names, weights, bias, mean, scale, penalty, artifact.provenance)
 
     def probabilities(self, features: Float64Array) -> Float64Array:
         """P(accept) of rows of signals, float64[m, len(SIGNALS)] -> float64[m].

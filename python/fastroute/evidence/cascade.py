@@ -268,9 +268,13 @@ class _Run:
         if settings.acceptance is None:
             return "disagree", None, comparison
         answers = [call.answer for call in answered if call.answer is not None]
-        found = signals(prompt, answers, expectation, prompt_win_rate=win_rate)
+        best = comparison.majority
+        ordered = [answers[best], *answers[:best], *answers[best + 1 :]]
+        found = signals(prompt, ordered, expectation, prompt_win_rate=win_rate)
         accepted = settings.acceptance.probabilities(found)[0] >= settings.threshold
-        return ("accepted", answered[0], comparison) if accepted else ("rejected", None, comparison)
+        return (
+            ("accepted", answered[best], comparison) if accepted else ("rejected", None, comparison)
+        )
 
     async def ask_strong(self) -> AsyncResponse | None:
         """The strong model's answer, begun; None where it failed but a cheap answer is here."""
@@ -297,10 +301,7 @@ class _Run:
     def stand_in(self, comparison: Comparison | None) -> _Call:
         """The cheap answer to send where the strong model failed: the largest group's first."""
         answered = [call for call in self.calls if call.answer is not None]
-        if comparison is not None and comparison.votes:
-            largest = max(comparison.groups, key=lambda g: (g >= 0, comparison.groups.count(g)))
-            return answered[comparison.groups.index(largest)]
-        return answered[0]
+        return answered[0 if comparison is None else comparison.majority]
 
     def evidence(self, reason: Reason, comparison: Comparison | None) -> Evidence:
         """What was done, once the answer is chosen."""

@@ -52,6 +52,12 @@ class Comparison:
     accepted: int | None
 
     @property
+    def majority(self) -> int:
+        """The index of the first answer of the largest group; 0 where no answer has a value."""
+        sizes = [self.groups.count(group) if group >= 0 else 0 for group in self.groups]
+        return sizes.index(max(sizes))
+
+    @property
     def votes(self) -> int:
         """The size of the largest group."""
         return max((self.groups.count(group) for group in set(self.groups) - {-1}), default=0)

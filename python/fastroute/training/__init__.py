@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from fastroute.training.acceptance import AcceptanceTraining, train_acceptance
     from fastroute.training.bert.recipe import train_bert
     from fastroute.training.causal_llm.run import train_causal_llm
     from fastroute.training.mf.add import ModelAddition, add_model_to_router
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from fastroute.training.sw_ranking import RankingTraining, train_sw_ranking
 
 __all__ = [
+    "AcceptanceTraining",
     "MfTraining",
     "ModelAddition",
     "RankingTraining",
     "add_model_to_router",
+    "train_acceptance",
     "train_bert",
     "train_causal_llm",
     "train_mf",
@@ -35,6 +38,8 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "AcceptanceTraining": "fastroute.training.acceptance",
+        "train_acceptance": "fastroute.training.acceptance",
         "MfTraining": "fastroute.training.mf.train",
         "ModelAddition": "fastroute.training.mf.add",
         "RankingTraining": "fastroute.training.sw_ranking",
