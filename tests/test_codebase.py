@@ -19,13 +19,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Functions' imports count, and so do those for type checking only.
 LAYERS = [
     {"types", "errors", "_lazy"},
-    {"_arrays", "_checks", "_locks", "_progress", "_validate", "provenance"},
+    {"_arrays", "_checks", "_forking", "_progress", "_validate", "provenance"},
     {"http"},
     {"_native", "resilience"},
     {"artifacts", "onnx_models"},
     {"data", "embedders"},
     {"routers"},
     {"policy"},
+    {"decider"},
     {"chat"},
     {"evidence"},
     {"controller"},

@@ -125,7 +125,7 @@ def test_a_lone_string_is_no_batch() -> None:
 def test_bad_routers_and_thresholds(call: str) -> None:
     client = make("length", "random")
     prompt: Any = ["x"] if call == "decide_batch" else "x"
-    with pytest.raises(UnknownRouterError, match=r"'mf' is not loaded.*has length, random"):
+    with pytest.raises(UnknownRouterError, match=r"'mf' is not loaded.*routers: length, random"):
         getattr(client, call)(prompt, "mf", 0.5)
     for router in (None, [], 5):
         with pytest.raises(UnknownRouterError):
@@ -184,7 +184,7 @@ def test_the_positions_are_routellms() -> None:
         ({"routers": ["length", LengthRouter()]}, InvalidInputError, "'length' twice"),
         ({"strong_model": ""}, InvalidInputError, "strong_model must be a model's name"),
         ({"weak_model": None}, InvalidInputError, "weak_model must be a model's name"),
-        ({"config": {"lenght": {}}}, UnknownRouterError, "'lenght'.* is for no router"),
+        ({"config": {"lenght": {}}}, UnknownRouterError, "'lenght'.*unknown router"),
         ({"config": "config.yaml"}, InvalidTypeError, "yaml.safe_load"),
         ({"config": {"length": 5}}, InvalidTypeError, "config must be a dict"),
         ({"config": {"length": {"no": 1}}}, InvalidInputError, "config of router 'length'"),
@@ -506,7 +506,9 @@ from fastroute.http import MockTransport
 client = Controller(["length"], "big", "small", transport=MockTransport("hello"))
 call = dict(model="router-length-0.5", messages=[{"role": "user", "content": "hi"}])
 assert asyncio.run(client.acompletion(**call)).model == "small"
-client._lock.acquire()  # as if another thread held it at the fork
+client._counting._lock.acquire()
+client._threads._lock.acquire()
+client._transports._lock.acquire()  # as if another thread held it at the fork
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of threads here
     child = os.fork()

@@ -13,7 +13,7 @@ def check_prompt(prompt: object, name: str = "prompt") -> str:
 
     Raises:
         InvalidTypeError: not a str.
-        InvalidInputError: a lone surrogate, which is no Unicode text; tokenizers and JSON over
+        InvalidInputError: a lone surrogate, which is not valid Unicode; tokenizers and JSON over
             HTTP both refuse it.
     """
     if not isinstance(prompt, str):
@@ -32,7 +32,15 @@ def check_prompt(prompt: object, name: str = "prompt") -> str:
 
 
 def check_prompts(prompts: Sequence[str]) -> list[str]:
-    """Return ``prompts`` as a list; a lone string is refused, not read letter by letter."""
+    """Return ``prompts`` as a list of text. Raises as ``list_prompts`` and ``check_prompt``."""
+    return [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(list_prompts(prompts))]
+
+
+def list_prompts(prompts: Sequence[str]) -> list[str]:
+    """Return ``prompts`` as a list whose members are not checked yet.
+
+    Raises InvalidTypeError for a lone string, which is not read letter by letter.
+    """
     if isinstance(prompts, (str, bytes)):
         raise InvalidTypeError(
             "prompts must be a sequence of str, got one string; wrap it in a list"
@@ -41,7 +49,7 @@ def check_prompts(prompts: Sequence[str]) -> list[str]:
         raise InvalidTypeError(
             f"prompts must be a sequence of str, got {type(prompts).__name__}; pass a list"
         )
-    return [check_prompt(prompt, f"prompts[{i}]") for i, prompt in enumerate(prompts)]
+    return prompts if isinstance(prompts, list) else list(prompts)
 
 
 def check_count(name: str, value: object, *, least: int) -> int:

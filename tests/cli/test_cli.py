@@ -52,7 +52,7 @@ def test_version_help_and_entry_point() -> None:
             "--threshold must be a number",
         ),
         (["route", "--router", "length", "--threshold", "1.5", "x"], "1.5"),
-        (["route", "--router", "length", "--strong-share", "0.5", "x"], "never calibrated"),
+        (["route", "--router", "length", "--strong-share", "0.5", "x"], "not calibrated"),
         (["route", "--router", "random", "--strong-share", "2", "x"], "2"),
         (["route", "--threshold", "0.5", "--strong-share", "0.5", "x"], "not allowed with"),
         (

@@ -69,7 +69,7 @@ def test_the_event_loop_scores_only_what_is_quick(quick: bool, chars: int, in_lo
 
     async def run() -> int:
         gateway = make()
-        gateway.controller.routers["watched"] = router
+        gateway.decider.routers["watched"] = router
         messages = [{"role": "user", "content": "x" * chars}]
         raw = str({"model": "router-watched-0.5", "messages": messages}).replace("'", '"')
         routed = await gateway.route(read_document(raw.encode()), "/chat/completions", {}, "me")
@@ -93,7 +93,7 @@ def test_a_share_becomes_a_threshold() -> None:
         strong_share=0.5,
         session_affinity=sticky,
     )
-    with pytest.raises(InvalidInputError, match="never calibrated"):
+    with pytest.raises(InvalidInputError, match="not calibrated"):
         Gateway(Config(routing), MockTransport())
 
 

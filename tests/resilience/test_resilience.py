@@ -280,7 +280,7 @@ def test_a_retry_goes_to_another_endpoint_at_once() -> None:
 )  # fmt: skip
 def test_the_other_model_answers(error: Exception) -> None:
     script = Script(error)
-    assert run(FallbackTransport(script), ask(A, fallback=ask(B))) == b"1"
+    assert run(FallbackTransport(script), ask(A, fallback=lambda: ask(B))) == b"1"
     assert script.sent == [A, B]
 
 
@@ -288,13 +288,26 @@ def test_the_other_model_answers(error: Exception) -> None:
 def test_what_another_model_cannot_mend_is_raised(error: Exception) -> None:
     script = Script(error)
     with pytest.raises(type(error)):
-        run(FallbackTransport(script), ask(A, fallback=ask(B)))
+        run(FallbackTransport(script), ask(A, fallback=lambda: ask(B)))
     assert script.sent == [A]
+
+
+def test_a_fallback_is_not_made_before_it_is_needed() -> None:
+    made: list[Request] = []
+
+    def fallback() -> Request:
+        made.append(ask(B))
+        return made[0]
+
+    assert run(FallbackTransport(Script()), ask(A, fallback=fallback)) == b"1"
+    assert made == []
+    assert run(FallbackTransport(Script(status(503))), ask(A, fallback=fallback)) == b"1"
+    assert len(made) == 1
 
 
 def test_if_both_fail_the_first_error_is_told() -> None:
     with pytest.raises(ProviderStatusError) as caught:
-        run(FallbackTransport(Script(status(503), status(500))), ask(A, fallback=ask(B)))
+        run(FallbackTransport(Script(status(503), status(500))), ask(A, fallback=lambda: ask(B)))
     assert caught.value.status_code == 503
 
 

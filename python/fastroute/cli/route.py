@@ -12,7 +12,7 @@ from fastroute.cli.options import ROUTER_HELP, number, text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.routers.base import Router
+    from fastroute.decider import Decider
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cut.add_argument(
         "--threshold",
         metavar="T",
-        help="win rate, 0 to 1, from which the strong model answers (default: 0.5)",
+        help="win rate, 0 to 1, from which the strong model answers (default: the router's "
+        "operating point, or 0.5)",
     )
     cut.add_argument(
         "--strong-share",
@@ -47,15 +48,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print a decision a prompt, each as soon as it is made."""
-    from fastroute.controller import Controller
+    from fastroute.decider import Decider
 
     router = _router(options)
-    threshold = _threshold(options, router)
-    controller = Controller(
-        routers=[router], strong_model=options.strong_model, weak_model=options.weak_model
-    )
+    decider = Decider([router], options.strong_model, options.weak_model)
+    threshold = _threshold(options, decider, router.name)
     for prompt in _prompts(options.prompts):
-        decision = controller.decide(prompt, router=router.name, threshold=threshold)
+        decision = decider.decide(prompt, router.name, threshold)
         if options.json:
             print(json.dumps(decision._asdict()), flush=True)
         else:
@@ -82,19 +81,15 @@ def _router(options: argparse.Namespace) -> Router:
     return choice.make()
 
 
-def _threshold(options: argparse.Namespace, router: Router) -> float:
-    from fastroute.policy import check_threshold, threshold_for_strong_share
+def _threshold(options: argparse.Namespace, decider: Decider, router: str) -> float:
+    from fastroute.policy import check_threshold
 
+    if options.threshold is not None:
+        return check_threshold(number("--threshold", options.threshold))
     if options.strong_share is None:
-        given = "0.5" if options.threshold is None else options.threshold
-        return check_threshold(number("--threshold", given))
+        return decider.default_threshold(router)
     share = number("--strong-share", options.strong_share)
-    if router.provenance.calibration is None:
-        raise InvalidInputError(
-            f"--strong-share: router {router.name!r} was never calibrated for its pair of "
-            "models; give --threshold, or find one with fastroute calibrate --prompts FILE"
-        )
-    return threshold_for_strong_share(router.provenance.calibration, share)
+    return decider.threshold_for_strong_share(router, share)
 
 
 def _prompts(words: Sequence[str]) -> Iterator[str]:

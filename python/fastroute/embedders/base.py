@@ -58,8 +58,12 @@ class Embedder(ABC):
 
     @abstractmethod
     def embed(self, prompt: str) -> Float32Array:
-        """Embed one prompt: float32[dimensions]."""
+        """Embed one prompt: float32[dimensions].
+
+        Raises InvalidTypeError for what is not a str, InvalidInputError for a lone surrogate:
+        routers leave these checks to their embedder.
+        """
 
     @abstractmethod
     def embed_batch(self, prompts: Sequence[str]) -> Float32Array:
-        """Embed many prompts: float32[len(prompts), dimensions], C-contiguous."""
+        """Embed many prompts: float32[len(prompts), dimensions], C-contiguous. Raises likewise."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastroute._locks import ForkSafeLock
+from fastroute._forking import ForkSafeLock
 from fastroute._validate import check_count, check_prompt, check_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.errors import EmbeddingError, InvalidTypeError

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from fastroute.controller import Controller
+from fastroute._forking import ScoringThreads
+from fastroute.decider import Decider
 from fastroute.errors import (
     BodyError,
     InvalidInputError,
@@ -36,7 +35,7 @@ from fastroute.gateway.request.conversation import (
 from fastroute.gateway.request.document import LONG_BYTES, Document
 from fastroute.gateway.request.stored import Keeper, StoredResponses
 from fastroute.http.request import AsyncTransport, RawHeaders, Request
-from fastroute.policy import parse_model_name, threshold_for_strong_share
+from fastroute.policy import parse_model_name
 from fastroute.routers.base import EmbeddingRouter, Router
 from fastroute.types import Decision
 
@@ -78,21 +77,21 @@ class Gateway:
         self.config = config
         self.transport = transport
         self.keys = KeyRing(config.keys)
-        self.controller = Controller(
+        self.decider = Decider(
             routing.router_names,
             routing.strong_model,
             routing.weak_model,
             dict(config.router_config),
         )
         self.threshold = self._default_threshold()
-        for router in self.controller.routers.values():
+        for router in self.decider.routers.values():
             if isinstance(router, EmbeddingRouter) and router.is_quick:
                 router.win_rate("the first prompt loads what later ones find loaded")
         named = (target.endpoint for model in config.models.values() for target in model.targets)
         self.redaction = Redaction([config.endpoint, *named])
         self.sessions = Sessions(routing.session_affinity)
         self.stored = StoredResponses()
-        self._workers = ThreadPoolExecutor(thread_name_prefix="fastroute-scoring")
+        self._threads = ScoringThreads()
 
     async def route(
         self,
@@ -137,7 +136,7 @@ class Gateway:
         document: Document,
         path: str,
         headers: RawHeaders,
-        fallback: Request | None = None,
+        fallback: Callable[[], Request] | None = None,
         query: bytes = b"",
         keeper: Keeper | None = None,
     ) -> Request:
@@ -230,7 +229,7 @@ class Gateway:
     def model_names(self) -> list[str]:
         """What ``GET /v1/models`` lists."""
         routing = self.config.routing
-        routed = [f"router-{name}-{self.threshold:g}" for name in self.controller.routers]
+        routed = [f"router-{name}-{self.threshold:g}" for name in self.decider.routers]
         models = [routing.strong_model, routing.weak_model, *self.config.models]
         return list(dict.fromkeys([DEFAULT_NAME, *routed, *models]))
 
@@ -241,7 +240,7 @@ class Gateway:
         except (InvalidModelNameError, InvalidThresholdError):
             return False
         return name in self.model_names() or (
-            routed is not None and routed[0] in self.controller.routers
+            routed is not None and routed[0] in self.decider.routers
         )
 
     def model_config(self, model: str) -> ModelConfig | None:
@@ -250,7 +249,7 @@ class Gateway:
 
     async def aclose(self) -> None:
         """Close connections and threads."""
-        self._workers.shutdown(wait=False)
+        self._threads.close()
         await self.transport.aclose()
 
     async def _decide(
@@ -275,7 +274,7 @@ class Gateway:
                 key += f"{name}-{threshold}".encode()
                 was_strong = await self._side_so_far(key, messages, decision)
                 last = prompt if routing.window == 1 else prompt_to_route_on(messages, 1)
-                pair = self.controller.model_pair
+                pair = self.decider.model_pair
                 decision, stayed = self.sessions.settle(decision, len(last), was_strong, pair)
                 if remember:
                     self.sessions.remember(key, decision.strong)
@@ -292,7 +291,7 @@ class Gateway:
 
     def _kept(self, routed: Routed, keeper: Keeper) -> Routed:
         """``routed``, with the model that made what the request goes on with."""
-        pair, decision = self.controller.model_pair, routed.decision
+        pair, decision = self.decider.model_pair, routed.decision
         if decision is None or keeper.model not in (pair.strong, pair.weak):
             return routed._replace(model=keeper.model, decision=None, stayed=True, keeper=keeper)
         stayed = routed.stayed or keeper.model != decision.model
@@ -304,14 +303,14 @@ class Gateway:
             with contextlib.suppress(BodyError):
                 return messages_of(document.fields, path)
         read = partial(messages_of_long, document.fields, path, self.config.routing.window)
-        return await asyncio.get_running_loop().run_in_executor(self._workers, read)
+        return await self._threads.run(read)
 
     async def _score(self, prompt: str, router: str, threshold: float) -> Decision:
-        loaded: Router | None = self.controller.routers.get(router)
+        loaded: Router | None = self.decider.routers.get(router)
         if loaded is None or (loaded.is_quick and len(prompt) <= QUICK_CHARS):
-            return self.controller.decide(prompt, router, threshold)
-        job = partial(self.controller.decide, prompt, router, threshold)
-        return await asyncio.get_running_loop().run_in_executor(self._workers, job)
+            return self.decider.decide(prompt, router, threshold)
+        job = partial(self.decider.decide, prompt, router, threshold)
+        return await self._threads.run(job)
 
     async def _side_so_far(
         self, key: bytes, messages: list[Any], decision: Decision
@@ -328,14 +327,14 @@ class Gateway:
         if len(texts) < 2:
             return None
         known = self.sessions.side_of(key)
-        router = self.controller.routers[decision.router]
+        router = self.decider.routers[decision.router]
         earlier = texts[:-1][-MAX_REPLAYED:]
         if known is not None or not router.is_quick or sum(map(len, earlier)) > QUICK_CHARS:
             return known
         side: bool | None = None
         for text in earlier:
             turn = await self._score(text, decision.router, decision.threshold)
-            pair = self.controller.model_pair
+            pair = self.decider.model_pair
             side = self.sessions.settle(turn, len(text), side, pair)[0].strong
         return side
 
@@ -344,11 +343,5 @@ class Gateway:
         if routing.threshold is not None:
             return routing.threshold
         if routing.strong_share is None:
-            return 0.5
-        calibration = self.controller.routers[routing.router].provenance.calibration
-        if calibration is None:
-            raise InvalidInputError(
-                f"strong_share: router {routing.router!r} was never calibrated for "
-                "its pair of models; give threshold"
-            )
-        return threshold_for_strong_share(calibration, routing.strong_share)
+            return self.decider.default_threshold(routing.router)
+        return self.decider.threshold_for_strong_share(routing.router, routing.strong_share)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 
+from fastroute._forking import ForkSafe
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.http.request import AsyncTransport, Transport
 
 
-class Transports:
+class Transports(ForkSafe):
     """A Transport and an AsyncTransport: given ones, or own ones that are made at first use.
 
     A given one stays its owner's to close. Where only one is given, it is used for both if it can
@@ -28,10 +29,10 @@ class Transports:
             )
         self._given: object = given or given_async
         self._given_async: object = given_async or given
-        self.start_anew()
+        super().__init__()
 
-    def start_anew(self) -> None:
-        """Forget own transports without closing them, as the child of a fork must."""
+    def _start_anew(self) -> None:
+        # Without closing transports, whose connections belong to the parent of a fork.
         self._lock = threading.Lock()
         self._own: Transport | None = None
         self._own_async: AsyncTransport | None = None

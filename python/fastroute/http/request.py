@@ -132,7 +132,7 @@ class Request:
         weight: share of the load that this endpoint of several should get.
         variants: the same question to other endpoints of the same model. A transport that balances
             sends one of them; every other one sends the request itself.
-        fallback: the request to another model, should this one fail.
+        fallback: makes the request to another model; called if this one fails.
         method: the HTTP method; a request without a body has no Content-Type.
     """
 
@@ -145,7 +145,7 @@ class Request:
     model: str = ""
     weight: float = 1.0
     variants: tuple[Request, ...] = field(default=(), repr=False)
-    fallback: Request | None = field(default=None, repr=False)
+    fallback: Callable[[], Request] | None = field(default=None, repr=False)
     raw_headers: RawHeaders = field(default=(), repr=False)
     method: str = "POST"
 

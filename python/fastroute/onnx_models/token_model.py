@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from fastroute._locks import ForkSafeLock
+from fastroute._forking import ForkSafeLock
 from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError, MissingDependencyError, OnnxModelError
 from fastroute.onnx_models.session import Session, check_choice

@@ -1,4 +1,4 @@
-"""Another model, should the chosen one fail."""
+"""Asks another model if the chosen one fails."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from fastroute.resilience.wrapping import (
 
 
 class FallbackTransport(WrappingTransport):
-    """Sends a request's ``fallback`` when the request fails for no fault of its own.
+    """Makes and sends a request's ``fallback`` when the request fails by no fault of its own.
 
-    That is 408, 429, 5xx, no connection, a broken one, a late answer and an open circuit, each
+    That is 408, 429, 5xx, no connection, a broken one, a late response and an open circuit, each
     before the first byte. If the fallback fails too, the first error is raised.
     """
 
@@ -25,7 +25,7 @@ class FallbackTransport(WrappingTransport):
         self._observer = observer
 
     async def asend(self, request: Request) -> AsyncResponse:
-        """Send the one, or the other."""
+        """Send the request, or its fallback."""
         try:
             return await self.inner.asend(request)
         except DispatchError as error:
@@ -34,7 +34,7 @@ class FallbackTransport(WrappingTransport):
             first = error
         self._observer("fallback", request)
         try:
-            return await self.inner.asend(request.fallback)
+            return await self.inner.asend(request.fallback())
         except DispatchError as second:
             raise first from second
 

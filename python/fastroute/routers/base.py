@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from fastroute._validate import check_prompt, check_prompts
+from fastroute._validate import list_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.provenance import Provenance
@@ -102,14 +102,14 @@ class EmbeddingRouter(Router):
         """Win rate of a prompt that has no tokens, and so no direction to look in."""
 
     def win_rate(self, prompt: str) -> float:
-        x = self._embedder().embed(check_prompt(prompt))
+        x = self._embedder().embed(prompt)  # which checks it
         # One nonzero element settles it, and looking at one takes a tenth of looking at all.
         if x[0] or x.any():
             return self.win_rate_from_embedding(x)
         return self.win_rate_without_signal
 
     def win_rates(self, prompts: Sequence[str]) -> Float64Array:
-        texts = check_prompts(prompts)
+        texts = list_prompts(prompts)
         rates = np.full(len(texts), self.win_rate_without_signal)
         if texts:
             X = self._embedder().embed_batch(texts)

@@ -54,7 +54,7 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
                 "version": __version__,
                 "strong_model": routing.strong_model,
                 "weak_model": routing.weak_model,
-                "routers": list(gateway.controller.routers),
+                "routers": list(gateway.decider.routers),
                 "default_router": routing.router,
                 "threshold": gateway.threshold,
             }
@@ -64,7 +64,7 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
         return json_response(counts(state))
 
     async def curve(request: web.BaseRequest) -> web.Response:
-        router = state.gateway.controller.routers.get(request.query.get("router", ""))
+        router = state.gateway.decider.routers.get(request.query.get("router", ""))
         return json_response(curve_of(router, state.gateway))
 
     async def similar(request: web.BaseRequest) -> web.Response:
@@ -181,7 +181,7 @@ class _Neighbors:
 
     def find(self, gateway: Gateway, prompt: str) -> list[dict[str, Any]]:
         """The most similar battles, best first; none where no router has battles."""
-        router = gateway.controller.routers.get("sw_ranking")
+        router = gateway.decider.routers.get("sw_ranking")
         path = gateway.config.router_config.get("sw_ranking", {}).get("battles")
         if not isinstance(router, EmbeddingRouter) or router.embedder is None or path is None:
             return []

@@ -87,7 +87,7 @@ class State:
         before = self._current
         same = (
             before.config.routing.session_affinity == made.config.routing.session_affinity
-            and before.controller.model_pair == made.controller.model_pair
+            and before.decider.model_pair == made.decider.model_pair
         )
         return before.sessions if same else made.sessions
 

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +169,7 @@ class ProxyEndpoint:
         fallback = (
             None
             if other is None
-            else gateway.request(other, document, self._path, headers, query=query)
+            else partial(gateway.request, other, document, self._path, headers, query=query)
         )
         asked = gateway.request(
             routed.model, document, self._path, headers, fallback, query, routed.keeper

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastroute._locks import ForkSafeLock
-from fastroute._validate import check_prompt, check_prompts
+from fastroute._forking import ForkSafeLock
+from fastroute._validate import list_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.provenance import Provenance
 from fastroute.routers.base import Router
@@ -158,7 +158,7 @@ class CascadeRouter(Router):
         return self.explain(prompt).win_rate
 
     def win_rates(self, prompts: Sequence[str]) -> Float64Array:
-        texts = check_prompts(prompts)
+        texts = list_prompts(prompts)  # the fast router checks each
         rates = np.array(self.fast.win_rates(texts), dtype=np.float64)
         if rates.shape != (len(texts),):
             raise InvalidInputError(
@@ -178,8 +178,7 @@ class CascadeRouter(Router):
 
     def explain(self, prompt: str) -> CascadeExplanation:
         """Score ``prompt``, and say which member decided. Raises as ``win_rate``."""
-        text = check_prompt(prompt)
-        fast = self.fast.win_rate(text)
+        fast = self.fast.win_rate(prompt)  # which checks it
         if not 0.0 <= fast <= 1.0:
             check_rates(f"fast router {self.fast.name!r}: win_rates", np.array([fast]))
         band = self.band
@@ -192,16 +191,16 @@ class CascadeRouter(Router):
                 f"{band.low:.4f} to {band.high:.4f}"
             )
             return CascadeExplanation(fast, "fast", where, fast, None, None)
-        predicted_ms = self._predicted_ms(text)
+        predicted_ms = self._predicted_ms(prompt)
         where = f"{fast:.4f} is in the band, {band.low:.4f} to {band.high:.4f}"
-        if not self._within_budget([text])[0]:
+        if not self._within_budget([prompt])[0]:
             self._count(prompts=1, kept=1)
             why = (
                 f"{where}, but {self.slow.name} is expected to take {predicted_ms:.1f} ms where "
                 f"{self.latency_budget_ms:g} are allowed"
             )
             return CascadeExplanation(fast, "fast", why, fast, None, predicted_ms)
-        slow = self._ask_slow([text])
+        slow = self._ask_slow([prompt])
         self._count(prompts=1, sent_on=1)
         rate = float(band.place(slow)[0])
         return CascadeExplanation(rate, "slow", where, fast, float(slow[0]), predicted_ms)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastroute._locks import ForkSafeLock
+from fastroute._forking import ForkSafeLock
 from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError, ScoringError
 from fastroute.http.json_client import JsonClient

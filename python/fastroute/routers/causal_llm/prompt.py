@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from fastroute._locks import ForkSafeLock
+from fastroute._forking import ForkSafeLock
 from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError
 from fastroute.routers.causal_llm.template import LabelTemplate

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastroute._locks import ForkSafeLock
+from fastroute._forking import ForkSafeLock
 from fastroute._validate import check_count, check_prompt, check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError, ScoringError
 from fastroute.provenance import TRAINED_ON, Provenance

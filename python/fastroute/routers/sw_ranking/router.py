@@ -12,7 +12,7 @@ import numpy as np
 
 from fastroute import _native
 from fastroute._arrays import check_array, check_length
-from fastroute._validate import check_prompt, check_prompts
+from fastroute._validate import check_prompts
 from fastroute.artifacts import prompt_hash
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
@@ -276,7 +276,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
 
     def explain(self, prompt: str, count: int = 10) -> Explanation:
         """Why a prompt has its win rate: see ``explain_from_embedding``."""
-        return self.explain_from_embedding(self._embedder().embed(check_prompt(prompt)), count)
+        return self.explain_from_embedding(self._embedder().embed(prompt), count)
 
     def explain_from_embedding(self, x: Float32Array, count: int = 10) -> Explanation:
         """The nearest battles with their weights, the ratings of the tiers, and the win rate.
