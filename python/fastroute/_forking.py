@@ -13,7 +13,6 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -71,8 +70,9 @@ class ScoringThreads(ForkSafe):
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(thread_name_prefix="fastroute-scoring")
             pool = self._pool
-        call: Callable[[], _T] = partial(contextvars.copy_context().run, _finite, job)
-        return await asyncio.get_running_loop().run_in_executor(pool, call)
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(pool, lambda: context.run(_finite, job))
 
     def close(self) -> None:
         """Let the threads end once they are idle; later jobs get new ones."""

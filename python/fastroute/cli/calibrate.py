@@ -132,7 +132,7 @@ def _quality(options: argparse.Namespace) -> int:
     from fastroute.routers.specification import parse_router
 
     measure: Measure = "quality" if options.target_pgr is None else "pgr"
-    goal = options.target_quality if measure == "quality" else options.target_pgr
+    goal: str = getattr(options, f"target_{measure}")
     target = number(f"--target-{measure}", goal)
     benchmarks = load_benchmarks(
         [options.benchmark],

@@ -77,7 +77,8 @@ def run_band(options: argparse.Namespace) -> int:
     from fastroute.routers.registry import create_router
     from fastroute.routers.specification import parse_router
 
-    option, goal = next((o, g) for o, g in _GOALS.items() if getattr(options, o) is not None)
+    option = next(name for name in _GOALS if getattr(options, name) is not None)
+    goal = _GOALS[option]
     target = number(f"--{option.replace('_', '-')}", getattr(options, option))
     if bool(options.prompts) == bool(options.benchmark):
         raise InvalidInputError(

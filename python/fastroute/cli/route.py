@@ -13,6 +13,7 @@ from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from fastroute.decider import Decider
+    from fastroute.routers.base import Router
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -18,9 +18,11 @@ class TextScorer(Protocol):
 
     def win_rate(self, prompt: str) -> float:
         """Win rate of one prompt."""
+        ...
 
     def win_rates(self, prompts: list[str], num_threads: int) -> Float64Array:
         """Win rates of many prompts, float64[n], the same for any number of threads."""
+        ...
 
 
 class Embedder(ABC):

@@ -347,7 +347,7 @@ def _resample(
     for label in rates:
         by_method[_method(label, settings)].append(label)
     samples: dict[str, Resampled] = {}
-    used = {method: labels for method, labels in by_method.items() if labels}
+    used: dict[Method, list[str]] = {m: labels for m, labels in by_method.items() if labels}
     total = settings.resamples * len(used)
     title = f"{benchmark.name}: intervals"
     with progress_bar(total, title, unit="resample", shown=progress) as advance:

@@ -187,6 +187,7 @@ class Cascade:
             reason, chosen, comparison = await run.ask_cheap(prompt, expectation, prompt_win_rate)
             if reason == "incomparable" and not prefers_strong():
                 chosen = next((call for call in run.calls if call.answer is not None), None)
+            response: AsyncResponse | None = None
             if chosen is None:
                 response = await run.ask_strong()
                 if response is None:  # it failed: a cheap answer is better than none

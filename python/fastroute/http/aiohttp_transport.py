@@ -227,6 +227,7 @@ class _Attempt:
     def _translated(self) -> Iterator[None]:
         """The one door: what aiohttp raises leaves as an error of ours, with its own as cause."""
         import aiohttp
+        from aiohttp.http_exceptions import LineTooLong
 
         request = self.request
         try:
@@ -241,7 +242,7 @@ class _Attempt:
         except aiohttp.ClientHttpProxyError as error:
             raise connection_error(request, error) from error
         except aiohttp.ClientResponseError as error:
-            long = isinstance(error.__cause__, aiohttp.http_exceptions.LineTooLong)
+            long = isinstance(error.__cause__, LineTooLong)
             what = "a header is too long (see max_header_bytes)" if long else error.message
             raise malformed(request, f"the answer can't be read: {what}") from error
         except aiohttp.InvalidURL as error:
@@ -350,8 +351,9 @@ async def _hold(
 ) -> bytes:
     """``first`` and what follows it, until the end or one of the limits."""
     parts, size = [first], len(first)
+    limit = asyncio.timeout(most_s)
     try:
-        async with asyncio.timeout(most_s) as limit:
+        async with limit:
             while size < most_bytes and (piece := await content.readany()):
                 parts.append(piece)
                 size += len(piece)

@@ -347,6 +347,7 @@ class Transport(Protocol):
 
     def send(self, request: Request) -> Response:
         """Send and wait for the answer."""
+        ...
 
     def close(self) -> None:
         """Close the connections; sending is then an error."""
@@ -358,6 +359,7 @@ class AsyncTransport(Protocol):
 
     async def asend(self, request: Request) -> AsyncResponse:
         """Send and wait for the answer without blocking the event loop."""
+        ...
 
     async def aclose(self) -> None:
         """Close the connections; sending is then an error."""

@@ -48,12 +48,15 @@ class Latency(Protocol):
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Float64Array:
         """Independent draws."""
+        ...
 
     def survival(self, t: Float64Array) -> Float64Array:
         """P(X > t) for every t."""
+        ...
 
     def horizon_s(self) -> float:
         """A time after which what is left of the mean does not matter."""
+        ...
 
 
 @dataclass(frozen=True)

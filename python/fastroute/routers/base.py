@@ -79,8 +79,16 @@ class Router(ABC):
 class EmbeddingRouter(Router):
     """A router that looks at a prompt only through its embedding."""
 
-    #: Embeds prompts; None where only ``win_rates_from_embeddings`` will be called.
-    embedder: Embedder | None
+    _embedder_or_none: Embedder | None = None
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """Embeds prompts; None where only ``win_rates_from_embeddings`` will be called."""
+        return self._embedder_or_none
+
+    @embedder.setter
+    def embedder(self, embedder: Embedder | None) -> None:
+        self._embedder_or_none = check_embedder(embedder)
 
     @abstractmethod
     def win_rate_from_embedding(self, x: Float32Array) -> float:

@@ -198,7 +198,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         return {**self.__dict__, "_scorer": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self.embedder = self._embedder_or_none  # and with it what scores text
 
     def win_rate(self, prompt: str) -> float:

@@ -82,8 +82,11 @@ def outcomes_of_pair(
 
     Each is drawn from those that a row has; a row must have one of both.
     """
-    means = [
-        np.array([np.mean([row.scores[m] for m in names if m in row.scores]) for row in rows])
+    means: list[Float64Array] = [
+        np.array(
+            [np.mean([row.scores[m] for m in names if m in row.scores]) for row in rows],
+            dtype=np.float64,
+        )
         for names in (strong, weak)
     ]
     return _outcomes_of_two(means[0], means[1])

@@ -55,7 +55,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the tables and print what each is worth."""
-    sizes = [(d, s) for d in _numbers(options.dimensions) for s in _storages(options.storage)]
+    sizes: list[tuple[int, Storage]] = [
+        (d, s) for d in _numbers(options.dimensions) for s in _storages(options.storage)
+    ]
     try:
         from fastroute.training.dataset_folds import HeldOut
         from fastroute.training.static.distillation import SAMPLE, Distillation
@@ -100,7 +102,7 @@ def _numbers(value: str) -> list[int]:
 
 def _storages(value: str) -> list[Storage]:
     words = value.split(",")
-    found = [storage for word in words for storage in _STORAGES if storage == word]
+    found: list[Storage] = [known for word in words for known in _STORAGES if known == word]
     if len(set(words)) < len(words) or len(found) < len(words):
         raise InvalidInputError(
             f"--storage must be any of {', '.join(_STORAGES)}, with commas between, got {value!r}"

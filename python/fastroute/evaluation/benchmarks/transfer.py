@@ -16,7 +16,8 @@ from fastroute.types import ModelPair
 
 def parse_pair(words: Sequence[str]) -> ModelPair:
     """A pair from ``["strong=gpt-4o", "weak=gemma"]``, in either order."""
-    named = dict(word.partition("=")[::2] for word in words)
+    parts = [word.partition("=") for word in words]
+    named = {name: column for name, _, column in parts}
     if len(words) != 2 or set(named) != {"strong", "weak"} or not all(named.values()):
         raise InvalidInputError(f"a pair is strong=COLUMN weak=COLUMN, got {' '.join(words)!r}")
     if named["strong"] == named["weak"]:

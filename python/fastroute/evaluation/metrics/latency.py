@@ -85,16 +85,18 @@ def measure_latency(
     rows = np.sort(np.random.default_rng(seed).choice(len(prompts), count, replace=False))
     took = np.empty((2, count))
     routers = (fast, slow)
+    chosen: list[int] = rows.tolist()
+    texts = [prompts[row] for row in chosen]
     for router in routers:
-        router.win_rate(prompts[int(rows[0])])
+        router.win_rate(texts[0])
     paused = gc.isenabled()
     gc.disable()
     try:
         with progress_bar(count, "latency", shown=progress) as advance:
-            for i, row in enumerate(rows.tolist()):
+            for i, text in enumerate(texts):
                 for j, router in enumerate(routers):
                     begin = time.perf_counter()
-                    router.win_rate(prompts[row])
+                    router.win_rate(text)
                     took[j, i] = time.perf_counter() - begin
                 advance()
     finally:

@@ -49,7 +49,7 @@ def _words(key: Key, detail: ErrorDetails, schema: type[BaseModel]) -> str:
         hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(sorted(known))}"
         return f"unknown key; {hint}"
     if kind == "value_error":
-        return str(detail["ctx"]["error"])
+        return str(detail.get("ctx", {})["error"])
     if kind in _TABLES:
         said = "must be a table"
     elif kind == "tuple_type":

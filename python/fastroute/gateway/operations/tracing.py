@@ -24,7 +24,7 @@ class Tracing(Protocol):
     def end(self, span: Any, facts: Mapping[str, Any]) -> None:
         """End it, with ``facts`` for attributes; those that are None are left out."""
 
-    def upstream(self, span: Any, model: str) -> Any:
+    def upstream(self, span: Any, model: str, /) -> Any:
         """A context for the provider's part; it gives the headers to hand on."""
 
     def close(self) -> None:

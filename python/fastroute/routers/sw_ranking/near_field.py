@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastroute import _native
 from fastroute._arrays import check_embedding
@@ -121,7 +123,7 @@ def build_index(
     """Index all vectors, whole or along the ``axes``."""
     if in_axes:
         first = np.ascontiguousarray(axes[: far_field.INDEX_AXES])
-        rows = np.concatenate([block @ first.T for _, block in vectors.blocks()])
+        rows: npt.NDArray[Any] = np.concatenate([b @ first.T for _, b in vectors.blocks()])
     elif vectors.storage == "float32":
         rows = vectors.rows
     else:
@@ -140,8 +142,9 @@ def near_rows(vectors: UnitRows) -> UnitRows | None:
     if vectors.storage == "int8":
         return None
     blocks = [far_field.packed(block, np.inf) for _, block in vectors.blocks()]
+    rows: npt.NDArray[Any] = np.concatenate([block.rows for block in blocks])
     return UnitRows(
-        np.concatenate([block.rows for block in blocks]),
+        rows,
         np.concatenate([block.scales for block in blocks if block.scales is not None]),
     )
 

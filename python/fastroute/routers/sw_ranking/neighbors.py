@@ -133,7 +133,7 @@ class UnitRows:
         scales = None
         if self.scales is not None and other.scales is not None:
             scales = np.concatenate([self.scales, other.scales])
-        rows: RowsArray = np.concatenate([self.rows, other.rows])
+        rows: npt.NDArray[Any] = np.concatenate([self.rows, other.rows])
         return UnitRows(rows, scales)
 
 

@@ -136,7 +136,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         self.mode = mode
         self.embedder = check_embedder(embedder)
         self.num_threads = _native.check_num_threads(num_threads)
-        self.storage = storage
+        self.storage: Storage = storage
         self.index = index
         self.index_parameters = index_parameters
         self.index_in_axes = index is None if index_in_axes is None else bool(index_in_axes)

@@ -155,7 +155,7 @@ def torch_label_logits(model: Any, inputs: list[list[int]], labels: list[int]) -
 
 
 def _largest_difference(decoder: Any, engine: OnnxLabelEngine, folder: Path) -> float:
-    prompts = list(_PROBES)
+    prompts: list[str] = list(_PROBES)
     inputs = [fitted.ids for fitted in engine.prompt.fit(prompts)]
     expected = torch_label_logits(decoder, inputs, engine.prompt.label_ids)
     plain = OnnxLabelEngine(folder, reuse_prefix=False)

@@ -54,7 +54,7 @@ def check_template(template: str) -> str:
 
 def judge_prompt(template: str, prompt: str, first: str, second: str) -> str:
     """``template`` with the prompt and two answers; braces inside them stay what they are."""
-    texts = dict(zip(_FIELDS, (prompt, first, second), strict=True))
+    texts: dict[str, str] = dict(zip(_FIELDS, (prompt, first, second), strict=True))
     return re.sub("|".join(map(re.escape, _FIELDS)), lambda found: texts[found[0]], template)
 
 

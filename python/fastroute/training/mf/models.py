@@ -224,7 +224,7 @@ def pair_of(
 
     Raises InvalidInputError for a model that is not there, or one model twice.
     """
-    order = np.argsort(-strength, kind="stable")
+    order: list[int] = np.argsort(-strength, kind="stable").tolist()
     for argument, model in (("strong_model", strong_model), ("weak_model", weak_model)):
         if model is not None and model not in models:
             raise InvalidInputError(

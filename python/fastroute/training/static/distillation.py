@@ -118,7 +118,7 @@ class Distillation:
         """The axes of ``principal_components``, float64[encoder's d, dimensions]."""
         X = self.vectors.astype(np.float64)
         components = token_table.principal_components(self.vectors, dimensions)
-        return np.asarray(np.linalg.lstsq(X, components, rcond=None)[0])
+        return np.asarray(np.linalg.lstsq(X, components, rcond=None)[0], dtype=np.float64)
 
     def compare(
         self,

@@ -77,7 +77,7 @@ def load_encoder(folder: str | os.PathLike[str]) -> Encoder:
         feed = {"input_ids": ids}
         feed |= {"attention_mask": np.ones_like(ids)} if "attention_mask" in inputs else {}
         feed |= {"token_type_ids": np.zeros_like(ids)} if "token_type_ids" in inputs else {}
-        embeddings: Float32Array = session.run([output], feed)[0]
+        embeddings: Float32Array = np.asarray(session.run([output], feed)[0])
         return embeddings if pooling == "none" else _pooled(embeddings, pooling)
 
     return encode
