@@ -18,10 +18,9 @@ import pytest
 import fastroute
 from fastroute import errors
 from fastroute.errors import FastRouteError, ProviderResponseError, ProviderStatusError
-from fastroute.gateway.protocol.limits import ClientGoneError
 from fastroute.gateway.protocol.replies import RefusalError
 
-_ELSEWHERE = {RefusalError, ClientGoneError}
+_ELSEWHERE = {RefusalError}
 
 _PICKLES = [
     lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))

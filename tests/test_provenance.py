@@ -24,7 +24,7 @@ from fastroute.routers import (
     RandomRouter,
     Router,
     SimilarityWeightedRouter,
-    load_cascade,
+    create_router,
 )
 from fastroute.routers.causal_llm.engine import LabelEngine
 from fastroute.routers.causal_llm.router import CausalLLMRouter, _read_measures
@@ -40,7 +40,7 @@ LOADERS: dict[str, Any] = {
     "mf": MatrixFactorizationRouter.load,
     "sw_ranking_exact": SimilarityWeightedRouter.load,
     "sw_ranking_far_field": SimilarityWeightedRouter.load,
-    "cascade": load_cascade,
+    "cascade": lambda folder: create_router("cascade", checkpoint_path=folder),
     "bert": BertRouter,
 }
 

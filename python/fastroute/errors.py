@@ -33,10 +33,9 @@
     │   └── ProviderResponseError             a malformed response, or an error within a stream
     ├── OutputError                           a command's standard output
     ├── MissingDependencyError (ImportError)  an optional package, or the compiled core
-    ├── RefusalError                          inside the gateway: answered with an HTTP error
-    └── ClientGoneError                       inside the gateway: the client disconnected
+    └── RefusalError                          inside the gateway: answered with an HTTP error
 
-The last two are defined in ``fastroute.gateway`` and never reach a caller. Every error can be
+The last is defined in ``fastroute.gateway`` and never reaches a caller. Every error can be
 copied and pickled with its attributes; as with any Python exception, its cause and traceback are
 not part of the copy.
 """

@@ -227,7 +227,7 @@ class _Attempt:
     def _translated(self) -> Iterator[None]:
         """The one door: what aiohttp raises leaves as an error of ours, with its own as cause."""
         import aiohttp
-        from aiohttp.http_exceptions import LineTooLong
+        from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 
         request = self.request
         try:
@@ -249,7 +249,7 @@ class _Attempt:
             raise unsendable(request, error) from error
         except (aiohttp.ClientError, OSError) as error:
             cause = error.__cause__
-            if isinstance(cause, aiohttp.http_exceptions.ContentEncodingError):
+            if isinstance(cause, ContentEncodingError):
                 raise malformed(request, f"the answer can't be read: {cause.message}") from error
             answer = self._response
             if answer is not None and 200 <= answer.status < 300 and answer.content.total_bytes:
