@@ -246,3 +246,28 @@ def test_a_slash_at_the_end_makes_no_difference(gateway: Gateway) -> None:
             assert plain.status == slashed.status, path
             assert plain.headers.get("content-type") == slashed.headers.get("content-type")
             assert "location" not in slashed.headers
+
+
+def test_a_turn_after_a_response_of_another_worker_stays_too(
+    servers: list[Server], gateway: Gateway, views: list[View]
+) -> None:
+    def made_elsewhere(server: Server, model: str) -> str:
+        with openai.OpenAI(base_url=server.base_url, api_key="none") as direct:
+            return str(direct.responses.create(model=model, input="hi").id)
+
+    for number, model, version in (
+        *((0, "strong", "strong"), (0, "strong", "strong-2025-04-14"), (2, "weak", "weak")),
+    ):
+        name = made_elsewhere(servers[number], version)
+        before = len(views[number].requests())
+        for _ in range(2):  # the second knows it
+            answer = ask(gateway, input="short" if number == 0 else LONG, previous_response_id=name)
+            assert answer.headers["x-fastroute-model"] == model
+        asked = [request.get("method", "POST") for request in views[number].requests()[before:]]
+        assert asked == ["GET", "POST", "POST"]
+
+
+@pytest.mark.parametrize("name", ["../models", "a/b", "", 7, None, {"id": "x"}, "x" * 300])
+def test_what_is_no_id_is_not_looked_up(gateway: Gateway, views: list[View], name: Any) -> None:
+    assert ask(gateway, input="short", previous_response_id=name).status == 200
+    assert [r.get("method") for view in views for r in view.requests()] == [None]

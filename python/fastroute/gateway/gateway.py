@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
@@ -13,6 +15,7 @@ from fastroute._forking import ScoringThreads
 from fastroute.decider import Decider
 from fastroute.errors import (
     BodyError,
+    DispatchError,
     InvalidInputError,
     InvalidModelNameError,
     InvalidPromptError,
@@ -33,8 +36,8 @@ from fastroute.gateway.request.conversation import (
     user_texts,
 )
 from fastroute.gateway.request.document import LONG_BYTES, Document
-from fastroute.gateway.request.stored import Keeper, StoredResponses
-from fastroute.http.request import AsyncTransport, RawHeaders, Request
+from fastroute.gateway.request.stored import Keeper, StoredResponses, is_response_id
+from fastroute.http.request import AsyncTransport, Endpoint, RawHeaders, Request
 from fastroute.policy import parse_model_name
 from fastroute.routers.base import EmbeddingRouter, Router
 from fastroute.types import Decision
@@ -43,10 +46,19 @@ from fastroute.types import Decision
 DEFAULT_NAME = "fastroute"
 #: Longer prompts are scored in a thread even by quick routers.
 QUICK_CHARS = 8192
+#: Seconds to look for a response of another worker at one endpoint.
+LOOK_UP_S = 10.0
 _QUERY_SAFE = "%/:?@!$&'()*+,;=-._~[]"
 _ROUTED_PATHS = frozenset(
     {"/chat/completions", "/completions", "/responses", "/messages", "/messages/count_tokens"}
 )
+
+
+def _with_query(path: str, query: bytes, endpoint: Endpoint) -> str:
+    asked = quote(query, safe=_QUERY_SAFE)
+    # An endpoint's own query, such as an api-version, is not to be overruled.
+    own = endpoint.base_url is not None and "?" in endpoint.base_url
+    return path if own or not asked else f"{path}?{asked}"
 
 
 class Routed(NamedTuple):
@@ -117,7 +129,7 @@ class Gateway:
             raise RefusalError(400, "invalid_model", str(error), param="model") from error
         if name == DEFAULT_NAME:
             named = (self.config.routing.router, self.threshold)
-        keeper = self.stored.find_of(caller, document.fields) if path == "/responses" else None
+        keeper = await self._keeper(document.fields, caller) if path == "/responses" else None
         if named is None:
             return Routed(str(name), None, False, 0.0, "", keeper)
         if path not in _ROUTED_PATHS:
@@ -146,13 +158,10 @@ class Gateway:
         stream = bool(document.fields.get("stream"))
 
         def to(target: Target, **more: Any) -> Request:
-            asked = quote(query, safe=_QUERY_SAFE)
-            # An endpoint's own query, such as an api-version, is not to be overruled.
-            own = target.endpoint.base_url is not None and "?" in target.endpoint.base_url
             return Request(
                 endpoint=target.endpoint,
                 body=document.with_model(target.model),
-                path=path if own or not asked else f"{path}?{asked}",
+                path=_with_query(path, query, target.endpoint),
                 stream=stream,
                 raw_headers=headers,
                 model=model,
@@ -183,12 +192,11 @@ class Gateway:
         # A reload may have changed the endpoint or its key.
         if keeper is not None and keeper.endpoint in {*known, self.config.endpoint}:
             keepers = [keeper]
-        asked = quote(query, safe=_QUERY_SAFE)
         return [
             Request(
                 endpoint=found.endpoint,
                 body=b"",
-                path=f"{path}?{asked}" if asked else path,
+                path=_with_query(path, query, found.endpoint),
                 raw_headers=headers,
                 model=found.model,
                 method=method,
@@ -288,6 +296,38 @@ class Gateway:
             # Such as a lone surrogate in the prompt, which no tokenizer takes.
             raise RefusalError(400, "invalid_prompt", str(error), param="messages") from error
         return Routed(decision.model, decision, stayed, perf_counter() - began, prompt)
+
+    async def _keeper(self, fields: Mapping[str, Any], caller: str) -> Keeper | None:
+        """Who keeps what a request goes on with; a response of another worker, or of before a
+        restart, is looked up at the endpoints."""
+        keeper = self.stored.find_of(caller, fields)
+        name = fields.get("previous_response_id")
+        if keeper is not None or not is_response_id(name) or self.stored.find(name) is not None:
+            return keeper
+        for request in self.stored_requests(name, caller, f"/responses/{name}", "GET", (), b""):
+            made: object = None
+            with contextlib.suppress(DispatchError, TimeoutError, ValueError, RecursionError):
+                async with asyncio.timeout(LOOK_UP_S):
+                    made = json.loads(await (await self.transport.asend(request)).read())
+            model = made.get("model") if isinstance(made, dict) else None
+            if isinstance(model, str):
+                keeper = self._keeper_by_model(model, caller, request.endpoint)
+                self.stored.remember(name, keeper)
+                return keeper
+        return None
+
+    def _keeper_by_model(self, there: str, caller: str, endpoint: Endpoint) -> Keeper:
+        """The keeper of a response whose provider calls its model ``there``: a configured name, or
+        a version of it, such as gpt-4.1-2025-04-14 of gpt-4.1."""
+        routing = self.config.routing
+        names = dict.fromkeys([routing.strong_model, routing.weak_model, *self.config.models])
+        fitting = [
+            (len(target.model), name)
+            for name in names
+            for target in self.targets(name)
+            if target.endpoint == endpoint and there.startswith(target.model)
+        ]
+        return Keeper(caller, max(fitting)[1] if fitting else there, endpoint)
 
     def _kept(self, routed: Routed, keeper: Keeper) -> Routed:
         """``routed``, with the model that made what the request goes on with."""

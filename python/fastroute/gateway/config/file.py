@@ -160,7 +160,8 @@ def _read_yaml(path: str, text: str) -> ConfigFile:
             raise
         mark = getattr(error, "problem_mark", None)
         place = path if mark is None else f"{path}:{mark.line + 1}"
-        raise ConfigError(f"{place}: {getattr(error, 'problem', None) or error}") from error
+        # The error itself quotes the file, which may hold a secret.
+        raise ConfigError(f"{place}: {getattr(error, 'problem', None) or error}") from None
     if data is None:
         data = {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):

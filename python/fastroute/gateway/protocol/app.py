@@ -17,6 +17,7 @@ from fastroute.gateway.protocol.openapi import openapi_document
 from fastroute.gateway.protocol.origin import refuse_other_pages
 from fastroute.gateway.protocol.proxy import ProxyEndpoint, StoredEndpoint, caller_of
 from fastroute.gateway.protocol.replies import RefusalError, json_response
+from fastroute.gateway.request.stored import ID_PATTERN
 
 #: Paths below /v1 that are passed on.
 PROXIED = (
@@ -29,9 +30,7 @@ STORED = {
     "/responses/{id}/cancel": ("POST",),
     "/responses/{id}/input_items": ("GET",),
 }
-_STORED_PATH = re.compile(
-    r"/v1/responses/[A-Za-z0-9][\w.:-]{0,199}(/cancel|/input_items)?", re.ASCII
-)
+_STORED_PATH = re.compile(rf"/v1/responses/{ID_PATTERN}(/cancel|/input_items)?")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 

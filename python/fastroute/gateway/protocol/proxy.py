@@ -348,14 +348,16 @@ def caller_of(gateway: Gateway, headers: Mapping[str, str]) -> str:
 
 
 async def send_until_known(transport: AsyncTransport, requests: list[Request]) -> AsyncResponse:
-    """The answer to the first of ``requests`` whose provider does not say 404, else the last's."""
-    for request in requests[:-1]:
+    """The answer to the first of ``requests`` whose provider knows what it is about."""
+    errors = []
+    for request in requests:
         try:
             return await transport.asend(request)
         except ProviderStatusError as error:
-            if error.status_code != 404:
+            errors.append(error)
+            if error.status_code not in (404, 405, 501):  # the latter keep no responses at all
                 raise
-    return await transport.asend(requests[-1])
+    raise min(errors, key=lambda error: error.status_code)
 
 
 def _is_event_stream(response: AsyncResponse) -> bool:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from fastroute.http.request import Endpoint
 
 MAX_STORED = 100_000
+ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,199}"
 #: The id is among the first members of an answer, or in the first event of a stream.
 SEARCHED_BYTES = 16 * 1024
-_ID = re.compile(rb'"id"\s*:\s*"([\w.:-]{1,200})"')
+_ID = re.compile(rf'"id"\s*:\s*"({ID_PATTERN})"'.encode())
 
 
 class Keeper(NamedTuple):
@@ -77,9 +78,14 @@ class Watch:
             self._head = None
 
 
+def is_response_id(name: object) -> TypeGuard[str]:
+    """Whether ``name`` can be the id of a response, and so a part of a path."""
+    return isinstance(name, str) and re.fullmatch(ID_PATTERN, name) is not None
+
+
 def _named(fields: Mapping[str, Any]) -> list[str]:
     conversation = fields.get("conversation")
     if isinstance(conversation, Mapping):
         conversation = conversation.get("id")
     names = (fields.get("previous_response_id"), conversation)
-    return [name for name in names if isinstance(name, str) and len(name) <= 200]
+    return [name for name in names if is_response_id(name)]
