@@ -169,6 +169,14 @@ def test_a_routellm_config_is_taken(tmp_path: Path) -> None:
         ),
         ("[routing]\nrouters = [1]", "c.toml:2: routing.routers.0: must be a string: NAME, NAME="),
         ("[routing]\nrouters = ['mf']\nrouter = 'length'", "c.toml:3: routing.router: 'length' is"),
+        (
+            "[routers.mf]\nchekpoint_path = 'x'",
+            "c.toml:2: routers.mf.chekpoint_path: unknown key; d",
+        ),
+        (
+            "[routing]\nrouters = ['length']\n[routers.length]\nx = 1",
+            "c.toml:4: routers.length.x: u",
+        ),
         ("[routers.xx]\na = 1", "c.toml:1: routers.xx: unknown router 'xx'"),
         ("[routing]\nthreshold = 0.1\nstrong_share = 0.5", "c.toml:3: routing.strong_share: give"),
         (

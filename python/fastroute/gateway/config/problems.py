@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from fastroute.errors import ConfigError
 from fastroute.gateway.config.file import ConfigFile, Key
+from fastroute.routers.registry import find_spec
 
 _TABLES = ("model_type", "dict_type", "model_attributes_type")
 
@@ -73,6 +74,8 @@ def _shown(value: Any) -> str:
 
 def _keys_of(schema: type[BaseModel], key: Key) -> list[str]:
     """The keys that the table ``key`` of a file may have."""
+    if key[:1] == ("routers",):
+        return list(find_spec(str(key[1])).options())
     model: Any = schema
     for part in key:
         if isinstance(model, type) and issubclass(model, BaseModel):

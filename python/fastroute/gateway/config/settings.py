@@ -20,13 +20,14 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import InitErrorDetails
 
 from fastroute.errors import FastRouteError
 from fastroute.gateway.config.file import ConfigFile, Key, read_config_file
 from fastroute.gateway.config.problems import config_error
 from fastroute.http.address import check_key, read_base_url
 from fastroute.http.request import Endpoint
-from fastroute.routers.registry import ROUTER_NAMES
+from fastroute.routers.registry import ROUTER_NAMES, find_spec
 from fastroute.routers.specification import RouterChoice, parse_router
 
 T = TypeVar("T")
@@ -263,6 +264,23 @@ class ConfigSections(Section):
     models: dict[str, ModelSection] = {}
     resilience: ResilienceConfig = ResilienceConfig()
     keys: TupleOf[KeyConfig] = ()
+
+    @field_validator("routers")
+    @classmethod
+    def _have_options(
+        cls, routers: dict[str, dict[str, Any]], info: ValidationInfo
+    ) -> dict[str, dict[str, Any]]:
+        # Only of loaded routers: RouteLLM's files have sections of others, with keys of their own.
+        routing = info.data.get("routing")
+        loaded = routers.keys() & routing.router_names if routing is not None else ()
+        unknown = [
+            InitErrorDetails(type="extra_forbidden", loc=(name, key), input=None)
+            for name in loaded
+            for key in routers[name].keys() - find_spec(name).options()
+        ]
+        if unknown:
+            raise ValidationError.from_exception_data("routers", unknown)
+        return routers
 
 
 @dataclass(frozen=True)
