@@ -169,14 +169,6 @@ def test_a_routellm_config_is_taken(tmp_path: Path) -> None:
         ),
         ("[routing]\nrouters = [1]", "c.toml:2: routing.routers.0: must be a string: NAME, NAME="),
         ("[routing]\nrouters = ['mf']\nrouter = 'length'", "c.toml:3: routing.router: 'length' is"),
-        (
-            "[routers.mf]\nchekpoint_path = 'x'",
-            "c.toml:2: routers.mf.chekpoint_path: unknown key; d",
-        ),
-        (
-            "[routing]\nrouters = ['length']\n[routers.length]\nx = 1",
-            "c.toml:4: routers.length.x: u",
-        ),
         ("[routers.xx]\na = 1", "c.toml:1: routers.xx: unknown router 'xx'"),
         ("[routing]\nthreshold = 0.1\nstrong_share = 0.5", "c.toml:3: routing.strong_share: give"),
         (
@@ -328,3 +320,17 @@ def test_serve_loads_a_router_from_a_folder(tmp_path: Path) -> None:
         )
         assert done.returncode == status, done.stderr
     assert "nowhere" in done.stderr
+
+
+def test_an_option_that_a_loaded_router_does_not_have_is_an_error(tmp_path: Path) -> None:
+    text = (
+        "[routing]\nstrong_model = 's'\nweak_model = 'w'\nrouters = ['mf', 'random']\n"
+        "[routers.mf]\nchekpoint_path = 'x'\n[routers.random]\nzzz = 1\n[routers.bert]\nx = 1\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    first, second = str(caught.value).splitlines()
+    assert first.endswith(
+        "c.toml:6: routers.mf.chekpoint_path: unknown key; did you mean checkpoint_path?"
+    )
+    assert second.endswith("c.toml:8: routers.random.zzz: unknown key; known keys: seed")
