@@ -334,3 +334,18 @@ def test_an_option_that_a_loaded_router_does_not_have_is_an_error(tmp_path: Path
         "c.toml:6: routers.mf.chekpoint_path: unknown key; did you mean checkpoint_path?"
     )
     assert second.endswith("c.toml:8: routers.random.zzz: unknown key; known keys: seed")
+
+
+def test_the_command_prints_a_line_for_each_error(tmp_path: Path) -> None:
+    path = write_config(tmp_path, "[server]\nprot = 1\nport = 70000\n", "c.toml")
+    models = ("--strong-model", "s", "--weak-model", "w")
+    done = subprocess.run(
+        [sys.executable, "-m", "fastroute", "serve", "--check", "--config", path, *models],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"fastroute: {path}:2: server.prot: unknown key; did you mean port?",
+        f"fastroute: {path}:3: server.port: must be less than or equal to 65535; found 70000",
+    ]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from fastroute.cli.streams import checked_streams, silence_output
-from fastroute.errors import DispatchError, FastRouteError, OutputError
+from fastroute.errors import ConfigError, DispatchError, FastRouteError, OutputError
 
 # Each command is the module of its name here, with ``configure(parser)`` and ``run(options)``. It
 # is imported only when it is called, because `fastroute route` should start fast.
@@ -65,7 +65,10 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _complain(error: Exception) -> None:
-    print(f"fastroute: {' '.join(str(error).split())}", file=sys.stderr)
+    # A configuration has a line for each of its faults; other errors are one, whatever they quote.
+    lines = str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]
+    for line in lines:
+        print(f"fastroute: {' '.join(line.split())}", file=sys.stderr)
 
 
 def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
