@@ -508,7 +508,7 @@ call = dict(model="router-length-0.5", messages=[{"role": "user", "content": "hi
 assert asyncio.run(client.acompletion(**call)).model == "small"
 client._counting._lock.acquire()
 client._threads._lock.acquire()
-client._transports._lock.acquire()  # as if another thread held it at the fork
+client._transports._lock._lock.acquire()  # as if another thread held it at the fork
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of threads here
     child = os.fork()

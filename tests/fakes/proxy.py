@@ -1,8 +1,8 @@
 """Proxies in another process: one that speaks HTTP, one that speaks SOCKS5.
 
 The HTTP proxy answers each request itself, with a chat completion whose ``seen`` is what it was
-asked: the first line and the headers. The SOCKS proxy connects to the target named, and prints
-``HOST:PORT`` of it on standard error.
+asked: the first line and the headers; for CONNECT it connects to the target, as the SOCKS proxy
+does always.
 """
 
 from __future__ import annotations
@@ -51,6 +51,17 @@ class HttpProxy(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body.encode())
+
+    def do_CONNECT(self) -> None:
+        host, _, port = self.path.rpartition(":")
+        with socket.create_connection((host, int(port))) as upstream:
+            self.send_response(200)
+            self.end_headers()
+            back = threading.Thread(target=_copy, args=(upstream, self.connection), daemon=True)
+            back.start()
+            _copy(self.connection, upstream)
+            back.join(timeout=10)
+        self.close_connection = True
 
     def log_message(self, *_: object) -> None:
         pass

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import shutil
 import socket
-import ssl
-import subprocess
-import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fakes import forgetful, openai_chat, raw
+from fakes import forgetful, openai_chat, raw, tls
 from fakes.planned import Server, View
 from fastroute.errors import (
     DispatchError,
@@ -132,7 +128,10 @@ def test_an_answer_that_can_not_be_decompressed_is_an_error(send: Send) -> None:
 # Connections that were kept
 
 
-@pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
+LONG = b'{"model":"tiny","messages":[{"role":"user","content":"' + b"hi" * 10**6 + b'"}]}'
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM, LONG], ids=["whole", "stream", "long"])
 def test_a_forgotten_connection_is_replaced_outside_of_retries(
     running_forgetful: Server, send: Send, body: bytes
 ) -> None:
@@ -206,37 +205,8 @@ def test_a_host_without_an_address_is_named_as_such(send: Send) -> None:
 @pytest.fixture(scope="module")
 def untrusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The base URL of a TLS server with a certificate that nobody signed, and the certificate."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    folder = tmp_path_factory.mktemp("certificate")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    command = ["openssl", "req", "-x509", "-days", "2", *kind, *names, *files]
-    subprocess.run(command, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(16)
-        threading.Thread(target=_serve_tls, args=(listener, context), daemon=True).start()
-        yield f"https://127.0.0.1:{listener.getsockname()[1]}/v1", certificate
-
-
-def _serve_tls(listener: socket.socket, context: ssl.SSLContext) -> None:
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        try:
-            with context.wrap_socket(connection, server_side=True) as secure:
-                while b"}]}" not in secure.recv(65536):
-                    pass
-                secure.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
-        except OSError:
-            continue
+    with tls.start(tmp_path_factory.mktemp("certificate")) as started:
+        yield started
 
 
 def test_an_untrusted_certificate_is_named_as_such(send: Send, untrusted: tuple[str, Path]) -> None:

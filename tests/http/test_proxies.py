@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fakes import openai_chat, proxy
+from fakes import openai_chat, proxy, tls
 from fakes.planned import Server, View
-from fastroute.errors import DispatchError
+from fastroute.errors import DispatchError, ProviderConnectionError
 from fastroute.http import Endpoint, Request
 from fastroute.http.environment import find_proxy
 from http_ways import WAYS, Send
@@ -120,6 +120,19 @@ def test_a_proxy_that_can_not_be_used_is_an_error_that_does_not_show_it(
     with pytest.raises(DispatchError, match="ALL_PROXY is not a usable proxy") as caught:
         send(make("http://provider.example/v1"))
     assert "secret" not in str(caught.value)
+
+
+def test_a_tunnel_is_made_for_https(
+    send: Send, http_proxy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with tls.start(tmp_path) as (base_url, certificate):
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setenv("https_proxy", http_proxy)
+        # The server closes each connection after its answer: a kept tunnel is replaced too.
+        assert send(*[make(base_url)] * 2) == [b"{}"] * 2
+        monkeypatch.setenv("https_proxy", "127.0.0.1:1")  # so it was the proxy
+        with pytest.raises(ProviderConnectionError):
+            send(make(base_url))
 
 
 def test_a_netrc_file_changes_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import gc
+import os
 import socket
 import threading
 import time
@@ -412,3 +413,22 @@ def test_one_transport_in_several_event_loops_leaves_nothing_open(server: View) 
     assert all(answer.count(b"echo: hi") == 2 for answer in answers)
     assert len(answers) == 3
     gc.collect()  # an open connection would warn here, and warnings are errors
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_a_forked_child_has_its_own_connections(server: View) -> None:
+    with HttpTransport() as transport:
+        assert transport.send(make(server)).read()
+        child = os.fork()
+        if child == 0:
+            good = False
+            try:
+                good = all(b"echo" in transport.send(make(server)).read() for _ in range(2))
+            finally:
+                os._exit(0 if good else 1)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert b"echo" in transport.send(make(server)).read()  # over the connection of before
+    ports = [request["port"] for request in server.requests()]
+    assert ports[0] == ports[3] != ports[1] == ports[2]

@@ -7,6 +7,7 @@ times as many a second as httpx2. Retries are the business of ``fastroute.resili
 from __future__ import annotations
 
 import asyncio
+import io
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
 
 _KEPT_S = 30.0
+_LONG_BYTES = 2**20
 #: An answer that is not a stream is held until it is whole, so that one that breaks off can still
 #: become an error, but no more of it and no longer than this.
 HELD_BYTES = 64 * 1024
@@ -170,7 +172,7 @@ class _Attempt:
                     response = await session.request(
                         request.method,
                         url,
-                        data=request.body or None,
+                        data=_in_pieces(request.body),
                         headers=_headers(request),
                         allow_redirects=False,
                         timeout=_timeout(min(endpoint.connect_timeout_s, first_s), timeout_s),
@@ -338,6 +340,13 @@ def _headers(request: Request) -> CIMultiDict[str]:
             text = value.decode("latin-1")
         headers.add(name.decode("latin-1"), text)
     return headers
+
+
+def _in_pieces(body: bytes) -> bytes | io.BytesIO | None:
+    """``body`` as aiohttp sends it without holding up the event loop: long ones piece by piece."""
+    if not body:
+        return None
+    return body if len(body) <= _LONG_BYTES else io.BytesIO(body)
 
 
 def _is_event_stream(response: aiohttp.ClientResponse) -> bool:

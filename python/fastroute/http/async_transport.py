@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Self
 
+from fastroute._forking import ForkSafeLock
 from fastroute.errors import DispatchError, ProviderConnectionError
 from fastroute.http.environment import find_proxy, tls_context
 from fastroute.http.failures import raise_for_status
@@ -38,7 +38,7 @@ class AsyncHttpTransport:
         self._retry = retry or RetryPolicy()
         self._by_loop: dict[asyncio.AbstractEventLoop, _LoopClients] = {}
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._rng = random.Random()
 
     async def asend(self, request: Request) -> AsyncResponse:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
-from fastroute._forking import ForkSafe
+from fastroute._forking import ForkSafeLock
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.http.request import AsyncTransport, Transport
 
 
-class Transports(ForkSafe):
+class Transports:
     """A Transport and an AsyncTransport: given ones, or own ones that are made at first use.
 
     A given one stays its owner's to close. Where only one is given, it is used for both if it can
@@ -27,13 +25,9 @@ class Transports(ForkSafe):
                 f"async_transport must be an AsyncTransport, with asend and aclose, got "
                 f"{given_async!r}; see fastroute.http"
             )
-        self._given: object = given or given_async
-        self._given_async: object = given_async or given
-        super().__init__()
-
-    def _start_anew(self) -> None:
-        # Without closing transports, whose connections belong to the parent of a fork.
-        self._lock = threading.Lock()
+        self._given: object = given_async if given is None else given
+        self._given_async: object = given if given_async is None else given_async
+        self._lock = ForkSafeLock()
         self._own: Transport | None = None
         self._own_async: AsyncTransport | None = None
 

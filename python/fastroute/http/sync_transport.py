@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
-import threading
 import time
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
+from fastroute._forking import ForkSafeLock
 from fastroute.errors import DispatchError, ProviderConnectionError
 from fastroute.http.environment import find_proxy, tls_context
 from fastroute.http.failures import raise_for_status
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
     import httpx2
 
 
+class _ClientKey(NamedTuple):
+    process: int
+    proxy: str | None
+    keep: bool
+
+
 class HttpTransport:
-    """Sends over HTTP/1.1 with kept connections, which threads share.
+    """Sends over HTTP/1.1 with kept connections, which threads share and forked children do not.
 
     No client is made before the first request. Answers are asked for uncompressed. Redirects are
     not followed. Proxies and certificates are those of ``fastroute.http.environment``.
@@ -38,10 +45,10 @@ class HttpTransport:
 
     def __init__(self, *, retry: RetryPolicy | None = None) -> None:
         self._retry = retry or RetryPolicy()
-        self._clients: dict[tuple[str | None, bool], httpx2.Client] = {}
+        self._clients: dict[_ClientKey, httpx2.Client] = {}
         self._tls: ssl.SSLContext | None = None
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._rng = random.Random()
         # A transport that is dropped without close() leaves no socket open.
         weakref.finalize(self, _close_all, self._clients)
@@ -82,18 +89,20 @@ class HttpTransport:
     def _client(self, request: Request, *, keep: bool = True) -> httpx2.Client:
         import httpx2
 
-        key = find_proxy(request.endpoint.address("").url), keep
+        proxy = find_proxy(request.endpoint.address("").url)
+        # The child of a fork has connections of its own.
+        key = _ClientKey(os.getpid(), proxy, keep)
         with self._lock:
             if self._closed:
                 raise DispatchError("this HttpTransport is closed; make a new one")
             if self._tls is None:
                 self._tls = tls_context()
             if key not in self._clients:
-                self._clients[key] = httpx2.Client(**client_options(key[0], self._tls, keep=keep))
+                self._clients[key] = httpx2.Client(**client_options(proxy, self._tls, keep=keep))
             return self._clients[key]
 
 
-def _close_all(clients: dict[tuple[str | None, bool], httpx2.Client]) -> None:
+def _close_all(clients: dict[_ClientKey, httpx2.Client]) -> None:
     while clients:
         clients.popitem()[1].close()
 
