@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 def lazy_exports(
     package: str, modules: Mapping[str, str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` (PEP 562) that import each name from its module."""
+    """Return ``__getattr__`` and ``__dir__`` (PEP 562): the first imports a name from its module,
+    the second lists ``__all__``."""
 
     def get(name: str) -> object:
         if name not in modules:
@@ -20,6 +21,6 @@ def lazy_exports(
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *modules})
+        return sorted(sys.modules[package].__all__)
 
     return get, names

@@ -38,6 +38,13 @@ from fastroute.errors import (
 )
 from fastroute.provenance import Provenance
 
+__all__ = [
+    "Artifact",
+    "load_artifact",
+    "prompt_hash",
+    "save_artifact",
+]
+
 FORMAT = "fastroute-artifact"
 SCHEMA_VERSION = 1
 MANIFEST = "artifact.json"

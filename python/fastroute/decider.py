@@ -24,6 +24,11 @@ from fastroute.policy import (
 from fastroute.routers import ROUTER_NAMES, Router, create_router
 from fastroute.types import Decision, Float64Array, ModelPair
 
+__all__ = [
+    "DEFAULT_THRESHOLD",
+    "Decider",
+]
+
 #: The threshold of a router without an operating point.
 DEFAULT_THRESHOLD = 0.5
 _PROGRESS_CHUNK = 1024

@@ -45,6 +45,40 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+__all__ = [
+    "AnswerCutError",
+    "ArtifactChecksumError",
+    "ArtifactError",
+    "ArtifactNotFoundError",
+    "ArtifactTruncatedError",
+    "ArtifactVersionError",
+    "BodyError",
+    "CircuitOpenError",
+    "ConfigError",
+    "ContaminationError",
+    "DispatchError",
+    "EmbeddingError",
+    "FastRouteError",
+    "InvalidInputError",
+    "InvalidModelNameError",
+    "InvalidPromptError",
+    "InvalidThresholdError",
+    "InvalidTypeError",
+    "MissingDependencyError",
+    "NotFittedError",
+    "OnnxModelError",
+    "OutputError",
+    "ProviderConnectTimeoutError",
+    "ProviderConnectionError",
+    "ProviderResponseError",
+    "ProviderStatusError",
+    "ProviderTimeoutError",
+    "RatingError",
+    "RoutingError",
+    "ScoringError",
+    "UnknownRouterError",
+]
+
 
 class FastRouteError(Exception):
     """Base class of fastroute's errors."""

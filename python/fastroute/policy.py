@@ -14,6 +14,16 @@ from fastroute._arrays import check_array
 from fastroute.errors import InvalidInputError, InvalidModelNameError, InvalidThresholdError
 from fastroute.types import Decision, Float32Array, Float64Array, ModelPair
 
+__all__ = [
+    "DecisionBatch",
+    "are_strong",
+    "check_threshold",
+    "check_win_rate",
+    "is_strong",
+    "parse_model_name",
+    "threshold_for_strong_share",
+]
+
 _PREFIX = "router-"
 # The shortest name that leaves a number behind its dash: "1e-05" has a dash of its own.
 _ROUTED = re.compile(

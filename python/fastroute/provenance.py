@@ -12,6 +12,10 @@ import numpy.typing as npt
 
 from fastroute.errors import InvalidInputError
 
+__all__ = [
+    "Provenance",
+]
+
 #: Names of the two arrays in an artifact.
 CALIBRATION = "calibration_win_rates"
 TRAINED_ON = "trained_on"

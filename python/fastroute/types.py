@@ -7,6 +7,18 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "WINNERS",
+    "Battle",
+    "BoolArray",
+    "Decision",
+    "Float32Array",
+    "Float64Array",
+    "IntArray",
+    "ModelPair",
+    "Winner",
+]
+
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

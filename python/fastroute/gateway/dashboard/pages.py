@@ -13,15 +13,15 @@ from aiohttp import web
 
 from fastroute import __version__
 from fastroute.data.battles import read_battles
-from fastroute.errors import FastRouteError
+from fastroute.errors import FastRouteError, InvalidInputError
 from fastroute.gateway.gateway import Gateway
 from fastroute.gateway.operations.state import State
 from fastroute.gateway.protocol.limits import read_body
 from fastroute.gateway.protocol.replies import RefusalError, json_response
 from fastroute.gateway.request.conversation import messages_of, prompt_to_route_on
 from fastroute.gateway.request.document import read_document
-from fastroute.routers.base import EmbeddingRouter, Router
-from fastroute.types import Battle, Float32Array
+from fastroute.routers.base import Router
+from fastroute.types import Battle
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
@@ -171,37 +171,32 @@ def _if_on(state: State, handler: Handler) -> Handler:
 
 
 class _Neighbors:
-    """The battles of an ``sw_ranking`` router, to look up what is similar to a prompt."""
+    """The battles of an ``sw_ranking`` router that explain the win rate of a prompt."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._path: str | None = None
+        self._checksum: str | None = None
         self._battles: list[Battle] = []
-        self._rows: Float32Array | None = None
 
     def find(self, gateway: Gateway, prompt: str) -> list[dict[str, Any]]:
         """The most similar battles, best first; none where no router has battles."""
+        from fastroute.routers.sw_ranking import SimilarityWeightedRouter
+
         router = gateway.decider.routers.get("sw_ranking")
         path = gateway.config.router_config.get("sw_ranking", {}).get("battles")
-        if not isinstance(router, EmbeddingRouter) or router.embedder is None or path is None:
+        if not isinstance(router, SimilarityWeightedRouter) or path is None:
+            return []
+        try:
+            nearest = router.explain(prompt, _NEIGHBORS).nearest
+        except InvalidInputError:  # a prompt without tokens is near nothing
             return []
         with self._lock:
-            if self._path != path or self._rows is None:
+            if self._checksum != router.provenance.checksum:
+                # The router knows battles by number; the file has their prompts.
                 self._battles = read_battles(path)
-                self._rows = _units(
-                    router.embedder.embed_batch([battle.prompt for battle in self._battles])
-                )
-                self._path = path
-            battles, rows = self._battles, self._rows
-        similarity = rows @ _units(router.embedder.embed_batch([prompt]))[0]
-        best = np.argsort(-similarity, kind="stable")[:_NEIGHBORS]
+                self._checksum = router.provenance.checksum
+            battles = self._battles
         return [
-            {**battles[i]._asdict(), "similarity": round(float(similarity[i]), 4)}
-            for i in best.tolist()
+            {**battles[near.battle]._asdict(), "similarity": round(near.similarity, 4)}
+            for near in nearest
         ]
-
-
-def _units(X: Float32Array) -> Float32Array:
-    norms = np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
-    units: Float32Array = X / norms
-    return units
