@@ -49,7 +49,7 @@ class Gateway:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
-            found = re.search(r"listening on http://\S+?:(\d+)$", line)
+            found = re.search(r"listening on http://\S+?:(\d+)\"", line)
             if found:
                 self.port = int(found[1])
                 self._listening.set()
@@ -92,12 +92,19 @@ class Gateway:
 
 
 @contextmanager
-def start(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Gateway]:
-    """Run ``fastroute serve`` on a free port until the block ends."""
+def start(
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    descriptors: int | None = None,
+    cwd: Path | None = None,
+) -> Iterator[Gateway]:
+    """Run ``fastroute serve`` on a free port until the block ends, with at most ``descriptors``."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("OPENAI_")}
+    limit = [] if descriptors is None else ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastroute", "serve", "--port", "0", *arguments],
+        [*limit, sys.executable, "-P", "-m", "fastroute", "serve", "--port", "0", *arguments],
         env=inherited | dict(environment or {}),
+        cwd=cwd,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -35,7 +35,7 @@ BATTLES = "".join(
     for i in range(30)
 )
 SLOW = '[routing]\nstrong_model = "strong"\nweak_model = "weak"\nrouters = ["sw_ranking"]\n'
-LISTENING = "fastroute: listening on http://"
+LISTENING = '"event": "listening on http://'
 
 
 class Start:

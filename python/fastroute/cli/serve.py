@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import socket
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.streams import occupy_descriptors
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute.errors import FastRouteError, InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from fastroute.gateway.config.settings import Config
@@ -57,6 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     # For the workers that the command starts itself.
     parser.add_argument("--inherited-socket", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--ready-pipe", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--supervisor-pipe", type=int, help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,41 +67,86 @@ def run(options: argparse.Namespace) -> int:
     if options.hash_key:
         return _hash_key()
     occupy_descriptors()
+    if options.inherited_socket is not None:
+        return _work(options)
     config = _load(options)
     if options.check:
         _check(config)
         return 0
     try:
+        from fastroute.gateway.operations.logs import log
         from fastroute.gateway.operations.run import bind, serve
-        from fastroute.gateway.operations.workers import Supervisor, tell_ready
+        from fastroute.gateway.operations.workers import Supervisor
     except ImportError as error:
         raise MissingDependencyError(
             f"fastroute serve needs {error.name}: pip install 'fastroute[serve]'"
         ) from error
     if hasattr(signal, "SIGHUP"):  # until something listens to it, it must not end the process
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if options.inherited_socket is not None:
-        listener = socket.socket(fileno=options.inherited_socket)
-        serve(config, lambda: _load(options), listener, partial(tell_ready, options.ready_pipe))
-        return 0
     listener = bind(config.server)
     port = listener.getsockname()[1]
     host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
 
     def ready() -> None:
-        with contextlib.suppress(OSError):  # who read it has gone; others may still ask
-            print(f"fastroute: listening on http://{host}:{port}", file=sys.stderr, flush=True)
+        log(f"listening on http://{host}:{port}")
 
     if config.server.workers == 1:
         serve(config, lambda: _load(options), listener, ready)
         return 0
-    command = [sys.executable, "-m", "fastroute", *sys.argv[1:]]
+    # Safe path: no module of the current directory goes before those of libraries.
+    command = [sys.executable, "-P", "-m", "fastroute", *sys.argv[1:]]
     patience_s = config.server.shutdown_timeout_s
     supervisor = Supervisor(command, config.server.workers, listener, patience_s)
     return supervisor.run(config.server.log_level, ready)
 
 
-def _load(options: argparse.Namespace) -> Config:
+def _work(options: argparse.Namespace) -> int:
+    """Be one of several workers. One that is started again while the configuration can't be used
+    takes the last that could."""
+    from fastroute.gateway.config.file import read_config_text
+    from fastroute.gateway.operations.space import FOLDER, has_room
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    folder = os.environ[FOLDER]
+    shares_counts = has_room(folder)
+    if not shares_counts:
+        del os.environ[FOLDER]  # before prometheus_client looks at it
+    from fastroute.gateway.operations.logs import configure_logs, log
+    from fastroute.gateway.operations.run import serve
+    from fastroute.gateway.operations.workers import tell_ready
+
+    configure_logs("info")
+    if not shares_counts:
+        log("no room for shared counts: /metrics has those of one worker", logging.WARNING)
+    good = Path(folder) / "last-good-config"
+    texts: list[str | None] = [None]
+
+    def load() -> Config:
+        texts[0] = None if options.config is None else read_config_text(options.config)
+        return _load(options, texts[0])
+
+    def accepted() -> None:
+        if texts[0] is not None:
+            with contextlib.suppress(OSError):
+                fresh = good.with_name(f"{good.name}-{os.getpid()}")
+                fresh.write_text(texts[0], "utf-8")
+                fresh.replace(good)
+
+    listener = socket.socket(fileno=options.inherited_socket)
+    ready = partial(tell_ready, options.ready_pipe)
+    try:
+        serve(load(), load, listener, ready, accepted, options.supervisor_pipe)
+    except FastRouteError as error:
+        log("configuration refused", logging.ERROR, reason=str(error))
+        if not good.exists():
+            return 2
+        log("the last good configuration is used", logging.WARNING)
+        config = _load(options, good.read_text("utf-8"))
+        serve(config, load, listener, ready, supervisor=options.supervisor_pipe)
+    return 0
+
+
+def _load(options: argparse.Namespace, text: str | None = None) -> Config:
     from fastroute.gateway.config.settings import load_config
     from fastroute.http.request import Endpoint
 
@@ -123,7 +171,7 @@ def _load(options: argparse.Namespace) -> Config:
     endpoint = None
     if options.base_url is not None or key is not None:
         endpoint = Endpoint(base_url=options.base_url, api_key=key, max_retries=0)
-    return load_config(options.config, overrides, endpoint)
+    return load_config(options.config, overrides, endpoint, text)
 
 
 def _check(config: Config) -> None:

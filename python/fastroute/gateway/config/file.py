@@ -43,19 +43,21 @@ class ConfigFile(NamedTuple):
         return None
 
 
-def read_config_file(path: str) -> ConfigFile:
-    """Read a file whose name ends in .toml, .yaml or .yml. Raises ConfigError."""
+def read_config_file(path: str, text: str | None = None) -> ConfigFile:
+    """Read a file whose name ends in .toml, .yaml or .yml, or ``text`` in its place. Raises
+    ConfigError."""
     suffix = Path(path).suffix.lower()
     if suffix not in (".toml", ".yaml", ".yml"):
         raise ConfigError(f"{path}: the name of a configuration must end in .toml, .yaml or .yml")
-    text = _read_text(path)
+    text = read_config_text(path) if text is None else text
     try:
         return (_read_toml if suffix == ".toml" else _read_yaml)(path, text)
     except RecursionError as error:
         raise ConfigError(f"{path}: the file is nested too deeply") from error
 
 
-def _read_text(path: str) -> str:
+def read_config_text(path: str) -> str:
+    """The text of a configuration. Raises ConfigError."""
     try:
         # A named pipe would otherwise wait for its writer.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:

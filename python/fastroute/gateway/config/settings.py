@@ -325,14 +325,16 @@ def load_config(
     path: str | None,
     overrides: Mapping[str, Any] | None = None,
     endpoint: Endpoint | None = None,
+    text: str | None = None,
 ) -> Config:
     """Read a configuration file, or none; ``overrides`` (command-line flags) replace its values.
+    ``text`` is read in place of what the file says.
 
     A RouteLLM configuration, whose sections are routers, is read as ``[routers]``. Paths in
     ``[routers]`` are relative to the file. ``endpoint`` replaces the section ``[endpoint]``. Raises
     ConfigError with every problem that was found.
     """
-    file = ConfigFile("command line", {}, {}) if path is None else read_config_file(path)
+    file = ConfigFile("command line", {}, {}) if path is None else read_config_file(path, text)
     if file.data and set(file.data) <= set(ROUTER_NAMES):
         lines = {("routers", *key): line for key, line in file.lines.items()}
         file = ConfigFile(file.name, {"routers": file.data}, lines)

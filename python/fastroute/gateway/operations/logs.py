@@ -6,24 +6,28 @@ its status is logged and not its words.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
+import os
 import sys
+import threading
+import time
+from collections.abc import Mapping
 from typing import Any
 
 LOGGER = logging.getLogger("fastroute.gateway")
+#: Lines that wait for a reader of standard error.
+MAX_QUEUED = 10_000
+#: Seconds that the end of the process waits for that reader.
+FLUSH_S = 1.0
+_BATCH_S = 0.02
 
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
-        line: dict[str, Any] = {
-            "time": moment.isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-        }
-        line |= getattr(record, "facts", {})
+        line: dict[str, Any] = dict(getattr(record, "facts", {}))
         if record.exc_info and record.exc_info[1] is not None:
             # The kind and the place of a failure; its words may hold anything.
             error = record.exc_info[1]
@@ -33,18 +37,74 @@ class _JsonLines(logging.Formatter):
                 trace = trace.tb_next
             if trace is not None:
                 line["at"] = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _line(record.getMessage(), record.levelname.lower(), line, record.created)
+
+
+def _line(event: str, level: str, facts: Mapping[str, Any], time_s: float | None = None) -> str:
+    moment = datetime.datetime.fromtimestamp(time_s or time.time(), datetime.UTC)
+    line = {"time": moment.isoformat(timespec="milliseconds"), "level": level, "event": event}
+    return json.dumps({**line, **facts}, ensure_ascii=False, default=str)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to standard error in a thread, so that a reader who stops reading stops nothing else.
+
+    At most MAX_QUEUED lines wait; what comes beyond that is counted and dropped.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+        self._dropped = 0
+        self._wake = threading.Event()
+        self._is_idle = True
+        threading.Thread(target=self._write, daemon=True, name="fastroute-log").start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._lines) >= MAX_QUEUED:
+            self._dropped += 1
+            return
+        self._is_idle = False
+        self._lines.append(self.format(record))
+        self._wake.set()
+
+    def flush(self) -> None:
+        """Wait until all is written, or FLUSH_S."""
+        end_s = time.monotonic() + FLUSH_S
+        while not self._is_idle and time.monotonic() < end_s:
+            time.sleep(_BATCH_S / 4)
+
+    def _write(self) -> None:
+        while True:
+            self._wake.wait()
+            time.sleep(_BATCH_S)  # many lines for one switch of threads
+            self._wake.clear()
+            lines, self._lines = self._lines, []
+            dropped, self._dropped = self._dropped, 0
+            if dropped:
+                lines.append(_line("log lines dropped", "warning", {"lines": dropped}))
+            written = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+            with contextlib.suppress(OSError):  # who read it has gone
+                while written:
+                    written = written[os.write(2, written) :]
+            self._is_idle = not self._lines
 
 
 def configure_logs(level: str) -> None:
-    """Send all logs to standard error as JSON lines: fastroute's from ``level`` on, those of
-    libraries from warnings on."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
+    """Send all logs, warnings and uncaught exceptions to standard error as JSON lines: fastroute's
+    from ``level`` on, those of libraries from warnings on."""
     root = logging.getLogger()
-    root.handlers = [handler]
+    if not any(isinstance(handler, _StderrHandler) for handler in root.handlers):
+        handler = _StderrHandler()
+        handler.setFormatter(_JsonLines())
+        root.handlers = [handler]
     root.setLevel(logging.WARNING)
     LOGGER.setLevel(level.upper())
+    logging.captureWarnings(True)
+    sys.excepthook = lambda *raised: LOGGER.critical("uncaught exception", exc_info=raised)
+    threading.excepthook = lambda raised: LOGGER.critical(
+        "uncaught exception in a thread", exc_info=raised.exc_value
+    )
 
 
 def log(event: str, level: int = logging.INFO, **facts: Any) -> None:

@@ -16,11 +16,11 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from fastroute.gateway.operations.space import FOLDER, take_room
 from fastroute.gateway.operations.usage import Usage
 from fastroute.types import Decision
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 _WIN_RATES = tuple(i / 20 for i in range(1, 20))
 _DECISION_S = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0)
 _UPSTREAM_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -50,7 +50,7 @@ class Metrics:
         # Without this, twice the lines, for what nobody asks.
         disable_created_metrics()  # type: ignore[no-untyped-call] # it has no types
         self.registry = registry or CollectorRegistry()
-        self._multiprocess = _MULTIPROCESS in os.environ
+        self._folder = os.environ.get(FOLDER)
 
         def counter(name: str, text: str, *labels: str) -> _Family[Counter]:
             made = Counter(f"fastroute_{name}", text, labels, registry=self.registry)
@@ -99,6 +99,10 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        if self._folder is not None:  # one of each kind makes the files
+            self.requests.labels("/health", "200")
+            self.first_byte_s.labels("other")
+            take_room(self._folder)
 
     def decided(self, decision: Decision, seconds: float, stayed: bool) -> None:
         """Count a decision."""
@@ -128,7 +132,7 @@ class Metrics:
 
     def collected(self) -> CollectorRegistry:
         """A registry with the counts of every worker."""
-        if not self._multiprocess:
+        if self._folder is None:
             return self.registry
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # it has no types

@@ -48,8 +48,12 @@ def serve(
     load: Callable[[], Config],
     listener: socket.socket,
     ready: Callable[[], None],
+    accepted: Callable[[], None] = lambda: None,
+    supervisor: int | None = None,
 ) -> None:
-    """Serve in this process until SIGTERM or SIGINT; SIGHUP reads the config again.
+    """Serve in this process until SIGTERM or SIGINT, or until the other end of the pipe
+    ``supervisor`` is closed; SIGHUP reads the config again. ``accepted`` is called when a config
+    that was read can be used.
 
     ``ready`` is called once, when requests are answered. At the end new connections are refused at
     once, and requests under way are finished, streams too, for at most ``shutdown_timeout_s``.
@@ -59,9 +63,9 @@ def serve(
     if hasattr(signal, "SIGHUP"):  # it may come when this config has been read already
         signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
     # Before there is a loop: its runner would keep SIGINT waiting until all is loaded.
-    state = State(config, load, Metrics())
+    state = State(config, load, Metrics(), accepted)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(state, config, listener, ready, early))
+        runner.run(_serve(state, config, listener, ready, early, supervisor))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -79,9 +83,12 @@ async def _serve(
     listener: socket.socket,
     ready: Callable[[], None],
     early: list[int],
+    supervisor: int | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
+    if supervisor is not None:
+        loop.add_reader(supervisor, stopping.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     reloads: set[asyncio.Task[bool]] = set()
@@ -110,6 +117,8 @@ async def _serve(
         log("no keys: everybody who can reach this address can use it", logging.WARNING)
     ready()
     await stopping.wait()
+    if supervisor is not None:
+        loop.remove_reader(supervisor)
     began = time.monotonic()
     state.draining = True
     await server.stop(config.server.shutdown_timeout_s)

@@ -19,9 +19,18 @@ from fastroute.gateway.request.affinity import Sessions
 
 
 class State:
-    """Lends the gateway of the moment to requests; a replaced one is closed with its last."""
+    """Lends the gateway of the moment to requests; a replaced one is closed with its last.
 
-    def __init__(self, config: Config, load: Callable[[], Config], metrics: Metrics) -> None:
+    ``accepted`` is called when what ``load`` returned last, or ``config``, can be used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        metrics: Metrics,
+        accepted: Callable[[], None] = lambda: None,
+    ) -> None:
         self.metrics = metrics
         self.admission = Admission(config.server)
         self.started_s = time.time()
@@ -29,6 +38,7 @@ class State:
         self.host = config.server.host  # or what it stands for, once known
         self.tracing: Tracing = OpenTelemetry() if config.server.opentelemetry else NoTracing()
         self._load = load
+        self._accepted = accepted
         self._current = self._make(config)
         self._users: dict[Gateway, int] = {self._current: 0}
         self._reloading = asyncio.Lock()
@@ -81,7 +91,9 @@ class State:
         await asyncio.to_thread(self.tracing.close)
 
     def _make(self, config: Config) -> Gateway:
-        return Gateway(config, build_transport(config, self.metrics))
+        made = Gateway(config, build_transport(config, self.metrics))
+        self._accepted()
+        return made
 
     def _carried_sessions(self, made: Gateway) -> Sessions:
         before = self._current

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from prometheus_client.multiprocess import mark_process_dead
 
 from fastroute.gateway.operations.logs import configure_logs, log
+from fastroute.gateway.operations.space import FOLDER
 
 #: A worker that dies sooner than this is started again only after a pause.
 _YOUNG_S = 5.0
@@ -57,7 +58,7 @@ class _Worker:
 
 
 class Supervisor:
-    """Starts ``command`` several times, with a socket and a pipe for its last arguments.
+    """Starts ``command`` several times, with a socket and two pipes for its last arguments.
 
     Each worker has its own routers and connections; the kernel shares out new connections. Counts
     for ``/metrics`` are gathered in files in a temporary folder.
@@ -84,8 +85,10 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._hand_on)
-        with tempfile.TemporaryDirectory(prefix="fastroute-metrics-") as folder:
-            environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": folder}
+        # A worker sees the end of this pipe when this process ends, however it does.
+        self._life, life = os.pipe()
+        with tempfile.TemporaryDirectory(prefix="fastroute-") as folder:
+            environment = os.environ | {FOLDER: folder}
             try:
                 # The first by itself, so that an error in the config is told once.
                 for count in (1, self._count - 1):
@@ -100,6 +103,7 @@ class Supervisor:
                 return 0
             finally:  # whatever happened here: without this process none would ever end them
                 self._wait()
+                os.close(life)
 
     def _start_and_wait(self, count: int, environment: dict[str, str]) -> int:
         """Start ``count`` workers, and wait until all are ready: 0, or the status of a dead one."""
@@ -122,9 +126,9 @@ class Supervisor:
     def _start(self, environment: dict[str, str]) -> None:
         reader, writer = os.pipe()
         process = subprocess.Popen(
-            [*self._command, "--ready-pipe", str(writer)],
+            [*self._command, "--supervisor-pipe", str(self._life), "--ready-pipe", str(writer)],
             env=environment,
-            pass_fds=[self._listener.fileno(), writer],
+            pass_fds=[self._listener.fileno(), writer, self._life],
         )
         os.close(writer)
         self._workers.append(_Worker(process, reader))
@@ -144,7 +148,7 @@ class Supervisor:
             self._workers.remove(worker)
             worker.close_pipe()
             # What it was serving is served no longer; what it counted stays counted.
-            folder = environment["PROMETHEUS_MULTIPROC_DIR"]
+            folder = environment[FOLDER]
             mark_process_dead(process.pid, folder)  # type: ignore[no-untyped-call] # it has no types
             log("worker died", logging.ERROR, pid=process.pid, status=process.returncode)
             if time.monotonic() - worker.started_s < _YOUNG_S:
