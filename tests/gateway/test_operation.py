@@ -221,8 +221,9 @@ def test_metrics_count_decisions_tokens_and_dollars(gateway: Gateway, upstream: 
 
     assert grown("fastroute_decisions_total", router="length", model="weak") == 2
     assert grown("fastroute_win_rate_count", router="length") == 2
-    assert grown("fastroute_tokens_total", way="input", model="weak") == 2000
-    assert grown("fastroute_spent_dollars_total", model="weak") == pytest.approx(2 * 0.0012)
+    billed = {"model": "weak", "source": "provider"}
+    assert grown("fastroute_tokens_total", way="input", **billed) == 2000
+    assert grown("fastroute_spent_dollars_total", **billed) == pytest.approx(2 * 0.0012)
     # The strong model would have cost 0.013 each.
     assert grown("fastroute_saved_dollars_total", router="length") == pytest.approx(2 * 0.0118)
     assert grown("fastroute_upstream_seconds_count", model="weak") == 2
