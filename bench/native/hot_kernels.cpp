@@ -126,16 +126,16 @@ int main(int count, char** arguments) {
         }
         const Bytes lines(unit_rows(active.size(), kLines), active.size(), kLines);
         const fastroute::FarField field{
-            near_rows.view(),  axes.view(),
-            directions.view(), curvatures.data(),
-            corner.data(),     middle.data(),
-            centres.view(),    centres.view(),
-            sizes.data(),      pulls.data(),
-            widths.data(),     energies.data(),
-            clusters.data(),   gradient.data(),
-            energies.data(),   1e-3,
-            kCellAxes,         {moments.data(), active.size(), width, width},
-            lines.view(),      active.data()};
+            near_rows.view(),
+            {axes.view(), middle.data(), energies.data(), energies.data(), 1e-3},
+            {centres.view(), centres.view(), sizes.data(), pulls.data(), widths.data(),
+             clusters.data()},
+            {kCellAxes,
+             {moments.data(), active.size(), width, width},
+             lines.view(),
+             active.data(),
+             gradient.data()},
+            {directions.view(), curvatures.data(), corner.data()}};
         std::vector<std::int64_t> near(kNear);
         std::iota(near.begin(), near.end(), 0);
         fastroute::FarFieldWorkspace workspace;

@@ -32,100 +32,152 @@ class Rows {
     StoredRows view_{};
 };
 
-// The moments and all that a query needs beside them. Immutable, so threads may share it.
-class Field {
+// Each of the next four holds the arrays of one part of a field, and checks that they fit together.
+class Axes {
   public:
-    Field(const Battles& battles, const Rows& near_rows, const Rows& axes, const Rows& directions,
-          Array<double> curvatures, Array<double> corner, Array<float> middle, const Rows& centres,
-          const Rows& influences, Array<double> sizes, Array<double> pulls, Array<double> widths,
-          Array<double> variances, Array<std::uint16_t> clusters, Array<double> gradient,
-          Array<double> energies, double spread, Array<float> moments, const Rows& cell_lines,
-          Array<std::int32_t> active_cells, Array<double> start, std::size_t strong,
-          std::size_t weak)
-        : battles_(battles),
-          near_rows_(near_rows),
-          axes_(axes),
-          directions_(directions),
-          curvatures_(std::move(curvatures)),
-          corner_(std::move(corner)),
+    Axes(const Rows& rows, Array<float> middle, Array<double> variances, Array<double> energies,
+         double spread)
+        : rows_(rows),
           middle_(std::move(middle)),
-          centres_(centres),
+          variances_(std::move(variances)),
+          energies_(std::move(energies)),
+          view_{rows_.view(), pointer(middle_, 1), pointer(variances_, 1), pointer(energies_, 1),
+                spread} {
+        const std::size_t count = view_.rows.rows;
+        require(size(middle_) == count && size(variances_) == count && size(energies_) == count,
+                "middle, variances or energies and axes differ");
+    }
+
+    const FarFieldAxes& view() const { return view_; }
+
+  private:
+    Rows rows_;
+    Array<float> middle_;
+    Array<double> variances_, energies_;
+    FarFieldAxes view_;
+};
+
+class Clusters {
+  public:
+    Clusters(const Rows& centres, const Rows& influences, Array<double> sizes, Array<double> pulls,
+             Array<double> widths, Array<std::uint16_t> of_battle)
+        : centres_(centres),
           influences_(influences),
           sizes_(std::move(sizes)),
           pulls_(std::move(pulls)),
           widths_(std::move(widths)),
-          variances_(std::move(variances)),
-          clusters_(std::move(clusters)),
-          gradient_(std::move(gradient)),
-          energies_(std::move(energies)),
-          moments_(std::move(moments)),
-          cell_lines_(cell_lines),
-          active_cells_(std::move(active_cells)),
-          start_(std::move(start)),
-          strong_(strong),
-          weak_(weak) {
-        field_.near_rows = near_rows_.view();
-        field_.axes = axes_.view();
-        field_.directions = directions_.view();
-        field_.curvatures = pointer(curvatures_, 1);
-        field_.corner = pointer(corner_, 2);
-        field_.middle = pointer(middle_, 1);
-        field_.centres = centres_.view();
-        field_.influences = influences_.view();
-        field_.sizes = pointer(sizes_, 1);
-        field_.pulls = pointer(pulls_, 1);
-        field_.widths = pointer(widths_, 1);
-        field_.variances = pointer(variances_, 1);
-        field_.clusters = pointer(clusters_, 1);
-        field_.gradient = pointer(gradient_, 1);
-        field_.energies = pointer(energies_, 1);
-        field_.spread = spread;
-        field_.cell_axes = size(corner_);
-        field_.moments = matrix(moments_);
-        field_.cell_lines = cell_lines_.view();
-        field_.active_cells = pointer(active_cells_, 1);
-        const std::size_t tiers = battles_.view().tiers;
-        const std::size_t d = battles_.view().embeddings.columns;
-        const std::size_t axis_count = field_.axes.rows;
-        require(field_.near_rows.rows == battles_.view().embeddings.rows &&
-                    field_.near_rows.columns == d,
-                "rows of the near field are of another shape than the battles");
-        require(field_.axes.columns == d && field_.directions.columns == d,
-                "axes and directions have another dimension than the battles");
-        require(field_.directions.rows == size(curvatures_) && size(curvatures_) >= 1,
-                "directions and curvatures differ");
-        require(size(corner_, 1) == field_.cell_axes && field_.cell_axes <= axis_count,
-                "corner is not square or has too many axes");
-        const std::size_t groups = field_.centres.rows;
-        require(groups >= 1 && field_.centres.columns == axis_count &&
-                    field_.influences.rows == groups && field_.influences.columns == axis_count &&
-                    size(sizes_) == groups && size(pulls_) == groups && size(widths_) == groups &&
-                    size(middle_) == axis_count,
+          of_battle_(std::move(of_battle)),
+          view_{centres_.view(),    influences_.view(),  pointer(sizes_, 1),
+                pointer(pulls_, 1), pointer(widths_, 1), pointer(of_battle_, 1)} {
+        const std::size_t count = view_.centres.rows;
+        require(count >= 1 && view_.influences.rows == count &&
+                    view_.influences.columns == view_.centres.columns && size(sizes_) == count &&
+                    size(pulls_) == count && size(widths_) == count,
                 "centres and what belongs to them differ");
-        require(size(clusters_) == battles_.view().embeddings.rows &&
-                    std::all_of(field_.clusters, field_.clusters + size(clusters_),
-                                [groups](std::uint16_t cluster) { return cluster < groups; }),
+        require(std::all_of(view_.of_battle, view_.of_battle + size(of_battle_),
+                            [count](std::uint16_t cluster) { return cluster < count; }),
                 "a cluster is out of range");
-        require(size(variances_) == axis_count && size(gradient_) == cell_count(tiers),
-                "variances or gradient differ in length");
-        require(size(energies_) == axis_count, "energies and axes differ");
-        require(field_.moments.columns == moment_count(field_.cell_axes) &&
-                    field_.moments.rows == size(active_cells_),
+    }
+
+    const FarFieldClusters& view() const { return view_; }
+    std::size_t battles() const { return size(of_battle_); }
+
+  private:
+    Rows centres_, influences_;
+    Array<double> sizes_, pulls_, widths_;
+    Array<std::uint16_t> of_battle_;
+    FarFieldClusters view_;
+};
+
+class Cells {
+  public:
+    Cells(std::size_t axes, Array<float> moments, const Rows& lines, Array<std::int32_t> active,
+          Array<double> gradient)
+        : moments_(std::move(moments)),
+          lines_(lines),
+          active_(std::move(active)),
+          gradient_(std::move(gradient)),
+          view_{axes, matrix(moments_), lines_.view(), pointer(active_, 1), pointer(gradient_, 1)} {
+        require(axes <= kMostCellAxes && view_.moments.columns == moment_count(axes) &&
+                    view_.moments.rows == size(active_),
                 "moments have another shape");
-        require(field_.cell_lines.rows == field_.moments.rows &&
-                    field_.cell_axes + field_.cell_lines.columns <= axis_count,
-                "lines of the cells have another shape");
-        const auto cells = static_cast<std::int32_t>(cell_count(tiers));
-        require(std::all_of(field_.active_cells, field_.active_cells + field_.moments.rows,
+        require(view_.lines.rows == view_.moments.rows, "lines of the cells have another shape");
+        const auto cells = static_cast<std::int32_t>(size(gradient_));
+        require(std::all_of(view_.active, view_.active + view_.moments.rows,
                             [cells](std::int32_t cell) { return 0 <= cell && cell < cells; }),
                 "an active cell is out of range");
+    }
+
+    const FarFieldCells& view() const { return view_; }
+    std::size_t count() const { return size(gradient_); }
+
+  private:
+    Array<float> moments_;
+    Rows lines_;
+    Array<std::int32_t> active_;
+    Array<double> gradient_;
+    FarFieldCells view_;
+};
+
+class Outside {
+  public:
+    Outside(const Rows& directions, Array<double> curvatures, Array<double> corner)
+        : directions_(directions),
+          curvatures_(std::move(curvatures)),
+          corner_(std::move(corner)),
+          view_{directions_.view(), pointer(curvatures_, 1), pointer(corner_, 2)} {
+        require(view_.directions.rows == size(curvatures_) && size(curvatures_) >= 1,
+                "directions and curvatures differ");
+        require(size(corner_) == size(corner_, 1), "corner is not square");
+    }
+
+    const FarFieldOutside& view() const { return view_; }
+    std::size_t cell_axes() const { return size(corner_); }
+
+  private:
+    Rows directions_;
+    Array<double> curvatures_, corner_;
+    FarFieldOutside view_;
+};
+
+// The moments and all that a query needs beside them. Immutable, so threads may share it.
+class Field {
+  public:
+    Field(const Battles& battles, const Rows& near_rows, const Axes& axes, const Clusters& clusters,
+          const Cells& cells, const Outside& outside, Array<double> start, std::size_t strong,
+          std::size_t weak)
+        : battles_(battles),
+          near_rows_(near_rows),
+          axes_(axes),
+          clusters_(clusters),
+          cells_(cells),
+          outside_(outside),
+          start_(std::move(start)),
+          strong_(strong),
+          weak_(weak),
+          field_{near_rows_.view(), axes_.view(), clusters_.view(), cells_.view(),
+                 outside_.view()} {
+        const std::size_t tiers = battles_.view().tiers;
+        const std::size_t d = battles_.view().embeddings.columns;
+        const std::size_t count = battles_.view().embeddings.rows;
+        const std::size_t axis_count = field_.axes.rows.rows;
+        require(field_.near_rows.rows == count && field_.near_rows.columns == d,
+                "rows of the near field are of another shape than the battles");
+        require(field_.axes.rows.columns == d && field_.outside.directions.columns == d,
+                "axes and directions have another dimension than the battles");
+        require(outside_.cell_axes() == field_.cells.axes && field_.cells.axes <= axis_count &&
+                    field_.cells.axes + field_.cells.lines.columns <= axis_count,
+                "corner or lines of the cells do not fit the axes");
+        require(field_.clusters.centres.columns == axis_count, "centres and axes differ");
+        require(clusters_.battles() == count, "clusters and battles differ in length");
+        require(cells_.count() == cell_count(tiers), "gradient and cells differ in length");
         require(size(start_) == tiers && strong < tiers && weak < tiers, "tiers differ");
         pointer(start_, 1);
     }
 
     py::object project(const Array<float>& query) const {
         const float* x = battles_.checked(query);
-        py::array_t<float> out(static_cast<py::ssize_t>(field_.axes.rows));
+        py::array_t<float> out(static_cast<py::ssize_t>(axis_count()));
         // A few microseconds: not worth giving the GIL away.
         if (!fastroute::project(field_, x, workspace(), out.mutable_data())) return py::none();
         return out;
@@ -135,7 +187,7 @@ class Field {
     py::typing::Tuple<py::array_t<float>, py::array_t<bool>> project_rows(
         const Array<float>& queries, std::size_t num_threads) const {
         const MatrixView rows = checked_rows(queries);
-        py::array_t<float> out({rows.rows, field_.axes.rows});
+        py::array_t<float> out({rows.rows, axis_count()});
         py::array_t<bool> ok(static_cast<py::ssize_t>(rows.rows));
         float* projected = out.mutable_data();
         bool* said = ok.mutable_data();
@@ -152,7 +204,7 @@ class Field {
         std::size_t num_threads) const {
         const MatrixView rows = checked_rows(queries);
         const MatrixView axes = matrix(projected);
-        require(axes.rows == rows.rows && axes.columns == field_.axes.rows,
+        require(axes.rows == rows.rows && axes.columns == axis_count(),
                 "projected has another shape");
         pointer(near, 2);
         require(size(near) == rows.rows, "near and queries differ in length");
@@ -208,6 +260,8 @@ class Field {
     }
 
   private:
+    std::size_t axis_count() const { return field_.axes.rows.rows; }
+
     static std::vector<double>& ratings() {
         thread_local std::vector<double> scratch;
         return scratch;
@@ -215,7 +269,7 @@ class Field {
 
     MatrixView checked_rows(const Array<float>& queries) const {
         const MatrixView rows = matrix(queries);
-        require(rows.columns == field_.axes.columns,
+        require(rows.columns == field_.axes.rows.columns,
                 "the embeddings have another dimension than the battles");
         return rows;
     }
@@ -235,7 +289,7 @@ class Field {
             require(py::isinstance<Array<float>>(projected), "projected is no float32 array");
             const auto array = py::reinterpret_borrow<Array<float>>(projected);
             axes = pointer(array, 1);
-            require(size(array) == field_.axes.rows, "projected has another length");
+            require(size(array) == axis_count(), "projected has another length");
         }
         const std::int64_t* ids = pointer(near, 1);
         check_near(ids, size(near));
@@ -248,19 +302,14 @@ class Field {
     }
 
     Battles battles_;
-    Rows near_rows_, axes_, directions_;
-    Array<double> curvatures_, corner_;
-    Array<float> middle_;
-    Rows centres_, influences_;
-    Array<double> sizes_, pulls_, widths_, variances_;
-    Array<std::uint16_t> clusters_;
-    Array<double> gradient_, energies_;
-    Array<float> moments_;
-    Rows cell_lines_;
-    Array<std::int32_t> active_cells_;
+    Rows near_rows_;
+    Axes axes_;
+    Clusters clusters_;
+    Cells cells_;
+    Outside outside_;
     Array<double> start_;
     std::size_t strong_, weak_;
-    FarField field_{};
+    FarField field_;
 };
 
 py::array_t<double> moments_of(const Battles& battles, const Array<float>& axes,
@@ -286,22 +335,30 @@ void register_far_field(py::module_& module) {
     py::class_<Rows>(module, "StoredRows", "Rows of float32, float16, or int8 with factors.")
         .def(py::init<py::array, Array<float>>(), py::arg("rows").noconvert(),
              py::arg("scales").noconvert());
+    py::class_<Axes>(module, "FarFieldAxes", "The principal axes, and the battles along them.")
+        .def(py::init<const Rows&, Array<float>, Array<double>, Array<double>, double>(),
+             py::arg("rows"), py::arg("middle").noconvert(), py::arg("variances").noconvert(),
+             py::arg("energies").noconvert(), py::arg("spread"));
+    py::class_<Clusters>(module, "FarFieldClusters", "Clusters of the battles.")
+        .def(py::init<const Rows&, const Rows&, Array<double>, Array<double>, Array<double>,
+                      Array<std::uint16_t>>(),
+             py::arg("centres"), py::arg("influences"), py::arg("sizes").noconvert(),
+             py::arg("pulls").noconvert(), py::arg("widths").noconvert(),
+             py::arg("of_battle").noconvert());
+    py::class_<Cells>(module, "FarFieldCells", "Moments of the cells that hold battles.")
+        .def(py::init<std::size_t, Array<float>, const Rows&, Array<std::int32_t>, Array<double>>(),
+             py::arg("axes"), py::arg("moments").noconvert(), py::arg("lines"),
+             py::arg("active").noconvert(), py::arg("gradient").noconvert());
+    py::class_<Outside>(module, "FarFieldOutside", "What enters to first order.")
+        .def(py::init<const Rows&, Array<double>, Array<double>>(), py::arg("directions"),
+             py::arg("curvatures").noconvert(), py::arg("corner").noconvert());
     py::class_<Field>(module, "FarField",
                       "Moments of battles, with which a win rate costs the same for any number.")
-        .def(py::init<const Battles&, const Rows&, const Rows&, const Rows&, Array<double>,
-                      Array<double>, Array<float>, const Rows&, const Rows&, Array<double>,
-                      Array<double>, Array<double>, Array<double>, Array<std::uint16_t>,
-                      Array<double>, Array<double>, double, Array<float>, const Rows&,
-                      Array<std::int32_t>, Array<double>, std::size_t, std::size_t>(),
-             py::arg("battles"), py::arg("near_rows"), py::arg("axes"), py::arg("directions"),
-             py::arg("curvatures").noconvert(), py::arg("corner").noconvert(),
-             py::arg("middle").noconvert(), py::arg("centres"), py::arg("influences"),
-             py::arg("sizes").noconvert(), py::arg("pulls").noconvert(),
-             py::arg("widths").noconvert(), py::arg("variances").noconvert(),
-             py::arg("clusters").noconvert(), py::arg("gradient").noconvert(),
-             py::arg("energies").noconvert(), py::arg("spread"), py::arg("moments").noconvert(),
-             py::arg("cell_lines"), py::arg("active_cells").noconvert(),
-             py::arg("start").noconvert(), py::arg("strong"), py::arg("weak"))
+        .def(py::init<const Battles&, const Rows&, const Axes&, const Clusters&, const Cells&,
+                      const Outside&, Array<double>, std::size_t, std::size_t>(),
+             py::arg("battles"), py::arg("near_rows"), py::arg("axes"), py::arg("clusters"),
+             py::arg("cells"), py::arg("outside"), py::arg("start").noconvert(), py::arg("strong"),
+             py::arg("weak"))
         .def("project", &Field::project, py::arg("query").noconvert(),
              "The prompt along the principal axes, float32[axes]; None if it has no length.")
         .def("project_rows", &Field::project_rows, py::arg("queries").noconvert(),

@@ -45,27 +45,47 @@
 
 namespace fastroute {
 
-struct FarField {
-    StoredRows near_rows;      // [battles, d]: the battles' rows, or a smaller copy of them
-    StoredRows axes;           // [axes, d] principal axes, strongest first, nearly orthonormal
-    StoredRows directions;     // [1 + rank, d], unit: m less what the cells have of it, then d_k
+// The principal axes of the battles, and the battles along them.
+struct FarFieldAxes {
+    StoredRows rows;          // [axes, d], strongest first, nearly orthonormal
+    const float* middle;      // [axes]: mean of all battles
+    const double* variances;  // [axes]: mean variance within clusters
+    const double* energies;   // [axes]: mean square of the battles
+    double spread;            // mean square a dimension outside the axes
+};
+
+// Clusters of the battles, for what the quadratic leaves.
+struct FarFieldClusters {
+    StoredRows centres;              // [clusters, axes]: mean of the battles, less the middle
+    StoredRows influences;           // [clusters, axes]: m_k along the axes
+    const double* sizes;             // [clusters]: number of battles
+    const double* pulls;             // [clusters]: G_k
+    const double* widths;            // [clusters]: variance of the cluster over the mean one
+    const std::uint16_t* of_battle;  // [battles]: cluster of each
+};
+
+// Moments of the cells that hold battles.
+struct FarFieldCells {
+    std::size_t axes;            // how many of the axes are used for squares
+    MatrixView moments;          // [active cells, moment_count(axes)], as accumulated below
+    StoredRows lines;            // [active cells, lines]: sums along the axes after those
+    const std::int32_t* active;  // [active cells]: number of each in the cells' layout
+    const double* gradient;      // [cell_count(tiers)]: g
+};
+
+// What enters to first order: m and H less what the cells have of them.
+struct FarFieldOutside {
+    StoredRows directions;     // [1 + rank, d], unit: the rest of m, then d_k
     const double* curvatures;  // [1 + rank]: length of that vector, then lambda_k
-    const double* corner;      // [cell_axes, cell_axes]: H in the cells' axes, which the cells have
-    const float* middle;       // [axes]: mean of all battles along the axes
-    StoredRows centres;        // [clusters, axes]: mean of each cluster's battles, less the middle
-    StoredRows influences;     // [clusters, axes]: m_k along the axes
-    const double* sizes;       // [clusters]: number of battles
-    const double* pulls;       // [clusters]: G_k
-    const double* widths;      // [clusters]: variance of the cluster over the mean one
-    const double* variances;   // [axes]: mean variance along each axis within clusters
-    const std::uint16_t* clusters;  // [battles]: cluster of each
-    const double* gradient;         // [cell_count(tiers)]: g
-    const double* energies;         // [axes]: mean square of the battles along each axis
-    double spread;                  // mean square a dimension outside the axes
-    std::size_t cell_axes;          // how many of the axes the cells use for squares
-    MatrixView moments;             // [active cells, moment_count(cell_axes)], as accumulated below
-    StoredRows cell_lines;  // [active cells, lines]: sums along the next axes after the cells'
-    const std::int32_t* active_cells;  // [active cells]: number of each in the cells' layout
+    const double* corner;      // [cell axes, cell axes]: H in the cells' axes
+};
+
+struct FarField {
+    StoredRows near_rows;  // [battles, d]: the battles' rows, or a smaller copy of them
+    FarFieldAxes axes;
+    FarFieldClusters clusters;
+    FarFieldCells cells;
+    FarFieldOutside outside;
 };
 
 constexpr std::size_t kMostCellAxes = 64;

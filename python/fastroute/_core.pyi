@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['FarField', 'StoredRows', 'TextEmbedder', 'TextScorer', 'TieredBattles', 'accumulate_moments', 'code_point_classes', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'json_members', 'model_deltas', 'normalize_text', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'text_features', 'unicode_version', 'use_simd_level']
+__all__: list[str] = ['FarField', 'FarFieldAxes', 'FarFieldCells', 'FarFieldClusters', 'FarFieldOutside', 'StoredRows', 'TextEmbedder', 'TextScorer', 'TieredBattles', 'accumulate_moments', 'code_point_classes', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'json_members', 'model_deltas', 'normalize_text', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'text_features', 'unicode_version', 'use_simd_level']
 class TieredBattles:
     """
     Battles between tiers, with unit embeddings that it borrows.
@@ -26,11 +26,35 @@ class StoredRows:
     """
     def __init__(self, rows: numpy.ndarray, scales: numpy.typing.NDArray[numpy.float32]) -> None:
         ...
+class FarFieldAxes:
+    """
+    The principal axes, and the battles along them.
+    """
+    def __init__(self, rows: StoredRows, middle: numpy.typing.NDArray[numpy.float32], variances: numpy.typing.NDArray[numpy.float64], energies: numpy.typing.NDArray[numpy.float64], spread: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        ...
+class FarFieldClusters:
+    """
+    Clusters of the battles.
+    """
+    def __init__(self, centres: StoredRows, influences: StoredRows, sizes: numpy.typing.NDArray[numpy.float64], pulls: numpy.typing.NDArray[numpy.float64], widths: numpy.typing.NDArray[numpy.float64], of_battle: numpy.typing.NDArray[numpy.uint16]) -> None:
+        ...
+class FarFieldCells:
+    """
+    Moments of the cells that hold battles.
+    """
+    def __init__(self, axes: typing.SupportsInt | typing.SupportsIndex, moments: numpy.typing.NDArray[numpy.float32], lines: StoredRows, active: numpy.typing.NDArray[numpy.int32], gradient: numpy.typing.NDArray[numpy.float64]) -> None:
+        ...
+class FarFieldOutside:
+    """
+    What enters to first order.
+    """
+    def __init__(self, directions: StoredRows, curvatures: numpy.typing.NDArray[numpy.float64], corner: numpy.typing.NDArray[numpy.float64]) -> None:
+        ...
 class FarField:
     """
     Moments of battles, with which a win rate costs the same for any number.
     """
-    def __init__(self, battles: TieredBattles, near_rows: StoredRows, axes: StoredRows, directions: StoredRows, curvatures: numpy.typing.NDArray[numpy.float64], corner: numpy.typing.NDArray[numpy.float64], middle: numpy.typing.NDArray[numpy.float32], centres: StoredRows, influences: StoredRows, sizes: numpy.typing.NDArray[numpy.float64], pulls: numpy.typing.NDArray[numpy.float64], widths: numpy.typing.NDArray[numpy.float64], variances: numpy.typing.NDArray[numpy.float64], clusters: numpy.typing.NDArray[numpy.uint16], gradient: numpy.typing.NDArray[numpy.float64], energies: numpy.typing.NDArray[numpy.float64], spread: typing.SupportsFloat | typing.SupportsIndex, moments: numpy.typing.NDArray[numpy.float32], cell_lines: StoredRows, active_cells: numpy.typing.NDArray[numpy.int32], start: numpy.typing.NDArray[numpy.float64], strong: typing.SupportsInt | typing.SupportsIndex, weak: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, battles: TieredBattles, near_rows: StoredRows, axes: FarFieldAxes, clusters: FarFieldClusters, cells: FarFieldCells, outside: FarFieldOutside, start: numpy.typing.NDArray[numpy.float64], strong: typing.SupportsInt | typing.SupportsIndex, weak: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
     def project(self, query: numpy.typing.NDArray[numpy.float32]) -> typing.Any:
         """

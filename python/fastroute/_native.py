@@ -7,6 +7,7 @@ call pays nothing for the checks: the core itself accepts exact dtypes and layou
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, NoReturn, TypeAlias, cast
 
 import numpy as np
@@ -366,17 +367,37 @@ def stored_rows(rows: RowsArray, scales: Float32Array | None = None) -> StoredRo
 class FarField:
     """Win rates from moments of the battles, at a cost that does not grow with their number.
 
-    The arrays are those of ``routers.sw_ranking.far_field``, whose docstring has the method.
+    The parts are those of ``csrc/kernels/far_field.hpp``, which has the method; each is a dict of
+    the arrays that its class in the core takes.
     """
 
     def __init__(
-        self, battles: TieredBattles, *, near_rows: StoredRows | None = None, **arrays: Any
+        self,
+        battles: TieredBattles,
+        *,
+        axes: Mapping[str, Any],
+        clusters: Mapping[str, Any],
+        cells: Mapping[str, Any],
+        outside: Mapping[str, Any],
+        start: Float64Array,
+        strong: int,
+        weak: int,
+        near_rows: StoredRows | None = None,
     ) -> None:
         self.dimensions = battles.dimensions
         self._battles = battles  # and with them whatever owns their rows
-        near_rows = stored_rows(*battles._rows) if near_rows is None else near_rows
         try:
-            self._core = _core.FarField(battles._core, near_rows=near_rows, **arrays)
+            self._core = _core.FarField(
+                battles._core,
+                stored_rows(*battles._rows) if near_rows is None else near_rows,
+                _core.FarFieldAxes(**axes),
+                _core.FarFieldClusters(**clusters),
+                _core.FarFieldCells(**cells),
+                _core.FarFieldOutside(**outside),
+                start,
+                strong,
+                weak,
+            )
         except (TypeError, ValueError) as error:
             _refused(error)
 

@@ -157,25 +157,38 @@ class Moments:
         return _native.FarField(
             battles,
             near_rows=None if near_rows is None else _stored(near_rows),
-            # The moments are along these very axes, so they are rounded at ``fit`` or not at all.
-            axes=_stored(packed(self.axes, 1e-5)),
-            directions=_stored(packed(np.vstack([outside / length, (directions / lengths).T]))),
-            curvatures=np.concatenate([[length], values[best] * lengths**2]),
-            corner=np.ascontiguousarray(self.corner),
-            middle=middle.astype(np.float32),
-            centres=_stored(packed(np.where(self.sizes[:, None] > 0, centres - middle, 0.0))),
-            influences=_stored(packed(self.influences - self.pulls[:, None] * centres)),
-            sizes=self.sizes,
-            pulls=self.pulls,
-            widths=widths / max(float(variances.sum()), 1e-30),
-            variances=variances,
-            clusters=clusters,
-            gradient=self.gradient,
-            energies=self.energies,
-            spread=self.spread,
-            moments=self.cells[active].astype(np.float32),
-            cell_lines=_stored(packed(self.lines[active])),
-            active_cells=active.astype(np.int32),
+            axes={
+                # The moments are along these very axes: they are rounded at ``fit`` or not at all.
+                "rows": _stored(packed(self.axes, 1e-5)),
+                "middle": middle.astype(np.float32),
+                "variances": variances,
+                "energies": self.energies,
+                "spread": self.spread,
+            },
+            clusters={
+                "centres": _stored(
+                    packed(np.where(self.sizes[:, None] > 0, centres - middle, 0.0))
+                ),
+                "influences": _stored(packed(self.influences - self.pulls[:, None] * centres)),
+                "sizes": self.sizes,
+                "pulls": self.pulls,
+                "widths": widths / max(float(variances.sum()), 1e-30),
+                "of_battle": clusters,
+            },
+            cells={
+                "axes": len(self.corner),
+                "moments": self.cells[active].astype(np.float32),
+                "lines": _stored(packed(self.lines[active])),
+                "active": active.astype(np.int32),
+                "gradient": self.gradient,
+            },
+            outside={
+                "directions": _stored(
+                    packed(np.vstack([outside / length, (directions / lengths).T]))
+                ),
+                "curvatures": np.concatenate([[length], values[best] * lengths**2]),
+                "corner": np.ascontiguousarray(self.corner),
+            },
             start=tier_ratings,
             strong=strong,
             weak=weak,
