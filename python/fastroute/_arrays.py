@@ -146,3 +146,15 @@ def check_wins(wins: npt.NDArray[np.float64]) -> None:
     check_finite("wins", wins)
     if (wins < 0).any():
         raise InvalidInputError("wins must not be negative: it holds summed weights")
+
+
+def check_num_threads(num_threads: int) -> int:
+    """Return ``num_threads`` if it is an int from 1 to 1024."""
+    return check_int("num_threads", num_threads, 1024)
+
+
+def check_int(name: str, value: int, most: int) -> int:
+    """Return ``value`` if it is an int from 1 to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidInputError(f"{name} must be an int from 1 to {most}, got {value!r}")
+    return value

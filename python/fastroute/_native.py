@@ -17,7 +17,9 @@ from fastroute._arrays import (
     check_array,
     check_direction,
     check_finite,
+    check_int,
     check_length,
+    check_num_threads,
     check_token_ids,
     check_token_table,
     check_wins,
@@ -66,20 +68,6 @@ def use_simd_level(name: str) -> None:
         _core.use_simd_level(name)
     except ValueError as error:
         raise InvalidInputError(f"name: {error}") from None
-
-
-def check_num_threads(num_threads: int) -> int:
-    """Return ``num_threads`` if it is an int from 1 to 1024."""
-    return _check_int("num_threads", num_threads, 1024)
-
-
-def _check_int(name: str, value: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InvalidInputError(f"{name} must be an int from 1 to {most}, got {value!r}")
-    return value
-
-
-# Dot products
 
 
 def dot_rows(rows: Float32Array, query: Float32Array) -> Float32Array:
@@ -311,7 +299,7 @@ class TieredBattles:
         scales = np.empty(0, np.float32) if scales is None else scales
         check_array("scales", scales, np.float32, 1)
         self.dimensions = embeddings.shape[1]
-        self._num_tiers = _check_int("num_tiers", num_tiers, MOST_TIERS)
+        self._num_tiers = check_int("num_tiers", num_tiers, MOST_TIERS)
         self._owner = owner
         self._rows = embeddings, scales
         try:
@@ -367,8 +355,7 @@ def stored_rows(rows: RowsArray, scales: Float32Array | None = None) -> StoredRo
 class FarField:
     """Win rates from moments of the battles, at a cost that does not grow with their number.
 
-    The parts are those of ``csrc/kernels/far_field.hpp``, which has the method; each is a dict of
-    the arrays that its class in the core takes.
+    Each part, a dict of arrays, is one of ``csrc/kernels/far_field.hpp``, which has the method.
     """
 
     def __init__(
@@ -387,17 +374,12 @@ class FarField:
         self.dimensions = battles.dimensions
         self._battles = battles  # and with them whatever owns their rows
         try:
-            self._core = _core.FarField(
-                battles._core,
-                stored_rows(*battles._rows) if near_rows is None else near_rows,
-                _core.FarFieldAxes(**axes),
-                _core.FarFieldClusters(**clusters),
-                _core.FarFieldCells(**cells),
-                _core.FarFieldOutside(**outside),
-                start,
-                strong,
-                weak,
-            )
+            parts = (
+                _core.FarFieldAxes(**axes), _core.FarFieldClusters(**clusters),
+                _core.FarFieldCells(**cells), _core.FarFieldOutside(**outside),
+            )  # fmt: skip
+            rows = stored_rows(*battles._rows) if near_rows is None else near_rows
+            self._core = _core.FarField(battles._core, rows, *parts, start, strong, weak)
         except (TypeError, ValueError) as error:
             _refused(error)
 
@@ -496,7 +478,7 @@ def rate_cells(
     cell_sums: Float64Array, num_tiers: int, strict: bool, start: Float64Array
 ) -> Float64Array:
     """Ratings of the tiers from weights summed by cell; RatingError where none is finite."""
-    _check_int("num_tiers", num_tiers, MOST_TIERS)
+    check_int("num_tiers", num_tiers, MOST_TIERS)
     check_array("cell_sums", cell_sums, np.float64, 1)
     check_finite("cell_sums", cell_sums)
     cells = 2 * num_tiers**2 + num_tiers

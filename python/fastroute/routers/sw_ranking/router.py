@@ -11,7 +11,7 @@ from typing import Literal, NoReturn, get_args
 import numpy as np
 
 from fastroute import _native
-from fastroute._arrays import check_array, check_length
+from fastroute._arrays import check_array, check_length, check_num_threads
 from fastroute._validate import check_prompts
 from fastroute.artifacts import prompt_hash
 from fastroute.embedders.base import Embedder
@@ -135,7 +135,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         self.strict = strict
         self.mode = mode
         self.embedder = check_embedder(embedder)
-        self.num_threads = _native.check_num_threads(num_threads)
+        self.num_threads = check_num_threads(num_threads)
         self.storage: Storage = storage
         self.index = index
         self.index_parameters = index_parameters
@@ -250,9 +250,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         self, X: Float32Array, *, num_threads: int | None = None
     ) -> Float64Array:
         now = self._state()
-        threads = _native.check_num_threads(
-            self.num_threads if num_threads is None else num_threads
-        )
+        threads = check_num_threads(self.num_threads if num_threads is None else num_threads)
         check_array("X", X, np.float32, 2)
         check_length("X", X, now.battles.dimensions, "the router")
         rates = np.full(len(X), np.nan)
@@ -357,7 +355,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         Small files are always verified. Errors as ``fastroute.artifacts.load_artifact``.
         """
         check_embedder(embedder)
-        _native.check_num_threads(num_threads)
+        check_num_threads(num_threads)
         saved = artifact.open_saved(folder, embedder=embedder, verify=verify)
         with saved.reading():
             router = cls(**saved.options, embedder=embedder, num_threads=num_threads)
