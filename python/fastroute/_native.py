@@ -353,10 +353,7 @@ def stored_rows(rows: RowsArray, scales: Float32Array | None = None) -> StoredRo
 
 
 class FarField:
-    """Win rates from moments of the battles, at a cost that does not grow with their number.
-
-    Each part, a dict of arrays, is one of ``csrc/kernels/far_field.hpp``, which has the method.
-    """
+    """Win rates from moments of the battles; ``csrc/kernels/far_field.hpp`` has method and parts."""
 
     def __init__(
         self,
