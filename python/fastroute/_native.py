@@ -353,7 +353,7 @@ def stored_rows(rows: RowsArray, scales: Float32Array | None = None) -> StoredRo
 
 
 class FarField:
-    """Win rates from moments of the battles; ``csrc/kernels/far_field.hpp`` has method and parts."""
+    """Win rates from moments of battles; ``csrc/kernels/far_field.hpp`` has method and parts."""
 
     def __init__(
         self,
