@@ -144,7 +144,7 @@ class _Attempt:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.reused = False
+        self._connection = _Connection()
         self._response: aiohttp.ClientResponse | None = None
         #: The time limit that holds at the moment.
         self._limit = "timeout_s"
@@ -152,7 +152,7 @@ class _Attempt:
     def was_stale(self) -> bool:
         """Whether a failed attempt used a kept connection and got nothing: the provider may have
         closed it a while ago."""
-        return self.reused and self._response is None
+        return self._connection.reused and self._response is None
 
     async def run(
         self, session: aiohttp.ClientSession, url: yarl.URL, proxy: str | None
@@ -168,7 +168,7 @@ class _Attempt:
         try:
             with self._translated():
                 async with asyncio.timeout(first_s) as limit:
-                    _under_way.set(self)
+                    _under_way.set(self._connection)
                     response = await session.request(
                         request.method,
                         url,
@@ -261,7 +261,17 @@ class _Attempt:
             raise unsendable(request, error) from error
 
 
-_under_way: ContextVar[_Attempt] = ContextVar("_under_way")
+class _Connection:
+    """Whether an attempt got a kept connection. Timers hold what the context variable holds for as
+    long as they run, so it is no more than this."""
+
+    __slots__ = ("reused",)
+
+    def __init__(self) -> None:
+        self.reused = False
+
+
+_under_way: ContextVar[_Connection] = ContextVar("_under_way")
 
 
 def _connector(socks: str | None, tls: ssl.SSLContext, *, keep: bool) -> aiohttp.BaseConnector:
