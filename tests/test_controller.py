@@ -143,9 +143,9 @@ def test_prompts_that_are_no_text() -> None:
 
 def test_a_broken_router_does_not_route() -> None:
     client = make(FixedRouter(float("nan")))
-    with pytest.raises(InvalidInputError, match="mend the router"):
+    with pytest.raises(InvalidInputError, match="fix the router"):
         client.decide("x", "my-router", 0.5)
-    with pytest.raises(InvalidInputError, match="mend the router"):
+    with pytest.raises(InvalidInputError, match="fix the router"):
         client.decide_batch(["x"], "my-router", 0.5)
 
 

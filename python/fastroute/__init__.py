@@ -1,6 +1,7 @@
 """fastroute: decides in microseconds which language model should answer a prompt.
 
-``Controller`` is the way in. Everything here is imported at first use.
+Start with ``Controller``: it decides, and calls the chosen model. Names are imported at first use.
+The page "Public modules" of the documentation lists what else is public.
 """
 
 from __future__ import annotations

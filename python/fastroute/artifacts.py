@@ -123,7 +123,7 @@ def save_artifact(
     ``provenance`` is stored with it, except its checksum, which follows from the files. Equal input
     gives equal bytes. Raises InvalidInputError if ``config`` is not plain JSON, an
     array does not hold numbers or a file name is not a plain name, ArtifactError if the folder
-    can't be written; for a ``folder`` that is no path, see ``check_folder``.
+    can't be written; for a ``folder`` that is not a path, see ``check_folder``.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save
@@ -178,7 +178,7 @@ def load_artifact(
         ArtifactChecksumError: a file has the right length and another content.
         ArtifactVersionError: written by a newer fastroute.
         ArtifactError: not an artifact, or of another ``kind`` than the one asked for.
-        InvalidTypeError: ``folder`` is no path.
+        InvalidTypeError: ``folder`` is not a path.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -203,12 +203,12 @@ def load_artifact(
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{path / MANIFEST} is not the manifest of a fastroute artifact, or it is truncated "
-            f"or altered ({type(error).__name__}: {error}); restore the folder"
+            f"or altered ({type(error).__name__}: {error}); download or export it again"
         ) from error
     if stated_sha256 != _manifest_sha256(manifest):
         raise ArtifactChecksumError(
-            f"{path / MANIFEST} was altered: its SHA-256 is not the one stated in it; restore the "
-            "folder"
+            f"{path / MANIFEST} was altered: its SHA-256 is not the one stated in it; "
+            "download or export it again"
         )
     if kind is not None and found_kind != kind:
         raise ArtifactError(f"{path} holds a {found_kind!r} artifact where {kind!r} is needed")
@@ -223,16 +223,18 @@ def load_artifact(
         if len(content) != length:
             raise ArtifactTruncatedError(
                 f"{path / name} has {len(content)} bytes where its manifest says {length}: it was "
-                "truncated or replaced; restore the folder"
+                "truncated or replaced; download or export it again"
             )
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ArtifactChecksumError(
                 f"{path / name} was altered: its SHA-256 is not the one in its manifest; "
-                "restore the folder"
+                "download or export it again"
             )
     for needed in (ARRAYS, *(() if only is None else sorted(only))):
         if needed not in contents:
-            raise ArtifactError(f"{path / MANIFEST} does not list {needed}; restore the folder")
+            raise ArtifactError(
+                f"{path / MANIFEST} does not list {needed}; download or export it again"
+            )
     try:
         arrays = load(contents.pop(ARRAYS))
     except SafetensorError as error:
@@ -243,7 +245,8 @@ def load_artifact(
         known = Provenance.read(arrays, facts, checksum)
     except (InvalidInputError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"{path / ARRAYS} or {MANIFEST} has an invalid provenance: {error}; restore the folder"
+            f"{path / ARRAYS} or {MANIFEST} has an invalid provenance: {error}; "
+            "download or export it again"
         ) from error
     return Artifact(path, found_kind, config, arrays, contents, checksum, known)
 
@@ -264,8 +267,8 @@ def _read(folder: Path, name: str) -> bytes:
         return (folder / name).read_bytes()
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(
-            f"{folder / name} is missing, so {folder} is no whole fastroute artifact; restore the "
-            "folder or give the path of another"
+            f"{folder / name} is missing, so {folder} is not a complete fastroute artifact; "
+            "download or export it again or give the path of another"
         ) from error
     except OSError as error:
         raise ArtifactError(f"{folder / name} can't be read: {error.strerror}") from error

@@ -115,23 +115,23 @@ class BodyError(InvalidInputError):
 
 
 class RoutingError(FastRouteError):
-    """A request that can't be routed as it was asked for (RouteLLM's name)."""
+    """A request that can't be routed (RouteLLM's name)."""
 
 
 class UnknownRouterError(RoutingError):
-    """A router name that isn't known, or wasn't loaded by this controller."""
+    """An unknown router, or one that was not loaded."""
 
 
 class InvalidThresholdError(RoutingError, ValueError):
-    """A threshold outside 0..1, or no number at all."""
+    """A threshold that is not a number in 0..1."""
 
 
 class InvalidModelNameError(RoutingError, ValueError):
-    """A ``router-<name>-<threshold>`` string that can't be read."""
+    """A ``router-<name>-<threshold>`` string that is malformed."""
 
 
 class InvalidPromptError(RoutingError, ValueError):
-    """Messages in which there is nothing to route on."""
+    """Messages without text to route on."""
 
 
 class NotFittedError(FastRouteError):
@@ -187,12 +187,12 @@ class ProviderConnectionError(DispatchError, ConnectionError):
 
 
 class AnswerCutError(ProviderConnectionError):
-    """The answer's body began and broke off. It may have been paid for, so it is not asked for
-    again unless the endpoint's ``retry_cut_answers`` says so."""
+    """The response's body began and broke off. It may have been billed, so the request is not
+    repeated unless the endpoint's ``retry_cut_answers`` says so."""
 
 
 class ProviderTimeoutError(DispatchError, TimeoutError):
-    """The provider did not answer in time."""
+    """The provider did not respond in time."""
 
 
 class ProviderConnectTimeoutError(ProviderTimeoutError):
@@ -200,11 +200,11 @@ class ProviderConnectTimeoutError(ProviderTimeoutError):
 
 
 class CircuitOpenError(DispatchError):
-    """Nothing was sent: the endpoint failed several times in a row, a moment ago."""
+    """Nothing was sent: the endpoint has just failed several times in a row."""
 
 
 class ProviderStatusError(DispatchError):
-    """The provider answered with an HTTP error status.
+    """The provider responded with an HTTP error status.
 
     Attributes:
         status_code: the provider's HTTP status.
@@ -231,7 +231,7 @@ class ProviderStatusError(DispatchError):
 
 
 class ProviderResponseError(DispatchError):
-    """The provider answered with success, and then with what is no answer.
+    """The provider reported success, and its response is malformed.
 
     Attributes:
         body: the provider's body, or the event of its stream, as it came.

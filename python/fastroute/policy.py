@@ -52,7 +52,7 @@ def check_win_rate(value: object) -> float:
     number = _share(value)
     if number is None:
         raise InvalidInputError(
-            f"win_rate must be a number in 0..1, got {value!r}; mend the router that returned it"
+            f"win_rate must be a number in 0..1, got {value!r}; fix the router that returned it"
         )
     return number
 
@@ -69,7 +69,7 @@ def are_strong(win_rates: Float64Array, threshold: float) -> np.ndarray[Any, np.
     if not in_range.all():
         i = int(np.argmin(in_range))
         raise InvalidInputError(
-            f"win_rates[{i}] must be in 0..1, got {win_rates[i]}; mend the router"
+            f"win_rates[{i}] must be in 0..1, got {win_rates[i]}; fix the router"
         )
     return win_rates >= threshold
 
@@ -131,8 +131,8 @@ def threshold_for_strong_share(calibration: Float32Array, share: float) -> float
     """The threshold that sends ``share`` of prompts like the calibration ones to the strong model.
 
     Between two quantiles it interpolates. A larger share never gives a larger threshold. Where
-    many prompts have the same win rate, no threshold parts them: they all go to the side that
-    comes nearer to ``share``.
+    many prompts have the same win rate, no threshold separates them: they all go to the side
+    that comes nearer to ``share``.
 
     The ends do not look at the calibration, because a prompt may lie outside it: share 1 gives
     threshold 0.0, which sends everything to the strong model, and share 0 gives threshold 1.0,
@@ -195,7 +195,7 @@ def parse_model_name(model: str) -> tuple[str, float] | None:
     exponent ("router-mf-1e-05").
 
     Raises:
-        InvalidModelNameError: no str, empty, or "router-..." without a name and a number.
+        InvalidModelNameError: not a str, empty, or "router-..." without a name and a number.
         InvalidThresholdError: a number outside 0..1.
     """
     if not isinstance(model, str) or not model:
@@ -205,7 +205,7 @@ def parse_model_name(model: str) -> tuple[str, float] | None:
     found = _ROUTED.fullmatch(model)
     if found is None:
         raise InvalidModelNameError(
-            f"model {model[:200]!r} can't be read; write router-<name>-<threshold>, such as "
+            f"model {model[:200]!r} is malformed; write router-<name>-<threshold>, such as "
             "router-mf-0.5"
         )
     return found["router"], check_threshold(float(found["threshold"]))

@@ -360,7 +360,7 @@ def test_an_artifact_without_something(tmp_path: Path, missing: str) -> None:
 )
 def test_an_artifact_with_something_odd(tmp_path: Path, key: str, value: Any, message: str) -> None:
     _save(tmp_path, **{key: np.asarray(value) if isinstance(value, np.generic) else value})
-    with pytest.raises(ArtifactError, match=f"{message}.*restore the folder"):
+    with pytest.raises(ArtifactError, match=f"{message}.*download or export it again"):
         MatrixFactorizationRouter.load(tmp_path)
 
 

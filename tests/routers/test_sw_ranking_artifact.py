@@ -232,7 +232,7 @@ def test_columns_that_do_not_go_together(
 ) -> None:
     folder = shutil.copytree(saved, tmp_path / "router")
     _replace(folder, name, change)
-    with pytest.raises(ArtifactError, match=f"{message}.*restore the folder"):
+    with pytest.raises(ArtifactError, match=f"{message}.*download or export it again"):
         SimilarityWeightedRouter.load(folder)
 
 
@@ -328,7 +328,7 @@ def test_fields_of_the_wrong_type(saved: Path, tmp_path: Path, field: str, value
 def test_options_of_the_wrong_type(saved: Path, tmp_path: Path, option: str, value: Any) -> None:
     folder = shutil.copytree(saved, tmp_path / "router")
     _resign(folder, lambda config, _: config["options"].update({option: value}))
-    with pytest.raises(ArtifactError, match="restore the folder"):
+    with pytest.raises(ArtifactError, match="download or export it again"):
         SimilarityWeightedRouter.load(folder)
 
 
@@ -373,7 +373,7 @@ def test_arrays_that_do_not_fit(
     router.save(tmp_path)
     SimilarityWeightedRouter.load(tmp_path)
     _resign(tmp_path, lambda _, a: a.update({name: np.ascontiguousarray(change(a[name]))}))
-    with pytest.raises(ArtifactError, match=rf"{ARRAYS}.*{name}.*restore the folder"):
+    with pytest.raises(ArtifactError, match=rf"{ARRAYS}.*{name}.*download or export it again"):
         SimilarityWeightedRouter.load(tmp_path)
 
 

@@ -154,7 +154,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         ):
             for key in needed:
                 if key not in held:
-                    raise ArtifactError(f"{path} lacks {key!r}; restore the folder")
+                    raise ArtifactError(f"{path} lacks {key!r}; download or export it again")
         models, made_with = _check_names(path, config)
         P, W, c = _check_factors(path, [arrays[name] for name in _FACTORS], len(models))
         if embedder is not None and embedder.name.split(":")[0] != made_with.split(":")[0]:
@@ -265,18 +265,22 @@ def _check_names(path: Path, config: dict[str, Any]) -> tuple[list[str], str]:
     models = config["models"]
     if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
         raise ArtifactError(
-            f"{path} has models that are no list of names, {models!r}; restore the folder"
+            f"{path} has models that are no list of names, {models!r}; download or export it again"
         )
     if len(set(models)) != len(models):
-        raise ArtifactError(f"{path} names a model twice in {models!r}; restore the folder")
+        raise ArtifactError(
+            f"{path} names a model twice in {models!r}; download or export it again"
+        )
     for key in ("strong_model", "weak_model"):
         if config[key] not in models:
             raise ArtifactError(
-                f"{path} has {key} {config[key]!r}, which is none of its models; restore the folder"
+                f"{path} has {key} {config[key]!r}, which is none of its models; "
+                "download or export it again"
             )
     if not isinstance(config["embedder"], str):
         raise ArtifactError(
-            f"{path} has an embedder that is no name, {config['embedder']!r}; restore the folder"
+            f"{path} has an embedder that is no name, {config['embedder']!r}; "
+            "download or export it again"
         )
     return models, config["embedder"]
 
@@ -296,11 +300,13 @@ def _check_factors(path: Path, factors: list[Any], count: int) -> list[Float32Ar
         raise ArtifactError(
             f"{path} has {', '.join(_FACTORS)} of {', '.join(str(f.dtype) for f in factors)} and "
             f"shapes {', '.join(map(str, shapes))} where float32 [{count}, k], [k, d] and [1, k] "
-            "are needed; restore the folder"
+            "are needed; download or export it again"
         )
     for name, factor in zip(_FACTORS, factors, strict=True):
         if not np.isfinite(factor).all():
-            raise ArtifactError(f"{path} has NaN or infinity in {name}; restore the folder")
+            raise ArtifactError(
+                f"{path} has NaN or infinity in {name}; download or export it again"
+            )
     return [P, W, np.ascontiguousarray(c.reshape(-1))]
 
 

@@ -142,14 +142,16 @@ def _read_band(artifact: Artifact) -> Band | None:
         return Band(low, high, artifact.arrays["slow_knots"], artifact.arrays["band_knots"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"{artifact.path} has a band that can't be used ({error}); restore the folder"
+            f"{artifact.path} has a band that can't be used ({error}); download or export it again"
         ) from error
 
 
 def _read_member(artifact: Artifact, which: str, create: Callable[..., Router]) -> Router:
     config = artifact.config.get(which)
     if not isinstance(config, dict):
-        raise ArtifactError(f"{artifact.path} lacks its {which} router; restore the folder")
+        raise ArtifactError(
+            f"{artifact.path} lacks its {which} router; download or export it again"
+        )
     for key in _PATHS:
         if isinstance(config.get(key), str):
             config = config | {key: os.path.normpath(artifact.path / config[key])}

@@ -200,7 +200,7 @@ def check_rates(name: str, win_rates: Float64Array) -> None:
     if not good.all():
         i = int(np.argmin(good))
         raise InvalidInputError(
-            f"{name}[{i}] must be in 0..1, got {win_rates[i]}; mend the router that returned it"
+            f"{name}[{i}] must be in 0..1, got {win_rates[i]}; fix the router that returned it"
         )
 
 

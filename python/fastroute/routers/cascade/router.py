@@ -163,7 +163,7 @@ class CascadeRouter(Router):
         if rates.shape != (len(texts),):
             raise InvalidInputError(
                 f"fast router {self.fast.name!r} gave {rates.shape} win rates for {len(texts)} "
-                "prompts; mend the router"
+                "prompts; fix the router"
             )
         check_rates(f"fast router {self.fast.name!r}: win_rates", rates)
         if self.band is None:
@@ -229,7 +229,7 @@ class CascadeRouter(Router):
         if rates.shape != (len(texts),):
             raise InvalidInputError(
                 f"slow router {self.slow.name!r} gave {rates.shape} win rates for {len(texts)} "
-                "prompts; mend the router"
+                "prompts; fix the router"
             )
         check_rates(f"slow router {self.slow.name!r}: win_rates", rates)
         with self._lock:

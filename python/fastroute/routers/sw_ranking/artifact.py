@@ -156,7 +156,7 @@ class Saved:
         ) as error:
             raise ArtifactError(
                 f"{self.artifact.path} can't be read as a sw_ranking router "
-                f"({type(error).__name__}: {error}); restore the folder"
+                f"({type(error).__name__}: {error}); download or export it again"
             ) from error
 
 
@@ -197,7 +197,7 @@ def _fitted(artifact: Artifact, files: Mapping[str, Path], fitter: Fitter) -> Fi
     if not np.array_equal(table.cells(), columns["cells"]):
         raise ArtifactError(
             f"{files['cells.npy']} does not say what the models and outcomes beside it say; "
-            "restore the folder"
+            "download or export it again"
         )
     # Not the rows in the index, should it have them: in its file they need not be aligned.
     vectors = UnitRows(columns["rows"], columns.get("scales"))

@@ -94,7 +94,8 @@ def check_config(config: dict[str, Any], path: Path) -> None:
             said = repr(config[field]) if field in config else "missing"
             said = said if len(said) <= 200 else f"{said[:200]} ..."
             raise ArtifactError(
-                f"{path} has a manifest whose {field} can't be used: {said}; restore the folder"
+                f"{path} has a manifest whose {field} can't be used: {said}; "
+                "download or export it again"
             )
 
 
@@ -145,7 +146,7 @@ def read_columns(files: Mapping[str, Path], storage: Storage) -> dict[str, npt.N
             column = np.load(path, mmap_mode="r", allow_pickle=False)
         except (EOFError, MemoryError, OSError, OverflowError, ValueError) as error:
             raise ArtifactError(
-                f"{path} can't be read as an array ({error}); restore the folder"
+                f"{path} can't be read as an array ({error}); download or export it again"
             ) from error
         if column.dtype != (dtype or storage) or column.ndim != ndim or column.size == 0:
             raise _unfit(path, f"it is {column.dtype} {list(column.shape)}")
@@ -214,5 +215,6 @@ def check_index(path: Path, index: NeighborIndex, count: int, dimensions: int) -
 
 def _unfit(path: Path, reason: str) -> ArtifactError:
     return ArtifactError(
-        f"{path} does not fit the sw_ranking router that it is of: {reason}; restore the folder"
+        f"{path} does not fit the sw_ranking router that it is of: {reason}; "
+        "download or export it again"
     )

@@ -96,8 +96,8 @@ def check_large(folder: Path, name: str, stated: Any, *, verify: bool) -> Path:
         and (sample is None or isinstance(sample, str))
     ):
         raise ArtifactError(
-            f"{folder} has a manifest that says {stated!r} of {name}, which can't be; restore the "
-            "folder"
+            f"{folder} has a manifest that says {stated!r} of {name}, which can't be; "
+            "download or export it again"
         )
     path = folder / file
     try:
@@ -105,7 +105,7 @@ def check_large(folder: Path, name: str, stated: Any, *, verify: bool) -> Path:
         if found != length:
             raise ArtifactTruncatedError(
                 f"{path} has {found} bytes where its manifest says {length}: it was truncated or "
-                "replaced; restore the folder"
+                "replaced; download or export it again"
             )
         # FAISS believes what an index says of its own size, and may take all memory for it.
         whole = verify or (sample is None and suffix == "faiss")
@@ -113,12 +113,13 @@ def check_large(folder: Path, name: str, stated: Any, *, verify: bool) -> Path:
             sample is not None and _sample_sha256(path) != sample
         ):
             raise ArtifactChecksumError(
-                f"{path} was altered: its SHA-256 is not the one in its manifest; restore the "
-                "folder"
+                f"{path} was altered: its SHA-256 is not the one in its manifest; "
+                "download or export it again"
             )
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(
-            f"{path} is missing, so {folder} is no whole fastroute artifact; restore the folder or "
+            f"{path} is missing, so {folder} is no whole fastroute artifact; "
+            "download or export it again or "
             "give the path of another"
         ) from error
     except OSError as error:

@@ -465,7 +465,7 @@ class NeighborIndex:
             except (MemoryError, RuntimeError) as error:
                 raise ArtifactError(
                     f"{os.fspath(path)} can't be read as a FAISS index ({_reason(error)}): it was "
-                    "altered, or written by a newer FAISS; restore the folder"
+                    "altered, or written by a newer FAISS; download or export it again"
                 ) from None
         loaded = cls.__new__(cls)
         loaded._own(faiss, index)
