@@ -7,7 +7,8 @@
 #include "bindings/register.hpp"
 #include "simd/level.hpp"
 
-PYBIND11_MODULE(_core, module) {
+// Safe without the GIL: what is shared is constant, atomic, behind a mutex or kept by thread.
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
     module.doc() = "fastroute's kernels. Private: fastroute._native is the only door to it.";
     module.attr("__version__") = FASTROUTE_VERSION;
 
