@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -315,3 +316,34 @@ def test_prompt_hashes() -> None:
     assert 0 <= prompt_hash("\ud800") < 2**64
     # Stored in artifacts, so it may never change: the first 8 bytes of SHA-256, little-endian.
     assert prompt_hash("") == int.from_bytes(bytes.fromhex("e3b0c44298fc1c14"), "little")
+
+
+@pytest.mark.parametrize("length", ["Infinity", "-Infinity", "NaN", "1e400"])
+def test_a_length_that_is_not_a_number_of_bytes(tmp_path: Path, length: str) -> None:
+    save_artifact(tmp_path, kind="k", config={}, arrays={"x": np.zeros(2)})
+    manifest = tmp_path / "artifact.json"
+    manifest.write_text(re.sub(r'"bytes": \d+', f'"bytes": {length}', manifest.read_text()))
+    with pytest.raises(ArtifactError, match="is not the manifest"):
+        load_artifact(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
+def test_arrays_of_a_dtype_that_numpy_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    header = json.dumps({"x": {"dtype": dtype, "shape": [2], "data_offsets": [0, 2]}}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(2)
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.numpy.save", lambda _: content)
+        save_artifact(tmp_path, kind="k", config={}, arrays={})
+    with pytest.raises(ArtifactError, match="of NumPy's dtypes"):
+        load_artifact(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["artifact.json", "arrays.safetensors"])
+def test_a_pipe_in_place_of_a_file(tmp_path: Path, name: str) -> None:
+    save_artifact(tmp_path, kind="k", config={}, arrays={"x": np.zeros(2)})
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ArtifactError, match="not a regular file"):
+        load_artifact(tmp_path)

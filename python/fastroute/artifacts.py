@@ -200,7 +200,7 @@ def load_artifact(
         stated_sha256 = manifest["manifest_sha256"]
         config, listed = dict(manifest["config"]), dict(manifest["files"])
         expected = {n: (int(f["bytes"]), str(f["sha256"])) for n, f in listed.items()}
-    except (KeyError, RecursionError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{path / MANIFEST} is not the manifest of a fastroute artifact, or it is truncated "
             f"or altered ({type(error).__name__}: {error}); download or export it again"
@@ -237,8 +237,11 @@ def load_artifact(
             )
     try:
         arrays = load(contents.pop(ARRAYS))
-    except SafetensorError as error:
-        raise ArtifactError(f"{path / ARRAYS} is not a safetensors file: {error}") from error
+    except (KeyError, SafetensorError) as error:  # KeyError: a dtype that NumPy does not have
+        raise ArtifactError(
+            f"{path / ARRAYS} is not a safetensors file of NumPy's dtypes: {error}; "
+            "download or export it again"
+        ) from error
     checksum = hashlib.sha256(manifest_bytes).hexdigest()
     try:
         facts = dict(manifest.get("provenance", {}))
@@ -263,8 +266,13 @@ def _manifest_sha256(manifest: Mapping[str, Any]) -> str:
 
 
 def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
     try:
-        return (folder / name).read_bytes()
+        if path.exists() and not path.is_file():  # a pipe would wait for a writer
+            raise ArtifactError(
+                f"{path} can't be read: it is not a regular file; download or export it again"
+            )
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(
             f"{folder / name} is missing, so {folder} is not a complete fastroute artifact; "
