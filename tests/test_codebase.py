@@ -71,7 +71,6 @@ def _edges() -> list[tuple[str, str]]:
         for path in MODULES
         for imported in _imports(path)
         if imported.startswith("fastroute.") and imported != "fastroute.__version__"
-        if not (_name(path) == "fastroute.data.exclusion" and "benchmarks" in imported)
     ]
 
 

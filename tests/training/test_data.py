@@ -25,6 +25,7 @@ from fastroute.data import (
 )
 from fastroute.data.cleaning import clean
 from fastroute.errors import InvalidInputError
+from fastroute.training.exclusion import read_evaluation_prompts
 
 BATTLES = [
     {"prompt": "write a poem", "model_a": "x", "model_b": "y", "winner": "model_b"},
@@ -251,13 +252,15 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
         read_training_data([tmp_path / "none.jsonl"])
     torn = write(tmp_path / "t.parquet.gz", GRADED)
     torn.write_bytes(torn.read_bytes()[:-9])
-    with pytest.raises(InvalidInputError, match="can't be read as Parquet"):
+    with pytest.raises(
+        InvalidInputError, match=r"t\.parquet\.gz can't be read: Compressed file ended"
+    ):
         read_records(torn)
     with pytest.raises(InvalidInputError, match="turns must be one of first, last, all"):
         read_records(torn, turns="second")  # type: ignore[arg-type] # what is refused
     path = write(tmp_path / "t.jsonl", BATTLES)
     with pytest.raises(InvalidInputError, match="nothing is left to train on"):
-        read_training_data([path], exclude=[path])
+        read_training_data([path], exclude=read_evaluation_prompts([path]))
 
 
 def battle(preference: float, prompt: str = "p q", a: str = "x", b: str = "y") -> JudgedBattle:
@@ -337,7 +340,9 @@ def test_evaluation_prompts_are_removed_and_counted(tmp_path: Path) -> None:
     held = tmp_path / "held.txt"
     held.write_text(f"{LONG}\nwrite a poem\n")
     rows = [*BATTLES, {**BATTLES[0], "prompt": f"Please: {LONG}"}]
-    data = read_training_data([write(tmp_path / "t.jsonl", rows)], exclude=[held])
+    data = read_training_data(
+        [write(tmp_path / "t.jsonl", rows)], exclude=read_evaluation_prompts([held])
+    )
     assert [b.prompt for b in data.battles] == ["write a song"]
     report = json.loads(json.dumps(data.report.as_json()))
     assert (report["excluded_exact"], report["excluded_overlap"]) == (1, 1)
@@ -347,5 +352,5 @@ def test_evaluation_prompts_are_removed_and_counted(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_set_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"there is no file and no folder .*RouteLLM"):
-        EvaluationPrompts.read([tmp_path / "RouteLLM"])
+    with pytest.raises(InvalidInputError, match=r"no file or folder .*RouteLLM"):
+        read_evaluation_prompts([tmp_path / "RouteLLM"])

@@ -8,17 +8,13 @@ can only be the same.
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Literal, TypeVar
 
-from fastroute._checks import check_path
 from fastroute.data.records import DataReport, GradedResult, JudgedBattle
-from fastroute.errors import InvalidInputError
 
 GRAM_WORDS = 8
 # Thai and Lao, kana, and Chinese characters.
@@ -47,30 +43,6 @@ class EvaluationPrompts:
             self._exact.add(_key(prompt, words))
             for gram in _grams(words):
                 self._grams.setdefault(gram, []).append(number)
-
-    @classmethod
-    def read(cls, paths: Sequence[str | os.PathLike[str]]) -> EvaluationPrompts:
-        """The prompts of files (``.txt``, a line each, ``.jsonl``, ``.csv``, ``.parquet``).
-
-        A folder is taken for a checkout of RouteLLM, with its three benchmarks. Raises
-        InvalidInputError for what can't be read.
-        """
-        from fastroute.evaluation.benchmarks.routellm import LOADERS
-        from fastroute.evaluation.benchmarks.traffic import load_prompts
-
-        prompts: list[str] = []
-        for path in paths:
-            place = check_path("exclude", path)
-            if Path(place).is_dir():
-                for load in LOADERS.values():
-                    prompts += load(place).prompts
-            elif Path(place).exists():
-                prompts += load_prompts(place)
-            else:
-                raise InvalidInputError(
-                    f"exclude: there is no file and no folder {os.fspath(place)!r}"
-                )
-        return cls(prompts)
 
     def match(self, prompt: str) -> Literal["exact", "overlap"] | None:
         """How ``prompt`` is one of these, or None."""

@@ -63,7 +63,7 @@ def read_records(
 def read_training_data(
     paths: Sequence[str | os.PathLike[str]],
     *,
-    exclude: Sequence[str | os.PathLike[str]] = (),
+    exclude: EvaluationPrompts | None = None,
     turns: Turns = "first",
     conflicts: Conflicts = "remove",
     skip_bad: bool = False,
@@ -74,8 +74,7 @@ def read_training_data(
     Args:
         paths: files, as for ``read_records``, or folders: of one all such files that are in it,
             by name; other files and folders in it are not looked at.
-        exclude: evaluation sets, files of prompts or a RouteLLM checkout; what is in one of them is
-            removed (``EvaluationPrompts``).
+        exclude: prompts of evaluation sets, which are removed.
         turns, skip_bad: as for ``read_records``.
         conflicts: "remove" labels that disagree on the same prompt and models, or "average" them.
         english: leave out what is not in English (``fastroute.data.language``).
@@ -99,9 +98,8 @@ def read_training_data(
         read = len(battles) + len(graded)
         battles, graded = list(filter(is_english, battles)), list(filter(is_english, graded))
         report.not_english = read - len(battles) - len(graded)
-    if exclude:
-        evaluation = EvaluationPrompts.read(exclude)
-        battles, graded = evaluation.remove_from(battles, graded, report)
+    if exclude is not None:
+        battles, graded = exclude.remove_from(battles, graded, report)
     battles, graded = clean(battles, graded, report, conflicts)
     if not battles and not graded:
         raise InvalidInputError(

@@ -6,11 +6,14 @@ import csv
 import gzip
 import io
 import json
+import os
+import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
@@ -18,6 +21,12 @@ from fastroute.errors import InvalidInputError, MissingDependencyError
 Row = dict[str, Any] | str
 #: What names of files end in, a last ``.gz`` aside.
 KINDS = ("jsonl", "csv", "parquet")
+
+# More is no row of text, and would fill the memory: a line, a CSV cell, an unpacked Parquet file.
+_MOST_LINE_BYTES = 1 << 28
+_MOST_PARQUET_BYTES = 1 << 32
+_BLOCK_BYTES = 1 << 16
+_NOT_UTF8 = "not UTF-8 text"
 
 
 def file_kind(file: Path) -> str:
@@ -32,11 +41,14 @@ def data_files(place: Path) -> list[Path]:
     """
     if not place.is_dir():
         return [place]
-    found = [
-        file
-        for file in sorted(place.iterdir())
-        if file_kind(file) in KINDS and file.is_file() and not file.name.startswith(".")
-    ]
+    try:
+        found = [
+            file
+            for file in sorted(place.iterdir())
+            if file_kind(file) in KINDS and file.is_file() and not file.name.startswith(".")
+        ]
+    except OSError as error:
+        raise InvalidInputError(f"{place} can't be read: {error.strerror}") from error
     if not found:
         raise InvalidInputError(f"{place} has no file that ends in .jsonl, .csv or .parquet")
     return found
@@ -45,10 +57,11 @@ def data_files(place: Path) -> list[Path]:
 def read_rows(file: Path) -> Iterator[tuple[str, Row]]:
     """Each row of a ``.jsonl``, ``.csv`` or ``.parquet`` file, and where it is ("line 3").
 
-    Each may be gzipped (``.gz``); a gzipped Parquet file is unpacked in memory.
+    Each may be gzipped (``.gz``); a gzipped Parquet file is unpacked in memory. Blank lines are
+    skipped. A row that can't be read is yielded as what is wrong with it.
 
-    A row that can't be read is yielded as what is wrong with it. Raises InvalidInputError if the
-    file can't be read, MissingDependencyError for Parquet without pyarrow.
+    Raises InvalidInputError if the file can't be read, is not a regular file, has a line of more
+    than 256 MiB or changes while it is read; MissingDependencyError for Parquet without pyarrow.
     """
     kind = file_kind(file)
     if kind == "jsonl":
@@ -62,74 +75,96 @@ def read_rows(file: Path) -> Iterator[tuple[str, Row]]:
 
 def read_lines(file: Path) -> Iterator[tuple[str, Row]]:
     """Each line of a text file as a row with ``prompt``; blank ones are skipped."""
-    with _opened(file) as text:
-        for number, line in enumerate(text, start=1):
-            if line.strip():
-                where = f"line {number}"
-                yield where, _NOT_UTF8 if _is_garbled(line) else {"prompt": line.rstrip("\r\n")}
+    for number, line in _lines(file):
+        text = _decoded(line)
+        yield f"line {number}", _NOT_UTF8 if text is None else {"prompt": text.rstrip("\r\n")}
 
 
 def read_json_lines(file: Path) -> Iterator[tuple[str, Row]]:
     """``read_rows`` of JSONL, whatever the file's name."""
-    with _opened(file) as text:
-        for number, line in enumerate(text, start=1):
-            if not line.strip():
-                continue
-            where = f"line {number}"
-            if _is_garbled(line):
-                yield where, _NOT_UTF8
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield where, f"not JSON ({error})"
-                continue
-            yield where, row if isinstance(row, dict) else "not a JSON object"
+    for number, line in _lines(file):
+        where, text = f"line {number}", _decoded(line)
+        if text is None:
+            yield where, _NOT_UTF8
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            yield where, f"not JSON ({error})"
+            continue
+        yield where, row if isinstance(row, dict) else "not a JSON object"
 
 
 def raise_cell_limit() -> None:
     """Let CSV cells be as long as JSON's texts; the module's limit holds for the whole process."""
-    csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
+    csv.field_size_limit(max(csv.field_size_limit(), _MOST_LINE_BYTES))
 
 
 def check_header(file: Path, names: Sequence[str]) -> None:
-    """Raise InvalidInputError if two columns have one name: which of them is meant, who knows."""
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidInputError(
-                f"{file}: {names.count(name)} columns are named {name!r}; rename or drop all but "
-                "one"
-            )
+    """Raise InvalidInputError if several columns have the same name."""
+    name, count = next(iter(Counter(names).most_common(1)), ("", 0))
+    if count > 1:
+        raise InvalidInputError(
+            f"{file}: {count} columns are named {name!r}; rename or drop all but one"
+        )
+
+
+class _CsvLines:
+    """The lines of a CSV file for ``csv.reader``, which asks for one record at a time.
+
+    Attributes:
+        record: the line on which the record that is being read begins; None before its first.
+        garbled: whether that record has bytes that are not UTF-8.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._lines = _lines(file, inside=self._inside)
+        self.record: int | None = None
+        self.garbled = False
+
+    def _inside(self) -> bool:
+        return self.record is not None
+
+    def begin_record(self) -> None:
+        self.record, self.garbled = None, False
+
+    def __iter__(self) -> _CsvLines:
+        return self
+
+    def __next__(self) -> str:
+        number, line = next(self._lines)
+        self.record = self.record or number
+        text = _decoded(line)
+        self.garbled |= text is None
+        return line.decode("utf-8", "replace") if text is None else text
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[str, Row]]:
-    with _opened(file) as text:
-        raise_cell_limit()
-        reader = csv.reader(text, strict=True)
-        header: list[str] | None = None
-        line = 1
-        while True:
-            where = f"line {line}"
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                yield where, f"not CSV ({error})"
-                line = reader.line_num + 1
-                continue
-            line = reader.line_num + 1
-            if cells is None:
-                return
-            if header is None:
-                header = cells
-                check_header(file, header)
-            elif not cells:
-                continue
-            elif len(cells) != len(header):
-                yield where, f"{len(cells)} cells where the header has {len(header)}"
-            elif any(map(_is_garbled, cells)):
-                yield where, _NOT_UTF8
-            else:
-                yield where, dict(zip(header, cells, strict=True))
+    raise_cell_limit()
+    lines = _CsvLines(file)
+    reader = csv.reader(lines, strict=True)
+    header: list[str] | None = None
+    while True:
+        lines.begin_record()
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield f"line {lines.record}", f"not CSV ({error})"
+            continue
+        if cells is None:
+            return
+        where = f"line {lines.record}"
+        if header is None:
+            if lines.garbled:
+                raise InvalidInputError(f"{file}, {where}: the header is {_NOT_UTF8}")
+            header = cells
+            check_header(file, header)
+        elif lines.garbled:
+            yield where, _NOT_UTF8
+        elif len(cells) != len(header):
+            yield where, f"{len(cells)} cells where the header has {len(header)}"
+        else:
+            yield where, dict(zip(header, cells, strict=True))
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[str, Row]]:
@@ -139,41 +174,107 @@ def _parquet_rows(file: Path) -> Iterator[tuple[str, Row]]:
         raise MissingDependencyError(
             'reading Parquet needs pyarrow; pip install "fastroute[eval]"'
         ) from error
+    number = 0
+    with _opened(file) as stream:
+        content: Any = stream
+        if _is_gzipped(file):
+            content = io.BytesIO(stream.read(_MOST_PARQUET_BYTES + 1))
+            if content.getbuffer().nbytes > _MOST_PARQUET_BYTES:
+                raise InvalidInputError(f"{file} unpacks to more than 4 GiB; unpack it to a file")
+        try:
+            with parquet.ParquetFile(content) as table:
+                check_header(file, table.schema_arrow.names)
+                for batch in table.iter_batches():
+                    for row in _batch_rows(batch):
+                        number += 1
+                        yield f"row {number}", row
+        except (OSError, EOFError, zlib.error, ArrowException) as error:
+            raise InvalidInputError(f"{file} can't be read as Parquet: {error}") from error
+
+
+def _batch_rows(batch: Any) -> Iterator[Row]:
+    """The rows of a batch of Parquet; each on its own if any of them can't be converted."""
     try:
-        content = io.BytesIO(gzip.decompress(file.read_bytes())) if _is_gzipped(file) else file
-        with parquet.ParquetFile(content) as table:
-            number = 0
-            for batch in table.iter_batches():
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", row
-    except (OSError, EOFError, zlib.error, ArrowException) as error:
-        raise InvalidInputError(f"{file} can't be read as Parquet: {error}") from error
+        yield from batch.to_pylist()
+        return
+    except (ValueError, OverflowError):
+        pass
+    for i in range(batch.num_rows):
+        try:
+            yield batch.slice(i, 1).to_pylist()[0]
+        except UnicodeDecodeError:
+            yield _NOT_UTF8
+        except (ValueError, OverflowError) as error:
+            yield f"a value that Python can't hold ({error})"
 
 
-# What UTF-8 can't read becomes lone surrogates, so that the error can name the line.
-_NOT_UTF8 = "not UTF-8 text"
-
-
-def _is_garbled(text: str) -> bool:
-    return not text.isascii() and any("\udc80" <= c <= "\udcff" for c in text)
+def _decoded(line: bytes) -> str | None:
+    """The text of a line, or None if it is not UTF-8."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _is_gzipped(file: Path) -> bool:
     return file.suffix == ".gz"
 
 
+def _lines(file: Path, inside: Callable[[], bool] = lambda: False) -> Iterator[tuple[int, bytes]]:
+    """The number and the bytes of each line that is not blank, its line end included.
+
+    Runs of blank lines are passed over a block at a time. While ``inside`` says that they belong to
+    a record they are yielded, a block at a time too.
+    """
+    with _opened(file) as stream:
+        number = 1
+        if stream.peek(3)[:3] == b"\xef\xbb\xbf":
+            stream.read(3)
+        while content := stream.readline(_MOST_LINE_BYTES + 1):
+            if len(content) > _MOST_LINE_BYTES:
+                raise InvalidInputError(
+                    f"{file}, line {number} has more than {_MOST_LINE_BYTES >> 20} MiB; "
+                    "write a row a line"
+                )
+            if content.isspace():
+                block = stream.peek(_BLOCK_BYTES)
+                run = block[: len(block) - len(block.lstrip())]
+                content += stream.read(run.rfind(b"\n") + 1)
+                if inside():
+                    yield number, content
+                number += content.count(b"\n")
+                continue
+            for line in content.splitlines(keepends=True):  # at a lone \r too
+                if inside() or not line.isspace():
+                    yield number, line
+                number += 1
+
+
 @contextmanager
-def _opened(file: Path) -> Iterator[IO[str]]:
+def _opened(file: Path) -> Iterator[io.BufferedReader]:
+    """The bytes of a regular file, unpacked if it is gzipped, if it stays what it is."""
+    # Without O_NONBLOCK a named pipe waits for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        open_bytes = gzip.open if _is_gzipped(file) else open
-        with (
-            open_bytes(file, "rb") as stream,
-            io.TextIOWrapper(
-                stream, encoding="utf-8-sig", errors="surrogateescape", newline=""
-            ) as text,
-        ):
-            yield text
+        is_folder = file.is_dir()
+        with io.FileIO(os.open(os.devnull if is_folder else file, flags)) as raw:
+            if is_folder or not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+                what = "a folder" if is_folder else "a pipe or a device"
+                raise InvalidInputError(f"{file} is {what}, not a regular file; name a file")
+            before = os.fstat(raw.fileno())
+            packed: Any = gzip.GzipFile(fileobj=raw) if _is_gzipped(file) else raw
+            failure = None
+            try:
+                yield io.BufferedReader(packed, _BLOCK_BYTES)
+            except (OSError, EOFError, zlib.error) as error:
+                failure = error
+            after = os.fstat(raw.fileno())
+            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+                raise InvalidInputError(
+                    f"{file} changed while it was read; try again when nothing writes to it"
+                ) from failure
+            if failure is not None:
+                raise failure
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InvalidInputError(f"{file} can't be read: {reason}") from error

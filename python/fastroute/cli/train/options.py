@@ -129,10 +129,12 @@ def add_pairs(parser: argparse.ArgumentParser) -> None:
 def read_files(options: argparse.Namespace, files: list[str]) -> TrainingData:
     """The data of ``files``, cleaned as the options of ``add_data`` say."""
     from fastroute.data import read_training_data
+    from fastroute.training.exclusion import read_evaluation_prompts
 
+    excluded = options.exclude_evaluation
     return read_training_data(
         files,
-        exclude=options.exclude_evaluation,
+        exclude=read_evaluation_prompts(excluded) if excluded else None,
         turns=options.turns,
         conflicts=options.conflicts,
         skip_bad=options.skip_bad,
