@@ -157,9 +157,11 @@ def features(
 ) -> dict[str, float]:
     counts = dict(zip(CLASSES, class_counts(text), strict=True))
     visible = sum(n for c, n in counts.items() if c not in ("space", "newline", "control"))
+    length = math.log1p(sum(u * n for u, n in zip(units, counts.values(), strict=True)))
     found = {
         "one": 1.0,
-        "length": math.log1p(sum(u * n for u, n in zip(units, counts.values(), strict=True))),
+        "length": length,
+        "excess_length": max(0.0, length - math.log(101)),
         "pieces": math.log1p(pieces),
         "words": math.log1p(normalize(text, lowercase=lowercase).count(" ")),
         "code_points": math.log1p(len(text)),

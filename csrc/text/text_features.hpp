@@ -3,6 +3,7 @@
 //     one              1
 //     length           ln(1 + sum over classes c of class_units[c] * n_c): with units learnt from
 //                      translations it means the same in every script
+//     excess_length    max(0, length - ln(101)): how far it is longer than 100 units
 //     pieces, words, code_points, bytes, lines, unknown     ln(1 + how many)
 //     unknown_share    unknown / (pieces + unknown)
 //     share:<class>    n_c / code points that are no white space or control
@@ -19,7 +20,7 @@
 
 namespace fastroute::text {
 
-constexpr std::size_t kPlainFeatureCount = 9;
+constexpr std::size_t kPlainFeatureCount = 10;
 constexpr std::size_t kFeatureCount = kPlainFeatureCount + kClassCount;
 
 using ClassUnits = std::array<double, kClassCount>;
