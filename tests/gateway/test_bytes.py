@@ -312,3 +312,23 @@ def test_a_request_ends_when_its_client_leaves(
             gateway.wait_for(lambda: len(left()) > before)
     gateway.wait_for(lambda: len(left()) > before)
     assert left()[-1]["duration_ms"] < 15_000  # and not when the answer came
+
+
+# Statuses that are not an answer's
+
+
+@pytest.mark.parametrize("status", [101, 199, 600, 799, 999])
+def test_a_status_out_of_range_is_502(gateway: Gateway, upstream: RawUpstream, status: int) -> None:
+    upstream.plan([whole(status=b"%d Odd" % status)])
+    answer = send(gateway.port, post(BODY))
+    assert answer.startswith(b"HTTP/1.1 502")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"].startswith("provider_")
+
+
+def test_a_deeply_nested_error_is_answered(gateway: Gateway, upstream: RawUpstream) -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    upstream.plan([whole(status=b"400 Bad Request", body=b'{"error": ' + deep + b"}")])
+    answer = send(gateway.port, post(BODY))
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 502"))
+    assert b"Traceback" not in answer
+    assert b"content-type" in answer.lower()

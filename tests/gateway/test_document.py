@@ -20,7 +20,7 @@ from fastroute.gateway.request.conversation import (
     session_key,
     user_texts,
 )
-from fastroute.gateway.request.document import LONG_BYTES, read_document
+from fastroute.gateway.request.document import LONG_BYTES, read_bounded, read_document
 
 SPACES = st.text(alphabet=" \t\r\n", max_size=3)
 SCALARS = (
@@ -297,3 +297,15 @@ def test_more_members_than_anybody_has_are_refused_before_they_fill_the_memory()
     asked = read_document(f'{{"model":"m","messages":[{first},{last}]}}'.encode())
     with pytest.raises(BodyError, match="more than 100,000 parts"):
         messages_of_long(asked.fields, "/chat/completions", 1)
+
+
+@pytest.mark.parametrize("unit", ["\\u00e9", "\\ud83d\\ude00", "\\\\", '\\"', "é", "😀", "a"])
+@pytest.mark.parametrize("shift", range(13))
+def test_a_long_string_is_read_at_both_ends_wherever_it_is_cut(unit: str, shift: int) -> None:
+    raw = ('"' + "x" * shift + unit * 200_000 + "end" + '"').encode()
+    text = read_bounded(raw, 0, len(raw))
+    character = json.loads(f'"{unit}"')
+    assert text.startswith("x" * shift + character * 1000)
+    assert text.endswith(character * 1000 + "end")
+    assert len(text) <= LONG_BYTES + 1
+    text.encode()  # no half of a pair is left

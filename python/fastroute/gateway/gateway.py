@@ -123,6 +123,14 @@ class Gateway:
                 'there is no "model"; give "fastroute", "router-<name>-<threshold>" or a model',
                 param="model",
             )
+        span = document.fields.spans["model"]
+        if span.value_end - span.value_begin > LONG_BYTES:
+            raise RefusalError(
+                400,
+                "invalid_model",
+                f'"model" must be a string of at most {LONG_BYTES} bytes',
+                param="model",
+            )
         try:
             named = parse_model_name(name)
         except (InvalidModelNameError, InvalidThresholdError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ from fastroute.gateway.gateway import Gateway
 from fastroute.gateway.operations.state import State
 from fastroute.gateway.protocol.limits import read_body
 from fastroute.gateway.protocol.replies import RefusalError, json_response
-from fastroute.gateway.request.conversation import messages_of, prompt_to_route_on
-from fastroute.gateway.request.document import read_document
+from fastroute.gateway.request.conversation import (
+    messages_of,
+    messages_of_long,
+    prompt_to_route_on,
+)
+from fastroute.gateway.request.document import LONG_BYTES, read_document
 from fastroute.routers.base import Router
 from fastroute.types import Battle
 
@@ -70,8 +75,7 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
     async def similar(request: web.BaseRequest) -> web.Response:
         try:
             raw = await read_body(request, state.gateway.config.server)
-            messages = messages_of(read_document(raw).fields, "/chat/completions")
-            prompt = prompt_to_route_on(messages, 1)
+            prompt = await asyncio.to_thread(_prompt, raw)
         except FastRouteError:
             return json_response({"battles": []})
         found = await asyncio.to_thread(neighbors.find, state.gateway, prompt)
@@ -89,6 +93,12 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
             ("/ui/neighbors", "POST", similar),
         )
     ]
+
+
+def _prompt(raw: bytes) -> str:
+    fields = read_document(raw).fields
+    read = messages_of if len(raw) <= LONG_BYTES else partial(messages_of_long, window=1)
+    return prompt_to_route_on(read(fields, "/chat/completions"), 1)
 
 
 def counts(state: State) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ _TEXT = re.compile(
     rb'"(?:content|text|delta|arguments|partial_json|thinking|reasoning_content)"\s*:\s*'
     rb'"((?:[^"\\]++|\\.)*+)"'
 )
+#: How many bytes of a long body are looked at, and in how many places.
+_MOST_SAMPLED, _SAMPLES = 2**21, 16
+_RUN = re.compile(rb"[A-Za-z0-9+/=_-]{1024,}")
 _DATA = re.compile(rb'"(?:data:[^"]*|[A-Za-z0-9+/=_-]{1024,})"')
 _EVENT_ENDS = (b"\n\n", b"\n\r\n")
 _CANDIDATES = 8
@@ -133,8 +137,16 @@ def usage_of(found: Mapping[str, Any]) -> Usage | None:
 
 
 def estimate_input_tokens(body: bytes) -> int:
-    """An estimate of the input tokens of a request; images and other data are left out."""
-    return -(-len(_DATA.sub(b"", body)) // _BYTES_PER_TOKEN)
+    """An estimate of the input tokens of a request; images and other data are left out.
+
+    Of a long body samples are looked at: all of it would hold the event loop.
+    """
+    if len(body) <= _MOST_SAMPLED:
+        return -(-len(_DATA.sub(b"", body)) // _BYTES_PER_TOKEN)
+    step, size = len(body) // _SAMPLES, _MOST_SAMPLED // _SAMPLES
+    samples = (body[step * i : step * i + size] for i in range(_SAMPLES))
+    share = sum(len(_RUN.sub(b"", sample)) for sample in samples) / _MOST_SAMPLED
+    return math.ceil(share * len(body) / _BYTES_PER_TOKEN)
 
 
 def _text_bytes(raw: bytes) -> int:

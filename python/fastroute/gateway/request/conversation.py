@@ -11,7 +11,13 @@ from fastroute._native import find_json_members
 from fastroute.chat.prompts import prompt_from_messages
 from fastroute.errors import BodyError, InvalidPromptError
 from fastroute.gateway.config.settings import SessionAffinityConfig
-from fastroute.gateway.request.document import LONG_BYTES, Fields, read_json
+from fastroute.gateway.request.document import (
+    LONG_BYTES,
+    Fields,
+    LongValue,
+    read_bounded,
+    read_json,
+)
 
 #: Messages of the user before the last that are scored again for a conversation not yet known.
 MAX_REPLAYED = 8
@@ -69,6 +75,8 @@ def messages_of_long(fields: Fields, path: str, window: int) -> list[Any]:
     together: all that a shorter body could have, so that its turns have the same name.
     """
     where = {"/completions": "", "/responses": "input"}.get(path, "messages")
+    if path == "/completions" and isinstance(fields.get("prompt"), LongValue):
+        return [{"role": "user", "content": "\n".join(_strings(fields.raw("prompt")))}]
     if where not in fields:
         return _as_long(messages_of(fields, path))
     raw = fields.raw(where)
@@ -114,6 +122,8 @@ def _is_users(message: Any) -> bool:
 def _message(text: bytes, *, whole: bool) -> Any:
     """A message, or its role and, of the user, the texts."""
     fault, _, members = find_json_members(text)
+    if fault and not whole and len(text) > LONG_BYTES:
+        return {"role": None, "content": None}
     if whole or fault:
         try:
             return read_json(text, 0, len(text))
@@ -153,11 +163,18 @@ def _texts(message: Fields) -> Any:
             continue
         fault, _, members = find_json_members(text)
         if fault:
-            parts.append(read_json(text, 0, len(text)))
+            parts.append(read_bounded(text, 0, len(text)))
             continue
         part = Fields(text, members)
         parts.append({name: part[name] for name in ("type", "text") if name in part})
     return parts
+
+
+def _strings(raw: bytes) -> list[str]:
+    """The strings of a long list; token ids are not text."""
+    _, _, spans = find_json_members(raw, array=True)
+    begun = ((span, raw[span.value_begin : span.value_begin + 1]) for span in spans)
+    return [read_bounded(raw, s.value_begin, s.value_end) for s, first in begun if first == b'"']
 
 
 def _message_of_item(item: Any) -> Any:
