@@ -80,7 +80,7 @@ def test_random_is_uniform_and_a_sequence_by_its_seed() -> None:
 
 
 def test_names() -> None:
-    assert ROUTER_NAMES == ("mf", "sw_ranking", "bert", "random", "length", "causal_llm", "cascade")
+    assert ROUTER_NAMES == ("mf", "sw_ranking", "bert", "causal_llm", "cascade", "length", "random")
     assert create_router("length", half_length=10).win_rate("x" * 10) == 0.5
     assert create_router("random", seed=3).win_rate("") == RandomRouter(3).win_rate("")
     for name in ("length", "random"):
@@ -97,7 +97,7 @@ def test_a_seed_is_an_int() -> None:
 def test_an_unknown_name(name: Any) -> None:
     with pytest.raises(
         UnknownRouterError,
-        match="the routers are mf, sw_ranking, bert, random, length, causal_llm, cascade",
+        match="the routers are mf, sw_ranking, bert, causal_llm, cascade, length, random",
     ):
         create_router(name)
 

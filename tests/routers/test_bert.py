@@ -431,7 +431,6 @@ def test_a_controller_routes_with_it(artifact: Path) -> None:
 def test_the_command_line_routes_with_it(artifact: Path, folder: Path) -> None:
     for arguments in (
         ("--router", f"bert={artifact}"),
-        ("--router", "bert", "--checkpoint", artifact),
         ("--router", f"bert,checkpoint_path={artifact},precision=float32"),
     ):
         ran = fastroute("route", "--json", *arguments, "w9 w3")
@@ -443,8 +442,8 @@ def test_the_command_line_routes_with_it(artifact: Path, folder: Path) -> None:
     assert "threshold 0.7400" in share.out
     assert "no folder 'nowhere'" in refused("route", "--router", "bert=nowhere", "x")
     assert "bert needs checkpoint_path" in refused("route", "--router", "bert", "x")
-    assert "are the same" in refused(
-        "route", "--router", f"bert={folder}", "--checkpoint", folder, "x"
+    assert "checkpoint_path is given twice" in refused(
+        "route", "--router", f"bert={folder},checkpoint_path={folder}", "x"
     )
     (artifact / "model.onnx").unlink()
     assert "has no ONNX file" in refused("route", "--router", f"bert={artifact}", "x")

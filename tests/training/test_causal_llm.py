@@ -265,7 +265,7 @@ def test_the_command_trains_exports_and_ranks(
     assert set(router.provenance.trained_on.tolist()) <= {prompt_hash(p) for p in data.prompts}
 
     routed = command(
-        capsys, "route", "--router", "causal_llm", "--checkpoint", output / "onnx",
+        capsys, "route", "--router", f"causal_llm={output / 'onnx'}",
         "--strong-share", "0.5", unseen.prompts[0],
     )  # fmt: skip
     assert routed["win_rate"] == pytest.approx(rates[0], abs=1e-4)
