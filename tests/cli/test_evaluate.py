@@ -84,11 +84,15 @@ def test_tables_for_terminal_and_markdown(evals: Path) -> None:
 def test_own_traffic_stops_at_malformed_rows_unless_they_are_skipped(tmp_path: Path) -> None:
     path = traffic(tmp_path / "mine.jsonl")
     with path.open("a") as file:
+        file.write('{"prompt": "x", "weak": "good", "strong": 1}\n')
         file.write('{"prompt": "x", "weak": 1}\n')
     base = ["evaluate", "--benchmark", path, "--router", "length", "--resamples", "0"]
-    assert "line 61: no 'strong'" in refused(*base)
+    assert "line 61: 'weak' is 'good', not a number" in refused(*base)
     ran = fastroute(*base, "--no-cache", "--skip-bad", "--json")
-    assert ran.err == "mine.jsonl: left out 1 malformed rows\n"
+    assert ran.err.splitlines() == [
+        "mine.jsonl: left out 1 malformed rows",
+        "mine.jsonl: left out 1 rows without scores of both models",
+    ]
     assert ran.json["benchmarks"][0]["prompts"] == 60
 
 

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from fastroute.data import read_training_data
 from fastroute.errors import InvalidInputError, MissingDependencyError
-from fastroute.evaluation.benchmarks.traffic import load_prompts, load_traffic
-from fastroute.evaluation.benchmarks.transfer import load_pairs, parse_pair
+from fastroute.evaluation.benchmarks.traffic import load_pairs, load_prompts, load_traffic
+from fastroute.evaluation.benchmarks.transfer import parse_pair
 from fastroute.types import ModelPair
 
 ROWS: list[dict[str, Any]] = [
@@ -48,7 +49,7 @@ def test_every_format_gives_the_same_benchmark(tmp_path: Path, name: str, with_c
     rows = [r | c for r, c in zip(ROWS, COSTS, strict=True)] if with_costs else ROWS
     loaded = load_traffic(write(tmp_path / name, rows))
     b = loaded.benchmark
-    assert (loaded.bad, loaded.unscored) == ((), 0)
+    assert (loaded.report.malformed, loaded.unscored) == (0, 0)
     assert b.name == name  # never the name of a benchmark such as mmlu
     assert b.prompts == tuple(row["prompt"] for row in ROWS)
     assert b.ids == ("a", "b", "c")
@@ -72,17 +73,13 @@ def test_byte_order_mark_booleans_and_missing_ids(tmp_path: Path) -> None:
 
 
 BAD_LINES = [
-    ('{"prompt": "x", "weak": 1}', "no 'strong'"),
     ('{"prompt": "x", "weak": "good", "strong": 1}', "'weak' is 'good', not a number"),
     ('{"prompt": "x", "weak": NaN, "strong": 1}', "not a finite number"),
-    ('{"prompt": "x", "weak": null, "strong": 1}', "'weak' is None"),
     ('{"prompt": "  ", "weak": 0, "strong": 1}', "'prompt' is '  '"),
     ('{"prompt": 7, "weak": 0, "strong": 1}', "'prompt' is 7"),
     ('{"prompt": "\\ud800", "weak": 0, "strong": 1}', "lone surrogate"),
     ('{"weak": 0, "strong": 1}', "no 'prompt'"),
-    ('{"prompt": "x", "weak": 0, "strong": 1, "cost_weak": 1}', "has 'cost_weak' only"),
     ('{"prompt": "x", "weak": 0, "strong": 1, "cost_weak": -1, "cost_strong": 1}', "below 0"),
-    ('{"prompt": "x", "scores": {"a": 1, "b": 0}}', "choose two"),
     ('{"prompt": "x", "weak": 0, "strong": 1.7e308}', r"'strong' is 1.7e\+308, beyond 1e\+100"),
     ('{"prompt": "x", "weak": -1e101, "strong": 1}', r"'weak' is -1e\+101, beyond"),
     (f'{{"prompt": "x", "weak": 0, "strong": 1{"0" * 400}}}', "'strong' is beyond"),
@@ -104,7 +101,7 @@ def test_malformed_lines_are_named_and_stop_the_run(
         load_traffic(path)
     loaded = load_traffic(path, skip_bad=True)
     assert len(loaded.benchmark) == 2
-    (bad,) = loaded.bad
+    (bad,) = loaded.report.examples
     assert bad.startswith("line 3: ")
 
 
@@ -112,10 +109,10 @@ def test_a_byte_that_is_no_utf8_spoils_its_line_only(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     good = json.dumps(ROWS[0]).encode()
     path.write_bytes(good + b"\n" + good[:-1] + b', "x": "\xff"}\n' + good)
-    assert load_traffic(path, skip_bad=True).bad == ("line 2: not UTF-8 text",)
+    assert load_traffic(path, skip_bad=True).report.examples == ["line 2: not UTF-8 text"]
     path = tmp_path / "t.csv"
     path.write_bytes(b"prompt,weak,strong\na,0,1\nb\xff,0,1\n")
-    assert load_traffic(path, skip_bad=True).bad == ("line 3: not UTF-8 text",)
+    assert load_traffic(path, skip_bad=True).report.examples == ["line 3: not UTF-8 text"]
     path = tmp_path / "t.txt"
     path.write_bytes(b"one\n\n\xff\ntwo\r\n")
     assert load_prompts(path, skip_bad=True) == ("one", "two")
@@ -126,7 +123,7 @@ def test_a_byte_that_is_no_utf8_spoils_its_line_only(tmp_path: Path) -> None:
 def test_csv_rows_are_named_by_their_first_line(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('prompt,weak,strong\n"two\nlines",0,1\nshort,0\nx,y,1\n"open,0,1\n')
-    bad = load_traffic(path, skip_bad=True).bad
+    bad = load_traffic(path, skip_bad=True).report.examples
     assert [text.split(":")[0] for text in bad] == ["line 4", "line 5", "line 6"]
     assert "2 cells where the header has 3" in bad[0]
 
@@ -140,10 +137,10 @@ def test_many_malformed_rows_are_counted_and_only_some_shown(tmp_path: Path) -> 
         load_traffic(path, skip_bad=True)
 
 
-def test_a_row_without_costs_among_rows_with_them_is_the_malformed_one(tmp_path: Path) -> None:
+def test_a_row_without_costs_among_rows_with_them_is_left_out_and_counted(tmp_path: Path) -> None:
     rows = [ROWS[0], ROWS[1] | COSTS[1], ROWS[2] | COSTS[2]]
     loaded = load_traffic(write(tmp_path / "t.jsonl", rows), skip_bad=True)
-    assert loaded.bad == ("line 1: no cost_weak and cost_strong, which other rows have",)
+    assert (loaded.without_costs, loaded.report.malformed) == (1, 0)
     assert loaded.benchmark.ids == ("b", "c")
 
 
@@ -166,6 +163,92 @@ def test_multi_model_files(tmp_path: Path) -> None:
     flat = write(tmp_path / "m.csv", [{"prompt": "p", "big": 1, "small": 0}])
     (only,) = load_pairs(flat, pairs[:1])
     assert (only.benchmark.strong[0], only.benchmark.weak[0]) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "x", "weak": 1},
+        {"prompt": "x", "weak": None, "strong": 1},
+        {"prompt": "x", "weak": " ", "strong": 1},
+        {"prompt": "x", "scores": {"weak": 1, "strong": None}},
+        {"prompt": "x", "model_a": "weak", "model_b": "other", "winner": "tie"},
+    ],
+)
+def test_an_unknown_score_is_left_out_and_counted_here_as_in_training(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
+    path = write(tmp_path / "t.jsonl", [ROWS[0], row])
+    loaded = load_traffic(path)
+    assert (len(loaded.benchmark), loaded.unscored, loaded.report.malformed) == (1, 1, 0)
+    data = read_training_data([path])
+    assert len(data.graded) + len(data.battles) == 2
+
+
+NO_SCORES = [
+    ("cost_4o", 0.01), ("gpt_4o_cost", 0.01), ("price_usd", 3), ("request_id", 17),
+    ("requestId", 17), ("index", 0), ("Unnamed: 0", 0), ("", 3), ("id", 5), ("created_at", 17e8),
+    ("timestamp", 17e8), ("date", "2026-01-01"), ("year", 2026), ("output_tokens", 0.5),
+    ("latency_ms", 0.1), ("category", "mathematics"), ("difficulty", "hard"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.csv", "t.parquet"])
+@pytest.mark.parametrize(("column", "value"), NO_SCORES)
+def test_a_column_that_is_no_score_is_never_a_model(
+    tmp_path: Path, name: str, column: str, value: Any
+) -> None:
+    rows = [
+        {"prompt": f"p {i}", "gpt-4o": i % 2, "cost_gpt-4o": 0.1, column: value} for i in range(4)
+    ]
+    data = read_training_data([write(tmp_path / name, rows)])
+    assert data.models == ("gpt-4o",)
+    assert data.graded[0].costs == {"gpt-4o": 0.1}
+    if column not in ("", "id"):
+        said = [line for line in data.report.lines() if "columns not read as scores" in line]
+        assert column in said[0]
+        assert "the models are gpt-4o" in said[0]
+    with pytest.raises(InvalidInputError, match=r"models are gpt-4o; choose two"):
+        load_traffic(tmp_path / name, pair=ModelPair(strong=column or "x", weak="gpt-4o"))
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 10), (0, 100), (-3, 4)])
+def test_another_scale_is_read_by_both_and_said(tmp_path: Path, low: float, high: float) -> None:
+    scores = [low, high, (low + high) / 2, high]
+    rows = [{"prompt": f"p {s} {i}", "weak": s, "strong": high} for i, s in enumerate(scores)]
+    path = write(tmp_path / "t.csv", rows)
+    loaded = load_traffic(path)
+    assert loaded.benchmark.weak.tolist() == scores
+    data = read_training_data([path])
+    assert [row.scores["weak"] for row in data.graded] == [0.0, 1.0, 0.5, 1.0]
+    said = f"scores are from {low} to {high}"
+    assert any(said in line for line in data.report.lines())
+    assert said in loaded.report.column_lines()[0]
+
+
+def test_a_score_outside_the_scale_of_the_others_is_malformed_in_both(tmp_path: Path) -> None:
+    rows = [*ROWS, {"prompt": "x", "weak": 0, "strong": 10}]
+    path = write(tmp_path / "t.jsonl", rows)
+    for read in (load_traffic, lambda p: read_training_data([p])):
+        with pytest.raises(InvalidInputError, match=r"line 4: score of 'strong' is 10.0, outside"):
+            read(path)
+
+
+def test_battles_of_the_judge_are_graded_traffic(tmp_path: Path) -> None:
+    battles = [
+        ("p1", "big", "small", "model_a"), ("p2", "small", "big", "model_a"),
+        ("p3", "big", "small", "tie"), ("p4", "big", "small", "model_b"),
+        ("p5", "big", "other", "model_a"),
+    ]  # fmt: skip
+    names = ("prompt", "model_a", "model_b", "winner")
+    rows = [{"dataset": "d", **dict(zip(names, battle, strict=True))} for battle in battles]
+    path = write(tmp_path / "b.jsonl", rows)
+    loaded = load_traffic(path, pair=ModelPair(strong="big", weak="small"))
+    assert loaded.benchmark.strong.tolist() == [1.0, 0.0, 0.5, 0.0]
+    assert loaded.benchmark.weak.tolist() == [0.0, 1.0, 0.5, 1.0]
+    assert loaded.unscored == 1
+    with pytest.raises(InvalidInputError, match="models are big, other, small; choose two"):
+        load_traffic(path)
 
 
 @pytest.mark.parametrize(

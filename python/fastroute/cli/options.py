@@ -114,17 +114,16 @@ def load_benchmarks(
 
 
 def _load_file(name: str, pairs: Sequence[ModelPair], skip_bad: bool) -> list[Benchmark]:
-    from fastroute.evaluation.benchmarks.traffic import load_traffic
-    from fastroute.evaluation.benchmarks.transfer import load_pairs
+    from fastroute.evaluation.benchmarks.traffic import load_pairs
 
-    if pairs:
-        loaded = load_pairs(name, pairs, skip_bad=skip_bad)
-    else:
-        loaded = [load_traffic(name, skip_bad=skip_bad)]
+    loaded = load_pairs(name, pairs or [None], skip_bad=skip_bad)
+    for line in loaded[0].report.column_lines():
+        print(line, file=sys.stderr)
     for traffic in loaded:
         for what, count in (
-            ("malformed rows", len(traffic.bad)),
+            ("malformed rows", traffic.report.malformed),
             ("rows without scores of both models", traffic.unscored),
+            ("rows without costs of both models", traffic.without_costs),
         ):
             if count:
                 print(f"{traffic.benchmark.name}: left out {count:,} {what}", file=sys.stderr)

@@ -11,7 +11,8 @@ Chatbot Arena
     ``winner_model_a``, ``winner_model_b`` and ``winner_tie``.
 Graded results
     ``prompt`` and ``scores``, an object of model to score, 0 to 1 (in CSV as JSON); perhaps
-    ``costs``, an object too, in dollars. Or a column a model, its costs in ``cost_<model>``.
+    ``costs``, an object too, in dollars. Or a column a model, its costs in ``cost_<model>``; which
+    columns those are is told by ``fastroute.data.columns``.
 Labels
     ``prompt`` and ``label``, 1 to 5, a judge's mark for the weak model's answer next to the strong
     one's. It becomes a battle of "strong" and "weak", with the preference in the middle of those
@@ -26,6 +27,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, NamedTuple, get_args
 
+from fastroute.data.columns import NOT_MODELS, Columns, is_blank
 from fastroute.data.records import GradedResult, JudgedBattle
 from fastroute.data.row_files import Row
 from fastroute.data.row_values import number_of, prompt_of
@@ -34,10 +36,8 @@ from fastroute.types import WINNERS
 Turns = Literal["first", "last", "all"]
 TURNS: tuple[Turns, ...] = get_args(Turns)
 
-#: Columns that are no model's scores.
-NOT_MODELS = frozenset({"prompt", "id", "dataset", "source"})
-_COST = "cost_"
 _ARENA = ("winner_model_a", "winner_model_b", "winner_tie")
+_NOT_FLAT = (_ARENA[0], "battles", "model_a", "model_b", "label", "scores")
 _PREFERENCES = {"model_a": 0.0, "model_b": 1.0, "tie": 0.5, "tie (bothbad)": 0.5}
 #: How far "weak" was preferred to "strong", by label; see ``causal_llm.labels.EDGES``.
 _OF_LABELS = (1 / 12, 1 / 4, 5 / 12, 5 / 8, 7 / 8)
@@ -52,8 +52,16 @@ class Parsed(NamedTuple):
     repaired: bool = False
 
 
-def parse_row(row: Row, file: str, where: str, turns: Turns = "first") -> Parsed:
-    """The records of a row. Raises ValueError that says what is wrong with it."""
+def is_flat(row: Row) -> bool:
+    """Whether the row may have a score a column, so that ``parse_row`` needs ``Columns``."""
+    return isinstance(row, dict) and not any(key in row for key in _NOT_FLAT)
+
+
+def parse_row(row: Row, file: str, where: str, columns: Columns, turns: Turns = "first") -> Parsed:
+    """The records of a row of a table with ``columns``.
+
+    Raises ValueError that says what is wrong with it.
+    """
     if isinstance(row, str):
         raise ValueError(row)
     if _ARENA[0] in row:
@@ -80,8 +88,9 @@ def parse_row(row: Row, file: str, where: str, turns: Turns = "first") -> Parsed
         preference = _of_label(row)
         battle = JudgedBattle(file, dataset, prompt, "strong", "weak", preference, where=where)
         return Parsed([battle], None)
-    scores, costs = _scores(row)
-    return Parsed([], GradedResult(file, dataset, prompt, scores, costs, where))
+    scores, costs = _scores(row, columns)
+    name = "" if is_blank(row.get("id")) else str(row["id"])
+    return Parsed([], GradedResult(file, dataset, prompt, scores, costs, where, name))
 
 
 def chosen_turns(turns: list[Any], which: Turns) -> str:
@@ -125,7 +134,7 @@ def _dataset(row: dict[str, Any]) -> str:
 def _unicode(what: str, text: str) -> str:
     """``text``, if it can be written down: JSON's escapes can make a half of a character."""
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        raise ValueError(f"{what} is {text!a}, no Unicode text (it has a lone surrogate)")
+        raise ValueError(f"{what} is {text!a}, not Unicode text (it has a lone surrogate)")
     return text
 
 
@@ -135,7 +144,7 @@ def _models(a: object, b: object) -> tuple[str, str]:
             raise ValueError(f"{key!r} is {model!r}, not a model's name")
         _unicode(repr(key), model)
     if a == b:
-        raise ValueError(f"model_a and model_b are both {a!r}: a model can't fight itself")
+        raise ValueError(f"model_a and model_b are both {a!r}: a battle needs two models")
     return str(a), str(b)
 
 
@@ -178,37 +187,29 @@ def _of_label(row: dict[str, Any]) -> float:
     return _OF_LABELS[int(label) - 1]
 
 
-def _scores(row: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+def _scores(row: dict[str, Any], columns: Columns) -> tuple[dict[str, float], dict[str, float]]:
     if "scores" in row:
         scores = _object(row, "scores")
-        costs = _object(row, "costs") if row.get("costs") not in (None, "") else {}
+        costs = {} if is_blank(row.get("costs")) else _object(row, "costs")
     else:
-        columns = {key: value for key, value in row.items() if key not in NOT_MODELS}
-        costs = {
-            key.removeprefix(_COST): value
-            for key, value in columns.items()
-            if key.startswith(_COST) and key.removeprefix(_COST) in columns
-        }
-        paid_for = {_COST + model for model in costs}
-        scores = {key: value for key, value in columns.items() if key not in paid_for}
-    scores = {str(m): s for m, s in scores.items() if s not in (None, "")}
-    costs = {str(m): c for m, c in costs.items() if c not in (None, "")}
+        scores, costs = columns.scores(row), columns.costs(row)
+    scores = {str(m): s for m, s in scores.items() if not is_blank(s)}
+    costs = {str(m): c for m, c in costs.items() if not is_blank(c)}
     if not scores:
         raise ValueError("has neither a battle nor any score; see the layouts in the documentation")
     for model in scores | costs:
         _unicode("a model's name", model)
-    graded = {model: _unit(scores, model, "score of ") for model in scores}
     paid = {model: number_of(costs, model) for model in costs}
     for model, cost in paid.items():
         if cost < 0:
             raise ValueError(f"cost of {model!r} is {cost}, below 0")
-    return graded, paid
+    return {model: number_of(scores, model) for model in scores}, paid
 
 
-def _unit(row: dict[str, Any], key: str, what: str = "") -> float:
+def _unit(row: dict[str, Any], key: str) -> float:
     value = number_of(row, key)
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{what}{key!r} is {value}, outside 0..1; divide by the greatest possible")
+        raise ValueError(f"{key!r} is {value}, outside 0..1; divide by the greatest possible")
     return value
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fastroute._checks import check_path
 from fastroute.data.cleaning import CONFLICTS, Conflicts, clean
+from fastroute.data.columns import Columns, scale_of
 from fastroute.data.exclusion import EvaluationPrompts
 from fastroute.data.language import is_english
-from fastroute.data.layouts import TURNS, Turns, parse_row
+from fastroute.data.layouts import TURNS, Turns, is_flat, parse_row
 from fastroute.data.records import (
     DataReport,
     FileReport,
@@ -40,24 +42,45 @@ def read_records(
     file = check_path("path", path)
     report = FileReport(str(file))
     battles: list[JudgedBattle] = []
-    graded: list[GradedResult] = []
-    bad: list[str] = []
-    for where, row in read_rows(file):
-        report.rows += 1
+    graded: list[tuple[int, GradedResult]] = []
+    bad: dict[int, str] = {}
+    rows = list(read_rows(file))
+    columns = Columns(row for _, row in rows if isinstance(row, dict) and is_flat(row))
+    for number, (where, row) in enumerate(rows):
         try:
-            parsed = parse_row(row, file.name, where, turns)
+            parsed = parse_row(row, file.name, where, columns, turns)
         except ValueError as error:
-            bad.append(f"{where}: {error}")
+            bad[number] = f"{where}: {error}"
             continue
         battles += parsed.battles
         if parsed.graded is not None:
-            graded.append(parsed.graded)
+            graded.append((number, parsed.graded))
         report.without_prompt += not parsed.battles and parsed.graded is None
         report.repaired += parsed.repaired
-    refuse_bad(file, bad, skip_bad)
-    report.battles, report.graded, report.malformed = len(battles), len(graded), len(bad)
-    report.examples = bad[:5]
-    return battles, graded, report
+    low, high = report.scale = scale_of(s for _, row in graded for s in row.scores.values())
+    for number, result in graded:
+        for model, score in result.scores.items():
+            if not low <= score <= high:
+                bad[number] = (
+                    f"{result.where}: score of {model!r} is {score}, outside 0..1, the scale "
+                    "of the others"
+                )
+    kept = [result for number, result in graded if number not in bad]
+    report.left_out = columns.others
+    report.models = sorted({model for result in kept for model in result.scores})
+    malformed = [bad[number] for number in sorted(bad)]
+    refuse_bad(file, malformed, skip_bad)
+    report.rows, report.malformed, report.examples = len(rows), len(bad), malformed[:5]
+    report.battles, report.graded = len(battles), len(kept)
+    return battles, kept, report
+
+
+def _on_unit_scale(graded: GradedResult, scale: tuple[float, float]) -> GradedResult:
+    low, high = scale
+    if scale == (0.0, 1.0):
+        return graded
+    scores = {m: (score - low) / ((high - low) or 1.0) for m, score in graded.scores.items()}
+    return replace(graded, scores=scores)
 
 
 def read_training_data(
@@ -92,7 +115,7 @@ def read_training_data(
     for file in [file for path in paths for file in data_files(check_path("path", path))]:
         more_battles, more_graded, of_file = read_records(file, turns=turns, skip_bad=skip_bad)
         battles += more_battles
-        graded += more_graded
+        graded += [_on_unit_scale(row, of_file.scale) for row in more_graded]
         report.files.append(of_file)
     if english:
         read = len(battles) + len(graded)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 from fastroute.types import Battle, Winner
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """The first names with commas between, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - most:,} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
 
 
 def group_name(file: str, dataset: str) -> str:
@@ -23,9 +30,11 @@ class GradedResult:
         file: name of the file that it was read from.
         dataset: the dataset that the prompt belongs to, unique with ``file``; may be empty.
         prompt: what the models were asked.
-        scores: score of each model, 0 (wrong) to 1 (right); a model may be missing.
+        scores: score of each model, 0 (wrong) to 1 (right) in training data, as the file has them
+            from ``read_records``; a model may be missing.
         costs: dollars that each model's answer cost; empty where not known.
         where: line or row of the file.
+        id: what the file calls the prompt; may be empty.
     """
 
     file: str
@@ -34,6 +43,7 @@ class GradedResult:
     scores: dict[str, float]
     costs: dict[str, float] = field(default_factory=dict)
     where: str = field(default="", compare=False)
+    id: str = field(default="", compare=False)
 
     @property
     def group(self) -> str:
@@ -93,6 +103,9 @@ class FileReport:
         without_prompt: rows of Chatbot Arena whose turns are all null or blank; left out.
         repaired: prompts of Chatbot Arena with a lone surrogate, which became U+FFFD.
         examples: the first malformed rows, as "line 3: ...".
+        models: the models of graded results, sorted by name.
+        left_out: columns that hold no scores, and why.
+        scale: the least and the greatest score: 0 and 1, or those of the file.
     """
 
     file: str
@@ -103,6 +116,23 @@ class FileReport:
     without_prompt: int = 0
     repaired: int = 0
     examples: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    scale: tuple[float, float] = (0.0, 1.0)
+
+    def column_lines(self) -> list[str]:
+        """What was made of the columns, a line each; nothing where there is nothing to say."""
+        said = []
+        if self.left_out:
+            columns = listed(f"{name} ({why})" for name, why in self.left_out.items())
+            said.append(
+                f"{self.file}: columns not read as scores: {columns}; the models are "
+                f"{listed(self.models) or 'none'}"
+            )
+        if self.scale != (0.0, 1.0):
+            low, high = self.scale
+            said.append(f"{self.file}: scores are from {low:g} to {high:g}")
+        return said
 
 
 @dataclass(slots=True)
@@ -146,6 +176,7 @@ class DataReport:
             f"{f.file}: {f.rows:,} rows, {f.battles:,} battles, {f.graded:,} graded results"
             for f in self.files
         ]
+        said += [line for f in self.files for line in f.column_lines()]
         for count, what in (
             (sum(f.malformed for f in self.files), "malformed rows left out"),
             (sum(f.without_prompt for f in self.files), "rows without any prompt left out"),

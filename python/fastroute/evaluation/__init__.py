@@ -19,8 +19,12 @@ if TYPE_CHECKING:
         load_mmlu,
         load_mt_bench,
     )
-    from fastroute.evaluation.benchmarks.traffic import Traffic, load_prompts, load_traffic
-    from fastroute.evaluation.benchmarks.transfer import load_pairs
+    from fastroute.evaluation.benchmarks.traffic import (
+        Traffic,
+        load_pairs,
+        load_prompts,
+        load_traffic,
+    )
     from fastroute.evaluation.cache import WinRateCache
     from fastroute.evaluation.metrics.bootstrap import Estimate, paired_p_value, resample_curves
     from fastroute.evaluation.metrics.calibration_metrics import (
@@ -152,7 +156,7 @@ __getattr__, __dir__ = lazy_exports(
         "load_gsm8k": "fastroute.evaluation.benchmarks.routellm",
         "load_mmlu": "fastroute.evaluation.benchmarks.routellm",
         "load_mt_bench": "fastroute.evaluation.benchmarks.routellm",
-        "load_pairs": "fastroute.evaluation.benchmarks.transfer",
+        "load_pairs": "fastroute.evaluation.benchmarks.traffic",
         "load_prompts": "fastroute.evaluation.benchmarks.traffic",
         "load_traffic": "fastroute.evaluation.benchmarks.traffic",
         "mt_bench_points": "fastroute.evaluation.benchmarks.published",

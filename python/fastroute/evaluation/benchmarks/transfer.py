@@ -6,11 +6,9 @@ router once and reads its curve off the results of as many pairs as wanted.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from fastroute.errors import InvalidInputError
-from fastroute.evaluation.benchmarks.traffic import Traffic, load_traffic
 from fastroute.types import ModelPair
 
 
@@ -23,10 +21,3 @@ def parse_pair(words: Sequence[str]) -> ModelPair:
     if named["strong"] == named["weak"]:
         raise InvalidInputError(f"a pair needs two models, got {named['strong']!r} twice")
     return ModelPair(strong=named["strong"], weak=named["weak"])
-
-
-def load_pairs(
-    path: str | os.PathLike[str], pairs: Sequence[ModelPair], *, skip_bad: bool = False
-) -> list[Traffic]:
-    """One benchmark a pair from a multi-model file (``traffic.load_traffic`` has the errors)."""
-    return [load_traffic(path, pair=pair, skip_bad=skip_bad) for pair in pairs]
