@@ -105,7 +105,17 @@ def test_another_kind_of_file_is_not_touched(tmp_path: Path) -> None:
         ("**Final Verdict:** [[B]]", "second"),
         ("My verdict is [[C]]", "tie"),
         ("[[A]] could be said.\n[[B]]", "second"),
-        ("I prefer [[A]]", None),
+        ("I prefer [[A]]", "first"),
+        ("My final verdict is: [[A]]", "first"),
+        ("My final verdict is: [[A]], as the first answer is correct.", "first"),
+        ("So **my final verdict is: [[B]]**.\n\nLet me know if you need more.", "second"),
+        ("Verdict: [[A]]\n\nBoth were good, but [[A]] was right.", "first"),
+        ("[[A]] has an error. Therefore, my verdict: [[B]]", "second"),
+        ("After all of this, the better answer is [[B]].", "second"),
+        ("Verdict: [[A]] or [[B]]", None),
+        ("Verdict: [[A]]\nOn second thoughts, [[B]]", None),
+        ("The verdict [[A]] would be wrong.\nFinal verdict: [[B]]", "second"),
+        ("[[A]] is better in tone than the other one", None),
         ("[[A]] or [[B]]", None),
         ("[[A]]\nOn second thoughts, no.", None),
         ("[[D]]", None),
@@ -116,7 +126,7 @@ def test_another_kind_of_file_is_not_touched(tmp_path: Path) -> None:
         ("x = [[1]]", None),
     ],
 )
-def test_verdicts_are_read_strictly(text: str, verdict: str | None) -> None:
+def test_a_verdict_is_read_where_it_is_clear(text: str, verdict: str | None) -> None:
     assert read_verdict(text) == verdict
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastroute.cli.streams import printable
 from fastroute.errors import InvalidInputError
 from fastroute.routers.registry import ROUTER_NAMES
 
@@ -118,7 +119,7 @@ def _load_file(name: str, pairs: Sequence[ModelPair], skip_bad: bool) -> list[Be
 
     loaded = load_pairs(name, pairs or [None], skip_bad=skip_bad)
     for line in loaded[0].report.column_lines():
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     for traffic in loaded:
         for what, count in (
             ("malformed rows", traffic.report.malformed),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,6 +12,20 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from fastroute.errors import InvalidInputError, OutputError
+
+# Controls but tab and line feed, line and paragraph separators, and marks of direction, which can
+# make a terminal show, hide or do what was not written.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
+
+
+def printable(text: str) -> str:
+    """``text`` with what would steer a terminal written as an escape, such as ``\\u001b``.
+
+    Line feeds and tabs stay. The escapes are JSON's, so that JSON stays what it is.
+    """
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 @contextmanager
@@ -67,7 +82,7 @@ class _Output:
         if self._stream is None:
             raise OutputError("standard output can't be written: it is closed")
         try:
-            return self._stream.write(text)
+            return self._stream.write(printable(text))
         except UnicodeEncodeError as error:
             remedy = "" if "utf" in error.encoding else "; set PYTHONIOENCODING=utf-8"
             raise OutputError(

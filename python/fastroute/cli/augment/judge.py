@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.options import text
+from fastroute.cli.streams import printable
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -72,10 +73,11 @@ def _add_model(parser: argparse.ArgumentParser, role: str, what: str, *, tokens:
         help="environment variable that holds the API key (default: OPENAI_API_KEY, but only "
         "for OpenAI's own host)",
     )  # fmt: skip
-    group.add_argument(
-        f"--{role}-price", type=float, nargs=2, metavar=_PRICES,
-        help="dollars per million tokens of input and of output",
-    )  # fmt: skip
+    for name in ("judge",) if role == "judge" else ("model-a", "model-b"):
+        group.add_argument(
+            f"--{name}-price", type=float, nargs=2, metavar=_PRICES,
+            help="dollars per million tokens of input and of output",
+        )  # fmt: skip
     group.add_argument(
         f"--{role}-max-tokens", type=int, default=tokens, metavar="N",
         help=f"most tokens of an answer (default: {tokens})",
@@ -100,11 +102,15 @@ def run(options: argparse.Namespace) -> int:
         journal=options.journal,
     )  # fmt: skip
     rows = read_answers(options.data)
-    judge = _model(options, "judge", options.judge_model)
+    judge = _model(options, "judge", options.judge_model, options.judge_price)
     answerers = {}
     if options.answer_base_url is not None:
         answerers = {
-            name: _model(options, "answer", name) for name in (options.model_a, options.model_b)
+            name: _model(options, "answer", name, price)
+            for name, price in (
+                (options.model_a, options.model_a_price),
+                (options.model_b, options.model_b_price),
+            )
         }
     template = PROMPT if options.judge_prompt is None else _read(options.judge_prompt)
     with Journal(options.journal or f"{options.output}.journal") as journal, ExitStack() as bars:
@@ -137,7 +143,9 @@ def run(options: argparse.Namespace) -> int:
     return 1 if report.missing else 0
 
 
-def _model(options: argparse.Namespace, role: str, name: str) -> ChatModel:
+def _model(
+    options: argparse.Namespace, role: str, name: str, price: list[float] | None
+) -> ChatModel:
     from fastroute.http.request import Endpoint
     from fastroute.training.label.chat_model import ChatModel
 
@@ -172,7 +180,7 @@ def _model(options: argparse.Namespace, role: str, name: str) -> ChatModel:
         ),
         max_tokens=given("max_tokens"),
         options=further,
-        usd_per_mtok=None if given("price") is None else (given("price")[0], given("price")[1]),
+        usd_per_mtok=None if price is None else (price[0], price[1]),
     )
 
 
@@ -224,7 +232,7 @@ def _bar(bars: ExitStack, what: str, count: int) -> Callable[[], object]:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def _spent(asked: Asked, model: ChatModel) -> str:

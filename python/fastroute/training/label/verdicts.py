@@ -36,9 +36,10 @@ Give your reasons in a few sentences. Then end with one line that holds nothing 
 
 _FIELDS = ("{prompt}", "{first}", "{second}")
 _MEANING: dict[str, Verdict] = {"A": "first", "B": "second", "C": "tie"}
-# The verdict alone on its line, perhaps set in bold or after its name.
-_LINE = re.compile(r"(?:(?:final |my )?verdict\s*(?:is)?\s*:?\s*)?\[\[([ABC])\]\]", re.IGNORECASE)
-_AROUND = " \t*_`#."
+_MARK = re.compile(r"\[\[([ABC])\]\]", re.IGNORECASE)
+# A line that gives a verdict, and not one that weighs the two.
+_NAMED = re.compile(r"\b(?:verdict|final (?:answer|decision|judgment|judgement))\b", re.IGNORECASE)
+_ENDS = re.compile(r"\]\][\s*_`#.!]*$")
 
 
 def check_template(template: str) -> str:
@@ -59,17 +60,25 @@ def judge_prompt(template: str, prompt: str, first: str, second: str) -> str:
 
 
 def read_verdict(text: str) -> Verdict | None:
-    """The verdict in a judge's answer; None if there is none.
+    """The verdict in a judge's answer; None if there is none, or if it is ambiguous.
 
-    It must be the last line that is not blank and nothing else may stand there but ``[[A]]``,
-    ``[[B]]`` or ``[[C]]``, marks of emphasis around it and the word "verdict" before it. A mark
-    in the judge's reasons decides nothing.
+    A verdict is ``[[A]]``, ``[[B]]`` or ``[[C]]`` in a line that says "verdict" or "final answer",
+    or else at the end of the last line that is not blank. Another mark after it makes it ambiguous;
+    a mark in the reasons before it decides nothing.
     """
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        return None
-    found = _LINE.fullmatch(lines[-1].strip().strip(_AROUND).replace("**", ""))
-    return _MEANING[found[1].upper()] if found else None
+    named = [found for found in _NAMED.finditer(text) if _MARK.search(_rest_of_line(text, found))]
+    if named:
+        end = text[named[-1].end() :]
+    else:
+        end = next((line for line in reversed(text.splitlines()) if line.strip()), "")
+        if not _ENDS.search(end):
+            return None
+    said = {mark.upper() for mark in _MARK.findall(end)}
+    return _MEANING[said.pop()] if len(said) == 1 else None
+
+
+def _rest_of_line(text: str, found: re.Match[str]) -> str:
+    return text[found.end() :].partition("\n")[0]
 
 
 def combine(forward: Verdict, backward: Verdict) -> Winner:
