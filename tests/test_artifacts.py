@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -255,52 +252,6 @@ def test_arrays_that_are_not_numbers(tmp_path: Path, array: Any) -> None:
     with pytest.raises(InvalidInputError, match="arrays must be NumPy arrays of numbers"):
         _save(tmp_path, arrays={"x": array})
     assert not list(tmp_path.iterdir())
-
-
-_CRASH = """
-import os, sys
-import numpy as np
-from pathlib import Path
-from fastroute import artifacts
-
-stop, folder = int(sys.argv[1]), sys.argv[2]
-replace, count = Path.replace, 0
-
-def crash(self, target):
-    global count
-    if count == stop:
-        os.kill(os.getpid(), 9)
-    count += 1
-    return replace(self, target)
-
-Path.replace = crash
-artifacts.save_artifact(
-    folder, kind="mf", config={"new": True}, arrays={"W": np.ones(3)}, files={"a": b"new"}
-)
-"""
-
-
-@pytest.mark.parametrize("stop", [0, 1, 2])
-def test_a_save_that_was_killed_leaves_nothing_that_loads(tmp_path: Path, stop: int) -> None:
-    def crash(folder: Path) -> None:
-        done = subprocess.run([sys.executable, "-c", _CRASH, str(stop), str(folder)], check=False)
-        assert done.returncode == -signal.SIGKILL
-
-    crash(tmp_path / "fresh")
-    with pytest.raises(ArtifactNotFoundError):
-        load_artifact(tmp_path / "fresh")
-
-    # Over an older artifact: the whole old one, or an error; never a mixture.
-    old = tmp_path / "old"
-    save_artifact(old, kind="mf", config={"new": False}, arrays={"W": np.zeros(3)})
-    crash(old)
-    if stop == 0:
-        assert load_artifact(old).config == {"new": False}
-    else:
-        with pytest.raises(ArtifactChecksumError):
-            load_artifact(old)
-    save_artifact(old, kind="mf", config={"new": True}, arrays={"W": np.ones(3)})
-    assert load_artifact(old).config == {"new": True}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser reads everything")

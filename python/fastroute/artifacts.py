@@ -10,19 +10,29 @@ Layout of an artifact folder::
 
 No file is ever unpickled or executed. ``load_artifact`` verifies every file before it is used,
 and its errors say which file is missing, truncated, altered, or newer than this fastroute.
+
+A save replaces an artifact atomically. It writes each new file as ``NAME.new-SHA256``, replaces the
+manifest, which commits the save, and renames the new files to their names. A process that is killed
+between the last two steps leaves files called ``NAME.new-SHA256``: loading reads them, and the next
+save renames or removes them. Savers of one folder wait for each other; loading never waits, and
+starts again if the manifest has changed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import re
+import stat
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +61,10 @@ MANIFEST = "artifact.json"
 ARRAYS = "arrays.safetensors"
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
+
+#: How often a load starts again because another process has saved to the folder in between.
+_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +131,16 @@ def save_artifact(
     arrays: Mapping[str, Array],
     files: Mapping[str, bytes] | None = None,
     provenance: Provenance | None = None,
+    locked: bool = False,
 ) -> None:
-    """Write an artifact; each file appears whole or not at all, the manifest last.
+    """Write an artifact. If that fails or is interrupted, the folder keeps its old artifact whole.
 
     ``provenance`` is stored with it, except its checksum, which follows from the files. Equal input
-    gives equal bytes. Raises InvalidInputError if ``config`` is not plain JSON, an
-    array does not hold numbers or a file name is not a plain name, ArtifactError if the folder
-    can't be written; for a ``folder`` that is not a path, see ``check_folder``.
+    gives equal bytes. ``locked`` says that the caller holds ``lock(folder)``.
+
+    Raises InvalidInputError if ``config`` is not plain JSON, an array does not hold numbers or a
+    file name is not a plain name, ArtifactError if the folder can't be written; for a ``folder``
+    that is not a path, see ``check_folder``.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save
@@ -158,10 +175,60 @@ def save_artifact(
     contents[MANIFEST] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            write_whole(target / name, content)
+        with contextlib.nullcontext() if locked else lock(target):
+            _commit(target, contents, manifest["files"])
     except OSError as error:
         raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the folder for one saver: others wait. It ends with the process, and leaves no file.
+
+    Raises OSError.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _commit(folder: Path, contents: Mapping[str, bytes], stated: Mapping[str, Any]) -> None:
+    """Replace the artifact in ``folder``, which is locked, by ``contents``; raises OSError."""
+    try:
+        old = set(json.loads((folder / MANIFEST).read_bytes())["files"])
+    except (OSError, KeyError, RecursionError, TypeError, ValueError):
+        old = set()
+    for name, facts in stated.items():
+        write_whole(_new_name(folder, name, facts["sha256"]), contents[name])
+    _sync(folder)
+    write_whole(folder / MANIFEST, contents[MANIFEST])
+    _sync(folder)
+    # The new artifact is in place. What is left to do, the next save does if it fails here.
+    with contextlib.suppress(OSError):
+        for name, facts in stated.items():
+            _new_name(folder, name, facts["sha256"]).replace(folder / name)
+        known = "|".join(re.escape(name) for name in {*old, *contents})
+        left = re.compile(rf"({known})\.new-[0-9a-f]{{16}}|\.({known})(\.new-\w+)?\.[a-z0-9_]{{8}}")
+        for path in folder.iterdir():
+            stale = path.name in old - contents.keys() and _is_plain_name(path.name)
+            if stale or left.fullmatch(path.name):
+                path.unlink()
+
+
+def _new_name(folder: Path, name: str, sha256: str) -> Path:
+    return folder / f"{name}.new-{sha256[:16]}"
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in ``folder`` survive a power failure."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load_artifact(
@@ -180,11 +247,36 @@ def load_artifact(
         ArtifactError: not an artifact, or of another ``kind`` than the one asked for.
         InvalidTypeError: ``folder`` is not a path.
     """
+    path = check_folder(folder)
+    return read_consistently(path, lambda: _load(path, kind, only))
+
+
+def read_consistently(folder: Path, read: Callable[[], T]) -> T:
+    """What ``read`` returns of an artifact, called again where a save has replaced it meanwhile."""
+    for _ in range(_ATTEMPTS):
+        before = _manifest_identity(folder)
+        try:
+            return read()
+        except ArtifactError:
+            if before == _manifest_identity(folder):
+                raise
+    return read()
+
+
+def _manifest_identity(folder: Path) -> tuple[int, ...] | None:
+    """Differs after every save, also after one of equal content."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _load(path: Path, kind: str | None, only: Collection[str] | None) -> Artifact:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    path = check_folder(folder)
-    manifest_bytes = _read(path, MANIFEST)
+    manifest_bytes = _read_file(path, MANIFEST)
     try:
         manifest = json.loads(manifest_bytes)
         if manifest["format"] != FORMAT:
@@ -219,7 +311,7 @@ def load_artifact(
             raise ArtifactError(f"{path / MANIFEST} lists {name!r}, which is not a plain name")
         if only is not None and name not in only and name != ARRAYS:
             continue
-        content = contents[name] = _read(path, name)
+        content = contents[name] = _read_file(path, name, sha256)
         if len(content) != length:
             raise ArtifactTruncatedError(
                 f"{path / name} has {len(content)} bytes where its manifest says {length}: it was "
@@ -265,14 +357,13 @@ def _manifest_sha256(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _read(folder: Path, name: str) -> bytes:
-    path = folder / name
+def _read_file(folder: Path, name: str, sha256: str | None = None) -> bytes:
+    """The content of a file; of the one that a save left at its new name, if there is one."""
     try:
-        if path.exists() and not path.is_file():  # a pipe would wait for a writer
-            raise ArtifactError(
-                f"{path} can't be read: it is not a regular file; download or export it again"
-            )
-        return path.read_bytes()
+        if sha256 is not None and re.fullmatch("[0-9a-f]{64}", sha256):
+            with contextlib.suppress(FileNotFoundError):
+                return _read(_new_name(folder, name, sha256))
+        return _read(folder / name)
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(
             f"{folder / name} is missing, so {folder} is not a complete fastroute artifact; "
@@ -280,6 +371,24 @@ def _read(folder: Path, name: str) -> bytes:
         ) from error
     except OSError as error:
         raise ArtifactError(f"{folder / name} can't be read: {error.strerror}") from error
+
+
+def _read(path: Path) -> bytes:
+    check_regular(path)
+    return path.read_bytes()
+
+
+def check_regular(path: Path) -> int:
+    """Length in bytes of a regular file; reading a pipe would wait for a writer.
+
+    Raises OSError, ArtifactError for anything else, such as a pipe or a folder.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ArtifactError(
+            f"{path} can't be read: it is not a regular file; download or export it again"
+        )
+    return found.st_size
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -290,13 +399,18 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which then takes its place; not if anything is raised."""
+    """A file beside ``path`` to write to, which then replaces it; not if anything is raised.
+
+    Raises OSError.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o644)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -8,8 +8,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -69,51 +67,6 @@ def saved(data: SyntheticBattles, tmp_path_factory: pytest.TempPathFactory) -> P
 def _rates(router: SimilarityWeightedRouter, data: SyntheticBattles) -> list[float]:
     rates: list[float] = router.win_rates_from_embeddings(data.prompts).tolist()
     return rates
-
-
-_CRASH = """
-import os, sys
-from pathlib import Path
-from fastroute.routers import SimilarityWeightedRouter
-
-new, folder, stop = sys.argv[1], sys.argv[2], int(sys.argv[3])
-router = SimilarityWeightedRouter.load(new)
-replace, count = Path.replace, 0
-
-def crash(self, target):
-    global count
-    if count == stop:
-        os.kill(os.getpid(), 9)
-    count += 1
-    return replace(self, target)
-
-Path.replace = crash
-router.save(folder)
-"""
-
-
-@pytest.mark.parametrize("stop", [1, 5, 9, 10])
-def test_a_save_that_was_killed_mixes_nothing(
-    data: SyntheticBattles, other: SyntheticBattles, tmp_path: Path, stop: int
-) -> None:
-    old, new = _fit(data), _fit(other)
-    new.save(tmp_path / "new")
-    folder = tmp_path / "router"
-    old.save(folder)
-    done = subprocess.run(
-        [sys.executable, "-c", _CRASH, str(tmp_path / "new"), str(folder), str(stop)], check=False
-    )
-    assert done.returncode == -9
-    if stop < 10:  # nine large files and then the small arrays: the manifest is still the old one
-        loaded = SimilarityWeightedRouter.load(folder, verify=True)
-        assert _rates(loaded, data) == _rates(old, data)
-    else:
-        with pytest.raises(ArtifactChecksumError, match=ARRAYS):
-            SimilarityWeightedRouter.load(folder)
-    new.save(folder)
-    assert _rates(SimilarityWeightedRouter.load(folder), data) == _rates(new, data)
-    files = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    assert files == {path.name for path in (tmp_path / "new").iterdir()}
 
 
 def test_loads_while_another_saves(
@@ -213,8 +166,8 @@ def _set(column: np.ndarray, value: Any) -> np.ndarray:
         ("model_a.npy", lambda c: _set(c, 8), r"model_a-.*numbers outside 0 to 7"),
         ("model_b.npy", lambda c: _set(c, -1), r"model_b-.*numbers outside 0 to 7"),
         ("outcome.npy", lambda c: _set(c, 2), r"outcome-.*numbers outside -1 to 1"),
-        ("outcome.npy", lambda c: -c, r"cells-.* does not say what the models and outcomes"),
-        ("cells.npy", lambda c: _set(c, 60000), r"cells-.* does not say"),
+        ("outcome.npy", lambda c: -c, r"cells-.* disagrees with the models and outcomes"),
+        ("cells.npy", lambda c: _set(c, 60000), r"cells-.* disagrees"),
         ("cells.npy", lambda c: c.astype(np.int32), r"cells-.*: it is int32 \[800\]"),
         ("clusters.npy", lambda c: _set(c, 60000), r"clusters-.*numbers outside"),
         ("clusters.npy", lambda c: c[:-1], r"clusters-.*it has 799 rows, and rows.npy 800"),
@@ -344,7 +297,7 @@ def test_what_a_manifest_says_of_a_file(saved: Path, tmp_path: Path, stated: Any
         files["rows.npy"] = {**files["rows.npy"], **stated} if stated else stated
 
     _resign(folder, edit)
-    with pytest.raises(ArtifactError, match=r"manifest that says .* of rows\.npy, which can't be"):
+    with pytest.raises(ArtifactError, match=r"has an invalid entry of rows\.npy in its manifest"):
         SimilarityWeightedRouter.load(folder)
 
 

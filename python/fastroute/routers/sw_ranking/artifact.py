@@ -30,6 +30,7 @@ from fastroute.artifacts import (
     Artifact,
     check_folder,
     load_artifact,
+    lock,
     save_artifact,
 )
 from fastroute.embedders.base import Embedder
@@ -49,7 +50,11 @@ from fastroute.routers.sw_ranking.contents import (
     read_columns,
 )
 from fastroute.routers.sw_ranking.fit import Fitted, Fitter, with_field
-from fastroute.routers.sw_ranking.large_files import check_large, remove_others, write_large
+from fastroute.routers.sw_ranking.large_files import (
+    check_large,
+    remove_others,
+    write_all_large,
+)
 from fastroute.routers.sw_ranking.neighbors import NeighborIndex, UnitRows
 
 KIND = "sw_ranking"
@@ -64,10 +69,9 @@ def save(
     measured_error: float | None,
     provenance: Provenance,
 ) -> None:
-    """Write a router, the manifest last: until then the folder holds what it held.
+    """Write a router. If that fails or is interrupted, the folder keeps its old artifact whole.
 
-    ``options`` are its arguments (``contents.OPTIONS``). Two processes must not save to one folder
-    at the same time.
+    ``options`` are its arguments (``contents.OPTIONS``).
     """
     target = check_folder(folder)
     table, far = fitted.table, fitted.far
@@ -85,33 +89,33 @@ def save(
         "near": None if near_rows is None else near_rows.rows,
         "near_scales": None if near_rows is None else near_rows.scales,
     }
-    large = {}
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        for name, array in columns.items():
-            if array is not None:
-                large[f"{name}.npy"] = write_large(target, f"{name}.npy", array)
-        if far is not None:
-            large[INDEX] = write_large(target, INDEX, far.index)
-    except OSError as error:
-        raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
+    large = {f"{name}.npy": array for name, array in columns.items() if array is not None}
     config: dict[str, Any] = {
         "options": {name: options[name] for name in OPTIONS},
         "embedder": None if embedder is None else embedder.name,
         "models": list(table.models),
         "measured_error": measured_error,
-        "large_files": large,
     }
     if far is not None:
+        large[INDEX] = far.index
         arrays |= {f"moments.{name}": np.asarray(getattr(far.moments, name)) for name in MOMENTS}
         config |= {"rank": far.rank, "neighbors": far.neighbors}
-    save_artifact(target, kind=KIND, config=config, arrays=arrays, provenance=provenance)
-    remove_others(target, LARGE, {stated["file"] for stated in large.values()})
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with lock(target):
+            stated = write_all_large(target, large)
+            config["large_files"] = stated
+            save_artifact(
+                target, kind=KIND, config=config, arrays=arrays, provenance=provenance, locked=True
+            )
+            remove_others(target, LARGE, {facts["file"] for facts in stated.values()})
+    except OSError as error:
+        raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A router's folder: manifest and small arrays are read, the large files found to be its own.
+    """A router's folder: manifest and small arrays are read, and the large files checked.
 
     Attributes:
         artifact: manifest and small arrays.
@@ -138,7 +142,7 @@ class Saved:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Raise as an ArtifactError whatever a router can't be made of."""
+        """Turn every error of a corrupt artifact into an ArtifactError."""
         try:
             yield
         except ArtifactError:
@@ -196,7 +200,7 @@ def _fitted(artifact: Artifact, files: Mapping[str, Path], fitter: Fitter) -> Fi
     )
     if not np.array_equal(table.cells(), columns["cells"]):
         raise ArtifactError(
-            f"{files['cells.npy']} does not say what the models and outcomes beside it say; "
+            f"{files['cells.npy']} disagrees with the models and outcomes of the artifact; "
             "download or export it again"
         )
     # Not the rows in the index, should it have them: in its file they need not be aligned.

@@ -1,8 +1,8 @@
-"""Files of an artifact that are too large to read at every start: mapped, and pinned by a manifest.
+"""Files of an artifact that are too large to read at every start: they are memory-mapped.
 
 A file's name has the start of its SHA-256, so that a save over an older artifact changes no file
-that the older manifest names: until the new manifest is there the folder holds the old artifact,
-and then the new one. What the manifest states of each file::
+that the older manifest names: until the new manifest is in place the folder holds the old artifact,
+and then the new one. The manifest's entry of each file::
 
     {"file": "rows-0123456789ab.npy", "bytes": ..., "sha256": ..., "sample_sha256": ...}
 
@@ -17,12 +17,13 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastroute.artifacts import check_regular
 from fastroute.errors import (
     ArtifactChecksumError,
     ArtifactError,
@@ -37,11 +38,26 @@ _END = 1 << 20
 _BLOCK, _BLOCKS = 1 << 12, 256
 
 
-def write_large(folder: Path, name: str, content: Any) -> dict[str, Any]:
-    """Write an array or an index into ``folder`` and return what the manifest says of it.
+def write_all_large(folder: Path, contents: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Write files by name as ``write_large`` does; if one fails, remove those already written."""
+    before = {path.name for path in folder.iterdir()}
+    stated: dict[str, dict[str, Any]] = {}
+    try:
+        for name, content in contents.items():
+            stated[name] = write_large(folder, name, content)
+    except BaseException:
+        for facts in stated.values():
+            if facts["file"] not in before:
+                (folder / facts["file"]).unlink(missing_ok=True)
+        raise
+    return stated
 
-    ``name`` is such as "rows.npy". Files that are there stay as they are; a process that has one
-    mapped keeps it. Raises OSError.
+
+def write_large(folder: Path, name: str, content: Any) -> dict[str, Any]:
+    """Write an array or an index into ``folder`` and return its entry in the manifest.
+
+    ``name`` is such as "rows.npy". No existing file is changed, since other processes may have it
+    mapped. Raises OSError.
     """
     handle, temporary_name = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
     os.close(handle)
@@ -61,6 +77,8 @@ def write_large(folder: Path, name: str, content: Any) -> dict[str, Any]:
             "sample_sha256": _sample_sha256(temporary),
         }
         temporary.chmod(0o644)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(folder / str(stated["file"]))
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -69,9 +87,11 @@ def write_large(folder: Path, name: str, content: Any) -> dict[str, Any]:
 
 
 def remove_others(folder: Path, names: Collection[str], kept: Collection[str]) -> None:
-    """Remove what earlier saves left of the files called ``names``, but not the files ``kept``."""
+    """Remove files called ``names`` of earlier and interrupted saves, but not those ``kept``."""
     stems = "|".join(re.escape(name.split(".")[0]) for name in names)
-    ours = re.compile(rf"({stems})(-[0-9a-f]{{12}})?\.(npy|faiss)")
+    ours = re.compile(
+        rf"({stems})(-[0-9a-f]{{12}})?\.(npy|faiss)|\.({stems})\.(npy|faiss)\.[a-z0-9_]{{8}}"
+    )
     for path in folder.iterdir():
         if ours.fullmatch(path.name) and path.name not in kept:
             with contextlib.suppress(OSError):  # in use (Windows): the next save removes it
@@ -79,13 +99,13 @@ def remove_others(folder: Path, names: Collection[str], kept: Collection[str]) -
 
 
 def check_large(folder: Path, name: str, stated: Any, *, verify: bool) -> Path:
-    """The path of a file, if it is the one that the manifest states; ``verify`` reads all of it.
+    """The path of a file that is as the manifest states; ``verify`` reads all of it.
 
-    Raises ArtifactError and its kin.
+    Raises ArtifactError and its subclasses.
     """
     stem, suffix = name.split(".")
     entry = stated if isinstance(stated, dict) else {}
-    # Before files had their SHA-256 in their names, the manifest named no file.
+    # The first artifacts had no SHA-256 in names and no "file" in the manifest.
     file, length = entry.get("file", name), entry.get("bytes")
     sha256, sample = entry.get("sha256"), entry.get("sample_sha256")
     if not (
@@ -96,18 +116,18 @@ def check_large(folder: Path, name: str, stated: Any, *, verify: bool) -> Path:
         and (sample is None or isinstance(sample, str))
     ):
         raise ArtifactError(
-            f"{folder} has a manifest that says {stated!r} of {name}, which can't be; "
+            f"{folder} has an invalid entry of {name} in its manifest, {stated!r}; "
             "download or export it again"
         )
     path = folder / file
     try:
-        found = path.stat().st_size
+        found = check_regular(path)
         if found != length:
             raise ArtifactTruncatedError(
                 f"{path} has {found} bytes where its manifest says {length}: it was truncated or "
                 "replaced; download or export it again"
             )
-        # FAISS believes what an index says of its own size, and may take all memory for it.
+        # FAISS trusts the size that an index states, and may allocate all memory for it.
         whole = verify or (sample is None and suffix == "faiss")
         if (whole and _sha256(path) != sha256) or (
             sample is not None and _sample_sha256(path) != sample
@@ -118,9 +138,8 @@ def check_large(folder: Path, name: str, stated: Any, *, verify: bool) -> Path:
             )
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(
-            f"{path} is missing, so {folder} is no whole fastroute artifact; "
-            "download or export it again or "
-            "give the path of another"
+            f"{path} is missing, so {folder} is not a complete fastroute artifact; "
+            "download or export it again or give the path of another"
         ) from error
     except OSError as error:
         raise ArtifactError(f"{path} can't be read: {error.strerror}") from error

@@ -13,7 +13,7 @@ import numpy as np
 from fastroute import _native
 from fastroute._arrays import check_array, check_length, check_num_threads
 from fastroute._validate import check_prompts
-from fastroute.artifacts import prompt_hash
+from fastroute.artifacts import check_folder, prompt_hash, read_consistently
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
 from fastroute.provenance import Provenance
@@ -356,10 +356,15 @@ class SimilarityWeightedRouter(EmbeddingRouter):
         """
         check_embedder(embedder)
         check_num_threads(num_threads)
-        saved = artifact.open_saved(folder, embedder=embedder, verify=verify)
-        with saved.reading():
-            router = cls(**saved.options, embedder=embedder, num_threads=num_threads)
-            fitted = saved.fitted(router.fitter())
+        path = check_folder(folder)
+
+        def read() -> tuple[artifact.Saved, SimilarityWeightedRouter, Fitted]:
+            saved = artifact.open_saved(path, embedder=embedder, verify=verify)
+            with saved.reading():
+                router = cls(**saved.options, embedder=embedder, num_threads=num_threads)
+                return saved, router, saved.fitted(router.fitter())
+
+        saved, router, fitted = read_consistently(path, read)
         router._provenance = saved.artifact.provenance
         router._publish(fitted)
         router.measured_error_ = saved.measured_error
