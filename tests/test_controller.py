@@ -328,7 +328,7 @@ def test_what_cannot_be_routed(arguments: dict[str, Any], error: type[Exception]
 
 
 def test_without_messages_there_is_nothing_to_route_on() -> None:
-    with pytest.raises(InvalidPromptError, match="nothing to route on"):
+    with pytest.raises(InvalidPromptError, match="no messages to route"):
         make(transport=MockTransport()).completion(model="router-length-0.5")
 
 

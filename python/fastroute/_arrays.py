@@ -65,7 +65,7 @@ def check_finite(name: str, value: npt.NDArray[Any]) -> None:
         index = ", ".join(map(str, where))
         raise InvalidInputError(
             f"{name}[{index}] is {value[where]}; every element must be finite: "
-            "drop or mend the rows with NaN or infinity"
+            "drop or fix the rows with NaN or infinity"
         )
 
 
@@ -133,7 +133,8 @@ def check_token_ids(ids: npt.NDArray[np.int32], vocabulary: int) -> None:
     bad = np.flatnonzero((ids < 0) | (ids >= vocabulary))
     if bad.size:
         raise InvalidInputError(
-            f"ids[{bad[0]}] is {ids[bad[0]]}, which is no row of a table of {vocabulary} tokens; "
+            f"ids[{bad[0]}] is {ids[bad[0]]}, which is not a row of a table of {vocabulary} "
+            "tokens; "
             "use the tokenizer that the table was made with"
         )
 

@@ -94,7 +94,7 @@ def check_path(name: str, value: object) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
         raise InvalidTypeError(f"{name} must be a path, got {type(value).__name__}; pass a str")
     if "\0" in os.fspath(value):
-        raise InvalidInputError(f"{name} is {value!r}, which no file is called: it has a NUL")
+        raise InvalidInputError(f"{name} must not contain a NUL character, got {value!r}")
     return Path(value)
 
 

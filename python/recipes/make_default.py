@@ -114,7 +114,9 @@ def _read(options: argparse.Namespace) -> list[GradedResult]:
     names = {file.name.split(".")[0]: file for file in FILES}
     for name in options.without:
         if name not in names:
-            raise InvalidInputError(f"--without {name!r} is none of the files: {', '.join(names)}")
+            raise InvalidInputError(
+                f"--without {name!r} is not one of the files: {', '.join(names)}"
+            )
     kept = [file for name, file in names.items() if name not in options.without]
     if not kept:
         raise InvalidInputError("--without leaves no file to train on; leave fewer out")

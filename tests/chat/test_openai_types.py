@@ -327,5 +327,5 @@ def test_a_stream_is_whole_when_each_choice_is(
     if whole:
         assert run() == sum("[DONE]" not in event for event in events)
     else:
-        with pytest.raises(ProviderConnectionError, match="ended before its answer did"):
+        with pytest.raises(ProviderConnectionError, match="before the answer was complete"):
             run()

@@ -384,7 +384,9 @@ def test_the_name_changes_with_whatever_changes_vectors(folder: Path, tmp_path: 
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"no folder '.*gone', and it is no Hugging Face"):
+    with pytest.raises(
+        InvalidInputError, match=r"no folder '.*gone', and it is not a Hugging Face"
+    ):
         OnnxEmbedder(tmp_path / "gone")
     with pytest.raises(InvalidInputError, match="no folder 'minilm'"):
         OnnxEmbedder("minilm")
@@ -480,7 +482,7 @@ def test_pooling_is_read_from_the_folder(folder: Path, config: Any, pooling: str
 )
 def test_a_pooling_not_known_here_is_refused(folder: Path, config: Any) -> None:
     write_pooling(folder, **config)
-    with pytest.raises(EmbeddingError, match="known here are mean, cls, max and last"):
+    with pytest.raises(EmbeddingError, match="supported are mean, cls, max and last"):
         OnnxEmbedder(folder)
 
 

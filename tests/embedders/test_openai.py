@@ -133,7 +133,7 @@ def test_dimensions_are_known_learned_or_an_error(server: View) -> None:
     embedder = make(server)
     with pytest.raises(EmbeddingError, match="embed a prompt first, or pass dimensions="):
         _ = embedder.dimensions
-    with pytest.raises(EmbeddingError, match="learned from its first answer"):
+    with pytest.raises(EmbeddingError, match="not known before its first answer"):
         embedder.embed_batch([])
     embedder.embed("a")
     assert embedder.dimensions == 8

@@ -164,7 +164,9 @@ def test_a_tokenizer_of_another_table() -> None:
     table, scales = _table(5)
     embedder = StaticEmbedder(table, scales, _tokenizer(), name="tiny")
     assert embedder.embed("prove").any()
-    with pytest.raises(InvalidInputError, match=r"ids\[0\] is 11, which is no row of a table of 5"):
+    with pytest.raises(
+        InvalidInputError, match=r"ids\[0\] is 11, which is not a row of a table of 5"
+    ):
         embedder.embed("hello")
     with pytest.raises(InvalidInputError, match=r"ids\[1\] is 11, .*use the tokenizer"):
         embedder.embed_batch(["prove", "hello"])

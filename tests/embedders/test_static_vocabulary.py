@@ -185,7 +185,7 @@ def test_options_that_are_left_out_have_defaults(tmp_path: Path) -> None:
         ({"arrays": {"table": np.ones((3, 4), np.int8)}}, "scales has length 12"),
         ({"config": {"lowercase": 3}}, "lowercase must be a bool"),
         ({"config": {"unknown_row": 99}}, "unknown_row must be None or a row"),
-        ({"config": {"signals": [["depth", 1.0]]}}, "signals has 'depth', which is no feature"),
+        ({"config": {"signals": [["depth", 1.0]]}}, "signals has 'depth', which is not a feature"),
         ({"config": {"signals": [["length"]]}}, "signals has .'length'., which is not"),
         ({"config": {"signals": "length"}}, "signals must be a list"),
         ({"config": {"signals": 3}}, "signals must be a list"),

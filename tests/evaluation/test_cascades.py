@@ -320,7 +320,7 @@ def test_calibrate_and_evaluate_on_the_command_line(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--tolerance", "0.005"], "--tolerance needs --slow"),
-        (["--strong-share", "0.3", "--slow", "length"], "--slow is of a cascade"),
+        (["--strong-share", "0.3", "--slow", "length"], "--slow needs a goal"),
         (["--share-sent-on", "0.3", "--slow", "length"], "--benchmark (scored prompts) or"),
         (["--share-sent-on", "x", "--slow", "length"], "--share-sent-on must be a number"),
     ],

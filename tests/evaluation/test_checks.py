@@ -105,7 +105,7 @@ WRONG_VALUES: list[tuple[Callable[[], object], str]] = [
     (lambda: resample_curves({"a": HALF}, HALF, HALF, seed=-1), "seed must be 0 or more"),
     (lambda: paired_p_value(NAN, NAN), "no pair without NaN"),
     (lambda: interval(HALF[:0]), r"samples float64\[b\], b at least 1"),
-    (lambda: load_traffic("a\0.jsonl"), "path is 'a.x00.jsonl', which no file is called"),
+    (lambda: load_traffic("a\0.jsonl"), "path must not contain a NUL character, got 'a.x00.jsonl'"),
     (lambda: load_prompts("a\0.txt"), "NUL"),
     (lambda: curve(HALF, HALF, HALF * 1e200), r"strong\[0\] is 5e\+199; strong must be within"),
     (lambda: curve(HALF, HALF, HALF, HALF, HALF * 1e200), r"cost_strong\[0\] is 5e\+199"),

@@ -102,7 +102,7 @@ def test_a_full_temporary_folder_ends_no_worker(config: str, tmp_path: Path) -> 
             assert not gateway.events("worker died")
             os.kill(pids(gateway)[0], signal.SIGKILL)  # its successor finds no room
             gateway.wait_for(lambda: len(gateway.events("serving")) == 3)
-            said = "no room for shared counts: /metrics has those of one worker"
+            said = "not enough disk space for shared counts: /metrics has those of one worker"
             assert len(gateway.events(said)) == 1, "".join(gateway.lines[-8:])
             for _ in range(40):
                 assert gateway.ask("POST", "/v1/route", ROUTE).status == 200

@@ -271,7 +271,7 @@ def test_a_reset_connection_is_tried_again(server: View, send: Send, body: bytes
 
 def test_half_an_answer_is_no_answer(server: View, send: Send) -> None:
     server.plan({"kind": "cut"}, {"kind": "cut"})
-    with pytest.raises(AnswerCutError, match=r"RemoteProtocolError.*may have been paid for"):
+    with pytest.raises(AnswerCutError, match=r"RemoteProtocolError.*may have been billed"):
         send(make(server))
     assert len(server.requests()) == 1  # it is not bought again, unless one says so
     assert b"echo: hi" in send(make(server, retry_cut_answers=True))

@@ -390,7 +390,7 @@ def _with_pieces(pieces: bytes, offsets: list[int], **options: Any) -> Vocabular
         (b"ab", [1, 2], "piece_offsets must rise from 0 to len"),
         (b"ab", [0, 2, 1, 2], "piece_offsets must rise from 0 to len"),
         (b"a\xff", [0, 2], "pieces is not UTF-8 at byte 1"),
-        ("é".encode(), [0, 1, 2], "piece_offsets has one inside a code point"),
+        ("é".encode(), [0, 1, 2], "piece_offsets has an offset inside a code point"),
     ],
 )
 def test_pieces_that_are_none(pieces: bytes, offsets: list[int], message: str) -> None:
@@ -430,7 +430,7 @@ def test_pieces_that_no_trie_holds(pieces: list[str], message: str) -> None:
 def test_a_table_of_another_length_and_an_unknown_feature() -> None:
     with pytest.raises(InvalidInputError, match="table has 3 rows where the vocabulary has 2"):
         _vocabulary(["a", "b"]).reader(*_table(3))
-    with pytest.raises(InvalidInputError, match="signals has 'depth', which is no feature; the"):
+    with pytest.raises(InvalidInputError, match="signals has 'depth', which is not a feature; the"):
         _reader(["a"], signals=(Signal("depth", "one", 1.0),))
 
 

@@ -160,7 +160,7 @@ def test_which_file_a_precision_loads(folder: Path) -> None:
     assert BertRouter(folder, model_file="mine.onnx").model_file.name == "mine.onnx"
     with pytest.raises(OnnxModelError, match="no float32 export"):
         BertRouter(folder, precision="float32")
-    with pytest.raises(InvalidInputError, match="pass one of the two"):
+    with pytest.raises(InvalidInputError, match="pass one of them"):
         BertRouter(folder, model_file="mine.onnx", precision="int8")
 
 
@@ -267,7 +267,9 @@ def test_missing_files(folder: Path, file: str, message: str) -> None:
 
 
 def test_missing_folders(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"no folder '.*gone', and it is no Hugging Face"):
+    with pytest.raises(
+        InvalidInputError, match=r"no folder '.*gone', and it is not a Hugging Face"
+    ):
         BertRouter(tmp_path / "gone")
     with pytest.raises(InvalidTypeError, match="folder must be a str or a path"):
         BertRouter(None)  # type: ignore[arg-type] - what a config may hold

@@ -274,7 +274,7 @@ def test_an_export_says_what_is_wrong(model_folder: Path, tmp_path: Path) -> Non
     small = tmp_path / "small"
     write_llama(small, vocab_size=300)
     write_template(small)
-    with pytest.raises(ScoringError, match="don't belong together"):
+    with pytest.raises(ScoringError, match="do not match"):
         export_causal_llm(small, tmp_path / "new")
     (small / "config.json").unlink()
     with pytest.raises(InvalidInputError, match=r"has no config\.json"):

@@ -152,11 +152,11 @@ def test_labels_beyond_the_top_count_as_impossible(
     ("logprobs", "message"),
     [
         (None, r"it has no logprobs; .*--logits_all true"),
-        ({"top_logprobs": []}, "in a form that is not known"),
-        ({"top_logprobs": [{"[[1]]": "high"}]}, "in a form that is not known"),
-        ({"top_logprobs": None}, "in a form that is not known"),
-        ({"content": []}, "in a form that is not known"),
-        ({"content": [{"top_logprobs": [{"token": "[[1]]"}]}]}, "in a form that is not known"),
+        ({"top_logprobs": []}, "an unknown format"),
+        ({"top_logprobs": [{"[[1]]": "high"}]}, "an unknown format"),
+        ({"top_logprobs": None}, "an unknown format"),
+        ({"content": []}, "an unknown format"),
+        ({"content": [{"top_logprobs": [{"token": "[[1]]"}]}]}, "an unknown format"),
     ],
 )
 def test_answers_without_usable_log_probabilities(

@@ -187,7 +187,7 @@ def test_truncation_is_reported_as_asked(folder: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"1 of 2 prompts .* \(the first: prompts\[1\]"):
         make(folder, on_truncation="error").fit(long)
     warning = make(folder, on_truncation="warn")
-    with pytest.warns(UserWarning, match="lose their beginning"):
+    with pytest.warns(UserWarning, match="are truncated at the start"):
         warning.fit(long)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

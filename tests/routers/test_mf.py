@@ -315,14 +315,14 @@ def test_an_artifact_without_something(tmp_path: Path, missing: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("models", "abc", "models that are no list of names"),
-        ("models", [1, 2, 3], "models that are no list of names"),
-        ("models", {"a": 1, "b": 2, "c": 3}, "models that are no list of names"),
+        ("models", "abc", "models that are not a list of names"),
+        ("models", [1, 2, 3], "models that are not a list of names"),
+        ("models", {"a": 1, "b": 2, "c": 3}, "models that are not a list of names"),
         ("models", ["a", "a", "b"], "names a model twice"),
         ("models", ["a", "b"], "are needed"),
-        ("strong_model", "z", "strong_model 'z', which is none of its models"),
-        ("weak_model", 3, "weak_model 3, which is none of its models"),
-        ("embedder", ["x"], "an embedder that is no name"),
+        ("strong_model", "z", "strong_model 'z', which is not one of its models"),
+        ("weak_model", 3, "weak_model 3, which is not one of its models"),
+        ("embedder", ["x"], "an embedder that is not a name"),
         ("classifier.0.weight", np.ones((5, 1), np.float32), "are needed"),
         ("classifier.0.weight", np.ones((2, 5), np.float32), "are needed"),
         ("classifier.0.weight", np.ones((1, 4), np.float32), "are needed"),
@@ -447,7 +447,7 @@ def test_a_model_against_its_twin_is_a_coin() -> None:
 
 def test_a_model_against_itself_is_a_mistake(tmp_path: Path) -> None:
     folder = _write(tmp_path, _tensors())
-    message = f"strong_model and weak_model are both '{WEAK}', .*name two models"
+    message = f"strong_model and weak_model are both '{WEAK}', .*name two different models"
     for pair in ({"strong_model": WEAK, "weak_model": WEAK}, {"strong_model": WEAK}):
         with pytest.raises(InvalidInputError, match=message):
             MatrixFactorizationRouter.load(folder, **pair)

@@ -169,7 +169,7 @@ def test_the_command_grades_and_reports(tmp_path: Path) -> None:
     ]
     assert [row["unextractable"] for row in graded] == [[], ["m"], []]
     assert [row["dataset"] for row in graded] == ["data", "data", "mine"]
-    assert "m: 50.0% right, 0.0% wrong, 50.0% (1) without an answer" in ran.out
+    assert "m: 50.0% right, 0.0% wrong, 50.0% (1) without a recognizable answer" in ran.out
     assert "no answer found: ...'no idea'" in ran.out
     assert "left out 1 prompts that are not in the key" in ran.err
     assert "left out 1 prompts without answers" in ran.err

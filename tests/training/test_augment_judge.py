@@ -222,7 +222,7 @@ def test_the_command_shows_the_cost_and_writes_battles(
     shown = float(ran.err.split("at most about $")[1].split()[0])
     assert 0.03 < shown < 0.04
     assert "600 tokens in, 60 out, $0.0018" in ran.out
-    assert "count of their tokens" not in ran.out
+    assert "usable token count" not in ran.out
     assert "orders agreed on 3 of 3 pairs" in ran.out
     assert [b.winner for b in read_battles(output)] == ["model_a"] * 3
     rows = [json.loads(line) for line in output.read_text().splitlines()]
@@ -265,7 +265,7 @@ def test_tokens_that_cannot_be_are_counted_and_not_summed(
             assert ran.json["judge"]["usd"] == pytest.approx(usd)
         else:
             assert said in ran.out
-            assert "1 answers came without a usable count of their tokens" in ran.out
+            assert "1 answers have no usable token count" in ran.out
 
 
 def test_a_key_comes_from_the_environment_only(
@@ -326,7 +326,7 @@ def test_ctrl_c_waits_for_what_is_under_way(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
         assert process.returncode == 130
-        assert "so that they are kept" in said
+        assert "to store their answers" in said
         with Journal(f"{output}.journal") as journal:
             assert len(journal) == len(server.requests())
 

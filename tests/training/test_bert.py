@@ -115,7 +115,7 @@ def test_a_pair_is_taken_by_name_and_the_rest_left_out() -> None:
         examples_of(data, strong=["s"], weak=["y"])
     with pytest.raises(InvalidInputError, match="s: a model can't be both"):
         examples_of(data, strong=["s"], weak=["s"])
-    with pytest.raises(InvalidInputError, match="by both --strong-model and --weak-model"):
+    with pytest.raises(InvalidInputError, match="give both --strong-model and --weak-model"):
         examples_of(data, strong=["s"])
 
 
@@ -143,7 +143,7 @@ def test_battles_become_examples_in_either_order() -> None:
         examples_of(data, strong=["gpt"], weak=["w"])
     # Without names graded results are learnt from, and battles where there is nothing else.
     assert examples_of(data).prompts == ["p6"]
-    with pytest.raises(InvalidInputError, match="must be said"):
+    with pytest.raises(InvalidInputError, match="give both --strong-model"):
         examples_of(TrainingData(battles, [], DataReport()))
 
 
@@ -164,7 +164,7 @@ def test_bad_examples_are_named(change: dict[str, Any], message: str) -> None:
 
 
 def test_too_few_examples_to_hold_any_out() -> None:
-    with pytest.raises(InvalidInputError, match="leave none to hold out"):
+    with pytest.raises(InvalidInputError, match="too few to hold some out"):
         split(make_examples(["p"], np.array([[1.0, 0.0, 0.0]])), 0)
 
 
@@ -369,13 +369,13 @@ def test_equal_seeds_give_equal_models_also_after_an_interruption(
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
     # Other settings can't go on from it.
-    with pytest.raises(InvalidInputError, match="of other settings, another encoder or other"):
+    with pytest.raises(InvalidInputError, match="different settings, encoder or training data"):
         fine_tune(
             load_network(encoder, max_tokens=24, seed=0), training, stopping,
             replace(settings, learning_rate=1e-3), checkpoint=tmp_path, resume=True,
         )  # fmt: skip
     (tmp_path / "checkpoint.safetensors").write_bytes(b"nothing")
-    with pytest.raises(InvalidInputError, match="can't be read as a checkpoint"):
+    with pytest.raises(InvalidInputError, match="can't be read as a training checkpoint"):
         train(True, None)
     (tmp_path / "checkpoint.safetensors").unlink()
     with pytest.raises(InvalidInputError, match="there is no checkpoint"):
@@ -481,7 +481,7 @@ def test_the_command_asks_which_models_are_which(tmp_path: Path) -> None:
     command = ("train", "bert", "--output", tmp_path / "o", "--data", battles)
     ran = fastroute(*command)
     assert ran.status == 2
-    assert "must be said by both --strong-model and --weak-model; the data is of s, w" in ran.err
+    assert "give both --strong-model and --weak-model; the data has the models s, w" in ran.err
     assert "1 battles and graded results that are not in English left out" in ran.out
     assert "not in English" not in fastroute(*command, "--no-english").out
     graded.write_text(json.dumps({"prompt": "another", "m": 1.0}) + "\n")

@@ -75,7 +75,7 @@ def test_graded_files(tmp_path: Path) -> None:
     data = labelled(read)
     expected = {"hard": 2, "both": 4, "easy": 5} | {f"judged {i}": i for i in range(1, 6)}
     assert dict(zip(data.prompts, data.labels.tolist(), strict=True)) == expected
-    with pytest.raises(InvalidInputError, match="weak-model; the data is of strong, weak"):
+    with pytest.raises(InvalidInputError, match="weak-model; the data has the models strong, weak"):
         labelled(read, {"strong"})
 
 
@@ -85,7 +85,7 @@ def test_graded_files(tmp_path: Path) -> None:
         ("", "nothing is left to train on"),
         ("\n{", "line 2: not JSON"),
         ("[]", "line 1: not a JSON object"),
-        ('{"prompt": "a", "weak": 0}', "must be said by both"),
+        ('{"prompt": "a", "weak": 0}', "give both --strong-model and --weak-model"),
         ('{"prompt": "a", "weak": 2, "strong": 1}', "line 1: score of 'weak' is 2.0"),
     ],
 )
@@ -283,7 +283,7 @@ def test_the_command_trains_exports_and_ranks(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--data", "d.jsonl", "--weak-model", "m"], "by both --strong-model and --weak-model"),
+        (["--data", "d.jsonl", "--weak-model", "m"], "give both --strong-model and --weak-model"),
         (["--data", "no.jsonl"], "can't be read"),
         (["--data", "d.jsonl", "--steps", "0"], "steps must be at least 1"),
         (["--data", "d.jsonl"], "there is no folder"),

@@ -63,7 +63,9 @@ def test_a_torn_file_is_refused(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "c.safetensors"
     write_checkpoint(path, tensors_of("np"), STATE, "np")
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InvalidInputError, match=r"can't be read as a checkpoint .* delete it"):
+    with pytest.raises(
+        InvalidInputError, match=r"can't be read as a training checkpoint .* delete it"
+    ):
         read_checkpoint(path, "np")
 
 
@@ -72,5 +74,5 @@ def test_another_file_of_tensors_is_no_checkpoint(tmp_path: Path) -> None:
 
     path = tmp_path / "c.safetensors"
     save_file(tensors_of("np"), path)
-    with pytest.raises(InvalidInputError, match="can't be read as a checkpoint"):
+    with pytest.raises(InvalidInputError, match="can't be read as a training checkpoint"):
         read_checkpoint(path, "np")

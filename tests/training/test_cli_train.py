@@ -248,12 +248,15 @@ def test_a_killed_training_is_resumed_to_the_same_bytes(tmp_path: Path, graded: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--embedder", "fancy"], "is none of default, static:FOLDER and onnx:FOLDER"),
+        (["--embedder", "fancy"], "is not one of default, static:FOLDER and onnx:FOLDER"),
         (["--embedder", "onnx:/nowhere"], "/nowhere is not a folder"),
         (["--strong-model", "huge"], "strong_model is 'huge', which the data does not have"),
-        (["--strong-model", "tiny", "--weak-model", "tiny"], "are both 'tiny'; name two models"),
+        (
+            ["--strong-model", "tiny", "--weak-model", "tiny"],
+            "are both 'tiny'; name two different models",
+        ),
         (["--held-out", "0.9"], "held_out must be above 0 and at most 0.5, got 0.9"),
-        (["--resume"], "nothing to go on from"),
+        (["--resume"], "no training to resume"),
     ],
 )
 def test_what_is_refused_after_the_data(
@@ -289,7 +292,7 @@ def test_an_embedder_that_no_training_put_there_is_not_deleted(
     arguments = ("train", "mf", "--data", graded, "--output", tmp_path)
     assert "is not empty; name another folder, or pass overwrite" in refused(*arguments)
     said = refused_after_report(*arguments, "--overwrite")
-    assert "holds an embedder that no training put there" in said
+    assert "holds an embedder that was not written by a training" in said
     assert (mine / "tokenizer.json").read_text() == "{}"
 
 

@@ -174,7 +174,7 @@ def test_what_is_compared_must_be_graded(tmp_path: Path) -> None:
     battle = json.dumps({"prompt": "p", "model_a": "x", "model_b": "y", "winner": "tie"})
     lone = json.dumps({"prompt": "q", "dataset": "d", "scores": {"x": 1}})
     for text, message in (
-        (battle, "--data has battles alone; scores of models are needed"),
+        (battle, "--data has battles only; scores of models are needed"),
         (f"{battle}\n{lone}", "data.jsonl, line 2: its dataset 'd' has scores of 1 model"),
     ):
         data.write_text(text)
@@ -182,7 +182,7 @@ def test_what_is_compared_must_be_graded(tmp_path: Path) -> None:
         assert (ran.status, ran.out) == (2, "")
         assert "left: 1 battles" in ran.err
         assert message in ran.err
-    assert "1 battles are of no use here" in ran.err
+    assert "1 battles can't be used here" in ran.err
 
 
 def test_a_report_is_json(tmp_path: Path) -> None:

@@ -209,13 +209,13 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path: Path) -> No
         assert resumed.state.arrays[name].tobytes() == array.tobytes()
     everything = [t.router.deltas_from_embeddings(X).tobytes() for t in (whole, resumed)]
     assert everything[0] == everything[1]
-    with pytest.raises(InvalidInputError, match="of other data, another embedder"):
+    with pytest.raises(InvalidInputError, match="different data, embedder or options"):
         train_models(pairs, X, None, settings=Settings(seed=1), journal=tmp_path, resume=True)
     (tmp_path / JOURNAL).write_bytes(b"torn")
     with pytest.raises(InvalidInputError, match=r"can't be read .* delete it"):
         train_models(pairs, X, None, settings=settings, journal=tmp_path, resume=True)
     (tmp_path / JOURNAL).unlink()
-    with pytest.raises(InvalidInputError, match="nothing to go on from"):
+    with pytest.raises(InvalidInputError, match="no training to resume"):
         train_models(pairs, X, None, settings=settings, journal=tmp_path, resume=True)
 
 

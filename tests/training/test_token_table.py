@@ -262,7 +262,10 @@ def test_a_file_can_be_left_out_so_that_it_can_be_evaluated(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--without", "zero"], "--without 'zero' is none of the files: difficulty_small_models,"),
+        (
+            ["--without", "zero"],
+            "--without 'zero' is not one of the files: difficulty_small_models,",
+        ),
         (
             [f"--without={file.name.split('.')[0]}" for file in FILES],
             "--without leaves no file to train on",

@@ -74,7 +74,7 @@ class Call(NamedTuple):
         """The messages to route on. Raises InvalidPromptError if there are none."""
         if "messages" not in self.body:
             raise InvalidPromptError(
-                'there is nothing to route on; pass messages=[{"role": "user", "content": "..."}]'
+                'there are no messages to route; pass messages=[{"role": "user", "content": "..."}]'
             )
         return self.body["messages"]
 

@@ -197,7 +197,9 @@ class _Chunks:
         if event.name == "error" or (isinstance(chunk, Record) and chunk.get("error")):
             known = chunk if isinstance(chunk, Record) else {}
             said = _said(known, event.data, self._key)
-            raise ProviderResponseError(f"the provider broke off its stream: {said}", body=raw)
+            raise ProviderResponseError(
+                f"the provider ended its stream with an error: {said}", body=raw
+            )
         if not isinstance(chunk, Record):
             raise ProviderResponseError(
                 "the provider's stream has an event that is not a JSON object: "
@@ -225,8 +227,7 @@ class _Chunks:
                 read_completion(self._start, {}, None, key=self._key)
             kind = self.http_headers.get("content-type", "no content type")
             raise ProviderConnectionError(
-                f"the provider's stream ended before its answer did ({kind}); what came is "
-                "incomplete"
+                f"the provider's stream ended before the answer was complete ({kind})"
             )
         self._complete = True
 

@@ -88,7 +88,8 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidInputError("--prompts goes with --strong-share; a target needs --benchmark")
     if not options.benchmark:
         raise InvalidInputError(
-            "--target-quality and --target-pgr need --benchmark: only graded prompts know quality"
+            "--target-quality and --target-pgr need --benchmark: quality is known for graded "
+            "prompts only"
         )
     return _quality(options)
 

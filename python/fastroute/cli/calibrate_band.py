@@ -57,7 +57,7 @@ def is_band_goal(options: argparse.Namespace) -> bool:
         given = [name for name in _OWN if getattr(options, name) is not None]
         if given:
             raise InvalidInputError(
-                f"--{given[0].replace('_', '-')} is of a cascade, which takes --tolerance, "
+                f"--{given[0].replace('_', '-')} needs a goal for the cascade: --tolerance, "
                 "--share-sent-on or --mean-latency-ms"
             )
         return False

@@ -25,7 +25,7 @@ _COMMANDS = {
     "augment": "Label prompts: by a language model that judges, or by an answer key.",
     "export": "Export a checkpoint to what a router loads.",
     "serve": "Serve a gateway that chooses the model and changes nothing else.",
-    "simulate": "Simulate what redundancy and relaunch of slow requests cost and win.",
+    "simulate": "Simulate the cost and the gain of redundant and relaunched requests.",
     "info": "Print versions, SIMD level and the default router.",
 }
 

@@ -69,7 +69,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_intervals(parser)
     add_leniency(parser)
     parser.add_argument(
-        "--timings", action="store_true", help="say where the time went; goes without the cache"
+        "--timings",
+        action="store_true",
+        help="print where the time was spent; does not use the cache",
     )
     parser.add_argument(
         "--latency-ms", type=float, nargs=2, metavar=("FAST", "SLOW"),

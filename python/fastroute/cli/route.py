@@ -96,7 +96,7 @@ def _threshold(options: argparse.Namespace, decider: Decider, router: str) -> fl
 def _prompts(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         if word == "-":
-            # A byte that is no UTF-8 must not lose the line that it is in.
+            # A byte that is not UTF-8 must not lose the line that it is in.
             stream = open(  # noqa: SIM115 - closefd=False: standard input is not ours to close
                 sys.stdin.fileno(), encoding="utf-8", errors="replace", closefd=False
             )

@@ -117,7 +117,10 @@ def _work(options: argparse.Namespace) -> int:
 
     configure_logs("info")
     if not shares_counts:
-        log("no room for shared counts: /metrics has those of one worker", logging.WARNING)
+        log(
+            "not enough disk space for shared counts: /metrics has those of one worker",
+            logging.WARNING,
+        )
     good = Path(folder) / "last-good-config"
     texts: list[str | None] = [None]
 

@@ -76,7 +76,7 @@ def pooling_of(folder: Path) -> str | None:
     names |= {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last"}
     if len(asked) != 1 or asked[0] not in names:
         raise OnnxModelError(
-            f"{str(path)!r} asks for pooling {asked or 'unknown'}; known here are mean, cls, max "
+            f"{str(path)!r} asks for pooling {asked or 'unknown'}; supported are mean, cls, max "
             "and last, one at a time: pass pooling= one of them if that is what you want"
         )
     return names[asked[0]]

@@ -128,8 +128,8 @@ class OpenAIEmbedder(Embedder):
         """
         if self._dimensions is None:
             raise EmbeddingError(
-                f"how long the vectors of {self.model!r} are is learned from its first answer; "
-                "embed a prompt first, or pass dimensions= if the endpoint takes it"
+                f"the dimensions of {self.model!r} are not known before its first answer; embed a "
+                "prompt first, or pass dimensions= if the endpoint takes it"
             )
         return self._dimensions
 

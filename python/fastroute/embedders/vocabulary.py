@@ -78,7 +78,7 @@ class Vocabulary:
             raise InvalidInputError(f"pieces is not UTF-8 at byte {error.start}") from None
         begins = self.piece_offsets[self.piece_offsets < len(self.pieces)]
         if ((self.pieces[begins] & 0xC0) == 0x80).any():
-            raise InvalidInputError("piece_offsets has one inside a code point of pieces")
+            raise InvalidInputError("piece_offsets has an offset inside a code point of pieces")
         if self.unknown_row is not None and not (
             isinstance(self.unknown_row, int) and 0 <= self.unknown_row < self.rows
         ):
@@ -238,7 +238,7 @@ def _feature(name: str) -> int:
         return FEATURES.index(name)
     except ValueError:
         raise InvalidInputError(
-            f"signals has {name!r}, which is no feature; the features are {', '.join(FEATURES)}"
+            f"signals has {name!r}, which is not a feature; the features are {', '.join(FEATURES)}"
         ) from None
 
 

@@ -141,7 +141,7 @@ def fit_acceptance(
     if len(accepted) < 20 or accepted.min() == accepted.max():
         raise InvalidInputError(
             f"acceptance can't be learnt from {len(accepted)} rows with a mean of "
-            f"{accepted.mean() if len(accepted) else 0:g}: it takes at least 20, of both kinds"
+            f"{accepted.mean() if len(accepted) else 0:g}: at least 20 of both kinds are needed"
         )
     unknown = set(names) - set(SIGNALS)
     if unknown or not names:

@@ -144,7 +144,7 @@ class Gateway:
             raise RefusalError(
                 400,
                 "not_routed",
-                f"requests to {path} are passed on and not routed; name a model",
+                f"requests to {path} are forwarded and not routed; name a model",
                 param="model",
             )
         routed = await self._decide(document, path, headers, caller, named, remember)

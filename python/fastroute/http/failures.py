@@ -139,8 +139,8 @@ def late_error(request: Request, what: str, limit: str = "timeout_s") -> Provide
 def cut_error(request: Request, received_bytes: int, error: BaseException) -> AnswerCutError:
     """The error for a successful answer that broke off."""
     return AnswerCutError(
-        f"{shown_address(request)}: the answer broke off after {received_bytes} bytes "
-        f"({type(error).__name__}); it may have been paid for, so send the request again only if "
+        f"{shown_address(request)}: the answer was interrupted after {received_bytes} bytes "
+        f"({type(error).__name__}); it may have been billed, so send the request again only if "
         "you accept that, or set retry_cut_answers"
     )
 

@@ -70,8 +70,8 @@ def locate(
         )
     if not isinstance(folder_or_hub_id, str) or not _HUB_ID.fullmatch(text):
         raise InvalidInputError(
-            f"folder_or_hub_id: there is no folder {text!r}, and it is no Hugging Face id "
-            "(owner/name) either"
+            f"folder_or_hub_id: there is no folder {text!r}, and it is not a Hugging Face id "
+            "(owner/name)"
         )
     wanted = model_files if model_file is None else (model_file,)
     found = _fetch(text, [*config_files, *_with_weights(wanted)], revision, cache_dir)

@@ -136,8 +136,8 @@ def open_session(file: Path, settings: SessionSettings) -> Any:
     missing = [p for p in wanted if p not in session.get_providers()]
     if missing:
         raise OnnxModelError(
-            f"providers: {', '.join(missing)} could not start here, and running elsewhere would "
-            "be silent; pass providers=('CPUExecutionProvider',) if that is meant"
+            f"providers: {', '.join(missing)} could not start here, and onnxruntime would use "
+            "others silently; pass providers=('CPUExecutionProvider',) to run on the CPU"
         )
     return session
 
@@ -158,7 +158,7 @@ def _read_inputs(session: Any, file: Path) -> tuple[dict[str, Any], int | None, 
     names = [node.name for node in nodes]
     if "input_ids" not in names or not KNOWN_INPUTS.issuperset(names):
         raise OnnxModelError(
-            f"{str(file)!r} takes the inputs {', '.join(names)}; known here are input_ids "
+            f"{str(file)!r} takes the inputs {', '.join(names)}; supported are input_ids "
             "(needed), attention_mask and token_type_ids"
         )
     for node in nodes:

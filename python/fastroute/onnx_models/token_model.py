@@ -157,7 +157,9 @@ class TokenModel:
             self._truncated_count += len(cut)
         if first and self.on_truncation == "warn":
             # Up to whoever called embed or win_rate: they call encode from one function below.
-            warnings.warn(f"{what} and are cut; see truncated_count for more of them", stacklevel=5)
+            warnings.warn(
+                f"{what} and are truncated; see truncated_count for more of them", stacklevel=5
+            )
 
 
 def open_tokenizer(path: Path) -> tuple[Tokenizer, int, int | None]:

@@ -74,7 +74,9 @@ def write_settings(path: str, settings: dict[str, Any]) -> None:
     The file is replaced at once, never half written. Raises InvalidInputError for another format.
     """
     if not path.endswith(".toml"):
-        raise InvalidInputError(f"{path}: only TOML is written; copy the lines into it yourself")
+        raise InvalidInputError(
+            f"{path}: only TOML files can be updated; copy the lines into it yourself"
+        )
     try:
         lines = Path(path).read_text("utf-8").splitlines()
     except OSError as error:

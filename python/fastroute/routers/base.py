@@ -33,8 +33,8 @@ def check_pair(strong_model: object, weak_model: object) -> None:
             raise InvalidTypeError(f"{argument} must be a model name (str), got {model!r}")
     if strong_model == weak_model:
         raise InvalidInputError(
-            f"strong_model and weak_model are both {strong_model!r}, and a model has no win rate "
-            "against itself; name two models (one that is not given is the router's own)"
+            f"strong_model and weak_model are both {strong_model!r}; name two different models "
+            "(the default of each is the router's own)"
         )
 
 

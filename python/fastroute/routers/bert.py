@@ -150,8 +150,8 @@ class BertRouter(Router):
             check_count("batch_threads", batch_threads, least=1)
         if model_file is not None and precision != "auto":
             raise InvalidInputError(
-                f"precision={precision!r} chooses the ONNX file, and model_file={model_file!r} "
-                "is one; pass one of the two"
+                f"precision={precision!r} and model_file={model_file!r} both choose the ONNX "
+                "file; pass one of them"
             )
         runs = SessionSettings(num_threads, providers, spin_threads, memory_arena)
         self.batch_threads = batch_threads or _processors()

@@ -265,7 +265,8 @@ def _check_names(path: Path, config: dict[str, Any]) -> tuple[list[str], str]:
     models = config["models"]
     if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
         raise ArtifactError(
-            f"{path} has models that are no list of names, {models!r}; download or export it again"
+            f"{path} has models that are not a list of names, {models!r}; download or export it "
+            "again"
         )
     if len(set(models)) != len(models):
         raise ArtifactError(
@@ -274,12 +275,12 @@ def _check_names(path: Path, config: dict[str, Any]) -> tuple[list[str], str]:
     for key in ("strong_model", "weak_model"):
         if config[key] not in models:
             raise ArtifactError(
-                f"{path} has {key} {config[key]!r}, which is none of its models; "
+                f"{path} has {key} {config[key]!r}, which is not one of its models; "
                 "download or export it again"
             )
     if not isinstance(config["embedder"], str):
         raise ArtifactError(
-            f"{path} has an embedder that is no name, {config['embedder']!r}; "
+            f"{path} has an embedder that is not a name, {config['embedder']!r}; "
             "download or export it again"
         )
     return models, config["embedder"]

@@ -61,8 +61,8 @@ def read_checkpoint(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(
-            f"{path} can't be read as a checkpoint of a training ({type(error).__name__}: "
-            f"{error}); delete it to begin anew"
+            f"{path} can't be read as a training checkpoint ({type(error).__name__}: "
+            f"{error}); delete it to start again"
         ) from error
     if framework == "np":
         tensors = {name: tensor.copy() for name, tensor in tensors.items()}

@@ -34,7 +34,7 @@ def choose_embedder(choice: str, output: str | os.PathLike[str]) -> Embedder:
     kind, _, folder = choice.partition(":")
     if kind not in KINDS or not folder:
         raise InvalidInputError(
-            f"--embedder {choice!r} is none of default, static:FOLDER and onnx:FOLDER"
+            f"--embedder {choice!r} is not one of default, static:FOLDER and onnx:FOLDER"
         )
     if not Path(folder).is_dir():
         raise InvalidInputError(f"--embedder {choice!r}: {folder} is not a folder")
@@ -67,8 +67,8 @@ def remove_embedder(output: str | os.PathLike[str]) -> None:
     others = {entry.name for entry in folder.iterdir()} - {EMBEDDER_FOLDER}
     if others and not others & {MANIFEST, JOURNAL}:
         raise InvalidInputError(
-            f"{folder / EMBEDDER_FOLDER} holds an embedder that no training put there, and would "
-            "be deleted; name another output folder, or move it away"
+            f"{folder / EMBEDDER_FOLDER} holds an embedder that was not written by a training and "
+            "would be deleted; name another output folder, or move it away"
         )
     shutil.rmtree(folder / EMBEDDER_FOLDER)
 

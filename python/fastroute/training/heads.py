@@ -405,5 +405,5 @@ def _check(targets: Float64Array, weights: Float64Array, fold_ids: npt.NDArray[n
     if len(np.unique(fold_ids)) < 3:
         raise InvalidInputError(
             f"prompts: {len(targets)} of them with any token fill fewer than 3 folds; give more "
-            "distinct prompts, some hundreds to learn anything"
+            "distinct prompts, some hundreds"
         )

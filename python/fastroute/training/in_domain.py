@@ -33,7 +33,7 @@ def sw_ranking(config: Mapping[str, Any], _seed: int) -> tuple[Router, Trainer]:
     useless = {"battles", "num_tiers", "strong_model", "weak_model"} & set(config)
     if useless:
         raise InvalidInputError(
-            f"router sw_ranking: {', '.join(sorted(useless))} has no use in-domain, where the "
+            f"router sw_ranking: {', '.join(sorted(useless))} has no effect in-domain, where the "
             "battles are those between the two models on the other folds"
         )
     if "checkpoint_path" in config:

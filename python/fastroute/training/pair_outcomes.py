@@ -77,8 +77,8 @@ def _named(
         return frozenset({"strong"}), frozenset({"weak"})
     if not strong or not weak:
         raise InvalidInputError(
-            "which models are strong and which are weak must be said by both --strong-model and "
-            f"--weak-model; the data is of {_list(data.models)}"
+            "give both --strong-model and --weak-model; the data has the models "
+            f"{_list(data.models)}"
         )
     both = {*strong} & {*weak}
     if both:

@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
         total = grades.right + grades.wrong + grades.unextractable
         print(
             f"{name}: {grades.right / total:.1%} right, {grades.wrong / total:.1%} wrong, "
-            f"{grades.unextractable / total:.1%} ({grades.unextractable:,}) without an answer that "
-            "could be found, which count as wrong"
+            f"{grades.unextractable / total:.1%} ({grades.unextractable:,}) without a "
+            "recognizable answer, which count as wrong"
         )
         for example in grades.examples:
             print(f"  no answer found: ...{' '.join(example.split())!r}")

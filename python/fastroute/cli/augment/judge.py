@@ -36,8 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=text, required=True, metavar="FILE.jsonl", help="battles")
     parser.add_argument(
         "--journal", type=text, metavar="FILE",
-        help="where each answer is kept as it comes; the same command, started again, asks only "
-        "for what is not there (default: OUTPUT.journal)",
+        help="file that stores each answer as it arrives; run the same command again to request "
+        "only the missing ones (default: OUTPUT.journal)",
     )  # fmt: skip
     _add_model(parser, "judge", "the judge", tokens=512)
     parser.add_argument("--judge-model", type=text, required=True, metavar="MODEL")
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     template = PROMPT if options.judge_prompt is None else _read(options.judge_prompt)
     with Journal(options.journal or f"{options.output}.journal") as journal, ExitStack() as bars:
         if journal.damaged:
-            _say(f"journal: {journal.damaged} damaged lines were passed over; they are asked again")
+            _say(f"journal: {journal.damaged} damaged lines were skipped and are requested again")
         pairs = PairJudge(
             judge,
             options.model_a,
@@ -131,8 +131,8 @@ def run(options: argparse.Namespace) -> int:
             concurrency=options.concurrency,
             progress=lambda what, count: _bar(bars, what, count),
             on_drain=lambda n: _say(
-                f"stopping: waiting for {n} answers under way, so that they are kept; Ctrl-C again "
-                "gives them up"
+                f"stopping: waiting for {n} running requests, to store their answers; press "
+                "Ctrl-C again to discard them"
             ),
         )
         write_rows(options.output, [battle.row() for battle in report.battles])
@@ -217,10 +217,10 @@ def _get_consent(estimates: list[Estimate], yes: bool) -> None:
     if yes or not costs:
         return
     if not sys.stdin.isatty():
-        raise InvalidInputError("nothing was asked; if that is what you want to pay, add --yes")
-    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+        raise InvalidInputError("nothing was requested; add --yes to accept the cost")
+    print("Continue? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise InvalidInputError("nothing was asked, because you did not agree")
+        raise InvalidInputError("nothing was requested, because the cost was not confirmed")
 
 
 def _bar(bars: ExitStack, what: str, count: int) -> Callable[[], object]:
@@ -298,11 +298,11 @@ def _print(
         (report.unparseable, "verdicts can't be read; their pairs give no battle"),
         (
             sum(asked.cut for asked in every),
-            "answers were cut; raise --judge-max-tokens or --answer-max-tokens",
+            "answers were truncated; raise --judge-max-tokens or --answer-max-tokens",
         ),
         (
             sum(asked.uncounted for asked in every),
-            "answers came without a usable count of their tokens; the sums above lack them",
+            "answers have no usable token count; the sums above exclude them",
         ),
     ):
         if count:
@@ -314,6 +314,6 @@ def _print(
         _say(f"failed: {message}")
     if report.missing:
         _say(
-            f"{report.missing:,} questions have no answer; the same command, started again, asks "
-            "only for those"
+            f"{report.missing:,} questions have no answer; run the same command again to request "
+            "only those"
         )

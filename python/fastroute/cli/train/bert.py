@@ -39,17 +39,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "sentence-transformers/all-MiniLM-L6-v2)",
     )  # fmt: skip
     for flag, kind, letter, said in (
-        ("--max-tokens", int, "N", "longer prompts are cut, in training and in use (default: 192)"),
+        (
+            "--max-tokens",
+            int,
+            "N",
+            "longer prompts are truncated, in training and in use (default: 192)",
+        ),
         ("--batch-size", int, "N", "prompts a step (default: 32)"),
         ("--epochs", int, "N", "passes over the prompts at most (default: 2)"),
         ("--learning-rate", float, "R", "of the encoder (default: 5e-5)"),
         ("--head-learning-rate", float, "R", "of the classifier (default: 1e-3)"),
         ("--weight-decay", float, "D", "of AdamW (default: 0.01)"),
-        ("--frozen-layers", int, "N", "leave so many first layers as they are (default: 0)"),
+        ("--frozen-layers", int, "N", "number of first layers to freeze (default: 0)"),
         ("--warmup", float, "S", "share of the training in which the rate rises (default: 0.06)"),
         ("--evaluations-per-epoch", int, "N", "(default: 4)"),
-        ("--patience", int, "N", "stop after so many without a better loss (default: 4)"),
-        ("--max-minutes", float, "M", "be done with training by then"),
+        (
+            "--patience",
+            int,
+            "N",
+            "stop after this many evaluations without a better loss (default: 4)",
+        ),
+        ("--max-minutes", float, "M", "stop the training after this many minutes"),
         ("--seed", int, "N", "(default: 0)"),
     ):
         parser.add_argument(flag, type=kind, metavar=letter, help=said)
@@ -62,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--device", type=text, metavar="D", help="cpu (default), cuda, cuda:1 ...")
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the checkpoint in --output"
+        "--resume", action="store_true", help="continue from the checkpoint in --output"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -44,13 +44,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--weight-decay", type=float, default=0.0, metavar="D", help="(default: 0)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
-    parser.add_argument("--max-minutes", type=float, metavar="M", help="stop after so long")
+    parser.add_argument(
+        "--max-minutes", type=float, metavar="M", help="stop the training after this many minutes"
+    )
     parser.add_argument(
         "--checkpoint-minutes", type=float, default=10.0, metavar="M",
-        help="write a checkpoint this often (default: 10)",
+        help="minutes between checkpoints (default: 10)",
     )  # fmt: skip
     parser.add_argument(
-        "--resume", action="store_true", help="go on with a training that stopped in --output"
+        "--resume", action="store_true", help="resume an interrupted training in --output"
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1 ...")
     parser.add_argument(

@@ -57,10 +57,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="share of prompts held out, half to stop and calibrate by, half for the figures; of "
         "two models all of it is for the figures (default: 0.1, more if there are few)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random")
     parser.add_argument(
-        "--resume", action="store_true", help="go on where an interrupted training stopped"
+        "--seed", type=int, default=0, metavar="N", help="seed of all random numbers"
     )
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted training")
 
 
 def run(options: argparse.Namespace) -> int:

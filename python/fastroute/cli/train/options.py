@@ -50,8 +50,8 @@ def add_data(
     )  # fmt: skip
     parser.add_argument(
         "--conflicts", choices=("remove", "average"), default=conflicts,
-        help="what becomes of labels of one prompt and models that disagree (default: "
-        f"{conflicts})",
+        help="how to treat conflicting labels of the same prompt and models "
+        f"(default: {conflicts})",
     )  # fmt: skip
     parser.add_argument(
         "--english", action=argparse.BooleanOptionalAction, default=english,
@@ -169,9 +169,9 @@ def read_compared(options: argparse.Namespace) -> list[GradedResult]:
     """
     data = read_data(options, aside=True)
     if not data.graded:
-        raise InvalidInputError("--data has battles alone; scores of models are needed here")
+        raise InvalidInputError("--data has battles only; scores of models are needed here")
     if data.battles:
-        print(f"{len(data.battles):,} battles are of no use here and left out", file=sys.stderr)
+        print(f"{len(data.battles):,} battles can't be used here and are left out", file=sys.stderr)
     check_compared(data.graded)
     return list(data.graded)
 

@@ -66,14 +66,14 @@ class Metrics:
 
         self.requests = counter("requests", "Requests by path and status.", "path", "status")
         self.decisions = counter("decisions", "Decisions by router and model.", "router", "model")
-        self.stayed = counter("stayed", "Decisions that session affinity overruled.", "router")
+        self.stayed = counter("stayed", "Decisions overridden by session affinity.", "router")
         self.win_rate = histogram("win_rate", "Win rates by router.", _WIN_RATES, "router")
         self.decision_s = histogram(
             "decision_seconds", "Seconds from the body to the decision.", _DECISION_S, "router"
         )
         self.first_byte_s = histogram(
             "upstream_first_byte_seconds",
-            "Seconds to an answer's first byte (of a stream), or to the whole of it.",
+            "Seconds to the first byte of a stream, or to the complete answer.",
             _UPSTREAM_S,
             "model",
         )
@@ -91,7 +91,7 @@ class Metrics:
             "spent_dollars", "Dollars spent, where prices are given.", "model", "source"
         )
         self.saved = counter(
-            "saved_dollars", "Dollars that the strong model would have cost more.", "router"
+            "saved_dollars", "Dollars saved compared with the strong model.", "router"
         )
         self.in_flight = Gauge(
             "fastroute_requests_in_flight",

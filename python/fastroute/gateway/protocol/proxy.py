@@ -410,8 +410,8 @@ def _refusal_of(error: Exception, gateway: Gateway) -> RefusalError:
         return RefusalError(
             502,
             "provider_answer_cut",
-            "the provider's answer broke off after it had begun; it may have been billed, so it "
-            "was not asked again (the gateway's retry_cut_answers allows that)",
+            "the provider's answer was interrupted; it may have been billed, so the request was "
+            "not sent again (the gateway's retry_cut_answers allows that)",
         )
     if isinstance(error, ProviderResponseError):
         return _unreadable(gateway)
@@ -423,7 +423,7 @@ def _refusal_of(error: Exception, gateway: Gateway) -> RefusalError:
     return RefusalError(
         503,
         "provider_unavailable",
-        "the model's provider is not being asked at the moment",
+        "no request is sent to the model's provider while its circuit breaker is open",
         headers={"retry-after": seconds},
     )
 

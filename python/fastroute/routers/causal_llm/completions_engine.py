@@ -171,7 +171,7 @@ class CompletionsLabelEngine(LabelEngine):
         choices = answer.get("choices") if isinstance(answer, dict) else None
         first = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(first, dict):
-            raise self._client.unusable("it has no choice")
+            raise self._client.unusable("it has no choices")
         said = first.get("logprobs")
         if not isinstance(said, dict):
             raise self._client.unusable(
@@ -180,7 +180,7 @@ class CompletionsLabelEngine(LabelEngine):
             )
         told = _legacy(said) if "top_logprobs" in said else _chat_like(said)
         if told is None:
-            raise self._client.unusable("its logprobs are in a form that is not known")
+            raise self._client.unusable("its logprobs have an unknown format")
         return told
 
 

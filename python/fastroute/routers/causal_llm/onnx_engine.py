@@ -185,7 +185,7 @@ class OnnxLabelEngine(LabelEngine):
             if max(self.prompt.label_ids) >= answer.shape[2]:
                 raise ScoringError(
                     f"output 'logits' has {answer.shape[2]} tokens, and the labels are "
-                    f"{self.prompt.label_ids}: model and tokenizer don't belong together"
+                    f"{self.prompt.label_ids}: model and tokenizer do not match"
                 )
             answer = answer[:, -1, self.prompt.label_ids]
         if answer.shape != (n, LABELS):
@@ -247,8 +247,8 @@ def check_model_folder(folder: str | os.PathLike[str]) -> Path:
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise ScoringError(
-            f"causal_llm: there is no folder {os.fspath(folder)!r}; fetch the checkpoint, and make "
-            "a folder of it by `fastroute export causal_llm`"
+            f"causal_llm: there is no folder {os.fspath(folder)!r}; download the checkpoint and "
+            "convert it with `fastroute export causal_llm`"
         )
     return path
 
@@ -271,7 +271,9 @@ def _read_inputs(session: Any, model: Path) -> tuple[dict[str, Any], dict[str, A
     for node in session.get_inputs():
         if _PAST.fullmatch(node.name):
             if node.type not in _FLOATS or len(node.shape) != 4:
-                raise ScoringError(f"{str(model)!r}: input {node.name!r} is no past key or value")
+                raise ScoringError(
+                    f"{str(model)!r}: input {node.name!r} is not a past key or value"
+                )
             heads, dimensions = node.shape[1], node.shape[3]
             if not isinstance(heads, int) or not isinstance(dimensions, int):
                 raise ScoringError(
@@ -285,7 +287,7 @@ def _read_inputs(session: Any, model: Path) -> tuple[dict[str, Any], dict[str, A
             tokens[node.name] = _INTEGERS[node.type]
         else:
             raise ScoringError(
-                f"{str(model)!r} takes an input {node.name!r}, which is not known here; export it "
+                f"{str(model)!r} takes an input {node.name!r}, which is not supported; export it "
                 "by `fastroute export causal_llm`"
             )
     needed = {"input_ids", "attention_mask"}

@@ -164,6 +164,6 @@ class LabelPrompt:
             self._truncated_count += len(cut)
         if first and self.on_truncation == "warn":
             warnings.warn(
-                f"{what} and lose their beginning; see truncated_count for more of them",
+                f"{what} and are truncated at the start; see truncated_count for more of them",
                 stacklevel=5,
             )

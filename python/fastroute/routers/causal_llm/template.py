@@ -62,7 +62,7 @@ def read_template(folder: Path) -> LabelTemplate:
     )
     if not systems or not questions:
         raise ScoringError(
-            f"{str(folder)!r} has no {TEMPLATE_FILE}, so nothing says what stands around a prompt; "
+            f"{str(folder)!r} has no {TEMPLATE_FILE}, which defines the text around a prompt; "
             "export the checkpoint by `fastroute export causal_llm`, or train it by `fastroute "
             "train causal_llm`: both write it"
         )

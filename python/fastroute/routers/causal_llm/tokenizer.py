@@ -40,7 +40,7 @@ def label_ids(tokenizer: Tokenizer, labels: tuple[str, ...], folder: Path) -> li
     missing = [label for label, i in zip(labels, ids, strict=True) if i is None]
     if missing:
         raise ScoringError(
-            f"the tokenizer in {str(folder)!r} has no token {', '.join(missing)}; it is no "
-            "causal_llm router's. `fastroute train causal_llm` adds the labels"
+            f"the tokenizer in {str(folder)!r} has no token {', '.join(missing)}; it is not the "
+            "tokenizer of a causal_llm router. `fastroute train causal_llm` adds the labels"
         )
     return [i for i in ids if i is not None]

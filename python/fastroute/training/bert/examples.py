@@ -110,8 +110,8 @@ def split(examples: Examples, seed: int) -> tuple[Examples, Examples, Examples]:
     parts = tuple(examples.select(chosen) for chosen in (folds > 1, folds == 0, folds == 1))
     if not all(len(part) for part in parts):
         raise InvalidInputError(
-            f"prompts: {len(examples)} of them leave none to hold out; give more distinct prompts, "
-            "some thousands to learn anything"
+            f"prompts: {len(examples)} of them are too few to hold some out; give more distinct "
+            "prompts, some thousands"
         )
     return parts[0], parts[1], parts[2]
 

@@ -310,8 +310,8 @@ class _Run:
         tensors, state = found
         if state["pinned"] != self._pinned():
             raise InvalidInputError(
-                f"the checkpoint in {str(self.folder)!r} is of other settings, another encoder or "
-                "other training data; give the same again, or begin without resuming"
+                f"the checkpoint in {str(self.folder)!r} was made with different settings, "
+                "encoder or training data; give the same, or start without resuming"
             )
         parts: dict[str, dict[str, Any]] = {"model": {}, "best": {}}
         moments: dict[int, dict[str, Any]] = {}

@@ -92,7 +92,7 @@ def train_bert(
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists() and not resume:
         raise InvalidInputError(
-            f"{str(checkpoint)!r} is of a training that was interrupted; resume it, or remove it"
+            f"{str(checkpoint)!r} belongs to an interrupted training; resume it, or remove it"
         )
     parts = split(examples, settings.seed)
     training, stopping, _ = parts

@@ -38,8 +38,8 @@ def load(folder: Path, model: Any, optimizer: Any) -> dict[str, Any] | None:
         model.load_state_dict(weights)
     except (ValueError, RuntimeError) as error:
         raise InvalidInputError(
-            f"{path} is no checkpoint of this training ({type(error).__name__}: {error}); begin "
-            "anew in another folder"
+            f"{path} is not a checkpoint of this training ({type(error).__name__}: {error}); "
+            "start again in another folder"
         ) from error
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})

@@ -104,7 +104,7 @@ def export_causal_llm(
     if max(labels) >= rows:
         raise ScoringError(
             f"the labels are tokens {labels} and the model has {rows}: model and tokenizer of "
-            f"{str(source)!r} don't belong together"
+            f"{str(source)!r} do not match"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as made:
@@ -171,7 +171,7 @@ def _write_onnx(decoder: Any, labels: list[int], path: Path) -> None:
     torch, transformers = import_libraries()
     head = decoder.get_output_embeddings()
     if head is None or not hasattr(head, "weight"):
-        raise ScoringError("the model has no output layer that could be cut to the labels")
+        raise ScoringError("the model has no output layer that could be reduced to the labels")
     small = torch.nn.Linear(head.weight.shape[1], len(labels), bias=head.bias is not None)
     with torch.no_grad():
         small.weight.copy_(head.weight[labels])

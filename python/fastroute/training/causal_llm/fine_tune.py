@@ -37,7 +37,7 @@ class Settings:
         weight_decay: of AdamW.
         seed: of the order of prompts, of the new tokens' weights and of dropout.
         max_minutes: stop after so long, counted over resumed runs; None for no limit.
-        checkpoint_minutes: write a checkpoint this often, and at the end.
+        checkpoint_minutes: minutes between checkpoints, and at the end.
         gradient_checkpointing: compute activations twice to hold fewer.
         bfloat16: compute in bfloat16. Weights and moments stay in float32: in bfloat16 they would
             round most updates of such a learning rate away.
@@ -223,7 +223,7 @@ def _add_gradients(
         total += float(loss.detach())
     if not math.isfinite(total):
         raise InvalidInputError(
-            "the loss is no longer a number; give a smaller --learning-rate, and train anew"
+            "the loss is not finite; give a smaller --learning-rate, and train again"
         )
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     return total / count

@@ -85,8 +85,8 @@ def train_causal_llm(
     work, finished = target / "unfinished", target / "checkpoint"
     if finished.exists() or (target.exists() and any(target.iterdir()) and not resume):
         raise InvalidInputError(
-            f"output: {str(target)!r} is not empty; give another folder, or --resume to go on with "
-            "a training that stopped there"
+            f"output: {str(target)!r} is not empty; give another folder, or --resume to continue "
+            "the training there"
         )
     folds = fold_numbers(data.prompts, held_out_folds, settings.seed)
     learnt, kept = (data.select(np.flatnonzero(chosen)) for chosen in (folds > 0, folds == 0))

@@ -44,14 +44,14 @@ def load_state(folder: Path, belongs_to: str) -> State:
     found = read_checkpoint(path, framework="np")
     if found is None:
         raise InvalidInputError(
-            f"--resume: {path} does not exist, so there is nothing to go on from; leave --resume "
+            f"--resume: {path} does not exist, so there is no training to resume; leave --resume "
             "out"
         )
     arrays, facts = found
     if facts.get("fingerprint") != belongs_to:
         raise InvalidInputError(
-            f"--resume: {path} is of other data, another embedder or other options; give those, or "
-            "leave --resume out to start again"
+            f"--resume: {path} was made with different data, embedder or options; give the same, "
+            "or leave --resume out to start again"
         )
     return State(facts["epoch"], facts["steps"], arrays, facts["losses"])
 

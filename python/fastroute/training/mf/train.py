@@ -132,7 +132,7 @@ def train_mf(
     check_request(pairs, held_out=held_out, strong_model=strong_model, weak_model=weak_model)
     if two and resume:
         raise InvalidInputError(
-            "resume has no use: the difference of two models is fitted in one step; leave it out"
+            "resume has no effect: the difference of two models is fitted in one step; leave it out"
         )
     chosen = choose_embedder(embedder, folder)
     X = embed(chosen, pairs.prompts, progress=progress)

@@ -67,7 +67,7 @@ def rescaled(costs: Mapping[str, float], least_cost: float, most_ratio: float) -
         raise InvalidInputError(f"most_ratio must be at least 1, got {most_ratio}")
     for name, cost in costs.items():
         if not math.isfinite(cost):
-            raise InvalidInputError(f"the cost of {name!r} is {cost}, which is no number")
+            raise InvalidInputError(f"the cost of {name!r} is {cost}, which is not a number")
     floored = {name: max(cost, least_cost) for name, cost in costs.items()}
     least, most = min(floored.values()), max(floored.values())
     if most <= least * most_ratio:

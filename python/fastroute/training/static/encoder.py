@@ -70,7 +70,7 @@ def load_encoder(folder: str | os.PathLike[str]) -> Encoder:
     if pooling is None:
         raise InvalidInputError(
             f"{path} gives token embeddings and {folder}/1_Pooling/config.json is missing, which "
-            "says how they become one vector; add it, or export the pooled embedding"
+            "defines their pooling; add it, or export the pooled embedding"
         )
 
     def encode(ids: npt.NDArray[np.int64]) -> Float32Array:
