@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from fastroute._forking import ForkSafeLock
 from fastroute.chat.call import Call
 from fastroute.chat.client import ChatClient
 from fastroute.chat.prompts import prompt_from_messages
 from fastroute.decider import Decider
-from fastroute.http.request import AsyncTransport, Endpoint, Request, Transport
+from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.http.request import (
+    AsyncResponse,
+    AsyncTransport,
+    Endpoint,
+    Request,
+    Response,
+    Transport,
+)
 from fastroute.routers import Router
-from fastroute.types import Decision
+from fastroute.types import Decision, ModelPair
+
+if TYPE_CHECKING:
+    from fastroute.evidence.cascade import CascadeSettings
+    from fastroute.evidence.controlled import CascadeSender
+
+#: The model string that asks for a cascade by evidence.
+CASCADE_MODEL = "cascade"
 
 
 class Controller(Decider, ChatClient):
@@ -36,6 +53,10 @@ class Controller(Decider, ChatClient):
             the first call. One that is given stays the caller's to close.
         async_transport: carries those of ``acompletion``; by default ``transport`` if that is an
             AsyncTransport too, as a ``MockTransport`` is, else an ``AsyncHttpTransport``.
+
+        helpers: other cheap models. ``model="cascade"`` asks the weak model and these at once, and
+            the strong model only where their answers do not agree; see ``fastroute.evidence``.
+        cascade: what such a cascade may do.
 
     Attributes:
         routers: the routers by name.
@@ -61,12 +82,17 @@ class Controller(Decider, ChatClient):
         endpoints: Mapping[str, Endpoint] | None = None,
         transport: Transport | None = None,
         async_transport: AsyncTransport | None = None,
+        helpers: Sequence[str] = (),
+        cascade: CascadeSettings | None = None,
     ) -> None:
         endpoint = Endpoint(base_url=api_base, api_key=api_key)
         ChatClient.__init__(self, endpoint, endpoints, transport, async_transport)
         Decider.__init__(self, routers, strong_model, weak_model, config, progress_bar=progress_bar)
         self.model_counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._counting = ForkSafeLock()
+        self._helpers = _check_helpers(helpers, self.model_pair)
+        self._settings = cascade
+        self._sender: CascadeSender | None = None
 
     def __repr__(self) -> str:  # never with a key
         pair = self.model_pair
@@ -74,12 +100,89 @@ class Controller(Decider, ChatClient):
             f"Controller(routers={list(self.routers)}, strong={pair.strong!r}, weak={pair.weak!r})"
         )
 
+    def close(self) -> None:
+        """As ``ChatClient.close``."""
+        if self._sender is not None:
+            self._sender.close()
+        super().close()
+
     def _prepare(self, arguments: dict[str, Any]) -> tuple[Request, Decision | None]:
         call = Call.read(arguments)
+        if call.router is None and call.model == CASCADE_MODEL:
+            return self._prepare_cascade(call)
         if call.router is None:
             return call.request(call.model, self._endpoint_of(call.model)), None
         decision = self.decide(prompt_from_messages(call.messages), call.router, call.threshold)
-        request = call.request(decision.model, self._endpoint_of(decision.model))
+        self._count(decision.router, decision.model)
+        return call.request(decision.model, self._endpoint_of(decision.model)), decision
+
+    def _prepare_cascade(self, call: Call) -> tuple[Request, Decision]:
+        # Heavier than all the rest of a Controller, and of no use to others.
+        from fastroute.evidence.cascade import cheap_requests, is_applicable
+        from fastroute.evidence.controlled import CascadeRequest
+        from fastroute.evidence.kinds import Expectation
+
+        if not self._helpers:
+            raise InvalidInputError(
+                'model="cascade" compares the answers of several cheap models: pass helpers=[...] '
+                "to the Controller"
+            )
+        prompt = prompt_from_messages(call.messages)
+        router = next(iter(self.routers))
+        decision = self.decide(prompt, router, self.default_threshold(router))
+        if not is_applicable(call.body):
+            self._count(decision.router, decision.model)
+            return call.request(decision.model, self._endpoint_of(decision.model)), decision
+        strong, weak = self.model_pair
+        strong_request = self._request_to(call, strong)
+        options = call.body.get("stream_options")
+        return (
+            CascadeRequest(
+                **vars(strong_request),
+                cheap=tuple(
+                    cheap_requests([self._request_to(call, m) for m in (weak, *self._helpers)])
+                ),
+                prompt=prompt,
+                expectation=Expectation.from_request(call.body),
+                win_rate=decision.win_rate,
+                prefers_strong=decision.strong,
+                include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
+                count=partial(self._count, CASCADE_MODEL),
+            ),
+            decision,
+        )
+
+    def _request_to(self, call: Call, model: str) -> Request:
+        return replace(call.request(model, self._endpoint_of(model)), model=model)
+
+    def _count(self, router: str, model: str) -> None:
         with self._counting:
-            self.model_counts[decision.router][decision.model] += 1
-        return request, decision
+            self.model_counts[router][model] += 1
+
+    def _send(self, request: Request) -> Response:
+        if type(request) is Request:
+            return super()._send(request)
+        return self._cascade_sender().send(request)
+
+    async def _asend(self, request: Request) -> AsyncResponse:
+        if type(request) is Request:
+            return await super()._asend(request)
+        return await self._cascade_sender().asend(request)
+
+    def _cascade_sender(self) -> CascadeSender:
+        from fastroute.evidence.controlled import CascadeSender
+
+        with self._counting:
+            if self._sender is None:
+                self._sender = CascadeSender(self._transports.of_loop, self._settings)
+            return self._sender
+
+
+def _check_helpers(helpers: Sequence[str], pair: ModelPair) -> tuple[str, ...]:
+    if isinstance(helpers, str) or not all(isinstance(h, str) and h for h in helpers):
+        raise InvalidTypeError(f"helpers must be a list of model names, got {helpers!r}")
+    if pair.strong in helpers:
+        raise InvalidInputError(
+            f"helpers has {pair.strong!r}, the strong model; name cheaper models"
+        )
+    return tuple(helpers)

@@ -18,7 +18,14 @@ from fastroute.chat.completion import (
 )
 from fastroute.errors import InvalidTypeError
 from fastroute.http.pair import Transports
-from fastroute.http.request import AsyncTransport, Endpoint, Request, Transport
+from fastroute.http.request import (
+    AsyncResponse,
+    AsyncTransport,
+    Endpoint,
+    Request,
+    Response,
+    Transport,
+)
 from fastroute.types import Decision
 
 
@@ -80,7 +87,7 @@ class ChatClient(ABC):
         Returns:
             A ``ChatCompletion``, or with ``stream=True`` a ``ChatStream`` of chunks: the provider's
             JSON with fields as attributes. Its ``fastroute`` is the Decision (None for a plain
-            model name).
+            model name), its ``evidence`` how a cascade chose it (else None).
 
         Raises:
             RoutingError: an unknown router, a bad threshold or model string, messages that
@@ -89,11 +96,15 @@ class ChatClient(ABC):
                 were, ProviderConnectionError, ProviderTimeoutError, ProviderResponseError.
         """
         request, decision = self._prepare(arguments)
-        response = self._transports.sync().send(request)
+        response = self._send(request)
         key = request.endpoint.find_key()
         if request.stream:
-            return ChatStream(response, decision, key=key, n=choices_of(request))
-        return read_completion(response.read(), response.headers, decision, key=key)
+            stream = ChatStream(response, decision, key=key, n=choices_of(request))
+            stream.evidence = response.evidence
+            return stream
+        completion = read_completion(response.read(), response.headers, decision, key=key)
+        completion.evidence = response.evidence
+        return completion
 
     @overload
     async def acompletion(
@@ -113,11 +124,22 @@ class ChatClient(ABC):
     async def acompletion(self, **arguments: Any) -> ChatCompletion | AsyncChatStream:
         """``completion`` for an event loop, which it never blocks: a worker thread scores."""
         request, decision = await self._threads.run(partial(self._prepare, arguments))
-        response = await self._transports.of_loop().asend(request)
+        response = await self._asend(request)
         key = request.endpoint.find_key()
         if request.stream:
-            return AsyncChatStream(response, decision, key=key, n=choices_of(request))
-        return read_completion(await response.read(), response.headers, decision, key=key)
+            stream = AsyncChatStream(response, decision, key=key, n=choices_of(request))
+            stream.evidence = response.evidence
+            return stream
+        body = await response.read()
+        completion = read_completion(body, response.headers, decision, key=key)
+        completion.evidence = response.evidence
+        return completion
+
+    def _send(self, request: Request) -> Response:
+        return self._transports.sync().send(request)
+
+    async def _asend(self, request: Request) -> AsyncResponse:
+        return await self._transports.of_loop().asend(request)
 
     def close(self) -> None:
         """Close the connections of calls; a later call opens new ones.

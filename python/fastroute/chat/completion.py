@@ -84,18 +84,21 @@ class ChatCompletion(Record):
     Beside the fields, and in no dump:
 
     Attributes:
+        evidence: how a cascade chose the answer (``fastroute.evidence.cascade.Evidence``), else
+            None.
         fastroute: the Decision that chose the model; None where a model was named outright.
         http_headers: headers of the answer, names in lower case.
     """
 
-    __slots__ = ("fastroute", "http_headers")
+    __slots__ = ("evidence", "fastroute", "http_headers")
 
+    evidence: Any
     fastroute: Decision | None
     http_headers: Mapping[str, str]
 
     # Without this, copy and pickle would lose the two.
     def __reduce__(self) -> tuple[Any, ...]:
-        beside = {"fastroute": self.fastroute, "http_headers": self.http_headers}
+        beside = {name: getattr(self, name) for name in self.__slots__}
         return ChatCompletion, (dict(self),), (None, beside)
 
 
@@ -127,6 +130,7 @@ def read_completion(
             f"the provider answered with an error: {_said(answer, body.decode(), key)}", body=body
         )
     completion = ChatCompletion(answer)
+    completion.evidence = None
     completion.fastroute = decision
     completion.http_headers = headers
     return completion
@@ -161,6 +165,7 @@ class _Chunks:
     ) -> None:
         self._n = n
         self._key = key
+        self.evidence: Any = None
         self.fastroute = decision
         self.http_headers = headers
         self._decoder = EventDecoder()
