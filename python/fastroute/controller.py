@@ -174,7 +174,7 @@ class Controller(Decider, ChatClient):
 
         with self._counting:
             if self._sender is None:
-                self._sender = CascadeSender(self._transports.of_loop, self._settings)
+                self._sender = CascadeSender(self._transports, self._settings)
             return self._sender
 
 

@@ -12,6 +12,7 @@ from fastroute._forking import ForkSafe
 from fastroute.evidence.cascade import Cascade, CascadeSettings
 from fastroute.evidence.kinds import Expectation
 from fastroute.evidence.replies import as_stream
+from fastroute.http.pair import Transports
 from fastroute.http.request import AsyncResponse, AsyncTransport, Request, Response
 
 _T = TypeVar("_T")
@@ -67,23 +68,22 @@ class CascadeSender(ForkSafe):
     """Sends cascades from event loops, and from threads by an event loop of its own.
 
     Args:
-        transport: gives the transport of the event loop that it is called in.
+        transports: gives the transport of the event loop that it is called in.
         settings: what a cascade may do.
     """
 
     _loop: asyncio.AbstractEventLoop | None
+    _thread: threading.Thread | None
 
-    def __init__(
-        self, transport: Callable[[], AsyncTransport], settings: CascadeSettings | None
-    ) -> None:
+    def __init__(self, transports: Transports, settings: CascadeSettings | None) -> None:
         super().__init__()
-        self._transport = transport
+        self._transports = transports
         self._settings = settings or CascadeSettings()
 
     async def asend(self, request: Request) -> AsyncResponse:
         """``send_cascade`` of a CascadeRequest."""
         assert isinstance(request, CascadeRequest)
-        return await send_cascade(self._transport(), self._settings, request)
+        return await send_cascade(self._transports.of_loop(), self._settings, request)
 
     def send(self, request: Request) -> Response:
         """The same for a thread."""
@@ -98,20 +98,24 @@ class CascadeSender(ForkSafe):
         return response
 
     def close(self) -> None:
-        """End the thread; a later call starts a new one."""
+        """Close the thread's connections and end it; a later call starts a new one."""
         with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(self._transports.aclose(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """The result of ``work`` in the thread's loop; an interrupted caller cancels it."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(
+                self._thread = threading.Thread(
                     target=_run_loop, args=(self._loop,), name="fastroute-cascade", daemon=True
-                ).start()
+                )
+                self._thread.start()
             loop = self._loop
         future = asyncio.run_coroutine_threadsafe(work, loop)
         try:
@@ -132,6 +136,7 @@ class CascadeSender(ForkSafe):
     def _start_anew(self) -> None:
         self._lock = threading.Lock()
         self._loop = None
+        self._thread = None
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

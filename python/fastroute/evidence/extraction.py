@@ -111,7 +111,13 @@ def code_of(text: str) -> str | None:
     code = "\n".join(blocks)
     try:
         tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+        SystemError,
+    ):  # 3.11: ast.parse in threads
         return re.sub(r"\s+", " ", _COMMENT.sub("", code)).strip() or None
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)):

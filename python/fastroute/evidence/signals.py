@@ -196,7 +196,13 @@ def _evaluate(expression: str) -> float | None:
         return None
     try:
         return _value(ast.parse(plain, mode="eval").body)
-    except (SyntaxError, ZeroDivisionError, OverflowError, RecursionError):
+    except (
+        SyntaxError,
+        ZeroDivisionError,
+        OverflowError,
+        RecursionError,
+        SystemError,
+    ):  # 3.11: ast.parse in threads
         return None
 
 

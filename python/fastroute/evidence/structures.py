@@ -49,9 +49,17 @@ def read_literal(text: str) -> object:
         pass
     if "\\" in text:  # Python would warn of unknown escapes
         return None
+    # SystemError: Python 3.11 counts the depth of what other threads parse, too.
     try:
         return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+        SystemError,
+    ):  # 3.11: ast.parse in threads
         return None
 
 
