@@ -38,6 +38,8 @@ try:
 except ImportError as error:
     if "FASTROUTE_SIMD" in str(error):
         raise MissingDependencyError(f"{error}, or unset the variable") from None
+    if "sub-interpreters" in str(error):
+        raise
     raise MissingDependencyError(
         f"fastroute's compiled core can't be imported ({error}); install the package "
         "(pip install fastroute, or pip install . in a checkout) rather than importing its source"
