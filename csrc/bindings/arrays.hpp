@@ -30,6 +30,12 @@ const T* pointer(const Array<T>& array, py::ssize_t dimensions) {
     return array.data();
 }
 
+// What a kernel calls during long work, without the GIL: raises KeyboardInterrupt for Ctrl-C.
+inline void check_signals() {
+    const py::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 inline std::size_t size(const py::array& array, py::ssize_t axis = 0) {
     return static_cast<std::size_t>(array.shape(axis));
 }

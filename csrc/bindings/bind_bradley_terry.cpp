@@ -26,7 +26,7 @@ py::typing::Tuple<py::array_t<double>, bool, int> fit(const Array<double>& wins)
         const py::gil_scoped_release release;
         NewtonWorkspace workspace;
         std::fill_n(ratings, table.players, 0.0);
-        result = fit_bradley_terry(table, workspace, ratings);
+        result = fit_bradley_terry(table, workspace, ratings, &check_signals);
     }
     return py::make_tuple(out, result.converged, result.iterations);
 }
@@ -34,7 +34,9 @@ py::typing::Tuple<py::array_t<double>, bool, int> fit(const Array<double>& wins)
 py::array_t<int> groups(const Array<double>& wins) {
     const WinTable table = win_table(wins);
     py::array_t<int> out(wins.shape(0));
-    has_finite_ratings(table, out.mutable_data());
+    int* components = out.mutable_data();
+    const py::gil_scoped_release release;
+    has_finite_ratings(table, components, &check_signals);
     return out;
 }
 
@@ -42,7 +44,10 @@ py::array_t<std::int32_t> tiers(const Array<double>& ratings, std::size_t num_ti
     const double* values = pointer(ratings, 1);
     require(num_tiers >= 1 && num_tiers <= size(ratings), "num_tiers is not in 1..len(ratings)");
     py::array_t<std::int32_t> out(ratings.shape(0));
-    cut_rating_tiers(values, size(ratings), num_tiers, out.mutable_data());
+    std::int32_t* cut = out.mutable_data();
+    const std::size_t count = size(ratings);
+    const py::gil_scoped_release release;
+    cut_rating_tiers(values, count, num_tiers, cut, &check_signals);
     return out;
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/checkpoint.hpp"
+
 namespace fastroute {
 namespace {
 
@@ -23,7 +25,7 @@ double sigmoid(double x) noexcept {
     return x >= 0.0 ? 1.0 / (1.0 + std::exp(-x)) : std::exp(x) / (1.0 + std::exp(x));
 }
 
-double log_likelihood(const WinTable& table, const double* ratings) noexcept {
+double log_likelihood(const WinTable& table, const double* ratings, Checkpoint& pace) {
     const std::size_t n = table.players;
     double total = 0.0;
     for (std::size_t i = 0; i < n; ++i) {
@@ -35,13 +37,14 @@ double log_likelihood(const WinTable& table, const double* ratings) noexcept {
             total += table.anchor_wins[i] * log_sigmoid(-ratings[i]);
             total += table.anchor_losses[i] * log_sigmoid(ratings[i]);
         }
+        pace.after(20 * n);
     }
     return total;
 }
 
 // Fills gradient and negative Hessian of the log-likelihood; returns the total weight.
-double derivatives(const WinTable& table, const double* ratings, double* gradient,
-                   double* hessian) noexcept {
+double derivatives(const WinTable& table, const double* ratings, double* gradient, double* hessian,
+                   Checkpoint& pace) {
     const std::size_t n = table.players;
     std::fill_n(gradient, n, 0.0);
     std::fill_n(hessian, n * n, 0.0);
@@ -73,12 +76,13 @@ double derivatives(const WinTable& table, const double* ratings, double* gradien
             gradient[i] -= won * q - lost * p;
             hessian[i * n + i] += (won + lost) * p * q;
         }
+        pace.after(50 * (n - i));
     }
     return total_weight;
 }
 
 // Solves hessian * step = gradient by Cholesky, in place. False if not positive definite.
-bool solve(std::size_t n, double* hessian, const double* gradient, double* step) noexcept {
+bool solve(std::size_t n, double* hessian, const double* gradient, double* step, Checkpoint& pace) {
     for (std::size_t j = 0; j < n; ++j) {
         double* row_j = hessian + j * n;
         double pivot = row_j[j];
@@ -91,6 +95,7 @@ bool solve(std::size_t n, double* hessian, const double* gradient, double* step)
             for (std::size_t k = 0; k < j; ++k) sum -= row_i[k] * row_j[k];
             row_i[j] = sum / row_j[j];
         }
+        pace.after((n - j) * (j + 5));
     }
     for (std::size_t i = 0; i < n; ++i) {
         double sum = gradient[i];
@@ -101,14 +106,17 @@ bool solve(std::size_t n, double* hessian, const double* gradient, double* step)
         double sum = step[i];
         for (std::size_t k = i + 1; k < n; ++k) sum -= hessian[k * n + i] * step[k];
         step[i] = sum / hessian[i * n + i];
+        pace.after(10 * (n - i));
     }
     return true;
 }
 
 }  // namespace
 
-NewtonResult fit_bradley_terry(const WinTable& table, NewtonWorkspace& workspace, double* ratings) {
+NewtonResult fit_bradley_terry(const WinTable& table, NewtonWorkspace& workspace, double* ratings,
+                               void (*checkpoint)()) {
     const std::size_t n = table.players;
+    Checkpoint pace(checkpoint);
     workspace.gradient.resize(n);
     workspace.hessian.resize(n * n);
     workspace.step.resize(n);
@@ -122,7 +130,7 @@ NewtonResult fit_bradley_terry(const WinTable& table, NewtonWorkspace& workspace
     NewtonResult result{false, 0, 0.0};
     while (result.iterations < kMostIterations) {
         ++result.iterations;
-        const double total_weight = derivatives(table, ratings, gradient, hessian);
+        const double total_weight = derivatives(table, ratings, gradient, hessian, pace);
         double largest_slope = 0.0;
         double trace = 0.0;
         for (std::size_t i = 0; i < n; ++i) {
@@ -137,7 +145,7 @@ NewtonResult fit_bradley_terry(const WinTable& table, NewtonWorkspace& workspace
             const double curvature = trace / static_cast<double>(n * n);
             for (std::size_t i = 0; i < n * n; ++i) hessian[i] += curvature;
         }
-        if (!solve(n, hessian, gradient, step)) return result;
+        if (!solve(n, hessian, gradient, step, pace)) return result;
         double largest_step = 0.0;
         for (std::size_t i = 0; i < n; ++i) {
             largest_step = std::max(largest_step, std::abs(step[i]));
@@ -147,10 +155,10 @@ NewtonResult fit_bradley_terry(const WinTable& table, NewtonWorkspace& workspace
         // rounding (it is concave, so this ends).
         for (std::size_t i = 0; i < n; ++i) trial[i] = ratings[i] + step[i];
         if (2.0 * largest_step > kSafeChange) {
-            const double likelihood = log_likelihood(table, ratings);
+            const double likelihood = log_likelihood(table, ratings, pace);
             const double slack = 1e-13 * std::abs(likelihood);
             double length = 1.0;
-            for (int halvings = 0; !(log_likelihood(table, trial) >= likelihood - slack);
+            for (int halvings = 0; !(log_likelihood(table, trial, pace) >= likelihood - slack);
                  ++halvings) {
                 if (halvings == 60) return result;
                 length *= 0.5;
@@ -166,37 +174,57 @@ NewtonResult fit_bradley_terry(const WinTable& table, NewtonWorkspace& workspace
     return result;
 }
 
-bool has_finite_ratings(const WinTable& table, int* component) {
+// Strongly connected components by Tarjan's depth-first search (1972), on a stack of its own.
+bool has_finite_ratings(const WinTable& table, int* component, void (*checkpoint)()) {
     const std::size_t n = table.players;
-    const auto reach = [&](std::size_t from, bool forward) {
-        std::vector<char> reached(n, 0);
-        std::vector<std::size_t> todo{from};
-        reached[from] = 1;
-        while (!todo.empty()) {
-            const std::size_t i = todo.back();
-            todo.pop_back();
-            for (std::size_t j = 0; j < n; ++j) {
-                const double weight = forward ? table.wins[i * n + j] : table.wins[j * n + i];
-                if (i != j && reached[j] == 0 && weight > 0.0) {
-                    reached[j] = 1;
-                    todo.push_back(j);
-                }
-            }
-        }
-        return reached;
+    Checkpoint pace(checkpoint);
+    std::vector<std::size_t> order(n, 0);   // of the visits, from 1; 0: not visited yet
+    std::vector<std::size_t> lowest(n, 0);  // least order that is known to be in the same component
+    std::vector<std::size_t> next(n, 0);    // the loser to look at next
+    std::vector<std::size_t> path, open;    // open: visited, and not yet in a component
+    std::size_t visited = 0;
+    int components = 0;
+    const auto visit = [&](std::size_t i) {
+        order[i] = lowest[i] = ++visited;
+        path.push_back(i);
+        open.push_back(i);
+        pace.after(2 * n);
     };
     std::fill_n(component, n, -1);
-    int groups = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-        if (component[i] >= 0) continue;
-        const std::vector<char> below = reach(i, true);
-        const std::vector<char> above = reach(i, false);
-        for (std::size_t j = 0; j < n; ++j) {
-            if (below[j] != 0 && above[j] != 0) component[j] = groups;
+    for (std::size_t root = 0; root < n; ++root) {
+        if (order[root] == 0) visit(root);
+        while (!path.empty()) {
+            const std::size_t i = path.back();
+            const double* wins = table.wins + i * n;
+            std::size_t j = next[i];
+            for (; j < n; ++j) {
+                if (i == j || !(wins[j] > 0.0)) continue;
+                if (order[j] == 0) break;
+                if (component[j] < 0) lowest[i] = std::min(lowest[i], order[j]);
+            }
+            next[i] = j;
+            if (j < n) {
+                visit(j);
+                continue;
+            }
+            path.pop_back();
+            if (!path.empty()) lowest[path.back()] = std::min(lowest[path.back()], lowest[i]);
+            if (lowest[i] < order[i]) continue;
+            while (component[i] < 0) {
+                component[open.back()] = components;
+                open.pop_back();
+            }
+            ++components;
         }
-        ++groups;
     }
-    return groups <= 1;
+    std::vector<int> numbers(static_cast<std::size_t>(components), -1);
+    int numbered = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+        int& number = numbers[static_cast<std::size_t>(component[i])];
+        if (number < 0) number = numbered++;
+        component[i] = number;
+    }
+    return components <= 1;
 }
 
 }  // namespace fastroute

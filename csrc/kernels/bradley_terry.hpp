@@ -34,10 +34,13 @@ struct NewtonResult {
 };
 
 // Maximises the likelihood over `ratings` (natural logarithm of odds), from where they stand.
-NewtonResult fit_bradley_terry(const WinTable& table, NewtonWorkspace& workspace, double* ratings);
+// `checkpoint` (checkpoint.hpp) may be null.
+NewtonResult fit_bradley_terry(const WinTable& table, NewtonWorkspace& workspace, double* ratings,
+                               void (*checkpoint)() = nullptr);
 
 // Whether a finite maximum exists (Ford 1957): everyone can be reached from everyone by going from
 // winners to losers. component[i] gets the number of i's group of mutually reachable players.
-bool has_finite_ratings(const WinTable& table, int* component);
+// Groups are numbered in the order of their first players. Time: O(players^2).
+bool has_finite_ratings(const WinTable& table, int* component, void (*checkpoint)() = nullptr);
 
 }  // namespace fastroute

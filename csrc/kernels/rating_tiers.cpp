@@ -4,10 +4,13 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/checkpoint.hpp"
+
 namespace fastroute {
 
 void cut_rating_tiers(const double* ratings, std::size_t count, std::size_t tier_count,
-                      std::int32_t* tiers) {
+                      std::int32_t* tiers, void (*checkpoint)()) {
+    Checkpoint pace(checkpoint);
     // variance[i * count + j] of ratings i..j, by Welford's update: no cancellation.
     std::vector<double> variance(count * count, 0.0);
     for (std::size_t i = 0; i < count; ++i) {
@@ -20,6 +23,7 @@ void cut_rating_tiers(const double* ratings, std::size_t count, std::size_t tier
             squares += deviation * (ratings[j] - mean);
             variance[i * count + j] = squares / size;
         }
+        pace.after(10 * (count - i));
     }
     // cost[t * count + j]: least cost of cutting ratings 0..j into t + 1 tiers; start[...]: where
     // the last of those tiers starts.
@@ -37,6 +41,7 @@ void cut_rating_tiers(const double* ratings, std::size_t count, std::size_t tier
                     start[t * count + j] = i;
                 }
             }
+            pace.after(5 * (j - t + 1));
         }
     }
     std::size_t end = count;
