@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 import reference
 from fastroute.artifacts import save_artifact
+from fastroute.embedders import static
 from fastroute.embedders.cached import CachedEmbedder
 from fastroute.embedders.static import DEFAULT_FOLDER, KIND, StaticEmbedder
 from fastroute.errors import (
@@ -340,3 +341,19 @@ def test_the_default_is_small_and_holds_no_code(default: StaticEmbedder) -> None
     assert {f.suffix for f in files} <= {".json", ".safetensors", ".md", ".txt"}
     for manifest in DEFAULT_FOLDER.parent.rglob("artifact.json"):
         assert json.loads(manifest.read_text("utf-8"))["format"] == "fastroute-artifact"
+
+
+def test_a_long_prompt_is_read_in_pieces_with_the_same_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    embedder = StaticEmbedder.load_default()
+    parts = ["hello", "wor", " ", "\n", "!", "=", "\u0338", "\u0301", "漢", "[UNK]", "[", "]"]
+    parts += ["é", "😀", "\0", "\u200b", "\u00a0", "한", "İ", "_", "\\", "'s", "ﬁ", "-", "1"]
+    rng = np.random.default_rng(3)
+    prompts = ["".join(rng.choice(parts, 40)) for _ in range(200)]
+    ids, X = [embedder.token_ids(p) for p in prompts], embedder.embed_batch(prompts)
+    for chars in (1, 7):
+        monkeypatch.setattr(static, "_CHARS_PER_PIECE", chars)
+        for prompt, wanted in zip(prompts, ids, strict=True):
+            np.testing.assert_array_equal(embedder.token_ids(prompt), wanted)
+        np.testing.assert_array_equal(embedder.embed_batch(prompts), X)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,10 @@ DEFAULT_FOLDER = Path(__file__).parent.parent / "bundled" / "embedder"
 
 # Tokenizing this many prompts at a time bounds memory and leaves room for Ctrl-C.
 _PROMPTS_PER_BATCH = 1024
+# So does reading a longer prompt in pieces, for a tokenizer that always splits at these characters:
+# white space, ASCII punctuation other than brackets, and Chinese characters.
+_CHARS_PER_PIECE = 1 << 16
+_BERT_SPLIT = re.compile(r"[ \t\n\r!-/:-@\\^-`{-~\u4e00-\u9fff]")
 
 
 class StaticEmbedder(Embedder):
@@ -158,14 +163,28 @@ class _TokenizerReader:
         self._scales = scales
         self._tokenizer = tokenizer
         self._length_scale = length_scale
+        self._split = _safe_split(tokenizer)
         self.signals = 1 if length_scale > 0 else 0
 
     def without_signals(self) -> Any:
         return self._tokenizer
 
     def token_ids(self, prompt: str) -> npt.NDArray[np.int32]:
-        encoding = self._tokenizer.encode(check_prompt(prompt), add_special_tokens=False)
-        return np.array(encoding.ids, dtype=np.int32)
+        ids = [
+            np.array(self._tokenizer.encode(piece, add_special_tokens=False).ids, dtype=np.int32)
+            for piece in self._pieces(check_prompt(prompt))
+        ]
+        return ids[0] if len(ids) == 1 else np.concatenate(ids)
+
+    def _pieces(self, prompt: str) -> Iterator[str]:
+        begin = 0
+        while self._split is not None and len(prompt) - begin > _CHARS_PER_PIECE:
+            found = self._split.search(prompt, begin + _CHARS_PER_PIECE)
+            if found is None:
+                break
+            yield prompt[begin : found.start()]
+            begin = found.start()
+        yield prompt[begin:] if begin else prompt
 
     def embed(self, prompt: str) -> Float32Array:
         ids = self.token_ids(prompt)
@@ -176,14 +195,34 @@ class _TokenizerReader:
         X = np.empty((len(texts), self._table.shape[1] + self.signals), dtype=np.float32)
         for begin in range(0, len(texts), _PROMPTS_PER_BATCH):
             batch = texts[begin : begin + _PROMPTS_PER_BATCH]
-            ids = [e.ids for e in self._tokenizer.encode_batch(batch, add_special_tokens=False)]
+            ids: list[Any]
+            if any(len(text) > _CHARS_PER_PIECE for text in batch):
+                ids = [self.token_ids(text) for text in batch]
+            else:
+                ids = [e.ids for e in self._tokenizer.encode_batch(batch, add_special_tokens=False)]
             offsets = np.zeros(len(ids) + 1, dtype=np.int64)
             np.cumsum([len(row) for row in ids], out=offsets[1:])
-            flat = np.fromiter((i for row in ids for i in row), np.int32, count=int(offsets[-1]))
+            flat = np.concatenate([np.asarray(row, dtype=np.int32) for row in ids])
             X[begin : begin + len(batch)] = _native.embed_token_bags(
                 self._table, self._scales, flat, offsets, length_scale=self._length_scale
             )
         return X
+
+
+def _safe_split(tokenizer: Any) -> re.Pattern[str] | None:
+    """The characters before which a text can be cut without changing its tokens."""
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    if not (
+        isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
+        and tokenizer.normalizer.handle_chinese_chars
+        and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        and isinstance(tokenizer.model, models.WordPiece)
+    ):
+        return None
+    added = tokenizer.get_added_tokens_decoder().values()
+    cut = any(_BERT_SPLIT.search(t.content) or t.lstrip or t.rstrip for t in added)
+    return None if cut else _BERT_SPLIT
 
 
 def _read_tokenizer(content: bytes) -> Any:
