@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.evidence import Answer, Expectation, ToolCall, compare
+from fastroute.evidence.kinds import KINDS
+from fastroute.evidence.signals import signals
 
 ESSAY = "The sea was calm. " * 30
 OTHER_ESSAY = "Rivers shape the land over thousands of years. " * 30
@@ -171,19 +173,116 @@ def test_any_texts_compare_without_an_error_and_an_answer_agrees_with_itself(
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["[" * 100_000, "{" * 100_000, '{"a":' * 50_000, "1/" * 200_000, "9" * 200_000,
-     "\\boxed{" * 50_000, "```" * 100_000, "#### " * 50_000, "answer is " * 50_000, "1 " * 200_000,
-     "$" * 200_000, "(1)/(" * 50_000, "=" * 200_000, "\\frac{" * 50_000],
+    ("prompt", "a", "b"),
+    [
+        ("How many?", "The problem is inconsistent. The answer is: Cannot be determined, 3 ways",
+         "The answer is 3."),
+        ("How many?", "I cannot tell from the 3 facts given.", "3"),
+        ("How many?", "So 7 apples are left. (See step 3)", "So 5 - 2 = 3 apples are left."),
+        ("How many?", "Steps:\n1. Start.\n2. Add.\n3. Done.", "She has 3."),
+        ("How many?", "It starts at 2:00 pm.", "It starts at 2:30 pm."),
+        ("Answer with a letter.", "A triangle has three sides, so it is C", "A"),
+        ("Answer with a letter.", "The answer is a matter of taste", "A"),
+        ("Answer with a letter.", "The answer is A or B", "A"),
+        ("Answer with a letter.", "A and C", "A"),
+        ("Answer with a letter.", "A, B and D", "A"),
+        ("Answer with a letter.", "The answer is not (A)", "The answer is (A)"),
+        ("Answer with a letter.", "Option A is incorrect.", "A"),
+        ("Answer with a letter.", "B is incorrect, so C.", "B"),
+        ("Answer with a letter.", "I would say B", "I"),
+        ("Answer yes or no.", "It is not true.", "True"),
+        ("Answer yes or no.", "That's not correct.", "Correct."),
+        ("Answer yes or no.", "There is no doubt that it is.", "No"),
+        ("Answer yes or no.", "No doubt about it.", "No."),
+        ("Answer yes or no.", "I have no idea", "No"),
+        ("Answer yes or no.", "Yes and no", "Yes"),
+        ("Answer yes or no.", "No problem! Yes.", "No."),
+        ("Classify the number.", "1", "-1"),
+        ("Classify the number.", "3.5", "3 5"),
+        ("Write a function.", "```js\nu = 'http://a.com/x'\n```", "```js\nu = 'http://b.com'\n```"),
+        ("Write a function.", "```js\ns = 'a  b'\n```", "```js\ns = 'a b'\n```"),
+        ("Write a function.", "```c\n#define X 1\nint x;\n```", "```c\n#define X 2\nint x;\n```"),
+        ("Write a function.", "```c\ni--; return i*2;\n```", "```c\ni--; return i*3;\n```"),
+        ("Write a script.", "```sh\ngit push --force\n```", "```sh\ngit push --dry-run\n```"),
+        ("Write a query.", "```sql\nWHERE c = ' # a'\n```", "```sql\nWHERE c = ' # b'\n```"),
+        ("Write a function.", "```python\n'a'\n```", "```python\n'b'\n```"),
+        ("Write a function.", "```python\n# one\n```", "```python\n# two\n```"),
+        ("Write a function.", "```py\nif a:\n  b(\n  c\n```", "```py\nif a:\n  b(\nc\n```"),
+        ("", "a*b", "a/b"),
+        ("", "f(x)", "f[x]"),
+        ("", "I don't know", "I don't know."),
+        ("", "I'm sorry, I can't help with that.", "I'm sorry, I can't help with that."),
+        ("", "5 apples", "5 oranges"),
+        ("", "Apollo 11", "Gemini 11"),
+        ("", "H2O", "CO2"),
+        ("", "2x", "2y"),
+        ("", "x^2", "x^3"),
+        ("", "5 May", "5 June"),
+        ("", "< 5", "> 5"),
+        ("", "3!", "3"),
+        ("", "3 of 5", "3"),
+        ("", '{"answer": "\'a b\'"}', '{"answer": "\'ab\'"}'),
+    ],
 )  # fmt: skip
-def test_hostile_texts_are_compared_in_time(text: str) -> None:
-    for prompt in (
-        "How many?",
-        "Answer with a letter.",
-        "Answer yes or no.",
-        "Write a function.",
-        "",
-    ):
-        started = time.perf_counter()
-        outcome(text, text, prompt=prompt)
-        assert time.perf_counter() - started < 3.0
+def test_answers_that_only_look_alike_do_not_agree(prompt: str, a: str, b: str) -> None:
+    assert outcome(a, b, prompt=prompt) != "agree"
+    assert outcome(b, a, prompt=prompt) != "agree"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("4000000000001", "4000000000002", False),
+        ("1" * 400, "1.5", False),
+        ("1e400", "2e400", False),
+        ("[" * 5000 + "]" * 5000, "[" * 5000 + "]" * 5000, False),
+        ("0.1", "0.10000000000000001", True),
+    ],
+)
+def test_numbers_of_json_and_deep_values(a: str, b: str, same: bool) -> None:
+    calls = [Answer("", (ToolCall("f", f'{{"a": {value}}}'),)) for value in (a, b)]
+    assert (compare(calls).outcome == "agree") is same
+
+
+def test_a_question_about_a_multiple_choice_test_asks_for_a_number() -> None:
+    prompt = "A multiple-choice question gives 2 points. How many points are 4?"
+    assert outcome("#### 8", "The answer is 8.", prompt=prompt) == "agree"
+
+
+def test_odd_code_gives_no_warning() -> None:
+    """Warnings are errors here, and Python warns of 1if and of unknown escapes."""
+    odd = "```python\nx = 1if y else '\\d'\n```"
+    assert outcome(odd, odd, prompt="Write a function.") == "agree"
+    assert outcome("The answer is [1if x else 2]", "The answer is ['\\d']") == "disagree"
+
+
+def test_a_long_sum_is_compared() -> None:
+    code = "```python\nx = " + "1 + " * 2000 + "1\n```"
+    assert outcome(code, code, prompt="Write a function.") == "agree"
+
+
+MEGABYTE = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[", "{", '{"a":', "1/", "9", "\\boxed{", "```", "#### ", "answer is ", "1 ", "1+1=2 ", "1:",
+     "$", "(1)/(", "=", "\\frac{", "\n", " ", "a ", "yes ", '"', "\\", "(A)", "step ", "1 x "],
+)  # fmt: skip
+@pytest.mark.parametrize("length", [MEGABYTE, 9_000])
+def test_hostile_texts_are_compared_in_time(text: str, length: int) -> None:
+    """CPU time, because other processes may be busy; twice what the event loop is held up by."""
+    repeated = text * (length // len(text))
+    for body in (repeated, f"```js\n{repeated}\n```", f"The answer is {repeated}"):
+        answers = [Answer(body), Answer(body)]
+        for kind in (*KINDS, None):
+            expectation = Expectation(kind)
+            started = time.thread_time()
+            compare(answers, expectation)
+            assert time.thread_time() - started < 0.1, kind
+            started = time.thread_time()
+            signals("How many?", answers, expectation)
+            assert time.thread_time() - started < 0.2, kind
+        started = time.thread_time()
+        Expectation.from_prompt(body)
+        assert time.thread_time() - started < 0.1

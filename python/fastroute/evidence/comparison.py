@@ -13,6 +13,7 @@ from fastroute.evidence.answer import Answer
 from fastroute.evidence.extraction import (
     choice_letter,
     code_of,
+    declines,
     final_answer,
     final_quantity,
     label_of,
@@ -20,7 +21,7 @@ from fastroute.evidence.extraction import (
     yes_or_no,
 )
 from fastroute.evidence.kinds import Expectation, Kind
-from fastroute.evidence.numbers import Quantity, read_quantity, same_quantity
+from fastroute.evidence.numbers import UNITS, Quantity, read_quantity, same_quantity
 from fastroute.evidence.structures import find_json, read_literal, same_calls, same_value
 
 Outcome = Literal["agree", "disagree", "incomparable"]
@@ -28,7 +29,9 @@ Outcome = Literal["agree", "disagree", "incomparable"]
 #: Answers up to this many characters are compared as short texts where no kind is known.
 SHORT_TEXT_CHARACTERS = 100
 
-_CONTAINER = re.compile(r"\s*`?[\[({'\"]")
+_NUMBER_FIRST = re.compile(
+    r"[\s*`\\$\u20ac\u00a3\u00a5.<>~\u2212\u2013-]*\d|[a-z]+\W*$", re.IGNORECASE
+)
 
 Same = Callable[[object, object], bool]
 
@@ -149,8 +152,9 @@ def _values(
 
 
 def _read(answer: Answer, read: Callable[[str], object]) -> object:
-    cut = answer.finish_reason in ("length", "content_filter") or answer.refusal
-    return None if cut or not answer.text.strip() else read(answer.text)
+    cut = answer.finish_reason in ("length", "content_filter")
+    refused = answer.refusal or declines(answer.text)
+    return None if cut or refused or not answer.text.strip() else read(answer.text)
 
 
 def _same_calls(a: object, b: object) -> bool:
@@ -164,7 +168,7 @@ def _short_text(text: str) -> object:
         said = text if len(text) <= SHORT_TEXT_CHARACTERS else None
     if said is None:
         return None
-    if not _CONTAINER.match(said):
+    if _NUMBER_FIRST.match(said):
         quantity = read_quantity(said)
         if quantity is not None and len(normalize(said.replace(",", "")).split()) <= 3:
             return quantity
@@ -174,15 +178,18 @@ def _short_text(text: str) -> object:
 
 def _same_text(a: object, b: object) -> bool:
     if isinstance(a, Quantity) and isinstance(b, Quantity):
-        return same_quantity(a, b)
+        named = a.unit and b.unit and not {a.unit, b.unit} & UNITS.keys()
+        return same_quantity(a, b) and (a.unit == b.unit or not named)
     if isinstance(a, str) and isinstance(b, str):
         return _bare(a) == _bare(b) or (normalize(a) != "" and normalize(a) == normalize(b))
     return same_value(a, b)
 
 
 def _bare(text: str) -> str:
-    """``text`` in one case, without white space, quotes around it and a full stop at its end."""
-    return "".join(text.casefold().split()).strip("'\"`").rstrip(".!")
+    """``text`` in one case, without white space but that between words, quotes around it and a
+    full stop at its end."""
+    apart = re.sub(r"(?<!\w)\s+|\s+(?!\w)", "", text.casefold().strip())
+    return " ".join(apart.split()).strip("'\"`").rstrip(".")
 
 
 def _same_number(a: object, b: object) -> bool:

@@ -7,8 +7,12 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from fastroute.evidence.numbers import Quantity, find_quantities, read_quantity
-from fastroute.evidence.structures import fences, find_json
+from fastroute.evidence.numbers import Quantity, last_quantity, read_quantity
+from fastroute.evidence.structures import fences, find_json, parse_python
+
+#: Final answers are looked for in this many characters at the end of an answer.
+MOST_CHARACTERS = 10_000
+_PROSE_CHARACTERS = 2_000  # where no mark is found, a number is looked for at the very end
 
 _FIELDS = ("answer", "final_answer", "result", "label", "output")
 _FIELD = re.compile(r'"(?:final_)?answer"\s*:\s*("(?:[^"\\]|\\.)*"|[^,\n}]+)')
@@ -19,24 +23,59 @@ _SAID = re.compile(
     r"[ \t]*\**[ \t]*(?:\\\(|\$(?!\d))?[ \t]*([^\n]+)",
     re.IGNORECASE,
 )
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_ARTICLES = frozenset({"a", "an", "the"})
+_BULLET = re.compile(r"^\s*[-*\u2022]\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s|\n")
+_INDENTED = re.compile(r"```(?:py|ya?ml|haskell|make)", re.IGNORECASE)
 _LETTER_FIRST = re.compile(
-    r"^\W*(?:option |choice |answer )?\(?([A-J])\b(?!['\u2019])[).:\]]?", re.IGNORECASE
+    r"^\W*(?:(?:the )?(?:option|choice|answer) )?\(?([A-J])"
+    r"(?=[).:\]*`\"]|\s*$|\s*\n|\s+(?:because|since|as|[(\u2013\u2014-]"
+    r"|is (?:the )?(?:correct|right|best|answer)\b))"
+    r"(?!\W*(?:and|or|nor|[,/&+]|is (?:not|wrong|false|incorrect)|isn['\u2019]t)\b)"
+    r"(?!\W*[,/&+]\W*[A-J]\b)",
+    re.IGNORECASE,
 )
+_DENIED = re.compile(r"\b(?:not|nor|never|neither|cannot|except)\b|n['\u2019]t\b", re.IGNORECASE)
 _LETTER_ANY = re.compile(
     r"\(([A-J])\)|\*\*\(?([A-J])\)?[.):]?(?:\*\*|\s)"
     r"|(?:^|\n)([A-J])[).:]?[ \t]*(?=\n|$)"
 )
 _YES = {"yes": True, "true": True, "correct": True, "no": False, "false": False, "incorrect": False}
-_FIRST_WORD = re.compile(r"[^\W\d_]+")
-_COMMENT = re.compile(r"(?://|#|--)[^\n]*|/\*.*?\*/", re.DOTALL)
+_YES_FIRST = re.compile(
+    r"^\W*(yes|true|correct|no|false|incorrect)\b"
+    r"(?=\W*$|\s*[.,;:!\n*)\u2013\u2014-]|\s+(?:because|since|as|it|this|that|the|there|he|she"
+    r"|they|you|we|i)\b)"
+)
+_YES_STANDING = re.compile(r"\b(yes|true|no|false)\b(?=\W*$|[.,;:!*\n\"'])")
+# A comment's mark stands apart, so that --force, #define and http://host are code.
+_COMMENT = re.compile(
+    r"(?:^|(?<=\s))(?:(?://|#|--)(?:[ \t][^\n]*|(?=\n|$))|/\*.{0,1000}?\*/)", re.DOTALL
+)
+_STRING = re.compile(r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)""", re.DOTALL)
+_ENUMERATED = re.compile(
+    r"^[ \t]*\(?\d+[.)][ \t]+(?=\D)|\b(?:step|part|question|note|equation|line)s? \d+",
+    re.IGNORECASE | re.MULTILINE,
+)
+_DECLINED = re.compile(
+    r"^\W*(?:i['\u2019]?m sorry|i am sorry|sorry,|i can['\u2019]?t |i cannot |i['\u2019]?m unable"
+    r"|i am unable|i (?:don['\u2019]t|do not) know|as an ai\b|unknown\b|n/a\b)",
+    re.IGNORECASE,
+)
+_UNSURE = re.compile(
+    r"\b(?:cannot|can['\u2019]?t|could(?:n['\u2019]t| not)|unable|not enough|insufficient"
+    r"|impossible|inconsistent|let me know|unclear|ambiguous)\b",
+    re.IGNORECASE,
+)
+_LABELS_PUNCTUATION = ".,;:?!\"'()[]{}*_`\u201c\u201d\u2018\u2019\u2026\u3002\uff0c\uff01\uff1f"
 
 
 def final_answer(text: str) -> str | None:
     """What ``text`` itself marks as its answer; None where it marks nothing.
 
     Marks are an ``answer`` field of JSON, ``#### 42``, ``\\boxed{42}`` and "the answer is 42".
+    Of a long text only the end is read.
     """
+    text = text[-MOST_CHARACTERS:]
     value = find_json(text)
     if isinstance(value, dict):
         for field in _FIELDS:
@@ -59,40 +98,52 @@ def final_quantity(text: str) -> Quantity | None:
     """The number that an answer ends with: the one it marks, or else its last."""
     marked = final_answer(text)
     if marked is not None:
+        if _UNSURE.search(marked):
+            return None
         quantity = read_quantity(marked)
         if quantity is not None:
             return quantity
-    found = find_quantities(text)
-    return found[-1] if found else None
+    text = text[-_PROSE_CHARACTERS:]
+    for sentence in reversed(_SENTENCE_END.split(_ENUMERATED.sub(" ", text))):
+        if _UNSURE.search(sentence):
+            return None
+        quantity = last_quantity(sentence)
+        if quantity is not None:
+            return quantity
+    return None
 
 
 def choice_letter(text: str) -> str | None:
     """The letter of a multiple choice, "A" to "J"; None where there is none or several."""
     marked = final_answer(text)
-    for part in (marked, text if len(text) < 200 else None):
-        match = _LETTER_FIRST.match(part.strip()) if part else None
-        if match:
-            return match[1].upper()
-    found = [next(filter(None, groups)) for groups in _LETTER_ANY.findall(text)]
-    if found:
-        return str(found[-1])
-    match = _LETTER_FIRST.match(text.strip())
-    return match[1] if match and match[1].isupper() and match[1] not in "AI" else None
+    said = text[-MOST_CHARACTERS:].strip() if marked is None else marked.strip()
+    match = _LETTER_FIRST.match(said)
+    if match and (len(said) < 200 or (match[1].isupper() and match[1] not in "AI")):
+        return match[1].upper()
+    found = [next(filter(None, groups)) for groups in _LETTER_ANY.findall(said)]
+    if not found or (len(said) < 200 and (len(set(found)) > 1 or _DENIED.search(said))):
+        return None
+    return str(found[-1])
 
 
 def yes_or_no(text: str) -> bool | None:
     """Whether an answer says yes or no; None where it says neither or both."""
+    text = text[-MOST_CHARACTERS:].lower()
     for part in (final_answer(text), text):
-        word = _FIRST_WORD.search(part.lower()) if part else None
-        if word and word[0] in _YES:
-            return _YES[word[0]]
-    said = {_YES[word] for word in _FIRST_WORD.findall(text.lower()) if word in _YES}
-    return said.pop() if len(said) == 1 else None
+        if part is None:
+            continue
+        said = {_YES[word] for word in _YES_STANDING.findall(part)}
+        first = _YES_FIRST.match(part)
+        if first:
+            return None if len(said) > 1 else _YES[first[1]]
+        if said:
+            return None if len(said) > 1 or _DENIED.search(part) else said.pop()
+    return None
 
 
 def label_of(text: str, labels: Sequence[str]) -> str | None:
     """The label that an answer gives: of ``labels``, or any of few words where none are known."""
-    said = normalize(final_answer(text) or text)
+    said = normalize(final_answer(text) or text[-MOST_CHARACTERS:])
     if not labels:
         return said if 0 < len(said.split()) <= 5 else None
     known = {normalize(label): label for label in labels}
@@ -105,33 +156,47 @@ def label_of(text: str, labels: Sequence[str]) -> str | None:
 
 def code_of(text: str) -> str | None:
     """The code of an answer without comments, docstrings and layout; None where there is none."""
-    blocks = fences(text)
-    if not blocks:
-        return None
+    blocks = fences(text) if len(text) <= MOST_CHARACTERS else []
     code = "\n".join(blocks)
+    if not code.strip():
+        return None
     try:
-        tree = ast.parse(code)
-    except (
-        SyntaxError,
-        ValueError,
-        RecursionError,
-        MemoryError,
-        SystemError,
-    ):  # 3.11: ast.parse in threads
-        return re.sub(r"\s+", " ", _COMMENT.sub("", code)).strip() or None
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                del node.body[0]
-    return ast.dump(tree)
+        tree = parse_python(code)
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)):
+                first = node.body[0] if len(node.body) > 1 else None
+                value = first.value if isinstance(first, ast.Expr) else None
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    del node.body[0]
+        return ast.dump(tree) if tree.body else None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        if _INDENTED.search(text):
+            return code
+    parts = _STRING.split(code)
+    parts[::2] = [re.sub(r"\s+", " ", _COMMENT.sub(" ", part)) for part in parts[::2]]
+    return "".join(parts).strip() or None
 
 
 def normalize(text: str) -> str:
-    """``text`` in one case and without punctuation, articles and extra spaces."""
+    """``text`` in one case, without articles and punctuation at the ends of words.
+
+    Signs that change the meaning stay: -1, 3.5, a/b and C++.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = "".join(" " if unicodedata.category(c)[0] in "PZC" else c for c in folded)
-    return " ".join(_ARTICLES.sub(" ", words).split())
+    words = [_strip(word) for word in _BULLET.sub("", folded).split()]
+    return " ".join(word for word in words if word and word not in _ARTICLES)
+
+
+def _strip(word: str) -> str:
+    end = word.rstrip(_LABELS_PUNCTUATION)
+    if word.endswith("!") and end[-1:].isdigit():
+        return word  # a factorial
+    return end.lstrip(_LABELS_PUNCTUATION if not end.startswith("!") else "")
+
+
+def declines(text: str) -> bool:
+    """Whether an answer begins with an apology or says that it knows none."""
+    return _DECLINED.match(text[:200]) is not None
 
 
 def _boxed(text: str) -> str | None:
@@ -151,4 +216,4 @@ def _boxed(text: str) -> str | None:
 def _sentence(text: str) -> str:
     """``text`` up to the end of its sentence."""
     end = re.search(r"[.!?](?:\s|\**$)", text)
-    return (text[: end.start()] if end else text).strip().strip("*`\"'$ ")
+    return (text[: end.start()] if end else text).strip().strip("*`\"' ").rstrip("$ ")

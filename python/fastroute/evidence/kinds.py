@@ -17,11 +17,12 @@ Extractor = Callable[[str], object]
 
 _LETTER = re.compile(
     r"\b(?:answer|respond|reply)\b[^.\n]{0,60}\b(?:a |the |one |single )?letter\b"
-    r"|\bonly (?:the|one|a single) letter\b|\b(?:answer|choice) \(?[A-D](?:, ?[A-D])+"
-    r"|\bmultiple[- ]choice\b",
+    r"|\bonly (?:the|one|a single) letter\b|\b(?:answer|choice) \(?[A-D](?:, ?[A-D])+",
     re.IGNORECASE,
 )
-_OPTIONS = re.compile(r"(?:^|\n)\s*\(?A[.):].+\n\s*\(?B[.):]", re.DOTALL)
+_CHOICE = re.compile(r"\bmultiple[- ]choice\b", re.IGNORECASE)
+_OPTIONS = re.compile(r"^[ \t]{0,20}\(?([AB])[.):]", re.MULTILINE)
+_MOST_CHARACTERS = 4_000  # an instruction stands at the start or the end of a prompt
 _YES_NO = re.compile(
     r"\b(?:answer|respond|reply|say)\b[^.\n]{0,40}\b(?:yes|true)\b[\"'\s]*(?:/|or)[\"'\s]*"
     r"\b(?:no|false)\b",
@@ -106,9 +107,11 @@ class Expectation:
     @classmethod
     def from_prompt(cls, prompt: str) -> Expectation:
         """Tell the kind from the words of a prompt; kind None where they say nothing."""
+        if len(prompt) > 2 * _MOST_CHARACTERS:
+            prompt = f"{prompt[:_MOST_CHARACTERS]}\n{prompt[-_MOST_CHARACTERS:]}"
         if _YES_NO.search(prompt):
             return cls("yes_no")
-        if _LETTER.search(prompt) or _OPTIONS.search(prompt):
+        if _LETTER.search(prompt) or {*_OPTIONS.findall(prompt)} >= {"A", "B"}:
             return cls("choice")
         if _LABEL.search(prompt):
             return cls("label")
@@ -116,4 +119,6 @@ class Expectation:
             return cls("code")
         if _QUANTITY.search(prompt):
             return cls("number")
+        if _CHOICE.search(prompt):
+            return cls("choice")
         return cls()

@@ -17,8 +17,9 @@ import numpy as np
 from fastroute.errors import InvalidInputError
 from fastroute.evidence.answer import Answer
 from fastroute.evidence.comparison import compare
-from fastroute.evidence.extraction import final_answer, final_quantity
+from fastroute.evidence.extraction import declines, final_answer, final_quantity
 from fastroute.evidence.kinds import Expectation
+from fastroute.evidence.numbers import Quantity
 from fastroute.evidence.structures import find_json, valid_arguments
 from fastroute.types import Float64Array
 
@@ -47,10 +48,11 @@ SIGNALS = (
     "prompt_win_rate",
 )
 
-_CHECKED_CHARACTERS = 20_000
+_CHECKED_CHARACTERS = 10_000
 _NUMBER = r"\$?\d[\d,]*(?:\.\d+)?%?"
 _EQUATION = re.compile(
-    rf"((?:{_NUMBER}\s*[-+*/x\u00d7\u00f7]\s*)+{_NUMBER})\s*=\s*\$?(\d[\d,]*(?:\.\d+)?)"
+    rf"(?<![\d,.])((?:{_NUMBER}\s{{0,3}}[-+*/x\u00d7\u00f7]\s{{0,3}}){{1,12}}{_NUMBER})\s{{0,3}}="
+    r"\s{0,3}\$?(\d[\d,]*(?:\.\d+)?)"
 )
 _ANNOTATION = re.compile(r"<<[^<>]*>>")
 _DIGITS = re.compile(r"\d[\d,]*(?:\.\d+)?")
@@ -78,10 +80,6 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
-_REFUSAL = re.compile(
-    r"^\W*(?:i'?m sorry|i am sorry|sorry,|i can'?t |i cannot |i'?m unable|i am unable|as an ai\b)",
-    re.IGNORECASE,
-)
 
 
 def signals(
@@ -119,11 +117,10 @@ def signals(
         "incomparable": comparison.outcome == "incomparable",
         "no_value": comparison.outcome != "incomparable" and group < 0,
         "cut": _is_cut(first),
-        "refused": first.refusal is not None
-        or _REFUSAL.match(first.text.replace("\u2019", "'")) is not None,
+        "refused": first.refusal is not None or declines(first.text),
         "malformed": _is_malformed(first, comparison.kind),
         "unmarked": any(marked[1:]) and not marked[0],
-        "value_elsewhere": _is_elsewhere(first, helpers, comparison.groups, comparison.kind),
+        "value_elsewhere": _is_elsewhere(quantity, helpers, comparison.groups),
         "fraction": quantity is not None and abs(quantity.value - round(quantity.value, 2)) > 1e-9,
         "wrong_equations": math.log1p(wrong),
         "right_equations": math.log1p(right),
@@ -151,11 +148,6 @@ def _is_cut(answer: Answer) -> bool:
     return len(last) > 200 and not last.endswith(_ENDS) and not _DIGITS.search(last[-12:])
 
 
-def _is_refused(answer: Answer) -> bool:
-    start = answer.text[:200].replace("\u2019", "'")
-    return answer.refusal is not None or _REFUSAL.match(start) is not None
-
-
 def _is_malformed(answer: Answer, kind: str | None) -> bool:
     if kind == "tool_calls":
         return not answer.tool_calls or not valid_arguments(answer.tool_calls)
@@ -163,9 +155,8 @@ def _is_malformed(answer: Answer, kind: str | None) -> bool:
 
 
 def _is_elsewhere(
-    first: Answer, helpers: Sequence[Answer], groups: Sequence[int], kind: str | None
+    quantity: Quantity | None, helpers: Sequence[Answer], groups: Sequence[int]
 ) -> bool:
-    quantity = final_quantity(first.text) if kind == "number" else None
     if quantity is None:
         return False
     shown = f"{quantity.value:.10g}"

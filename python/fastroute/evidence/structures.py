@@ -6,13 +6,17 @@ import ast
 import json
 import math
 import re
+import threading
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from fastroute.evidence.answer import ToolCall
 
 _FENCE = re.compile(r"```[\w+-]*[ \t]*\n?(.*?)```", re.DOTALL)
-#: Longer than any answer that is compared: parsing is not worth more.
-MOST_CHARACTERS = 1_000_000
+#: Longer values are not compared: they would hold up other requests.
+MOST_CHARACTERS = 100_000
+_PARSING = threading.Lock()
 _MISSING = object()
 
 
@@ -26,7 +30,8 @@ def find_json(text: str) -> object:
 
     Line ends inside strings, which models write, are accepted. Returns None where there is none.
     """
-    text = text[:MOST_CHARACTERS]
+    if len(text) > MOST_CHARACTERS:
+        return None
     start = min((i for i in (text.find("{"), text.find("[")) if i >= 0), default=-1)
     end = max(text.rfind("}"), text.rfind("]"))
     outermost = [text[start : end + 1]] if 0 <= start < end else []
@@ -47,20 +52,23 @@ def read_literal(text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
-    if "\\" in text:  # Python would warn of unknown escapes
-        return None
-    # SystemError: Python 3.11 counts the depth of what other threads parse, too.
     try:
-        return ast.literal_eval(text)
-    except (
-        ValueError,
-        TypeError,
-        SyntaxError,
-        RecursionError,
-        MemoryError,
-        SystemError,
-    ):  # 3.11: ast.parse in threads
+        return ast.literal_eval(parse_python(text, "eval"))
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
+
+
+def parse_python(code: str, mode: Literal["exec", "eval"] = "exec") -> Any:
+    """The syntax tree of ``code``, without the warnings that Python has for odd code.
+
+    Raises SyntaxError, ValueError, RecursionError or MemoryError for text that is none.
+    """
+    with _PARSING, warnings.catch_warnings():  # filters are the process's: one thread at a time
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(code, mode=mode)
+        except SystemError as error:  # Python 3.11 counts the depth of what other threads parse
+            raise RecursionError(str(error)) from error
 
 
 def at_pointer(value: object, pointer: str) -> object:
@@ -78,19 +86,28 @@ def at_pointer(value: object, pointer: str) -> object:
 
 def same_value(a: object, b: object) -> bool:
     """Deep equality: the order of keys doesn't count, 1 equals 1.0 but not true, and the spaces at
-    the ends of strings don't count."""
+    the ends of strings don't count. Values that are nested too deeply are never equal."""
+    try:
+        return _same_value(a, b)
+    except RecursionError:
+        return False
+
+
+def _same_value(a: object, b: object) -> bool:
     if isinstance(a, bool) or isinstance(b, bool) or a is None or b is None:
         return a is b
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
-        return a == b or math.isclose(a, b, rel_tol=1e-9)
+        if isinstance(a, int) or isinstance(b, int):
+            return a == b
+        return math.isfinite(a) and math.isclose(a, b, rel_tol=1e-9)
     if isinstance(a, str) and isinstance(b, str):
         return a.strip() == b.strip()
     if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(same_value(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(_same_value(a[key], b[key]) for key in a)
     if isinstance(a, (set, frozenset)) and isinstance(b, (set, frozenset)):
         return a == b
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(map(same_value, a, b))
+        return len(a) == len(b) and all(map(_same_value, a, b))
     return type(a) is type(b) and a == b
 
 
@@ -119,6 +136,8 @@ def _same_call(a: ToolCall, b: ToolCall) -> bool:
 
 def _arguments(call: ToolCall) -> object:
     try:
+        if len(call.arguments) > MOST_CHARACTERS:
+            return _MISSING
         return json.loads(call.arguments or "{}")
     except (ValueError, RecursionError):
         return _MISSING
