@@ -14,7 +14,7 @@ from battle_factory import SyntheticBattles, make_battles
 from fastroute import _native
 
 # A shell starts what it puts in the background without SIGINT, and the processes of tests inherit
-# that: what waits for Ctrl-C would wait for ever.
+# that: what waits for Ctrl-C would wait indefinitely.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

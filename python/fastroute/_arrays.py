@@ -1,4 +1,4 @@
-"""Checks of array arguments, in words: which argument, what it is, what to do about it.
+"""Checks of array arguments, with messages that name the argument, what was found and what to do.
 
 Nothing is converted here or anywhere behind it: an array of another dtype or layout is the
 caller's to convert, knowingly, because a conversion is a copy.

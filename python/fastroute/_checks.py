@@ -1,4 +1,5 @@
-"""Checks of the arguments of evaluation: which one, what it is, what to do about it."""
+"""Checks of the arguments of evaluation, with messages that name the argument, what was found and
+what to do."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from fastroute.types import Float64Array
 #: The greatest magnitude of a score or a cost: sums and ratios of larger ones could overflow.
 GREATEST = 1e100
 
-#: The most bootstrap resamples: far more than any interval needs, and still not for ever.
+#: The most bootstrap resamples: far more than any interval needs, and still bounded in time.
 MOST_RESAMPLES = 1_000_000
 
 

@@ -89,7 +89,7 @@ class ScoringThreads(ForkSafe):
 def _finite(job: Callable[[], _T]) -> _T:
     try:
         return job()
-    except StopIteration as error:  # no future can carry it: its caller would wait for ever
+    except StopIteration as error:  # no future can carry it: its caller would wait indefinitely
         raise RuntimeError("a router raised StopIteration") from error
 
 

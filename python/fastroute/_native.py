@@ -1,4 +1,5 @@
-"""The only door to the compiled core: it validates, and turns what goes wrong into words.
+"""The only module that calls the compiled core: it validates arguments and translates failures into
+clear errors.
 
 Hot functions call the core first and look for the reason only when it refuses, so that a valid
 call pays nothing for the checks: the core itself accepts exact dtypes and layouts only.
@@ -314,7 +315,7 @@ class TieredBattles:
     ) -> tuple[Float64Array, RatingStatus]:
         """Ratings of the tiers for one prompt embedding, float64[num_tiers], and how it went.
 
-        Newton starts from ``start``. Raises InvalidInputError for an embedding that is no
+        Newton starts from ``start``. Raises InvalidInputError for an embedding that is not a
         finite, nonzero float32[d].
         """
         try:

@@ -25,7 +25,7 @@
     ├── ScoringError                          a router's own model that failed
     ├── DispatchError                         a call to a model's API
     │   ├── ProviderConnectionError (ConnectionError)
-    │   │   └── AnswerCutError                a response that broke off; it may have been billed
+    │   │   └── AnswerCutError                an interrupted response; it may have been billed
     │   ├── ProviderTimeoutError (TimeoutError)
     │   │   └── ProviderConnectTimeoutError   no connection in time; nothing was sent
     │   ├── CircuitOpenError                  a provider that is skipped after repeated failures
@@ -187,8 +187,8 @@ class ProviderConnectionError(DispatchError, ConnectionError):
 
 
 class AnswerCutError(ProviderConnectionError):
-    """The response's body began and broke off. It may have been billed, so the request is not
-    repeated unless the endpoint's ``retry_cut_answers`` says so."""
+    """The response was interrupted after its body began. It may have been billed, so the request is
+    not repeated unless the endpoint's ``retry_cut_answers`` says so."""
 
 
 class ProviderTimeoutError(DispatchError, TimeoutError):

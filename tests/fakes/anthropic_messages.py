@@ -1,6 +1,6 @@
 """Anthropic's Messages API: ``POST /v1/messages``, as a stream too, and ``/count_tokens``.
 
-It wants a key in ``x-api-key`` and a version in ``anthropic-version``, as the real one does.
+It requires a key in ``x-api-key`` and a version in ``anthropic-version``, as the real one does.
 """
 
 from __future__ import annotations

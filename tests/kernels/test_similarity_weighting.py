@@ -123,8 +123,10 @@ def test_ratings_from_exact_sums_are_the_optimum_from_any_start(tiers: int, stri
 def test_strict_without_a_battle_within_a_tier_is_the_formula() -> None:
     sums = np.zeros(2 * 3**2 + 3)
     sums[[1, 2, 3, 5, 6, 7]] = [5.0, 4.0, 2.0, 6.0, 1.0, 3.0]
-    strict, mended = (_native.rate_cells(sums, 3, strict, np.zeros(3)) for strict in (True, False))
-    np.testing.assert_allclose(strict, mended, atol=1e-12)
+    strict, repaired = (
+        _native.rate_cells(sums, 3, strict, np.zeros(3)) for strict in (True, False)
+    )
+    np.testing.assert_allclose(strict, repaired, atol=1e-12)
 
 
 @pytest.mark.parametrize("side", [slice(0, 9, 4), slice(18, 21)])
@@ -133,10 +135,10 @@ def test_strict_with_battles_within_tiers_that_all_pull_one_way(side: slice) -> 
     # tend to those of the formula.
     sums = np.zeros(2 * 3**2 + 3)
     sums[[1, 2, 3, 5, 6, 7]] = [5.0, 4.0, 2.0, 6.0, 1.0, 3.0]
-    mended = _native.rate_cells(sums, 3, False, np.zeros(3))
+    repaired = _native.rate_cells(sums, 3, False, np.zeros(3))
     sums[side] = 7.0
     strict = _native.rate_cells(sums, 3, True, np.zeros(3))
-    np.testing.assert_allclose(np.diff(strict), np.diff(mended), atol=1e-12)
+    np.testing.assert_allclose(np.diff(strict), np.diff(repaired), atol=1e-12)
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: back to the bit, whole or not at all, and refused in words."""
+"""Checkpoints of a training: exact to the bit, atomic, and refused with a clear error."""
 
 from __future__ import annotations
 

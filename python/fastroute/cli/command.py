@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(words)
         except KeyboardInterrupt:
             return 130
-        except BrokenPipeError:  # whoever read our output has stopped
+        except BrokenPipeError:  # the reader of our output has closed it
             silence_output()
             return 1
         except FastRouteError as error:

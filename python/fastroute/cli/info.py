@@ -1,4 +1,4 @@
-"""``fastroute info``: what one would want to know in a bug report."""
+"""``fastroute info``: what a bug report should contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fastroute simulate``: what a second request to a slow provider costs and wins."""
+"""``fastroute simulate``: what a second request to a slow provider costs and gains."""
 
 from __future__ import annotations
 

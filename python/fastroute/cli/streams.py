@@ -1,4 +1,4 @@
-"""Standard streams that a process may lack, or may fail to use, as errors in words."""
+"""Standard streams that a process may lack, or may fail to use, as clear errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def checked_streams() -> Iterator[None]:
     """Inside, standard output raises OutputError, a missing input InvalidInputError at use.
 
     Python has None for a stream that was closed before it started. A reader that stopped is left
-    as the BrokenPipeError that it is, and where standard error is closed nothing is said.
+    as the BrokenPipeError that it is, and where standard error is closed nothing is printed.
     """
     streams = sys.stdin, sys.stdout, sys.stderr
     output: Any = _Output(streams[1])
@@ -60,14 +60,14 @@ def occupy_descriptors() -> None:
 
 
 def silence_output() -> None:
-    """Let what standard output still holds go nowhere; else Python would complain at exit."""
+    """Discard what standard output still holds; otherwise Python would report an error at exit."""
     with suppress(OSError, AttributeError):
         descriptor = sys.stdout.fileno()
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 class _Output:
-    """Standard output, with its failures in words."""
+    """Standard output, with clear errors for its failures."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream

@@ -44,8 +44,8 @@ class Embedder(ABC):
 
     @property
     def signals(self) -> int:
-        """How many of a vector's last elements are no direction of meaning but measured, such as
-        the prompt's length."""
+        """How many of a vector's last elements are measured signals, such as the prompt's length,
+        and not directions of meaning."""
         return 0
 
     @property

@@ -99,13 +99,13 @@ class VectorCache:
             return CacheInfo(self._hits, self._misses, len(self._vectors), self.max_entries)
 
     def clear(self) -> None:
-        """Forget every vector; the counts of hits and misses go on."""
+        """Forget every vector; the counts of hits and misses continue."""
         with self._lock:
             self._vectors.clear()
 
 
 class CachedEmbedder(Embedder):
-    """An embedder with a bounded memory in front of it.
+    """An embedder with a bounded cache in front of it.
 
     Prompts are compared character for character. The memory is at most
     ``max_entries * (4 * dimensions + 200)`` bytes.

@@ -74,8 +74,8 @@ class OnnxEmbedder(Embedder):
             and refuses to guess without it. "none": the model pools by itself.
         normalize: scale vectors to length 1.
         query_prefix: text put before each prompt, for models trained with one ("query: ").
-        max_tokens: longer prompts are cut to this many tokens, special ones included; the limit
-            in the folder's files if None.
+        max_tokens: longer prompts are truncated to this many tokens, special ones included; the
+            limit in the folder's files if None.
         on_truncation: "count" raises ``truncated_count``; "warn" also warns, once for this
             embedder; "error" raises InvalidInputError and embeds nothing.
         batch_size: most prompts in one run of the model. None: 1 if activations are dynamically
@@ -213,7 +213,7 @@ class OnnxEmbedder(Embedder):
 
     @property
     def truncated_count(self) -> int:
-        """How many prompts were cut to ``max_tokens`` since this embedder was made."""
+        """How many prompts were truncated to ``max_tokens`` since this embedder was made."""
         return self._model.truncated_count
 
     def embed(self, prompt: str) -> Float32Array:

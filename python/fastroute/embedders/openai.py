@@ -45,7 +45,7 @@ class OpenAIEmbedder(Embedder):
     threads at once, which share connections and cache; vectors come as the endpoint made them.
 
     A prompt that is empty or blank gets the zero vector and is not sent: the endpoint would
-    refuse it. Long prompts are never cut here; what the endpoint refuses is an error.
+    refuse it. Long prompts are never truncated here; what the endpoint refuses is an error.
 
     Failed requests are sent again as ``fastroute.http.RetryPolicy`` says, late ones too.
 

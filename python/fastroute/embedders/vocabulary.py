@@ -50,7 +50,7 @@ class Vocabulary:
             feature ``length``: what makes it mean the same in every script.
         signals: the elements behind the direction.
 
-    Raises InvalidInputError and its kin for what is no vocabulary.
+    Raises InvalidInputError or a subclass for an invalid vocabulary.
     """
 
     pieces: npt.NDArray[np.uint8]

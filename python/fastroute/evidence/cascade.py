@@ -128,7 +128,7 @@ def cheap_requests(requests: Sequence[Request]) -> list[Request]:
 
 @dataclass
 class _Call:
-    """A call under way, and what came of it."""
+    """A running call and its outcome."""
 
     request: Request
     task: asyncio.Task[AsyncResponse | bytes]
@@ -177,7 +177,7 @@ class Cascade:
         Returns:
             The answer to pass on, whole or as the strong model's stream, and how it was chosen.
 
-        Raises DispatchError of the strong model, where no cheap answer can stand in.
+        Raises DispatchError of the strong model, where no cheap answer can replace it.
         """
         if not cheap:
             raise InvalidInputError("cheap is empty; a cascade needs a cheap model")
@@ -341,7 +341,7 @@ class _Run:
         )
 
     async def cancel_rest(self) -> None:
-        """Give up every call that isn't sent, and wait until its connection is closed."""
+        """Cancel every call that isn't sent, and wait until its connection is closed."""
         calls = self.calls if self._strong is None else [*self.calls, self._strong]
         rest = [call for call in calls if call is not self.sent]
         for call in rest:
@@ -373,7 +373,7 @@ class _Run:
             raise
 
     def _finish(self, call: _Call) -> None:
-        """Read what a cheap call brought; a failure is no answer, whatever its kind."""
+        """Read what a cheap call brought; a failure of any kind counts as no answer."""
         call.ended_s = self._loop.time()
         try:
             body = call.task.result()

@@ -1,4 +1,4 @@
-"""Whether answers agree, where that can be said."""
+"""Whether answers agree, where that can be determined."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def compare(
 ) -> Comparison:
     """Compare the answers of several models to one request.
 
-    An answer that was cut off or refused has no value. Essays, and whatever else has no value that
-    can be compared, are "incomparable": the similarity of two free texts says nothing about
+    An answer that was truncated or refused has no value. Essays, and whatever else has no value
+    that can be compared, are "incomparable": the similarity of two free texts says nothing about
     whether they are right.
 
     Args:

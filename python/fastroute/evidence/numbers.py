@@ -151,7 +151,7 @@ def same_quantity(a: Quantity, b: Quantity) -> bool:
     ``RELATIVE_TOLERANCE``.
 
     Known units are converted (3 km is 3000 m, and 3 m is not 3 km). A unit that only one of them
-    has, and words that are no units, are ignored. 50 % equals 0.5.
+    has, and words that are not units, are ignored. 50 % equals 0.5.
     """
     if a.whole or b.whole:
         return a.whole == b.whole

@@ -1,7 +1,7 @@
 """The gateway's transport: HTTP for one event loop, one attempt a request, over aiohttp.
 
 bench/serve_clients.py measures why it is aiohttp: with many requests at once it sends several
-times as many a second as httpx2. Retries are the business of ``fastroute.resilience``.
+times as many a second as httpx2. ``fastroute.resilience`` retries.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class AiohttpTransport:
             _socks_connector()
 
     async def asend(self, request: Request) -> AsyncResponse:
-        """Send once. Raises as ``Transport`` says, AnswerCutError for an answer that breaks off
+        """Send once. Raises as ``Transport`` says, AnswerCutError for an interrupted answer
         before it is returned, and DispatchError once closed."""
         url, origin = _target(request)
         if origin not in self._proxies:  # looking for one costs as much as a request
@@ -227,7 +227,7 @@ class _Attempt:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """The one door: what aiohttp raises leaves as an error of ours, with its own as cause."""
+        """Translate aiohttp's exceptions into fastroute's; the original is the cause."""
         import aiohttp
         from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 

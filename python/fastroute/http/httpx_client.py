@@ -71,7 +71,7 @@ class Attempt:
         self._whole_of: httpx2.Response | None = None
 
     def trace(self, event: str, _: dict[str, Any]) -> None:
-        """Told by httpx2 what it does for the request."""
+        """Receives httpx2's trace events for the request."""
         self.connected |= ".connect_tcp." in event
 
     async def trace_async(self, event: str, _: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ class Attempt:
         return True
 
     def body(self) -> bytes:
-        """What came of it."""
+        """The outcome."""
         return b"".join(self._parts)
 
     def late(self) -> DispatchError:
@@ -129,7 +129,7 @@ class Attempt:
 
     @contextmanager
     def translated(self, client: httpx2.Client | httpx2.AsyncClient) -> Iterator[None]:
-        """The one door: what httpx2 raises leaves as an error of ours, with its own as cause."""
+        """Translate httpx2's exceptions into fastroute's; the original is the cause."""
         import httpx2
 
         request = self.request

@@ -36,8 +36,8 @@ class MockTransport:
     """Answers every request in this process, and records it; a Transport and an AsyncTransport.
 
     A reply is the assistant's text (a str), a whole chat completion (a dict), a ``MockReply``, or
-    an exception to raise. Where the request asks for a stream, a text is sent word by word; a
-    dict is then no answer, so give a ``MockReply`` with a list of chunks.
+    an exception to raise. Where the request asks for a stream, a text is sent word by word; a dict
+    is then invalid, so give a ``MockReply`` with a list of chunks.
 
     Args:
         reply: one reply for every request; a list of replies, one a request, in order; or a

@@ -42,7 +42,7 @@ class _Key(str):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An OpenAI-compatible API, and how patient to be with it.
+    """An OpenAI-compatible API, with its timeouts and retries.
 
     ``repr`` and ``dataclasses.asdict`` mask the key. A pickle holds it, so that an endpoint works
     in a process pool: treat the pickle as you treat the key.
@@ -52,17 +52,17 @@ class Endpoint:
             variable OPENAI_BASE_URL at the time of the call, else OpenAI's own address.
         api_key: sent as a bearer token. If None, the variable OPENAI_API_KEY at the time of the
             call, but only where ``base_url`` is None or OpenAI's own host: a key must not go to
-            another provider. Without a key no Authorization header is sent, as local servers like
-            it. A netrc file is never read.
+            another provider. Without a key no Authorization header is sent, as local servers
+            expect. A netrc file is never read.
         timeout_s: seconds to wait for a whole answer, or, of a stream, for each piece of it.
         connect_timeout_s: seconds to wait for a connection.
         first_byte_timeout_s: seconds to wait for the first byte of an answer; None for as long as
             ``timeout_s``. Only the gateway's transport uses it.
         max_retries: attempts after the first: see ``fastroute.http.retry.RetryPolicy``. Never
             after the first byte of a stream has come, nor when an answer is late, because it may
-            have been paid for.
+            have been billed.
         retry_cut_answers: whether an answer that is not a stream is asked for again where it broke
-            off after its body began; it may be paid for twice then.
+            off after its body began; it may be billed twice then.
         api: "anthropic" sends the key of requests below ``/messages`` as ``x-api-key``, with an
             ``anthropic-version``.
 
@@ -261,7 +261,7 @@ class Response(_Head):
             self.close()
 
     def close(self) -> None:
-        """Give up the rest of the body, and the connection if it is not read to its end."""
+        """Discard the rest of the body, and the connection if it is not read to its end."""
         self._close()
 
 

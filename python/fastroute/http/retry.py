@@ -38,12 +38,13 @@ class RetryPolicy:
     """When a failed request is sent again, and how long to wait before that.
 
     Sent again: no connection, a broken one, and the statuses 408, 409, 429 and 5xx (not 501, 505,
-    an exhausted quota, or where the provider says ``x-should-retry: false``). Not again: an answer
-    that broke off, unless the endpoint's ``retry_cut_answers`` is set, because it may be paid for.
+    an exhausted quota, or where the provider says ``x-should-retry: false``). Not again: an
+    interrupted answer, unless the endpoint's ``retry_cut_answers`` is set, because it may be
+    billed.
 
     The wait before attempt n + 1 is uniform in 0..min(8 s, ``backoff_s`` * 2^(n - 1)) ("full
     jitter": clients that failed together don't return together), and at least what Retry-After
-    asks for. How often is the endpoint's ``max_retries``.
+    asks for. The endpoint's ``max_retries`` limits the number of attempts.
 
     Attributes:
         backoff_s: upper bound of the first wait.
@@ -140,8 +141,8 @@ def may_retry(error: ProviderStatusError) -> bool:
 
 
 def is_unpaid(request: Request, error: DispatchError) -> bool:
-    """Whether ``error`` left nothing behind that would be paid for twice: False for an answer that
-    broke off, unless the endpoint says otherwise, and for a stream always."""
+    """Whether ``error`` left nothing behind that would be billed twice: False for an interrupted
+    answer, unless the endpoint says otherwise, and for a stream always."""
     if isinstance(error, AnswerCutError):
         return request.endpoint.retry_cut_answers and not request.stream
     return True

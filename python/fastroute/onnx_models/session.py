@@ -82,7 +82,7 @@ class Session:
 
 
 def check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise InvalidInputError for a ``value`` that is none of ``choices``."""
+    """Raise InvalidInputError for a ``value`` that is not one of ``choices``."""
     if value not in choices:
         raise InvalidInputError(f"{argument} must be one of {', '.join(choices)}, got {value!r}")
 

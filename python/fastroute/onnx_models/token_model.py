@@ -1,4 +1,4 @@
-"""From text to a transformer's answer: tokenizing, cutting, batching by length, running."""
+"""From text to a transformer's answer: tokenizing, truncation, batching by length, running."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TokenModel:
         output: name of the output that ``run`` gives.
         tokenizer: as ``open_tokenizer`` gives it; belongs to this object from here on.
         pad_id: what shorter prompts of a batch are filled up with.
-        max_tokens: longer prompts are cut to this many tokens, special ones included.
+        max_tokens: longer prompts are truncated to this many tokens, special ones included.
         on_truncation: "count" raises ``truncated_count``; "warn" also warns, once; "error" raises
             InvalidInputError.
         batch_size: most prompts in one run.
@@ -79,7 +79,7 @@ class TokenModel:
 
     @property
     def truncated_count(self) -> int:
-        """How many prompts were cut so far."""
+        """How many prompts were truncated so far."""
         return self._truncated_count
 
     def encode(self, prompts: list[str], pool: Executor | None = None) -> list[Encoding]:

@@ -28,7 +28,7 @@ class BreakerTransport(WrappingTransport):
 
     After ``open_s`` seconds one request is let through: its success closes the circuit, its failure
     opens it for as long again. Failures are 5xx, no connection, a broken one and a late
-    answer; an answer that breaks off is one. 0 ``failures``: never refuses.
+    answer; an interrupted answer is one. 0 ``failures``: never refuses.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Redundancy against stragglers: a second request beside a late one, or in its place.
 
-Aktas and Soljanin (arXiv 1906.10664, 1710.00748) show what it costs and wins; ``fastroute
+Aktas and Soljanin (arXiv 1906.10664, 1710.00748) show what it costs and gains; ``fastroute
 simulate`` shows it for given latencies.
 """
 
@@ -45,11 +45,11 @@ class RecentLatencies:
 
 
 class RedundantTransport(WrappingTransport):
-    """Sends a late request once more. The first answer to begin wins, the other is given up.
+    """Sends a late request once more. The first answer to begin wins, the other is cancelled.
 
     - "hedge": beside the first, after the ``quantile`` of the model's recent latencies.
     - "delayed": beside the first, after ``delay_s``.
-    - "relaunch": instead of the first, which is given up, after ``delay_s``.
+    - "relaunch": instead of the first, which is cancelled, after ``delay_s``.
 
     At most one more a request, and at most ``budget`` of all requests. Latency is the time until
     the transport inside returns the answer: to the first byte of a stream, to the whole of a short

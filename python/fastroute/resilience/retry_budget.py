@@ -37,7 +37,7 @@ class Budget:
 
 
 class RetryTransport(WrappingTransport):
-    """Sends again what failed before its first byte, as far as the budget goes.
+    """Sends again what failed before its first byte, within the budget.
 
     What is sent again, and when, is ``RetryPolicy``'s; where the model has another endpoint, that
     one is asked at once.

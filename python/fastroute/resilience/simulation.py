@@ -1,10 +1,10 @@
-"""What redundancy and relaunch of late requests cost and win: simulated, and in closed form.
+"""What redundancy and relaunch of late requests cost and gain: simulated, and in closed form.
 
 The model is that of Aktas and Soljanin ("Effective straggler mitigation", arXiv 1710.00748;
 "Straggler mitigation at scale", arXiv 1906.10664): a job of k tasks with independent times X ends
 with its slowest task. A task is sent once more, ``copies`` times, at ``delay_s``: beside the first
 ("replicate" at 0, "delayed" later), or in its place ("relaunch"). The first copy to end ends the
-task, and the others are given up. Latency is the job's time, cost the time that all copies ran.
+task, and the others are cancelled. Latency is the job's time, cost the time that all copies ran.
 For a gateway k is 1: a request.
 
 With q = exp(-mu delay) and S = sum over i = 1..k of (1 - q)^i / i, exponential times give
@@ -155,7 +155,7 @@ class Policy(NamedTuple):
     copies: int = 1
 
     def checked(self) -> Policy:
-        """The policy as it is. Raises InvalidInputError if it is none."""
+        """The policy as it is. Raises InvalidInputError if it is invalid."""
         if self.mode not in MODES:
             raise InvalidInputError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
         if not (math.isfinite(self.delay_s) and self.delay_s >= 0):

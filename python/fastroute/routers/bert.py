@@ -90,8 +90,8 @@ class BertRouter(Router):
         model_file: path of the ONNX file inside the folder, where it has another name.
         revision: branch, tag or commit on the hub.
         cache_dir: the hub's cache on disk; its own default if None.
-        max_tokens: longer prompts are cut to this many tokens, special ones included; the limit
-            in the folder's files if None.
+        max_tokens: longer prompts are truncated to this many tokens, special ones included; the
+            limit in the folder's files if None.
         on_truncation: "count" raises ``truncated_count``; "warn" also warns, once for this
             router; "error" raises InvalidInputError and scores nothing.
         batch_size: most prompts in one run of the model. None: 1 if activations are dynamically
@@ -195,7 +195,7 @@ class BertRouter(Router):
 
     @property
     def truncated_count(self) -> int:
-        """How many prompts were cut to ``max_tokens`` since this router was made."""
+        """How many prompts were truncated to ``max_tokens`` since this router was made."""
         return self._model.truncated_count
 
     def win_rate(self, prompt: str) -> float:

@@ -104,8 +104,8 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         OpenAI's text-embedding-3-small unless ``embedder`` is given.
 
         ``strong_model`` and ``weak_model`` default to the artifact's own pair; a router of another
-        pair has no calibration, which was measured on that one. Raises ArtifactError and its
-        kin for a folder that can't be used, InvalidInputError for an unknown model.
+        pair has no calibration, which was measured on that one. Raises ArtifactError or a subclass
+        for a folder that can't be used, InvalidInputError for an unknown model.
         """
         path = check_folder(folder)
         try:

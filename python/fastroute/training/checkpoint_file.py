@@ -19,7 +19,7 @@ JOURNAL = "training-journal.safetensors"
 def write_checkpoint(
     path: Path, tensors: Mapping[str, Any], state: Mapping[str, Any], framework: Framework
 ) -> None:
-    """Write tensors by name and ``state``, plain JSON, to ``path``; whole or not at all.
+    """Write tensors by name and ``state``, plain JSON, to ``path``, atomically.
 
     Raises ArtifactError if it can't be written.
     """
@@ -49,7 +49,7 @@ def read_checkpoint(
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Tensors and state of the checkpoint at ``path``; None where there is none.
 
-    The tensors may be written to. Raises InvalidInputError for a file that is no checkpoint.
+    The tensors may be written to. Raises InvalidInputError for a file that is not a checkpoint.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -38,7 +38,7 @@ def choose_embedder(choice: str, output: str | os.PathLike[str]) -> Embedder:
         )
     if not Path(folder).is_dir():
         raise InvalidInputError(f"--embedder {choice!r}: {folder} is not a folder")
-    _open(kind, folder)  # what is no embedder is refused before anything is copied
+    _open(kind, folder)  # an invalid embedder is refused before anything is copied
     copy_embedder(folder, output)
     return _open(kind, target)
 

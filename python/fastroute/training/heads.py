@@ -170,7 +170,7 @@ def save_mf(
         training: how it was trained and how it did, plain JSON; stored in the manifest.
         card: the model card, stored as card.md.
 
-    Raises InvalidTypeError for what is no router, InvalidInputError for a router without
+    Raises InvalidTypeError for what is not a router, InvalidInputError for a router without
     calibration, training record or embedder.
     """
     if not isinstance(router, MatrixFactorizationRouter):

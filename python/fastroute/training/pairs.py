@@ -68,7 +68,7 @@ class Pairs:
 
     @property
     def decided(self) -> npt.NDArray[np.bool_]:
-        """Which pairs are no ties, bool[n]."""
+        """Which pairs are not ties, bool[n]."""
         decided: npt.NDArray[np.bool_] = self.preference != 0.5
         return decided
 

@@ -17,7 +17,7 @@ _KINDS: dict[str, str] = {
     "bert": "Fine-tune an encoder as a router, and export it to ONNX.",
     "causal_llm": "Fine-tune a decoder with five label tokens, and export it.",
     "static": "Distil a static embedder from a sentence encoder in ONNX.",
-    "signals": "Find which cheap signals earn their place beside the embedding.",
+    "signals": "Find which cheap signals are worth their cost beside the embedding.",
 }
 
 

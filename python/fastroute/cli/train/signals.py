@@ -1,4 +1,4 @@
-"""``fastroute train signals``: which cheap signals earn their place beside the embedding."""
+"""``fastroute train signals``: which cheap signals are worth their cost beside the embedding."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def _check_base_url(value: str) -> str:
 
 def _value_of_variable(name: object) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
-        # Whoever wrote the secret itself here must not find it in a log.
+        # A secret that was written here by mistake must not appear in a log.
         raise ValueError("must be the name of an environment variable, such as OPENAI_API_KEY")
     value = os.environ.get(name)
     if not value:

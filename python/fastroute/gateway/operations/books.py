@@ -2,7 +2,7 @@
 
 A request may make several calls: retries, a hedged one, another model's. A call that was answered
 is billed; one that was refused or never arrived is not. Where a provider does not say how many
-tokens a call had, or the answer was given up, they are estimated, and counted as estimates.
+tokens a call had, or the answer was cancelled, they are estimated, and counted as estimates.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Bill:
             return facts
         facts["cost_usd"] = round(sum(known), 9)
         strong = cost_usd(answer, gateway.model_config(gateway.config.routing.strong_model))
-        # Another model's answer is no saving: the model that was chosen failed.
+        # Another model's answer is not a saving: the model that was chosen failed.
         chosen = routed.decision is not None and self._model == routed.decision.model
         if routed.decision is not None and chosen and strong is not None:
             metrics.saved.labels(routed.decision.router).inc(max(0.0, strong - sum(known)))
@@ -110,7 +110,7 @@ class Bill:
 
 
 def _given_up(call: Request, model: str | None, answer: Usage) -> Usage:
-    """The usage of a call whose answer nobody read: its input, and, unless the provider could stop
+    """The usage of a call whose answer was not read: its input, and, unless the provider could stop
     writing when the connection closed, an output as long as that of the same model's answer."""
     output_tokens = answer.output_tokens if call.model == model and not call.stream else 0
     return answer._replace(output_tokens=output_tokens, is_estimate=True)

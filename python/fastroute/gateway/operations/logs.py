@@ -84,7 +84,7 @@ class _StderrHandler(logging.Handler):
             if dropped:
                 lines.append(_line("log lines dropped", "warning", {"lines": dropped}))
             written = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
-            with contextlib.suppress(OSError):  # who read it has gone
+            with contextlib.suppress(OSError):  # its reader has closed it
                 while written:
                     written = written[os.write(2, written) :]
             self._is_idle = not self._lines

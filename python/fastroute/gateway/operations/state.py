@@ -1,4 +1,4 @@
-"""What outlives a reload: the gateway of the moment, the older ones still in use, the counts."""
+"""What is kept across reloads: the current gateway, the older ones still in use, the counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastroute.gateway.request.affinity import Sessions
 
 
 class State:
-    """Lends the gateway of the moment to requests; a replaced one is closed with its last.
+    """Lends the current gateway to requests; a replaced one is closed with its last.
 
     ``accepted`` is called when what ``load`` returned last, or ``config``, can be used.
     """
@@ -46,16 +46,16 @@ class State:
 
     @property
     def gateway(self) -> Gateway:
-        """The gateway of the moment."""
+        """The current gateway."""
         return self._current
 
     def lease(self) -> Gateway:
-        """The gateway of the moment, kept open until ``release``."""
+        """The current gateway, kept open until ``release``."""
         self._users[self._current] += 1
         return self._current
 
     def release(self, gateway: Gateway) -> None:
-        """Give ``gateway`` back."""
+        """Release ``gateway``."""
         self._users[gateway] -= 1
         self._close_unused()
 

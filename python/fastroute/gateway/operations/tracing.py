@@ -28,7 +28,7 @@ class Tracing(Protocol):
         """A context for the provider's part; it gives the headers to hand on."""
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the pending spans."""
 
 
 class NoTracing:
@@ -64,7 +64,7 @@ class OpenTelemetry:
                 "opentelemetry = true needs more: pip install 'fastroute[opentelemetry]'"
             ) from error
         self._trace, self._propagate = trace, propagate
-        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before this name.
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence over this name.
         resource = Resource({"service.name": "fastroute"}).merge(Resource.create())
         self._provider = TracerProvider(resource=resource)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -105,5 +105,5 @@ class OpenTelemetry:
             inner.end()
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the pending spans."""
         self._provider.shutdown()

@@ -44,14 +44,14 @@ class _Worker:
     to_reload: bool = False
 
     def read_pipe(self) -> None:
-        """Take what the pipe has to say; it is closed without a word where the process died."""
+        """Read what the pipe says; it is closed without a message where the process died."""
         self.ready = os.read(self.pipe, 1) != b""
         self.close_pipe()
         if self.ready and self.to_reload:
             self.process.send_signal(signal.SIGHUP)
 
     def close_pipe(self) -> None:
-        """Hear it no longer."""
+        """Stop listening to it."""
         if self.pipe >= 0:
             os.close(self.pipe)
             self.pipe = -1
@@ -147,7 +147,7 @@ class Supervisor:
                 continue
             self._workers.remove(worker)
             worker.close_pipe()
-            # What it was serving is served no longer; what it counted stays counted.
+            # Its running requests are lost; its counts are kept.
             folder = environment[FOLDER]
             mark_process_dead(process.pid, folder)  # type: ignore[no-untyped-call] # it has no types
             log("worker died", logging.ERROR, pid=process.pid, status=process.returncode)
@@ -166,7 +166,7 @@ class Supervisor:
                 worker.process.send_signal(number)
 
     def _wait(self) -> None:
-        """Ask the workers to finish, and kill what has not when patience ends."""
+        """Ask the workers to finish, and kill those that have not at the deadline."""
         self._listener.close()
         for worker in self._workers:
             worker.close_pipe()

@@ -110,6 +110,6 @@ def _split(
     """The headers, and the names that ``Connection`` among them calls its own."""
     here = list(headers)
     tokens = [token for name, value in here if name == b"connection" for token in value.split(b",")]
-    # The length of a body is no connection's own, whoever says so.
+    # The length of a body never belongs to a connection, even if Connection names it.
     named = frozenset(token.strip().lower() for token in tokens) - {b"content-length"}
     return here, named

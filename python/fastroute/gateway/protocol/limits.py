@@ -16,7 +16,7 @@ _ENCODINGS = frozenset({"identity", "gzip", "deflate", "zstd"})
 
 
 class Admission:
-    """Counts requests under way; one too many is told to come back later."""
+    """Counts requests under way; requests above the limit are rejected with 429."""
 
     def __init__(self, config: ServerConfig) -> None:
         self.configure(config)

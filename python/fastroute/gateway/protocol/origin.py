@@ -54,7 +54,7 @@ def refuse_other_pages(path: str, headers: Mapping[str, str], listening_host: st
 
 
 def _address_of(origin: str) -> str | None:
-    """Host and port of an origin, in lower case; None for "null" and what is no address."""
+    """Host and port of an origin, in lower case; None for "null" and for an invalid address."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

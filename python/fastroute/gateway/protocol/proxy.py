@@ -403,7 +403,7 @@ def decision_json(routed: Routed) -> dict[str, Any]:
 
 
 def _refusal_of(error: Exception, gateway: Gateway) -> RefusalError:
-    """For a provider that did not answer. Our words do not show its address or name."""
+    """For a provider that did not answer. The message does not show its address or name."""
     if isinstance(error, (ProviderTimeoutError, TimeoutError)):
         return RefusalError(504, "provider_timeout", "the model's provider did not answer in time")
     if isinstance(error, AnswerCutError):

@@ -19,8 +19,8 @@ MIN_KEY_CHARACTERS = 8
 
 
 class Redaction:
-    """Masks with as many asterisks what belongs to ``endpoints``: keys, and in errors addresses
-    other than OpenAI's own."""
+    """Masks, with an equal number of asterisks, what belongs to ``endpoints``: keys, and in errors
+    addresses other than OpenAI's own."""
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         keys: set[str] = set()

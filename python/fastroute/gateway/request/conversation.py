@@ -178,7 +178,8 @@ def _strings(raw: bytes) -> list[str]:
 
 
 def _message_of_item(item: Any) -> Any:
-    """An item of ``/responses`` as a chat message; other items, such as tool calls, are no text."""
+    """An item of ``/responses`` as a chat message; other items, such as tool calls, are not
+    text."""
     if not isinstance(item, Mapping) or (item.get("type") or "message") != "message":
         return {"role": "tool", "content": None}
     return {"role": item.get("role") or "user", "content": item.get("content")}

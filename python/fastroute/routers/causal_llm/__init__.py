@@ -2,7 +2,7 @@
 
 ``router`` makes win rates of the labels' probabilities, which an ``engine`` gives: by onnxruntime
 here (``onnx_engine``) or from a model that is served (``completions_engine``). Both ask by
-``prompt``: the user's text, cut to length, in the ``template`` of the model's folder, as tokens of
+``prompt``: the user's text, truncated, in the ``template`` of the model's folder, as tokens of
 its ``tokenizer``.
 """
 

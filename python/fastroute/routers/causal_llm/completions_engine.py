@@ -33,7 +33,7 @@ _HINTS = {
 class CompletionsLabelEngine(LabelEngine):
     """Asks an OpenAI-compatible ``POST /completions`` (vLLM, llama.cpp, SGLang) for one token.
 
-    The prompt is put into its template, and cut where it is too long, by the checkpoint's own
+    The prompt is put into its template, and truncated where it is too long, by the checkpoint's own
     tokenizer here; the model stays where it is served. Nothing is sampled from: temperature 0, one
     token, and the log-probabilities of the ``top_logprobs`` most likely ones.
 
@@ -113,7 +113,7 @@ class CompletionsLabelEngine(LabelEngine):
 
     @property
     def checksum(self) -> None:
-        """None: what the endpoint serves under a name is not ours to know."""
+        """None: what the endpoint serves under a name is not known here."""
         return
 
     @property

@@ -28,12 +28,12 @@ class LabelEngine(ABC):
     @property
     @abstractmethod
     def truncated_count(self) -> int:
-        """How many prompts lost their beginning since this engine was made."""
+        """How many prompts were truncated at the start since this engine was made."""
 
     @property
     @abstractmethod
     def checksum(self) -> str | None:
-        """SHA-256 over all that decides an answer; None where that is out of our sight."""
+        """SHA-256 over all that decides an answer; None where that is unknown."""
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing open
         """Close what is open."""

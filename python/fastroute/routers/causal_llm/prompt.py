@@ -23,7 +23,7 @@ class Fitted(NamedTuple):
     """A prompt as the model sees it.
 
     Attributes:
-        text: the prompt, without what was cut from its beginning.
+        text: the prompt, without what was truncated at its beginning.
         ids: all tokens, template included.
     """
 
@@ -80,11 +80,11 @@ class LabelPrompt:
 
     @property
     def truncated_count(self) -> int:
-        """How many prompts were cut since this was made."""
+        """How many prompts were truncated since this was made."""
         return self._truncated_count
 
     def fit(self, prompts: list[str]) -> list[Fitted]:
-        """Tokenize ``prompts``, and cut those that are too long.
+        """Tokenize ``prompts``, and truncate those that are too long.
 
         Raises InvalidInputError if one is and ``on_truncation`` is "error".
         """

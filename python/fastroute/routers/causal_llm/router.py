@@ -97,7 +97,7 @@ class CausalLLMRouter(Router):
 
     @property
     def truncated_count(self) -> int:
-        """How many prompts lost their beginning to the model's limit."""
+        """How many prompts were truncated at the start to the model's limit."""
         return self.engine.truncated_count
 
     @property

@@ -70,8 +70,8 @@ def make_examples(
 ) -> Examples:
     """Check them and put them together; one group and equal weights where none are given.
 
-    Raises InvalidInputError for lengths that differ, outcomes that are no probabilities, or weights
-    that are not above 0.
+    Raises InvalidInputError for lengths that differ, outcomes that are not probabilities, or
+    weights that are not above 0.
     """
     texts = check_prompts(prompts)
     n = len(texts)

@@ -69,7 +69,7 @@ def fine_tune(
     """Train ``network`` in place; it ends with the parameters of the least loss on ``stopping``.
 
     Interrupted, it leaves a checkpoint in the folder ``checkpoint`` if there is one; with
-    ``resume`` it goes on from there, with the same numbers as if it had not been interrupted.
+    ``resume`` it continues from there, with the same numbers as if it had not been interrupted.
 
     Raises InvalidInputError for a checkpoint of other settings or examples, a folder without one,
     or a loss that is not finite.
@@ -109,7 +109,7 @@ class _Run:
         self.stopping_ids = network.token_ids(stopping.prompts)
         self.group_ids, names, means = group_means(training)
         index = {name: i for i, name in enumerate(names)}
-        # A group that is only held out has no offset of its own: the mean of all stands in.
+        # A group that is only held out has no offset of its own: the mean of all is used.
         self.stopping_groups = [index.get(name, len(names)) for name in stopping.groups]
         first = np.log(np.maximum(np.vstack([means, means.mean(axis=0)]), _LEAST_SHARE))
         self.offsets = torch.nn.Parameter(

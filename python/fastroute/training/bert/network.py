@@ -26,7 +26,7 @@ class Network:
     Attributes:
         model: a ``transformers`` sequence classifier with three labels.
         tokenizer: its fast tokenizer.
-        max_tokens: where prompts are cut.
+        max_tokens: where prompts are truncated.
     """
 
     model: Any
@@ -38,7 +38,7 @@ class Network:
         return int(self.tokenizer.pad_token_id or 0)
 
     def token_ids(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each prompt, special ones included, cut to ``max_tokens``."""
+        """Token ids of each prompt, special ones included, truncated to ``max_tokens``."""
         if not prompts:
             return []
         encoded = self.tokenizer(list(prompts), truncation=True, max_length=self.max_tokens)
@@ -81,8 +81,8 @@ def load_network(encoder: str | os.PathLike[str], *, max_tokens: int, seed: int)
 
     Raises:
         MissingDependencyError: torch or transformers is not installed.
-        InvalidInputError: there is no such encoder, it is none, its tokenizer is not a fast one,
-            or ``max_tokens`` is more than it can read.
+        InvalidInputError: there is no such encoder, it is not an encoder, its tokenizer is not a
+            fast one, or ``max_tokens`` is more than it can read.
     """
     check_libraries()
     import torch

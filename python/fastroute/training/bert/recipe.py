@@ -33,7 +33,7 @@ _ROUTER_CHECKS = 100
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a training.
+    """The result of a training.
 
     Attributes:
         folder: the artifact; ``BertRouter(folder)`` loads it.
@@ -73,7 +73,7 @@ def train_bert(
     """Fine-tune ``encoder`` and write the artifact of a router to ``output``.
 
     Beside the artifact, ``output``/torch has the model as transformers loads it, calibrated too.
-    Interrupted, ``output``/checkpoint is left, from which ``resume`` goes on.
+    Interrupted, ``output``/checkpoint is left, from which ``resume`` continues.
 
     Args:
         examples: what to learn; 1 in 20 prompts decides when to stop, 1 in 20 calibrates and is

@@ -19,7 +19,7 @@ class Settings:
     """How to train.
 
     Attributes:
-        max_tokens: longer prompts are cut to this many tokens, in training and in use.
+        max_tokens: longer prompts are truncated to this many tokens, in training and in use.
         batch_size: prompts in one step. Batches are of prompts of similar length.
         epochs: passes over the training prompts at most.
         learning_rate: of the encoder, at its height; it rises over ``warmup`` and falls to 0.

@@ -12,7 +12,7 @@ _FILE = "training.safetensors"
 
 
 def save(folder: Path, model: Any, optimizer: Any, state: dict[str, Any]) -> None:
-    """Write weights, the optimizer's moments and ``state`` to ``folder``; whole or not at all."""
+    """Write weights, the optimizer's moments and ``state`` to ``folder``, atomically."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     for i, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": v for k, v in moments.items()}

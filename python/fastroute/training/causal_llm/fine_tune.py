@@ -102,8 +102,8 @@ def fine_tune(
         settings: how.
         checkpoints: folder for where the training stands; a run that is interrupted, by Ctrl-C
             too, leaves a checkpoint there.
-        resume: go on from the checkpoint there. The same steps then give the same weights, on the
-            same machine, as without a stop.
+        resume: continue from the checkpoint there. The same steps then give the same weights, on
+            the same machine, as without a stop.
         report: is told each step's number, from 1, and loss.
 
     Raises InvalidInputError for no data, or a checkpoint of another training.

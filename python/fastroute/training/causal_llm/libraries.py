@@ -1,4 +1,4 @@
-"""The one door to torch and transformers, which are large and not always installed."""
+"""The only module that imports torch and transformers, which are large and not always installed."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _COPIED = ("tokenizer_config.json", "chat_template.jinja")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came out.
+    """The result.
 
     Attributes:
         trained: losses and time.
@@ -78,8 +78,8 @@ def train_causal_llm(
     """Fine-tune ``base`` on ``data``, and write ``output``: ``checkpoint/`` and ``onnx/``.
 
     One of ``held_out_folds`` prompts is held out, decided by its letters and digits; on those the
-    result is measured, and its calibration quantiles are taken. ``resume`` goes on from where a run
-    into the same ``output`` stopped. Raises as ``fine_tune`` and ``export_causal_llm``.
+    result is measured, and its calibration quantiles are taken. ``resume`` continues a run into the
+    same ``output``. Raises as ``fine_tune`` and ``export_causal_llm``.
     """
     source, target = check_model_folder(base), Path(output).expanduser()
     work, finished = target / "unfinished", target / "checkpoint"

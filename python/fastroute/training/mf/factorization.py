@@ -11,8 +11,8 @@ It is the published parametrisation c . (P_M/|P_M| * (W q)) with lengths free (a
 section 4.2): any v can be had as c * P/|P| with one dimension more, whose row of W is zero.
 
 Batches are of rows, not of pairs: a row is projected once, however many models were graded on it.
-An epoch's batches are drawn from seed and epoch alone, so training goes on after an interruption as
-if there had been none.
+An epoch's batches are drawn from seed and epoch alone, so an interrupted training continues with
+the same result.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def learn(
     settings: Settings,
     after_epoch: Callable[[State], None] = lambda _: None,
 ) -> State:
-    """Go on from ``state`` until the held-out loss no longer falls; returns it.
+    """Continue from ``state`` until the held-out loss no longer falls; returns it.
 
     Args:
         state: of ``start``, or as an ``after_epoch`` saved it.

@@ -26,8 +26,8 @@ class Figures:
     Attributes:
         prompts, pairs: how many.
         log_loss: mean cross-entropy of the win rate, in nats; 0.693 says nothing.
-        log_loss_decided: of the pairs that are no ties.
-        accuracy: share of pairs that are no ties in which the preferred model has the higher rate.
+        log_loss_decided: of the pairs that are not ties.
+        accuracy: share of pairs that are not ties in which the preferred model has the higher rate.
         calibration_error: expected calibration error, each pair seen from its stronger model.
         apgr: mean exact APGR over pairs of models with 30 held-out prompts in common or more, by
             prompts; None where there are none.

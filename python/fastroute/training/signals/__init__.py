@@ -1,4 +1,4 @@
-"""Which cheap signals of a prompt earn their place beside its embedding.
+"""Which cheap signals of a prompt are worth their cost beside its embedding.
 
 ``candidates`` are the signals, ``selection`` measures and chooses, by the algorithm of
 ``benefit_cost``.

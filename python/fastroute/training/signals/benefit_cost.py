@@ -59,7 +59,7 @@ def rescaled(costs: Mapping[str, float], least_cost: float, most_ratio: float) -
     """Costs, at least ``least_cost`` each, of which the greatest is ``most_ratio`` times the least.
 
     Raises InvalidInputError for a ``least_cost`` that is not above 0, a ``most_ratio`` below 1 or a
-    cost that is no number.
+    cost that is not a number.
     """
     if not (math.isfinite(least_cost) and least_cost > 0):
         raise InvalidInputError(f"least_cost must be above 0, got {least_cost}")

@@ -1,4 +1,5 @@
-"""Which cheap signals earn their place beside the embedding: measured, and chosen by benefit-cost.
+"""Which cheap signals are worth their cost beside the embedding: measured, and chosen by
+benefit-cost.
 
 The benefit of a signal is the held-out APGR that it adds (``dataset_folds``: whole datasets are
 left out). A score is what the embedding says plus a weight for each signal, in units of their

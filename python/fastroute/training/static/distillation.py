@@ -22,7 +22,7 @@ from fastroute.types import Float32Array, Float64Array
 #: Prompts on which fidelity and latency are measured.
 SAMPLE = 300
 _ROUNDS = 5
-# An encoder's own limit; what is longer is cut for it, and not for the table.
+# An encoder's own limit; what is longer is truncated for it, and not for the table.
 _MOST_TOKENS = 256
 
 
@@ -37,7 +37,7 @@ class TableFigures(NamedTuple):
         cosine: mean cosine between a prompt's vector, put back into the encoder's space, and the
             encoder's own; None without prompts.
         similarity_correlation: correlation, over pairs of prompts, of the cosine between the two
-            by the table and by the encoder: what a router that compares prompts lives on.
+            by the table and by the encoder: what a router that compares prompts depends on.
         latency_us: median microseconds a prompt, from text to vector.
         latency_ratio: the same against the tokenizer alone, in the same run.
     """

@@ -6,7 +6,7 @@ frequency (Arora et al. 2017, smooth inverse frequency), and rounded to 8 bits a
 half or single precision.
 
 p is taken from the vocabulary itself: WordPiece vocabularies are written by falling frequency, so
-the r-th entry that is no special token gets p proportional to 1 / r (Zipf's law). That needs no
+the r-th entry that is not a special token gets p proportional to 1 / r (Zipf's law). That needs no
 corpus, and so the table does not depend on the prompts that the router is trained on. Vocabularies
 in another order need counts from a corpus.
 """
