@@ -1,5 +1,4 @@
-"""The only module that calls the compiled core: it validates arguments and translates failures into
-clear errors.
+"""The only module that calls the compiled core: it validates arguments and explains failures.
 
 Hot functions call the core first and look for the reason only when it refuses, so that a valid
 call pays nothing for the checks: the core itself accepts exact dtypes and layouts only.

@@ -215,7 +215,7 @@ def test_in_domain_trains_mf_and_sw_ranking_on_folds(tmp_path: Path) -> None:
     assert ran.json["notes"] == [
         "3 folds: mf, sw_ranking trained on the others; the rest as it is."
     ]
-    assert "battles has no use" in refused(
+    assert "battles has no effect" in refused(
         "evaluate", "--benchmark", path, "--router", "sw_ranking,battles=x", "--protocol",
         "in-domain",
     )  # fmt: skip

@@ -139,7 +139,7 @@ def test_battles_become_examples_in_either_order() -> None:
     assert examples.groups == ["f/d"] * 5
     # Each file counts the same.
     np.testing.assert_allclose(examples.weights, [0.625] * 4 + [2.5])
-    with pytest.raises(InvalidInputError, match="the data has the models s, s2, w"):
+    with pytest.raises(InvalidInputError, match="the data is of s, s2, w"):
         examples_of(data, strong=["gpt"], weak=["w"])
     # Without names graded results are learnt from, and battles where there is nothing else.
     assert examples_of(data).prompts == ["p6"]

@@ -18,7 +18,7 @@ _WORDS = {
          "eleven", "twelve")
     )
 }  # fmt: skip
-_MOST_CHARACTERS = 1_000  # a longer statement is no number
+_MOST_CHARACTERS = 1_000  # a longer statement is not a number
 _SCALES = {"dozen": 12.0, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 # What makes a statement more than one plain number: times and ratios, bounds, dates, formulas.
 _QUALIFIED = re.compile(

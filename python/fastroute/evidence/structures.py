@@ -61,7 +61,7 @@ def read_literal(text: str) -> object:
 def parse_python(code: str, mode: Literal["exec", "eval"] = "exec") -> Any:
     """The syntax tree of ``code``, without the warnings that Python has for odd code.
 
-    Raises SyntaxError, ValueError, RecursionError or MemoryError for text that is none.
+    Raises SyntaxError, ValueError, RecursionError or MemoryError for text that is not Python.
     """
     with _PARSING, warnings.catch_warnings():  # filters are the process's: one thread at a time
         warnings.simplefilter("ignore")

@@ -235,7 +235,9 @@ def pair_of(
     middle = [models[i] for i in order[len(order) // 2 :]] + [models[i] for i in order[::-1]]
     weak = weak_model or next(model for model in middle if model != strong)
     if strong == weak:
-        raise InvalidInputError(f"strong_model and weak_model are both {strong!r}; name two models")
+        raise InvalidInputError(
+            f"strong_model and weak_model are both {strong!r}; name two different models"
+        )
     return strong, weak
 
 
