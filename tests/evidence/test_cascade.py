@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -265,6 +266,186 @@ def test_a_cancelled_client_cancels_every_call(models: dict[str, View]) -> None:
         await transport.aclose()
 
     asyncio.run(main())
+
+
+def reply(text: str) -> bytes:
+    return json.dumps(says(text)["body"]).encode()
+
+
+class Scripted:
+    """A transport whose calls do what a test says, by the name of the model."""
+
+    def __init__(self, **calls: Callable[[], Awaitable[bytes]]) -> None:
+        self._calls = calls
+        self.closed: list[str] = []
+
+    async def asend(self, request: Request) -> AsyncResponse:
+        body = await self._calls[request.model]()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield body
+
+        async def close() -> None:
+            self.closed.append(request.model)
+
+        return AsyncResponse(200, {}, pieces(), close)
+
+    async def aclose(self) -> None:
+        pass
+
+
+def after(seconds: float, outcome: str | Exception) -> Callable[[], Awaitable[bytes]]:
+    async def call() -> bytes:
+        await asyncio.sleep(seconds)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return reply(outcome)
+
+    return call
+
+
+async def stubborn() -> bytes:
+    """Takes 0.4 seconds, whoever cancels it."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + 0.4
+    while (left_s := end_s - loop.time()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(left_s)
+    return reply("#### 5")
+
+
+def send_scripted(transport: Scripted, *cheap: str, **settings: Any) -> Awaitable[Any]:
+    def ask(name: str) -> Request:
+        return Request(Endpoint("http://127.0.0.1:9/v1"), b"{}", model=name)
+
+    return Cascade(transport, CascadeSettings(**settings)).send(
+        [ask(name) for name in cheap], ask("strong"), prompt="How many?", expectation=NUMBER
+    )
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("gone"), AssertionError()])
+def test_no_error_of_a_cheap_call_loses_the_request(error: Exception) -> None:
+    transport = Scripted(
+        weak=after(0, error), helper=after(0.01, "#### 7"), other=after(0.02, "#### 7"),
+        strong=after(0, "#### 9"),
+    )  # fmt: skip
+    response, evidence = asyncio.run(send_scripted(transport, "weak", "helper", "other"))
+    assert response.body == reply("#### 7")
+    assert outcomes(evidence)["weak"] == "failed"
+
+
+def test_an_early_strong_call_that_fails_is_reported_so() -> None:
+    transport = Scripted(
+        weak=after(0.1, "#### 7"), helper=after(0.15, "#### 7"), strong=after(0, OSError("gone"))
+    )
+    response, evidence = asyncio.run(send_scripted(transport, "weak", "helper", early_strong_s=0.0))
+    assert response.body == reply("#### 7")
+    assert outcomes(evidence) == {"weak": "sent", "helper": "agreed", "strong": "failed"}
+
+
+def test_an_early_strong_answer_that_is_not_needed_is_closed() -> None:
+    transport = Scripted(
+        weak=after(0.1, "#### 7"), helper=after(0.15, "#### 7"), strong=after(0, "#### 9")
+    )
+    _, evidence = asyncio.run(send_scripted(transport, "weak", "helper", early_strong_s=0.0))
+    assert outcomes(evidence)["strong"] == "cancelled"
+    assert "strong" in transport.closed
+
+
+def test_the_usage_of_an_answer_that_cannot_be_read_is_counted(models: dict[str, View]) -> None:
+    bad = says("#### 7")
+    bad["body"]["choices"][0]["logprobs"] = {"content": [{}]}
+    models["weak"].plan(bad)
+    models["helper"].plan(says("#### 7"))
+    models["strong"].plan(says("#### 9"))
+    _, evidence = run(models)
+    assert outcomes(evidence)["weak"] == "failed"
+    assert evidence.calls[0].usage == {"prompt_tokens": 5, "completion_tokens": 6}
+
+
+def test_an_answer_does_not_wait_for_a_call_that_will_not_end() -> None:
+    async def main() -> float:
+        transport = Scripted(
+            weak=after(0, "#### 7"), helper=after(0, "#### 7"), other=stubborn,
+            strong=after(0, "#### 9"),
+        )  # fmt: skip
+        began = time.monotonic()
+        await send_scripted(transport, "other", "weak", "helper")
+        seconds = time.monotonic() - began
+        await asyncio.sleep(0.6)
+        assert not asyncio.all_tasks() - {asyncio.current_task()}
+        return seconds
+
+    assert asyncio.run(main()) < 0.3
+
+
+@pytest.mark.parametrize("ticks", range(14))
+def test_a_client_that_leaves_at_any_moment_leaves_nothing_open(ticks: int) -> None:
+    """It is cancelled after each number of turns of the event loop."""
+
+    async def main() -> None:
+        transport = Scripted(
+            weak=after(0, "#### 7"), helper=after(0, "#### 8"), other=stubborn,
+            strong=after(0, "#### 9"),
+        )  # fmt: skip
+        made: list[str] = []
+        asend = transport.asend
+
+        async def counted(request: Request) -> AsyncResponse:
+            response = await asend(request)
+            made.append(request.model)
+            return response
+
+        transport.asend = counted  # type: ignore[method-assign]
+        sending = send_scripted(transport, "weak", "helper", "other", deadline_s=0.001)
+        task = asyncio.ensure_future(sending)
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.5)
+        assert not asyncio.all_tasks() - {asyncio.current_task()}
+        assert made.count("strong") == transport.closed.count("strong")
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_while_calls_are_closed_leaves_nothing_open() -> None:
+    async def main() -> None:
+        transport = Scripted(
+            weak=after(0, "#### 7"), helper=after(0, "#### 8"), other=stubborn,
+            strong=after(0, "#### 9"),
+        )  # fmt: skip
+        sending = send_scripted(transport, "weak", "helper", "other", deadline_s=0.01)
+        task = asyncio.ensure_future(sending)
+        await asyncio.sleep(0.04)  # the strong model has answered, and the stubborn call goes on
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert transport.closed.count("strong") == 1
+        await asyncio.sleep(0.5)
+        assert not asyncio.all_tasks() - {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_call_is_closed_within_50_ms(models: dict[str, View]) -> None:
+    models["weak"].plan(says("#### 7"))
+    models["helper"].plan(says("#### 7"))
+    models["other"].plan({"kind": "trickle", "seconds": 0.01})  # notices at a piece
+
+    async def check(_: AsyncResponse, __: Evidence) -> float:
+        began = time.monotonic()
+        while not (await asyncio.to_thread(models["other"].requests))[-1]["gave_up"]:
+            assert time.monotonic() - began < 3
+            await asyncio.sleep(0.002)
+        return time.monotonic() - began
+
+    seconds, evidence = run(models, cheap=("other", "weak", "helper"), check=check)
+    assert outcomes(evidence)["other"] == "cancelled"
+    assert seconds < 0.05
 
 
 def test_requests_that_evidence_cannot_decide() -> None:

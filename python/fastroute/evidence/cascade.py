@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from fastroute.errors import DispatchError, InvalidInputError
+from fastroute.errors import InvalidInputError
 from fastroute.evidence.acceptance import AcceptanceModel
 from fastroute.evidence.answer import Answer
 from fastroute.evidence.comparison import Comparison, compare
 from fastroute.evidence.kinds import Expectation
 from fastroute.evidence.signals import signals
 from fastroute.http.request import AsyncResponse, AsyncTransport, Request
+
+#: How long an answer may wait for the ends of cancelled calls, in seconds.
+_CLOSING_S = 0.05
+_closing: set[asyncio.Task[None]] = set()  # an event loop alone would not keep them
 
 CallOutcome = Literal["sent", "agreed", "not_sent", "cancelled", "failed"]
 Reason = Literal["agree", "accepted", "disagree", "incomparable", "late", "failed", "rejected"]
@@ -204,9 +207,24 @@ class Cascade:
                     request=chosen.request,
                 )
             assert response is not None
-            return response, run.evidence(reason, comparison)
-        finally:
-            await run.cancel_rest()
+            evidence = run.evidence(reason, comparison)
+        except BaseException:
+            run.sent = None
+            await self._close(run)
+            raise
+        try:
+            await self._close(run)
+        except asyncio.CancelledError:  # nobody takes the answer any more
+            await response.aclose()
+            raise
+        return response, evidence
+
+    async def _close(self, run: _Run) -> None:
+        """Cancel what isn't sent; wait a moment for its end."""
+        task = asyncio.get_running_loop().create_task(run.cancel_rest())
+        _closing.add(task)
+        task.add_done_callback(_closing.discard)
+        await asyncio.wait([task], timeout=_CLOSING_S)
 
 
 class _Run:
@@ -225,7 +243,7 @@ class _Run:
         self._began_s = self._loop.time()
         self._strong_request = strong
         self._strong: _Call | None = None
-        self._strong_error: BaseException | None = None
+        self._group_of: dict[int, int] = {}
         self.sent: _Call | None = None
         self.calls = [self._start(request, whole=True) for request in cheap]
 
@@ -252,6 +270,7 @@ class _Run:
             if done and answered:
                 answers = [call.answer for call in answered if call.answer is not None]
                 comparison = compare(answers, expectation, quorum=settings.quorum)
+                self._group_of = dict(zip(map(id, answered), comparison.groups, strict=True))
                 if settings.acceptance is None and comparison.accepted is not None:
                     return "agree", answered[comparison.accepted], comparison
             if elapsed_s >= settings.deadline_s and pending:
@@ -286,17 +305,16 @@ class _Run:
             call.task.cancel()
         try:
             response = await strong.task
-        except DispatchError as error:
+        except Exception:
             strong.failed = True
             strong.ended_s = self._loop.time()
             if any(call.answer is not None for call in self.calls):
-                self._strong_error = error
                 return None
             raise
         assert isinstance(response, AsyncResponse)
+        self.sent = strong
         strong.ended_s = self._loop.time()
         strong.response = response
-        self.sent = strong
         return response
 
     def stand_in(self, comparison: Comparison | None) -> _Call:
@@ -308,9 +326,11 @@ class _Run:
         """What was done, once the answer is chosen."""
         calls = self.calls if self._strong is None else [*self.calls, self._strong]
         sent = self.sent
+        for call in calls:  # what ended while the strong model was asked is counted too
+            if call.task.done() and not call.task.cancelled() and call.ended_s is None:
+                self._finish(call)
         answered = [call for call in self.calls if call.answer is not None]
-        groups = comparison.groups if comparison is not None else ()
-        group_of = dict(zip(map(id, answered), groups, strict=False))
+        group_of = self._group_of
 
         def outcome(call: _Call) -> CallOutcome:
             if call is sent:
@@ -346,11 +366,9 @@ class _Run:
         rest = [call for call in calls if call is not self.sent]
         for call in rest:
             call.task.cancel()
-        for call in rest:
-            with suppress(asyncio.CancelledError, DispatchError):
-                result = await call.task
-                if isinstance(result, AsyncResponse):
-                    await result.aclose()
+        for result in await asyncio.gather(*(c.task for c in rest), return_exceptions=True):
+            if isinstance(result, AsyncResponse):
+                await result.aclose()
 
     def _start(self, request: Request, *, whole: bool) -> _Call:
         call = _Call(request, None, self._loop.time())  # type: ignore[arg-type]  # set below
@@ -368,7 +386,7 @@ class _Run:
         call.response = response
         try:
             return await response.read()
-        except asyncio.CancelledError:
+        except BaseException:
             await response.aclose()
             raise
 
@@ -377,11 +395,14 @@ class _Run:
         call.ended_s = self._loop.time()
         try:
             body = call.task.result()
-            assert isinstance(body, bytes)
+            if isinstance(body, AsyncResponse):  # the strong model's, which nobody needs
+                call.ended_s = None
+                return
             completion = json.loads(body)
-            call.answer = Answer.from_choice(completion["choices"][0])
-            usage = completion.get("usage")
+            usage = completion.get("usage") if isinstance(completion, dict) else None
             call.usage = usage if isinstance(usage, dict) else None
-            call.body = body
-        except (DispatchError, ValueError, LookupError, TypeError, RecursionError):
+            answer = Answer.from_choice(completion["choices"][0])
+        except (Exception, asyncio.CancelledError):
             call.failed = True
+        else:
+            call.answer, call.body = answer, body
