@@ -97,6 +97,25 @@ def test_a_bad_row_is_named(tmp_path: Path, row: dict[str, Any], message: str) -
         read_answers([write_rows(tmp_path / "a.jsonl", [row])])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tokens": {"a": [-5, 3]}},
+        {"tokens": {"a": [float("nan"), 3]}},
+        {"tokens": {"a": [None, 3]}},
+        {"latency_s": {"a": -1}},
+        {"scores": {"a": 10**400}},
+        {"answers": '{"a":' * 100_000},
+    ],
+)
+def test_hostile_numbers_are_named(tmp_path: Path, change: dict[str, Any]) -> None:
+    row = {"prompt": "How many?", "answers": {"a": "1"}, "scores": {"a": 1}, **change}
+    path = tmp_path / "answers.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(InvalidInputError, match="line 1"):
+        read_answers([path])
+
+
 def test_files_without_a_common_question(tmp_path: Path) -> None:
     row = {"answers": {"a": "1"}, "scores": {"a": 1}}
     first = write_rows(tmp_path / "a.jsonl", [{"prompt": "x", **row}])

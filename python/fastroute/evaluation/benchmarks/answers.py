@@ -145,7 +145,7 @@ def _read_file(path: Path) -> dict[str, _Row]:
             raise InvalidInputError(f"{path}, {where}: {row}")
         try:
             key, read = _read_row(row)
-        except (InvalidInputError, ValueError) as error:
+        except (InvalidInputError, ValueError, RecursionError) as error:
             raise InvalidInputError(f"{path}, {where}: {error}") from error
         found.setdefault(key, read)
     if not found:
@@ -173,11 +173,11 @@ def _read_row(row: Mapping[str, Any]) -> tuple[str, _Row]:
         answers = {name: _text(name, row[name + _RESPONSE]) for name in names}
         scores = {name: _grade(name, row[name]) for name in names}
     tokens = {
-        m: (float(pair[0]), float(pair[1]))
+        m: (_amount(m, pair[0]), _amount(m, pair[1]))
         for m, pair in _mapping(row, "tokens").items()
-        if isinstance(pair, Sequence) and len(pair) == 2
+        if isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
     }
-    latency = {m: _grade(m, value) for m, value in _mapping(row, "latency_s").items()}
+    latency = {m: _amount(m, value) for m, value in _mapping(row, "latency_s").items()}
     return key, _Row(prompt, answers, scores, tokens, latency)
 
 
@@ -205,8 +205,16 @@ def _grade(model: str, value: object) -> float:
         value = _TRUTHS.get(value.strip().lower(), value)
     try:
         grade = float(value)  # type: ignore[arg-type]  # what float refuses is reported
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         grade = np.nan
     if not np.isfinite(grade):
         raise InvalidInputError(f"{model!r} must have a finite number, got {value!r}")
     return grade
+
+
+def _amount(model: str, value: object) -> float:
+    """Tokens or seconds: a grade that isn't negative, so that no cost is."""
+    amount = _grade(model, value)
+    if amount < 0:
+        raise InvalidInputError(f"{model!r} must have at least 0 tokens and seconds, got {value!r}")
+    return amount
