@@ -407,7 +407,7 @@ def test_bad_embeddings_at_fit(small_battles: SyntheticBattles) -> None:
 
 
 def test_a_model_against_itself_is_a_mistake() -> None:
-    message = "strong_model and weak_model are both 'x', .*name two different models"
+    message = "strong_model and weak_model are both 'x'; name two different models"
     with pytest.raises(InvalidInputError, match=message):
         SimilarityWeightedRouter(strong_model="x", weak_model="x")
 
