@@ -58,7 +58,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
     options = parser.parse_args()
     if options.data is not None and not options.data.is_dir():
-        parser.error(f"--data: {options.data} is no folder")
+        parser.error(f"--data: {options.data} is not a folder")
     return options
 
 
