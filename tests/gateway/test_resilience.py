@@ -153,7 +153,7 @@ def test_several_endpoints_share_the_load_and_stand_in(
     assert len(other.requests()) - before == 8
 
 
-def test_an_endpoint_that_keeps_failing_is_let_be(
+def test_an_endpoint_that_keeps_failing_is_skipped(
     upstream: View, other: View, tmp_path: Path
 ) -> None:
     resilience = "retries = 0\nbreaker_failures = 3\nbreaker_open_s = 1.0"
