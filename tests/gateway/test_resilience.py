@@ -164,7 +164,7 @@ def test_an_endpoint_that_keeps_failing_is_skipped(
         assert (refused.status, refused.json()["error"]["code"]) == (503, "provider_unavailable")
         assert int(refused.headers["retry-after"]) >= 1
         assert len(other.requests()) == 3
-        assert gateway.events("breaker_opened")
+        gateway.wait_for(lambda: gateway.events("breaker_opened"))
         gateway.wait_for(lambda: post(gateway, "weak").status == 200)
         metrics = gateway.ask("GET", "/metrics").body.decode()
         assert (

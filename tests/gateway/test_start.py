@@ -1,6 +1,7 @@
 """A gateway says that it listens when every worker can answer, and not before or otherwise.
 
-What it loads comes through named pipes, so that a test decides how long that takes.
+A router that is added to a copy of the package waits for a named pipe, so that a test decides how
+long loading takes.
 """
 
 from __future__ import annotations
@@ -20,21 +21,35 @@ from typing import Any
 import pytest
 
 from fakes.gateway import stop
+from router_package import copy_with_router
 
-WINNERS = ("model_a", "model_b", "tie")
-BATTLES = "".join(
-    json.dumps(
-        {
-            "prompt": f"a question of some length, number {i}",
-            "model_a": "big",
-            "model_b": "small",
-            "winner": WINNERS[i % 3],
-        }
-    )
-    + "\n"
-    for i in range(30)
-)
-SLOW = '[routing]\nstrong_model = "strong"\nweak_model = "weak"\nrouters = ["sw_ranking"]\n'
+ROUTER = '''
+"""Waits for a pipe when it is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastroute.errors import InvalidInputError
+from fastroute.routers.length import LengthRouter
+from fastroute.routers.spec import RouterSpec
+
+
+class WaitingRouter(LengthRouter):
+    """``length`` by another name."""
+
+    name = "waiting"
+
+
+def _make_waiting(pipe: str) -> WaitingRouter:
+    if Path(pipe).read_text() != "go":
+        raise InvalidInputError("the pipe does not say go")
+    return WaitingRouter()
+
+
+SPEC = RouterSpec("waiting", "waits for a pipe", _make_waiting)
+'''
+SLOW = '[routing]\nstrong_model = "strong"\nweak_model = "weak"\nrouters = ["waiting"]\n'
 LISTENING = '"event": "listening on http://'
 
 
@@ -68,6 +83,15 @@ class Start:
         return False
 
 
+@pytest.fixture(scope="module", autouse=True)
+def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The gateways of these tests have the router ``waiting``."""
+    root = copy_with_router(tmp_path_factory.mktemp("package"), "waiting", ROUTER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(root))
+        yield
+
+
 @contextmanager
 def starting(
     folder: Path,
@@ -96,22 +120,21 @@ def starting(
 
 def slow_config(folder: Path) -> tuple[Path, Path]:
     """A config whose router waits for a pipe, and the pipe."""
-    pipe = folder / "battles.jsonl"
+    pipe = folder / "pipe"
     os.mkfifo(pipe)
     config = folder / "gateway.toml"
-    names = 'strong_model = "big"\nweak_model = "small"\nnum_tiers = 2\n'
-    config.write_text(f'{SLOW}[routers.sw_ranking]\nbattles = "{pipe}"\n{names}')
+    config.write_text(f'{SLOW}[routers.waiting]\npipe = "{pipe}"\n')
     return config, pipe
 
 
 def test_it_listens_when_its_routers_are_loaded(tmp_path: Path) -> None:
     config, pipe = slow_config(tmp_path)
     with starting(tmp_path, config) as start:
-        with pipe.open("w") as battles:  # waits until the router is at it
+        with pipe.open("w") as writer:  # waits until the router is at it
             assert LISTENING not in start.said()
             assert start.events("serving") == 0
             assert start.refuses()  # and does not let a request wait
-            battles.write(BATTLES)
+            writer.write("go")
         start.wait_for(lambda: LISTENING in start.said())
         assert start.events("serving") == 1
         assert not start.refuses()
@@ -121,10 +144,10 @@ def test_it_listens_when_every_worker_is_ready(tmp_path: Path) -> None:
     config, pipe = slow_config(tmp_path)
     with starting(tmp_path, config, "--workers", "3") as start:
         for ready in range(3):
-            with pipe.open("w") as battles:
+            with pipe.open("w") as writer:
                 assert LISTENING not in start.said()
                 assert start.refuses() == (ready == 0)
-                battles.write(BATTLES)
+                writer.write("go")
             start.wait_for(lambda ready=ready: start.events("serving") == ready + 1)
         start.wait_for(lambda: LISTENING in start.said())
         start.process.send_signal(signal.SIGTERM)
@@ -135,11 +158,11 @@ def test_it_listens_when_every_worker_is_ready(tmp_path: Path) -> None:
 def test_a_reload_that_comes_early_is_not_lost(tmp_path: Path, workers: int) -> None:
     config, pipe = slow_config(tmp_path)
     with starting(tmp_path, config, "--workers", str(workers)) as start:
-        with pipe.open("w") as battles:
+        with pipe.open("w") as writer:
             # The first worker has read the old config, and can't listen to the signal yet.
-            config.write_text(SLOW.replace("sw_ranking", "length"))
+            config.write_text(SLOW.replace("waiting", "length"))
             start.process.send_signal(signal.SIGHUP)
-            battles.write(BATTLES)
+            writer.write("go")
         start.wait_for(lambda: LISTENING in start.said())
         start.wait_for(lambda: start.events("reloaded") >= 1)
 
@@ -148,11 +171,11 @@ def test_a_reload_that_comes_early_is_not_lost(tmp_path: Path, workers: int) -> 
 def test_what_cannot_be_loaded_ends_the_start(tmp_path: Path, workers: int) -> None:
     config, pipe = slow_config(tmp_path)
     with starting(tmp_path, config, "--workers", str(workers)) as start:
-        with pipe.open("w") as battles:
-            battles.write("{}\n")
+        with pipe.open("w") as writer:
+            writer.write("stop")
         assert start.process.wait(timeout=60) == 2
         assert LISTENING not in start.said()
-        assert start.said().count("'prompt' must be a string") == 1
+        assert start.said().count("the pipe does not say go") == 1
         assert "Traceback" not in start.said()
         assert start.events("serving") == 0
 
@@ -173,7 +196,7 @@ def test_a_signal_ends_the_start(tmp_path: Path, workers: int, number: signal.Si
 @pytest.mark.parametrize("workers", [1, 2])
 def test_it_runs_without_standard_streams(tmp_path: Path, workers: int) -> None:
     config = tmp_path / "gateway.toml"
-    config.write_text(SLOW.replace("sw_ranking", "length"))
+    config.write_text(SLOW.replace("waiting", "length"))
     closing = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
     with starting(tmp_path, config, "--workers", str(workers), before=closing) as start:
         start.wait_for(lambda: not start.refuses())
@@ -184,8 +207,8 @@ def test_it_runs_without_standard_streams(tmp_path: Path, workers: int) -> None:
 def test_a_worker_that_is_killed_while_it_loads_ends_the_start(tmp_path: Path) -> None:
     config, pipe = slow_config(tmp_path)
     with starting(tmp_path, config, "--workers", "2") as start:
-        with pipe.open("w") as battles:
-            battles.write(BATTLES)
+        with pipe.open("w") as writer:
+            writer.write("go")
         start.wait_for(lambda: start.events("worker started") == 2)
         lines = [json.loads(line) for line in start.said().splitlines() if line.startswith("{")]
         pids = [line["pid"] for line in lines if line["event"] == "worker started"]
@@ -200,10 +223,10 @@ def test_a_port_taken_while_it_loads_is_an_error(tmp_path: Path) -> None:
     config, pipe = slow_config(tmp_path)
     with starting(tmp_path, config) as start, socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with pipe.open("w") as battles:
+        with pipe.open("w") as writer:
             other.bind(("127.0.0.1", start.port))
             other.listen()
-            battles.write(BATTLES)
+            writer.write("go")
         assert start.process.wait(timeout=60) == 2
         assert f"can't listen on 127.0.0.1:{start.port}" in start.said()
         assert "Traceback" not in start.said()
@@ -216,8 +239,8 @@ def test_it_serves_though_nobody_reads_that_it_listens(tmp_path: Path) -> None:
     os.close(reader)
     with starting(tmp_path, config, said=writer) as start:
         os.close(writer)
-        with pipe.open("w") as battles:
-            battles.write(BATTLES)
+        with pipe.open("w") as writer:
+            writer.write("go")
         start.wait_for(lambda: not start.refuses())
         with pytest.raises(subprocess.TimeoutExpired):
             start.process.wait(timeout=1)

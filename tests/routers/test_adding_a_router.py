@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import fastroute
+from router_package import copy_with_router
 
 ROUTER = '''
 """Sends what is shouted to the strong model."""
@@ -58,19 +57,7 @@ SPEC = RouterSpec("shout", "capitals", _make_shout)
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with the router ``shout``: a module, and its line in the registry."""
-    root = tmp_path_factory.mktemp("package")
-    shutil.copytree(
-        Path(fastroute.__file__).parent,
-        root / "fastroute",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    (root / "fastroute" / "routers" / "shout.py").write_text(ROUTER)
-    registry = root / "fastroute" / "routers" / "registry.py"
-    text = registry.read_text()
-    line = '    "random": "fastroute.routers.random",\n'
-    assert line in text
-    registry.write_text(text.replace(line, line + '    "shout": "fastroute.routers.shout",\n'))
-    return root
+    return copy_with_router(tmp_path_factory.mktemp("package"), "shout", ROUTER)
 
 
 def run(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -86,7 +86,10 @@ def test_graded_files(tmp_path: Path) -> None:
         ("\n{", "line 2: not JSON"),
         ("[]", "line 1: not a JSON object"),
         ('{"prompt": "a", "weak": 0}', "give both --strong-model and --weak-model"),
-        ('{"prompt": "a", "weak": 2, "strong": 1}', "line 1: score of 'weak' is 2.0"),
+        (
+            '{"prompt": "a", "weak": 0, "strong": 0.5}\n{"prompt": "b", "weak": 2, "strong": 0}',
+            "line 2: score of 'weak' is 2.0",
+        ),
     ],
 )
 def test_graded_files_that_can_not_be_used(tmp_path: Path, text: str, message: str) -> None:

@@ -96,9 +96,9 @@ class ChatCompletion(Record):
     fastroute: Decision | None
     http_headers: Mapping[str, str]
 
-    # Without this, copy and pickle would lose the two.
+    # Without this, copy and pickle would lose them.
     def __reduce__(self) -> tuple[Any, ...]:
-        beside = {name: getattr(self, name) for name in self.__slots__}
+        beside = {name: getattr(self, name, None) for name in self.__slots__}
         return ChatCompletion, (dict(self),), (None, beside)
 
 
