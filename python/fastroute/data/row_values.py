@@ -20,7 +20,7 @@ def refuse_bad(file: Path, bad: Sequence[str], skip_bad: bool) -> None:
         more = f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         rows = "row" if len(bad) == 1 else "rows"
         raise InvalidInputError(
-            f"{file}: {len(bad)} malformed {rows} ({'; '.join(bad[:_SHOWN])}{more}); mend them, "
+            f"{file}: {len(bad)} malformed {rows} ({'; '.join(bad[:_SHOWN])}{more}); fix them, "
             "or leave them out with skip_bad (--skip-bad)"
         )
 

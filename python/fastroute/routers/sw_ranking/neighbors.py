@@ -292,7 +292,7 @@ class NeighborIndex:
                 ) from None
         try:
             self._index.add(rows)
-            if len(rows):  # here, where it can be mended, and not at every prompt
+            if len(rows):  # here, where it can be corrected, not at every prompt
                 self.search(np.ascontiguousarray(rows[0]), 1)
         except RuntimeError as error:
             raise InvalidInputError(
