@@ -57,37 +57,39 @@ class _StderrHandler(logging.Handler):
         self._lines: list[str] = []
         self._dropped = 0
         self._wake = threading.Event()
-        self._is_idle = True
+        self._is_writing = False
         threading.Thread(target=self._write, daemon=True, name="fastroute-log").start()
 
     def emit(self, record: logging.LogRecord) -> None:
         if len(self._lines) >= MAX_QUEUED:
             self._dropped += 1
             return
-        self._is_idle = False
         self._lines.append(self.format(record))
         self._wake.set()
 
     def flush(self) -> None:
         """Wait until all is written, or FLUSH_S."""
         end_s = time.monotonic() + FLUSH_S
-        while not self._is_idle and time.monotonic() < end_s:
+        while (self._lines or self._is_writing) and time.monotonic() < end_s:
             time.sleep(_BATCH_S / 4)
 
     def _write(self) -> None:
         while True:
             self._wake.wait()
             time.sleep(_BATCH_S)  # many lines for one switch of threads
+            self.acquire()  # as ``handle`` does around ``emit``
             self._wake.clear()
+            self._is_writing = True
             lines, self._lines = self._lines, []
             dropped, self._dropped = self._dropped, 0
+            self.release()
             if dropped:
                 lines.append(_line("log lines dropped", "warning", {"lines": dropped}))
             written = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
             with contextlib.suppress(OSError):  # its reader has closed it
                 while written:
                     written = written[os.write(2, written) :]
-            self._is_idle = not self._lines
+            self._is_writing = False
 
 
 def configure_logs(level: str) -> None:
