@@ -113,8 +113,12 @@ class Controller(Decider, ChatClient):
         if call.router is None:
             return call.request(call.model, self._endpoint_of(call.model)), None
         decision = self.decide(prompt_from_messages(call.messages), call.router, call.threshold)
+        return self._chosen(call, decision), decision
+
+    def _chosen(self, call: Call, decision: Decision) -> Request:
+        request = call.request(decision.model, self._endpoint_of(decision.model))
         self._count(decision.router, decision.model)
-        return call.request(decision.model, self._endpoint_of(decision.model)), decision
+        return request
 
     def _prepare_cascade(self, call: Call) -> tuple[Request, Decision]:
         # Heavier than all the rest of a Controller, and of no use to others.
@@ -131,8 +135,7 @@ class Controller(Decider, ChatClient):
         router = next(iter(self.routers))
         decision = self.decide(prompt, router, self.default_threshold(router))
         if not is_applicable(call.body):
-            self._count(decision.router, decision.model)
-            return call.request(decision.model, self._endpoint_of(decision.model)), decision
+            return self._chosen(call, decision), decision
         strong, weak = self.model_pair
         strong_request = self._request_to(call, strong)
         options = call.body.get("stream_options")

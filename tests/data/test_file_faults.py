@@ -109,7 +109,7 @@ def test_a_wide_header_takes_linear_time(tmp_path: Path) -> None:
         path.write_text(f"prompt,{names}\np,{','.join('1' * columns)}\n")
         return path
 
-    assert seconds(lambda: read_records(wide(20_000))) < 2.0  # quadratic: 20 s
+    assert seconds(lambda: read_records(wide(20_000))) < 5.0  # quadratic: 20 s
 
 
 def blank(path: Path, before: bytes = b"", after: bytes = b"") -> Path:

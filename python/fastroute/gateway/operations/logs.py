@@ -58,14 +58,18 @@ class _StderrHandler(logging.Handler):
         self._dropped = 0
         self._wake = threading.Event()
         self._is_writing = False
+        # Not the handler's own lock, which the end of the process holds while it flushes.
+        self._queue = threading.Lock()
         threading.Thread(target=self._write, daemon=True, name="fastroute-log").start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if len(self._lines) >= MAX_QUEUED:
-            self._dropped += 1
-            return
-        self._lines.append(self.format(record))
-        self._wake.set()
+        line = self.format(record)
+        with self._queue:
+            if len(self._lines) >= MAX_QUEUED:
+                self._dropped += 1
+            else:
+                self._lines.append(line)
+                self._wake.set()
 
     def flush(self) -> None:
         """Wait until all is written, or FLUSH_S."""
@@ -77,12 +81,11 @@ class _StderrHandler(logging.Handler):
         while True:
             self._wake.wait()
             time.sleep(_BATCH_S)  # many lines for one switch of threads
-            self.acquire()  # as ``handle`` does around ``emit``
-            self._wake.clear()
-            self._is_writing = True
-            lines, self._lines = self._lines, []
-            dropped, self._dropped = self._dropped, 0
-            self.release()
+            with self._queue:
+                self._wake.clear()
+                self._is_writing = True
+                lines, self._lines = self._lines, []
+                dropped, self._dropped = self._dropped, 0
             if dropped:
                 lines.append(_line("log lines dropped", "warning", {"lines": dropped}))
             written = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
