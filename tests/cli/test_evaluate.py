@@ -132,6 +132,16 @@ def test_transfer_to_other_pairs(tmp_path: Path) -> None:
     assert "strong=COLUMN weak=COLUMN" in refused(
         "evaluate", "--benchmark", path, "--pair", "a", "b", "--router", "length"
     )
+    ran = fastroute(
+        "evaluate", "--benchmark", path, "--strong", "a", "--weak", "c",
+        "--router", "length", "--resamples", "0", "--no-cache", "--json",
+    )  # fmt: skip
+    assert [(b["name"], b["prompts"]) for b in ran.json["benchmarks"]] == [
+        ("many.jsonl: a or c", 40)
+    ]
+    assert "--strong and --weak belong together" in refused(
+        "evaluate", "--benchmark", path, "--strong", "a", "--router", "length"
+    )
 
 
 def artifact(folder: Path, trained_on: list[str]) -> None:

@@ -53,6 +53,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="two models of a file with scores of many; may be given several times",
     )  # fmt: skip
     parser.add_argument(
+        "--weak", type=text, metavar="MODEL",
+        help="with --strong, one pair; with --answers, the model whose answer is checked",
+    )  # fmt: skip
+    parser.add_argument(
+        "--strong", type=text, metavar="MODEL",
+        help="with --weak, one pair; with --answers, the model asked where answers differ",
+    )  # fmt: skip
+    parser.add_argument(
         "--protocol", default="zero-shot", metavar="P",
         help="zero-shot (default), gold (the hashed 10.7%% of MMLU is not scored) or in-domain "
         "(k-fold)",
@@ -101,6 +109,8 @@ def run(options: argparse.Namespace) -> int:
         return run_answers(options)
     if not options.benchmark:
         raise InvalidInputError("give --benchmark, or --answers with --weak and --strong")
+    if options.helper or options.price:
+        raise InvalidInputError("--helper and --price go with --answers")
     from fastroute.evaluation.benchmarks.published import mt_bench_points
     from fastroute.evaluation.report.page import write_html
     from fastroute.evaluation.report.plots import check_figure_file, load_matplotlib, save_figure
@@ -118,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
     if options.html or figures:
         load_matplotlib()
     benchmarks = load_benchmarks(
-        options.benchmark, data=options.data, pairs=options.pair or (), skip_bad=options.skip_bad
+        options.benchmark, data=options.data, pairs=_pairs(options), skip_bad=options.skip_bad
     )
     routers, trainers = _routers(options)
     with open_cache(options.no_cache or options.timings) as cache:
@@ -152,6 +162,16 @@ def run(options: argparse.Namespace) -> int:
     for file in figures:
         save_figure(report, file, points=points)
     return 0
+
+
+def _pairs(options: argparse.Namespace) -> list[list[str]]:
+    """The pairs of ``--pair``, and the one of ``--strong`` and ``--weak``."""
+    pairs = list(options.pair or ())
+    if (options.strong is None) != (options.weak is None):
+        raise InvalidInputError("--strong and --weak belong together: give both, or neither")
+    if options.strong is not None:
+        pairs.append([f"strong={options.strong}", f"weak={options.weak}"])
+    return pairs
 
 
 def _routers(options: argparse.Namespace) -> tuple[dict[str, Router], dict[str, Trainer] | None]:

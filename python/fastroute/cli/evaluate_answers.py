@@ -17,8 +17,6 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
         "--answers", type=text, nargs="+", metavar="FILE",
         help="files with answers and scores by model, joined by question, instead of --benchmark",
     )  # fmt: skip
-    group.add_argument("--weak", type=text, metavar="MODEL", help="whose answer is checked")
-    group.add_argument("--strong", type=text, metavar="MODEL", help="asked where answers differ")
     group.add_argument(
         "--helper", type=text, action="append", default=[], metavar="MODEL",
         help="another cheap model asked beside the weak one; may be given several times",
