@@ -57,7 +57,7 @@ const Ascii& ascii_tables() {
         const Unicode& unicode = Unicode::tables(false);
         for (char32_t code = 0; code < 128; ++code) {
             const Properties properties = unicode.properties(code);
-            const auto action = static_cast<Action>(properties.action);
+            const Action action = properties.action;
             const auto byte = static_cast<std::uint8_t>(code);
             made.kept[code] = action == Action::drop    ? std::uint8_t{0}
                               : action == Action::space ? std::uint8_t{' '}
@@ -65,7 +65,7 @@ const Ascii& ascii_tables() {
             made.lowered[code] =
                 code >= 'A' && code <= 'Z' ? static_cast<std::uint8_t>(byte + 32) : made.kept[code];
             for (std::size_t lane = 0; lane < 8; ++lane) {
-                if (properties.code_class == static_cast<std::uint8_t>(kLanes[lane])) {
+                if (properties.code_class == kLanes[lane]) {
                     made.lanes[code] = std::uint64_t{1} << (8 * lane);
                 }
             }
@@ -143,8 +143,8 @@ void Normalizer::read_code_point() noexcept {
     const Decoded decoded = decode(next_, end_);
     next_ += decoded.length;
     const Properties properties = unicode_.properties(decoded.code);
-    ++counts_.classes[properties.code_class];
-    if (static_cast<Action>(properties.action) != Action::replace) {
+    ++counts_.classes[static_cast<std::size_t>(properties.code_class)];
+    if (properties.action != Action::replace) {
         take(decoded.code, properties);
         return;
     }
@@ -153,7 +153,7 @@ void Normalizer::read_code_point() noexcept {
 }
 
 void Normalizer::take(char32_t code, Properties properties) noexcept {
-    switch (static_cast<Action>(properties.action)) {
+    switch (properties.action) {
         case Action::keep:
         case Action::replace:  // never: replacements are in NFKC
             write_group();

@@ -104,16 +104,14 @@ void Unicode::read_classes() {
             return 2 * r + 2 < std::size(kClassRuns) ? kClassRuns[2 * r + 2] : kCodePoints;
         };
         while (end_of(run) <= first) ++run;
-        const auto properties_of = [](std::uint32_t code_class) {
-            const auto of = static_cast<CodePointClass>(code_class);
-            const Action action = of == CodePointClass::space || of == CodePointClass::newline
-                                      ? Action::space
-                                  : of == CodePointClass::control ? Action::drop
-                                                                  : Action::keep;
-            Properties made{};
-            made.code_class = static_cast<std::uint8_t>(code_class & 31);
-            made.action = static_cast<std::uint8_t>(static_cast<std::uint8_t>(action) & 7);
-            return made;
+        const auto properties_of = [](std::uint32_t number) {
+            const auto of = static_cast<CodePointClass>(number);
+            const bool is_space = of == CodePointClass::space || of == CodePointClass::newline;
+            return Properties{of,
+                              is_space                        ? Action::space
+                              : of == CodePointClass::control ? Action::drop
+                                                              : Action::keep,
+                              0, 0};
         };
         if (end_of(run) >= first + 128) {
             const auto [found, is_new] = uniform.try_emplace(
@@ -152,9 +150,8 @@ Unicode::Unicode(bool lowercase) {
     const auto set_action = [&](char32_t code, Action action) {
         Properties& properties = own(code);
         // White space and what is dropped stay so, whatever NFKC makes of them.
-        if (properties.action == static_cast<std::uint8_t>(Action::keep) ||
-            properties.action == static_cast<std::uint8_t>(Action::combine)) {
-            properties.action = static_cast<std::uint8_t>(static_cast<std::uint8_t>(action) & 7);
+        if (properties.action == Action::keep || properties.action == Action::combine) {
+            properties.action = action;
         }
     };
     for (std::size_t i = 0; i < std::size(kCombiningRuns); i += 2) {

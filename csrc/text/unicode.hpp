@@ -45,8 +45,8 @@ enum class Action : std::uint8_t {
 };
 
 struct Properties {
-    std::uint8_t code_class : 5;
-    std::uint8_t action : 3;
+    CodePointClass code_class;
+    Action action;
     std::uint8_t combining_class;  // Unicode's canonical combining class
     std::uint16_t sequence;        // of `replace`: where its replacement is
 };

@@ -20,6 +20,7 @@ from fastroute.embedders.cached import CachedEmbedder
 from fastroute.embedders.static import KIND, StaticEmbedder
 from fastroute.embedders.vocabulary import CLASSES, Signal, Vocabulary
 from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
+from fastroute.routers import create_router
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 
 PIECES = [" prove", " that", " the", " primes", "s", " prim", "e", " hello", "é", "素数", ".", "2"]
@@ -242,6 +243,29 @@ def test_another_embedder_is_scored_by_its_own_text() -> None:
     assert router.win_rate("HELLO") != _router(_embedder()).win_rate("HELLO")
     with pytest.raises(InvalidInputError, match="makes vectors of 17 dimensions"):
         router.embedder = _embedder(signals=())
+
+
+def test_a_router_finds_the_embedder_in_its_folder(tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    arrays: dict[str, np.ndarray] = {
+        "P.weight": rng.normal(size=(2, 5)).astype(np.float32),
+        "text_proj.0.weight": rng.normal(size=(5, DIMENSIONS + 2)).astype(np.float32),
+        "classifier.0.weight": rng.normal(size=(1, 5)).astype(np.float32),
+        "calibration_win_rates": np.linspace(0, 1, 1001).astype(np.float32),
+        "trained_on": np.zeros(0, np.uint64),
+    }
+    config = {
+        "models": ["strong", "weak"],
+        "strong_model": "strong",
+        "weak_model": "weak",
+        "embedder": "static:tiny",
+    }
+    save_artifact(tmp_path, kind="mf", config=config, arrays=arrays)
+    _save(tmp_path / "embedder")
+    router = create_router("mf", checkpoint_path=tmp_path)
+    assert isinstance(router, MatrixFactorizationRouter)
+    x = _embedder().embed("hello")
+    assert router.win_rate("hello") == router.win_rate_from_embedding(x)
 
 
 def test_a_product_of_zero_is_looked_at_again() -> None:

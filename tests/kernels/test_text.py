@@ -370,7 +370,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_ends_a_long_text(call: str, length: int) -> None:
     code = INTERRUPTED.format(call=call, length=length)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 0.03 < float(done.stdout) < 0.8  # the whole takes 1 s and more
+    assert 0.03 < float(done.stdout) < 1.0  # the whole takes longer, on two processors too
 
 
 # Vocabularies that can't be used

@@ -12,8 +12,16 @@ if TYPE_CHECKING:
     from fastroute.embedders.onnx import OnnxEmbedder
     from fastroute.embedders.openai import OpenAIEmbedder
     from fastroute.embedders.static import StaticEmbedder
+    from fastroute.embedders.vocabulary import Vocabulary
 
-__all__ = ["CachedEmbedder", "Embedder", "OnnxEmbedder", "OpenAIEmbedder", "StaticEmbedder"]
+__all__ = [
+    "CachedEmbedder",
+    "Embedder",
+    "OnnxEmbedder",
+    "OpenAIEmbedder",
+    "StaticEmbedder",
+    "Vocabulary",
+]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -22,5 +30,6 @@ __getattr__, __dir__ = lazy_exports(
         "OnnxEmbedder": "fastroute.embedders.onnx",
         "OpenAIEmbedder": "fastroute.embedders.openai",
         "StaticEmbedder": "fastroute.embedders.static",
+        "Vocabulary": "fastroute.embedders.vocabulary",
     },
 )
