@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from fastroute.cli.streams import checked_streams, printable, silence_output
+from fastroute.cli.streams import checked_streams, say, silence_output
 from fastroute.errors import ConfigError, DispatchError, FastRouteError, OutputError
 
 # Each command is the module of its name here, with ``configure(parser)`` and ``run(options)``. It
@@ -68,7 +68,7 @@ def _complain(error: Exception) -> None:
     # A configuration has a line for each of its faults; other errors are one, whatever they quote.
     lines = str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]
     for line in lines:
-        print(printable(f"fastroute: {' '.join(line.split())}"), file=sys.stderr)
+        say(f"fastroute: {' '.join(line.split())}")
 
 
 def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastroute.cli.streams import printable
+from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 from fastroute.routers.registry import ROUTER_NAMES
 
@@ -119,7 +118,7 @@ def _load_file(name: str, pairs: Sequence[ModelPair], skip_bad: bool) -> list[Be
 
     loaded = load_pairs(name, pairs or [None], skip_bad=skip_bad)
     for line in loaded[0].report.column_lines():
-        print(printable(line), file=sys.stderr)
+        say(line)
     for traffic in loaded:
         for what, count in (
             ("malformed rows", traffic.report.malformed),
@@ -127,7 +126,7 @@ def _load_file(name: str, pairs: Sequence[ModelPair], skip_bad: bool) -> list[Be
             ("rows without costs of both models", traffic.without_costs),
         ):
             if count:
-                print(f"{traffic.benchmark.name}: left out {count:,} {what}", file=sys.stderr)
+                say(f"{traffic.benchmark.name}: left out {count:,} {what}")
     return [traffic.benchmark for traffic in loaded]
 
 

@@ -28,6 +28,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def say(line: str) -> None:
+    """Print ``line`` on standard error, printable: it may hold names from files."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
 @contextmanager
 def checked_streams() -> Iterator[None]:
     """Inside, standard output raises OutputError, a missing input InvalidInputError at use.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
 from fastroute.cli.options import text
+from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
 
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         for example in grades.examples:
             print(f"  no answer found: ...{' '.join(example.split())!r}")
     if report.without_key:
-        print(f"left out {report.without_key:,} prompts that are not in the key", file=sys.stderr)
+        say(f"left out {report.without_key:,} prompts that are not in the key")
     if report.without_answers:
-        print(f"left out {report.without_answers:,} prompts without answers", file=sys.stderr)
+        say(f"left out {report.without_answers:,} prompts without answers")
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.options import text
-from fastroute.cli.streams import printable
+from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     template = PROMPT if options.judge_prompt is None else _read(options.judge_prompt)
     with Journal(options.journal or f"{options.output}.journal") as journal, ExitStack() as bars:
         if journal.damaged:
-            _say(f"journal: {journal.damaged} damaged lines were skipped and are requested again")
+            say(f"journal: {journal.damaged} damaged lines were skipped and are requested again")
         pairs = PairJudge(
             judge,
             options.model_a,
@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
             rows,
             concurrency=options.concurrency,
             progress=lambda what, count: _bar(bars, what, count),
-            on_drain=lambda n: _say(
+            on_drain=lambda n: say(
                 f"stopping: waiting for {n} running requests, to store their answers; press "
                 "Ctrl-C again to discard them"
             ),
@@ -208,12 +208,12 @@ def _get_consent(estimates: list[Estimate], yes: bool) -> None:
     from fastroute.training.label.chat_model import dollars
 
     for one in estimates:
-        _say(str(one))
+        say(str(one))
     costs = [one.most_usd for one in estimates if one.questions]
     if len(costs) > 1:
         known = [cost for cost in costs if cost is not None]
         unknown = "" if len(known) == len(costs) else ", and what has no price"
-        _say(f"in all at most about {dollars(sum(known))}{unknown}")
+        say(f"in all at most about {dollars(sum(known))}{unknown}")
     if yes or not costs:
         return
     if not sys.stdin.isatty():
@@ -229,10 +229,6 @@ def _bar(bars: ExitStack, what: str, count: int) -> Callable[[], object]:
     bars.close()  # the one before is done
     shown = sys.stderr.isatty() and count > 0
     return bars.enter_context(progress_bar(count, what, unit="question", shown=shown))
-
-
-def _say(line: str) -> None:
-    print(printable(line), file=sys.stderr, flush=True)
 
 
 def _spent(asked: Asked, model: ChatModel) -> str:
@@ -311,9 +307,9 @@ def _print(
         print(f"  not a verdict: ...{' '.join(example.split())[-120:]!r}")
     failures = [error for asked in every for error in asked.failures]
     for message in list(dict.fromkeys(" ".join(str(error).split()) for error in failures))[:3]:
-        _say(f"failed: {message}")
+        say(f"failed: {message}")
     if report.missing:
-        _say(
+        say(
             f"{report.missing:,} questions have no answer; run the same command again to request "
             "only those"
         )

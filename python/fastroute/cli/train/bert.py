@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
+from fastroute.cli.streams import say
 from fastroute.cli.train.options import add_data, add_pairs, check_compared, read_data
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
             settings=settings,
             resume=options.resume,
             progress=progress if shown else None,
-            say=(lambda what: print(what, file=sys.stderr)) if shown else lambda _: None,
+            say=say if shown else lambda _: None,
         )
     print(json.dumps(report.as_json(), indent=2) if options.json else "\n".join(_lines(report)))
     return 0
@@ -126,8 +127,9 @@ def _examples(options: argparse.Namespace) -> Examples:
     data = read_data(options, aside=options.json)
     if not uses_pair(data, strong, weak):
         if data.battles:
-            print(f"{len(data.battles):,} battles left out: they need --strong-model and "
-                  "--weak-model", file=sys.stderr)  # fmt: skip
+            say(
+                f"{len(data.battles):,} battles left out: they need --strong-model and --weak-model"
+            )
         if options.label == "halves":
             check_compared(data.graded)
     return examples_of(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
+from fastroute.cli.streams import say
 from fastroute.cli.train.options import (
     add_data,
     add_embedder,
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
     except KeyboardInterrupt:
         if len(data.models) > 2:
-            print("interrupted; the same command with --resume continues", file=sys.stderr)
+            say("interrupted; the same command with --resume continues")
         raise
     router = trained.router
     print(f"\n{trained.table()}")

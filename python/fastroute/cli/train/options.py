@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
+from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -109,10 +109,9 @@ def say_losses(lost: Sequence[str]) -> int:
     """Warn of baselines that the router does not beat; the exit status: 3 where there are any."""
     if not lost:
         return 0
-    print(
+    say(
         "warning: on held-out prompts this router does not beat the baselines: "
-        f"{'; '.join(lost)}. Do not use it as it is: give more data, or data of other models.",
-        file=sys.stderr,
+        f"{'; '.join(lost)}. Do not use it as it is: give more data, or data of other models."
     )
     return 3
 
@@ -149,7 +148,10 @@ def read_data(options: argparse.Namespace, *, aside: bool = False) -> TrainingDa
     """
     data = read_files(options, options.data)
     for line in data.report.lines():
-        print(line, flush=True, file=sys.stderr if aside else sys.stdout)
+        if aside:
+            say(line)
+        else:
+            print(line, flush=True)
     if options.data_report:
         content = json.dumps(data.report.as_json(), indent=2, ensure_ascii=False) + "\n"
         try:
@@ -171,7 +173,7 @@ def read_compared(options: argparse.Namespace) -> list[GradedResult]:
     if not data.graded:
         raise InvalidInputError("--data has battles only; scores of models are needed here")
     if data.battles:
-        print(f"{len(data.battles):,} battles can't be used here and are left out", file=sys.stderr)
+        say(f"{len(data.battles):,} battles can't be used here and are left out")
     check_compared(data.graded)
     return list(data.graded)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
+from fastroute.cli.streams import say
 from fastroute.cli.train.options import DATA_HELP, add_data, read_compared
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
@@ -136,7 +137,7 @@ def _sample(rows: list[GradedResult], count: int) -> list[str]:
 
 def _say(line: str) -> None:
     if sys.stderr.isatty():
-        print(line, file=sys.stderr, flush=True)
+        say(line)
 
 
 def _table(figures: list[TableFigures]) -> list[str]:

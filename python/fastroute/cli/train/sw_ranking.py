@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from fastroute.cli.options import text
+from fastroute.cli.streams import say
 from fastroute.cli.train.options import (
     add_data,
     add_embedder,
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     )  # fmt: skip
     router, figures = trained.router, trained.figures
     if trained.left_out:
-        print(f"left out, not comparable: {', '.join(trained.left_out)}", file=sys.stderr)
+        say(f"left out, not comparable: {', '.join(trained.left_out)}")
     print(f"\nheld out: {figures.prompts:,} prompts, {figures.pairs:,} battles of the pair")
     if figures.pairs:
         print(f"log-loss of them {figures.log_loss:.4f} (of a constant: "
