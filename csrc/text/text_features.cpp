@@ -19,9 +19,9 @@ double share(std::uint64_t part, std::uint64_t whole) noexcept {
 }  // namespace
 
 std::vector<std::string> feature_names() {
-    std::vector<std::string> names = {"one",         "length", "excess_length", "pieces",
-                                      "words",       "code_points", "bytes", "lines",
-                                      "unknown",     "unknown_share"};
+    std::vector<std::string> names = {"one",     "length",       "excess_length", "pieces",
+                                      "words",   "code_points",  "bytes",         "lines",
+                                      "unknown", "unknown_share"};
     for (const char* name : kClassNames) names.push_back(std::string("share:") + name);
     return names;
 }
