@@ -166,7 +166,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _pairs(options: argparse.Namespace) -> list[list[str]]:
     """The pairs of ``--pair``, and the one of ``--strong`` and ``--weak``."""
-    pairs = list(options.pair or ())
+    pairs: list[list[str]] = list(options.pair or [])
     if (options.strong is None) != (options.weak is None):
         raise InvalidInputError("--strong and --weak belong together: give both, or neither")
     if options.strong is not None:
