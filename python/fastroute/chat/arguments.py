@@ -27,7 +27,7 @@ class SupportsModelDump(Protocol):
 # A value, null, or an omitted argument.
 Given = Union[_T, None, Omitted]  # noqa: UP007 - with | this is not a generic alias before 3.14
 JsonObject = Mapping[str, Any]
-Message = Union[JsonObject, SupportsModelDump]  # noqa: UP007
+Message = Union[JsonObject, SupportsModelDump]  # noqa: UP007 - as above
 
 
 class CompletionArguments(TypedDict, total=False):

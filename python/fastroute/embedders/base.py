@@ -53,7 +53,7 @@ class Embedder(ABC):
         """Whether ``embed`` takes microseconds for a usual prompt and waits for nothing."""
         return False
 
-    def text_scorer(self, pair: Float32Array) -> TextScorer | None:  # noqa: ARG002
+    def text_scorer(self, pair: Float32Array) -> TextScorer | None:  # noqa: ARG002 - of subclasses
         """What embeds and scores in one call, for a pair of models, float32[dimensions], where
         this embedder can do that; else None."""
         return None

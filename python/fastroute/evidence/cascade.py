@@ -305,7 +305,7 @@ class _Run:
             call.task.cancel()
         try:
             response = await strong.task
-        except Exception:
+        except Exception:  # any failure may be answered by a cheap answer, else it is raised
             strong.failed = True
             strong.ended_s = self._loop.time()
             if any(call.answer is not None for call in self.calls):
