@@ -263,3 +263,9 @@ def test_a_file_for_one_instruction_set_shares_no_inline_code(name: str) -> None
         r'#include [<"]([^>"]+)', (ROOT / "csrc" / "simd" / name).read_text("utf-8")
     )
     assert set(includes) <= {"immintrin.h", "arm_neon.h", "simd/functions.hpp"}
+
+
+def test_numpy_random_is_imported_where_a_module_starts() -> None:
+    """NumPy loads it at its first use, and a Ctrl-C during that import is lost in compiled code."""
+    found = [str(path) for path in MODULES if "np.random" in path.read_text("utf-8")]
+    assert found == []

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+from numpy.random import default_rng
 
 from fastroute.artifacts import load_artifact, save_artifact
 from fastroute.errors import ArtifactError, InvalidInputError
@@ -159,7 +160,7 @@ def fit_acceptance(
 
 def fold_numbers(n: int, folds: int, seed: int) -> IntArray:
     """The fold of each of n rows, at random in equal parts, int[n]."""
-    numbers: IntArray = np.random.default_rng([seed, folds]).permutation(n) % folds
+    numbers: IntArray = default_rng([seed, folds]).permutation(n) % folds
     return numbers
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.random import default_rng
 
 from fastroute.errors import InvalidInputError, MissingDependencyError
 from fastroute.resilience.simulation import Latency, Outcome, Policy, Recorded, simulate
@@ -30,7 +31,7 @@ def compare(
     latency: Latency, *, tasks: int = 1, runs: int = 100_000, seed: int = 0, copies: int = 1
 ) -> list[Row]:
     """None, replication at once, and delayed redundancy and relaunch at several delays."""
-    rng = np.random.default_rng(seed)
+    rng = default_rng(seed)
     delays = np.quantile(latency.sample(rng, (runs,)), QUANTILES)
     tried: list[tuple[Policy, float | None]] = [
         (Policy(), None),

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+from numpy.random import Generator, default_rng
 
 from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError
@@ -46,7 +47,7 @@ _GRID = 400_001
 class Latency(Protocol):
     """How long one copy of a task takes, seconds."""
 
-    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Float64Array:
+    def sample(self, rng: Generator, shape: tuple[int, ...]) -> Float64Array:
         """Independent draws."""
         ...
 
@@ -68,7 +69,7 @@ class Exponential:
     def __post_init__(self) -> None:
         check_seconds("mean_s", self.mean_s)
 
-    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Float64Array:
+    def sample(self, rng: Generator, shape: tuple[int, ...]) -> Float64Array:
         """Independent draws."""
         return rng.exponential(self.mean_s, shape)
 
@@ -96,7 +97,7 @@ class Pareto:
                 f"shape must be above 1, or the mean is infinite, got {self.shape}"
             )
 
-    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Float64Array:
+    def sample(self, rng: Generator, shape: tuple[int, ...]) -> Float64Array:
         """Independent draws."""
         draws: Float64Array = self.least_s * (1.0 + rng.pareto(self.shape, shape))
         return draws
@@ -125,7 +126,7 @@ class Recorded:
             raise InvalidInputError("recorded latencies must be finite seconds, 0 or more")
         object.__setattr__(self, "seconds", np.sort(seconds))
 
-    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Float64Array:
+    def sample(self, rng: Generator, shape: tuple[int, ...]) -> Float64Array:
         """Independent draws."""
         return rng.choice(self.seconds, shape)
 
@@ -200,7 +201,7 @@ def simulate(
     policy.checked()
     check_count("tasks", tasks, least=1)
     check_count("runs", runs, least=2)
-    rng = np.random.default_rng(seed)
+    rng = default_rng(seed)
     first = latency.sample(rng, (runs, tasks))
     time, cost, sent = first.copy(), first.copy(), np.ones_like(first)
     if policy.mode != "none":

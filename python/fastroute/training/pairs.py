@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator, default_rng
 
 from fastroute.data import TrainingData
 from fastroute.training.folds import fold_numbers
@@ -85,7 +86,7 @@ def pairs_of(data: TrainingData, *, seed: int = 0, most: int = PAIRS_PER_PROMPT)
     for battle in data.battles:
         a, b = number[battle.model_a], number[battle.model_b]
         found.append((row(battle.prompt, battle.group), a, b, battle.preference, 1.0))
-    rng = np.random.default_rng(seed)
+    rng = default_rng(seed)
     for graded in data.graded:
         scores = [(number[model], score) for model, score in sorted(graded.scores.items())]
         if len(scores) > 1:
@@ -120,7 +121,7 @@ def held_out_parts(
 
 
 def _pairs(
-    row: int, scores: list[tuple[int, float]], most: int, rng: np.random.Generator
+    row: int, scores: list[tuple[int, float]], most: int, rng: Generator
 ) -> list[tuple[int, int, int, float, float]]:
     count = len(scores)
     first, second = np.triu_indices(count, 1)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import default_rng
 
 from fastroute._checks import check_number, check_resampling
 from fastroute.errors import InvalidInputError, InvalidTypeError
@@ -73,7 +74,7 @@ class Resampled:
 def resample_counts(n: int, resamples: int, seed: int) -> Iterator[Float64Array]:
     """How often each of n prompts was drawn: chunks float64[b, n], ``resamples`` rows in all."""
     resamples, seed = check_resampling(resamples, seed, least=1)
-    rng = np.random.default_rng(seed)
+    rng = default_rng(seed)
     rows = max(1, _NUMBERS_PER_CHUNK // n)
     for start in range(0, resamples, rows):
         b = min(rows, resamples - start)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import default_rng
 
 from fastroute._checks import check_integer
 from fastroute._progress import progress_bar
@@ -82,7 +83,7 @@ def measure_latency(
     not count.
     """
     count = min(check_integer("count", count, 1), len(prompts))
-    rows = np.sort(np.random.default_rng(seed).choice(len(prompts), count, replace=False))
+    rows = np.sort(default_rng(seed).choice(len(prompts), count, replace=False))
     took = np.empty((2, count))
     routers = (fast, slow)
     chosen: list[int] = rows.tolist()

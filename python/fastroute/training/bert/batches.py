@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import default_rng
 
 # Batches are sorted by length within so many; more would leave less to chance.
 _POOL = 50
@@ -16,7 +17,7 @@ def epoch_batches(
     lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int
 ) -> list[npt.NDArray[np.int64]]:
     """Every position once, in batches in random order, decided by ``seed`` and ``epoch``."""
-    random = np.random.default_rng([seed, epoch])
+    random = default_rng([seed, epoch])
     order = random.permutation(len(lengths)).astype(np.int64)
     size = np.asarray(lengths)
     batches = []

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import default_rng
 
 from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError
@@ -202,7 +203,7 @@ def _batches(n: int, settings: Settings, done: int) -> Iterator[tuple[int, npt.N
     for step in range(done, settings.steps):
         epoch, place = divmod(step, per_epoch)
         if epoch != at:
-            order, at = np.random.default_rng([settings.seed, epoch]).permutation(n), epoch
+            order, at = default_rng([settings.seed, epoch]).permutation(n), epoch
         yield step, order[place * size : (place + 1) * size]
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import default_rng
 
 from fastroute.training.heads import sigmoid
 from fastroute.training.pairs import Int64Array, Pairs
@@ -83,7 +84,7 @@ class State:
 
 def start(settings: Settings, dimensions: int, models: int, groups: int) -> State:
     """The state before the first epoch: small random factors, levels of 0."""
-    rng = np.random.default_rng([settings.seed, 0])
+    rng = default_rng([settings.seed, 0])
     k = settings.dimensions
     parameters = {
         "U": rng.normal(0.0, 0.3 / np.sqrt(dimensions), (k, dimensions)).astype(np.float32),
@@ -204,7 +205,7 @@ def batches(
 ) -> Iterator[tuple[Int64Array, Int64Array, Int64Array]]:
     """Rows, pairs and each pair's place among the rows, of every batch of an epoch."""
     rows, starts, counts = np.unique(pairs.rows, return_index=True, return_counts=True)
-    order = np.random.default_rng([settings.seed, epoch]).permutation(len(rows))
+    order = default_rng([settings.seed, epoch]).permutation(len(rows))
     for begin in range(0, len(order), settings.batch_rows):
         chosen = order[begin : begin + settings.batch_rows]
         lengths = counts[chosen]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import default_rng
 
 from fastroute.data import GradedResult
 from fastroute.embedders.static import StaticEmbedder
@@ -131,7 +132,7 @@ def select_signals(
     def gain(names: tuple[str, ...]) -> float:
         return scored(names).apgr
 
-    rng = np.random.default_rng(seed)
+    rng = default_rng(seed)
     noise = [rng.normal(size=len(prompts)) for _ in range(DECOYS)]
 
     def most_of_noise(taken: tuple[str, ...]) -> float:
@@ -205,7 +206,7 @@ def measure_costs(embedder: StaticEmbedder, prompts: Sequence[str]) -> dict[str,
     }
     best = {name: np.full(len(prompts), np.inf) for name in calls}
     names = list(calls)
-    rng = np.random.default_rng(0)
+    rng = default_rng(0)
     for _ in range(_ROUNDS):
         for p, prompt in enumerate(prompts):
             for k in rng.permutation(len(names)):  # so that caches favour nobody
