@@ -14,7 +14,7 @@ from fastroute.decider import Decider
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError, UnknownRouterError
-from fastroute.provenance import Provenance
+from fastroute.provenance import OperatingPoint, Provenance
 from fastroute.routers import (
     BertRouter,
     CascadeRouter,
@@ -55,7 +55,8 @@ class FixedRouter(Router):
 
     def __init__(self, rate: float, operating_point: float | None = None) -> None:
         self.rate = rate
-        self._provenance = Provenance(operating_point=operating_point)
+        point = None if operating_point is None else OperatingPoint(operating_point)
+        self._provenance = Provenance(operating_point=point)
 
     def win_rate(self, prompt: str) -> float:  # noqa: ARG002
         return self.rate

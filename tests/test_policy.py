@@ -20,11 +20,13 @@ from fastroute.errors import (
 from fastroute.policy import (
     DecisionBatch,
     are_strong,
+    calibrated,
     check_threshold,
     is_strong,
     parse_model_name,
     threshold_for_strong_share,
 )
+from fastroute.provenance import Provenance
 from fastroute.types import Decision, ModelPair
 
 unit = st.floats(0.0, 1.0)
@@ -230,3 +232,34 @@ def test_malformed_model_strings(model: Any) -> None:
 def test_thresholds_out_of_range_in_a_model_string(model: str) -> None:
     with pytest.raises(InvalidThresholdError):
         parse_model_name(model)
+
+
+@given(st.lists(unit, min_size=1, max_size=50), unit)
+def test_a_calibration_has_the_quantiles_and_the_operating_point(
+    rates: list[float], share: float
+) -> None:
+    known = Provenance(data=("a.jsonl",))
+    found = calibrated(known, np.array(rates), calibrated_on="some prompts", strong_share=share)
+    assert (found.data, found.calibrated_on) == (("a.jsonl",), "some prompts")
+    assert found.calibration is not None
+    assert found.calibration.shape == (1001,)
+    assert found.calibration[[0, -1]].tolist() == pytest.approx([min(rates), max(rates)])
+    point = found.operating_point
+    assert point is not None
+    assert point.threshold == threshold_for_strong_share(found.calibration, share)
+    assert point.strong_share == share
+    assert point.chosen_by == "quantiles of the win rates of some prompts"
+
+
+@pytest.mark.parametrize(
+    ("rates", "share", "message"),
+    [
+        ([], 0.5, "win_rates is empty"),
+        ([0.5, float("nan")], 0.5, r"win_rates\[1\] must be in 0..1"),
+        ([0.5, 1.5], 0.5, r"win_rates\[1\] must be in 0..1"),
+        ([0.5], 1.5, "share must be a number"),
+    ],
+)
+def test_calibrations_that_can_not_be(rates: list[float], share: float, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        calibrated(Provenance(), np.array(rates), calibrated_on="", strong_share=share)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastroute.artifacts import load_artifact, prompt_hash, save_artifact
+from fastroute.artifacts import load_artifact, prompt_hash, save_artifact, save_provenance
 from fastroute.errors import ArtifactError, InvalidInputError
-from fastroute.provenance import Provenance
+from fastroute.provenance import OperatingPoint, Provenance
 from fastroute.routers import (
     BertRouter,
     CascadeRouter,
@@ -35,6 +35,7 @@ WIN_RATES: dict[str, list[float]] = json.loads((OLD / "win_rates.json").read_tex
 X = np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32)
 PROMPTS = ["hi", "word " * 60, "a longer prompt, of one line", "word " * 200, "", "w1 w2"]
 QUANTILES = np.linspace(0.1, 0.9, 1001, dtype=np.float32)
+POINT = OperatingPoint(0.25, 0.4, "quantiles of the win rates of 9 prompts")
 HASHES = np.sort(np.array([prompt_hash("why?"), prompt_hash("how?")], dtype=np.uint64))
 LOADERS: dict[str, Any] = {
     "mf": MatrixFactorizationRouter.load,
@@ -83,7 +84,7 @@ class _Engine(LabelEngine):
 
 
 def test_a_router_gets_its_provenance_by_its_constructor() -> None:
-    known = Provenance(("a.jsonl",), HASHES, QUANTILES, 0.25, "abc")
+    known = Provenance(("a.jsonl",), HASHES, QUANTILES, "9 prompts", POINT, "abc")
     eye = np.eye(2, dtype=np.float32)
     ones = np.ones(2, dtype=np.float32)
     pair = {"strong_model": "a", "weak_model": "b"}
@@ -94,7 +95,7 @@ def test_a_router_gets_its_provenance_by_its_constructor() -> None:
     assert model.provenance.data == ("a.jsonl",)
     cascade = CascadeRouter(factorization, LengthRouter(), provenance=known)
     np.testing.assert_array_equal(cascade.provenance.trained_on, HASHES)
-    assert cascade.provenance.operating_point == 0.25
+    assert cascade.provenance.operating_point == POINT
     assert RandomRouter().provenance.calibration is not None
     assert LengthRouter().provenance.calibration is None
     with pytest.raises(AttributeError):
@@ -105,8 +106,8 @@ def test_a_router_gets_its_provenance_by_its_constructor() -> None:
 
 def test_another_record_leaves_the_router_as_it_was() -> None:
     router = LengthRouter(100)
-    known = router.with_provenance(Provenance(operating_point=0.3))
-    assert known.provenance.operating_point == 0.3
+    known = router.with_provenance(Provenance(operating_point=POINT))
+    assert known.provenance.operating_point == POINT
     assert router.provenance.operating_point is None
     assert known.win_rate("x" * 100) == router.win_rate("x" * 100) == 0.5
 
@@ -114,7 +115,7 @@ def test_another_record_leaves_the_router_as_it_was() -> None:
 @pytest.mark.parametrize("name", ["mf", "sw_ranking_exact", "cascade", "bert"])
 def test_everything_but_the_checksum_is_saved(name: str, tmp_path: Path) -> None:
     old = load_artifact(OLD / name)
-    known = Provenance(("a.jsonl", "b.jsonl"), HASHES, QUANTILES, 0.25, "not saved")
+    known = Provenance(("a.jsonl", "b.jsonl"), HASHES, QUANTILES, "9 prompts", POINT, "not saved")
     shutil.copytree(OLD / name, tmp_path, dirs_exist_ok=True)
     save_artifact(
         tmp_path,
@@ -127,10 +128,50 @@ def test_everything_but_the_checksum_is_saved(name: str, tmp_path: Path) -> None
     loaded = load_artifact(tmp_path)
     assert set(loaded.arrays) == set(old.arrays) | set(known.arrays())
     found = LOADERS[name](tmp_path).provenance
-    assert (found.data, found.operating_point) == (("a.jsonl", "b.jsonl"), 0.25)
+    assert (found.data, found.operating_point) == (("a.jsonl", "b.jsonl"), POINT)
+    assert found.calibrated_on == "9 prompts"
     np.testing.assert_array_equal(found.calibration, QUANTILES)
     assert found.checksum != "not saved"
     assert loaded.provenance.checksum == loaded.checksum
+
+
+@pytest.mark.parametrize("values", [(float("nan"),), (True,), (0.5, 1.5), (0.5, 0.5, 3)])
+def test_operating_points_that_can_not_be(values: Any) -> None:
+    with pytest.raises(InvalidInputError, match="operating_point must be"):
+        OperatingPoint(*values)
+
+
+def test_an_operating_point_that_is_a_bare_number_is_a_threshold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Provenance, "facts", lambda _: {"operating_point": 0.25})
+    save_artifact(tmp_path, kind="mf", config={}, arrays={})
+    assert load_artifact(tmp_path).provenance.operating_point == OperatingPoint(0.25)
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_saved_artifact_can_get_another_provenance(name: str, tmp_path: Path) -> None:
+    shutil.copytree(OLD / name, tmp_path, dirs_exist_ok=True)
+    before = load_artifact(tmp_path)
+    others = QUANTILES[::-1] / 2
+    save_provenance(
+        tmp_path, replace(before.provenance, calibration=np.sort(others), operating_point=POINT)
+    )
+    after = load_artifact(tmp_path)
+    assert (after.config, after.files) == (before.config, before.files)
+    assert before.arrays.keys() == after.arrays.keys()
+    router: Router = LOADERS[name](tmp_path)
+    np.testing.assert_allclose(_rates(router), WIN_RATES[name], rtol=0, atol=1e-6)
+    assert router.provenance.operating_point == POINT
+    np.testing.assert_array_equal(router.provenance.calibration, QUANTILES / 2)
+
+
+def test_what_is_no_artifact_gets_no_provenance(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"artifact\.json is missing"):
+        save_provenance(tmp_path, Provenance())
+    with pytest.raises(ArtifactError, match="is missing"):
+        save_provenance(tmp_path / "nowhere", Provenance())
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_an_artifact_without_facts_has_the_same_bytes_as_before(tmp_path: Path) -> None:
@@ -149,8 +190,12 @@ def test_an_artifact_without_facts_has_the_same_bytes_as_before(tmp_path: Path) 
         ([1], "invalid provenance"),
         ({"data": "a"}, "data must be a tuple of names"),
         ({"data": [1]}, "data must be a tuple of names"),
-        ({"operating_point": 2}, "operating_point must be a number in 0..1"),
-        ({"operating_point": "0.5"}, "operating_point must be a number in 0..1"),
+        ({"operating_point": 2}, "threshold of the operating_point must be a number in 0..1"),
+        ({"operating_point": "0.5"}, "threshold of the operating_point must be a number in 0..1"),
+        ({"operating_point": {"threshold": 0.5, "strong_share": 2}}, "strong_share of the"),
+        ({"operating_point": {"threshold": 0.5, "chosen_by": 2}}, "chosen_by of the"),
+        ({"operating_point": {"share": 0.5}}, "invalid provenance"),
+        ({"calibrated_on": 3}, "calibrated_on must be a str"),
     ],
 )
 def test_facts_that_can_not_be_used(
@@ -171,8 +216,9 @@ def test_facts_that_can_not_be_used(
         ({"calibration": QUANTILES.astype(np.float64)}, "calibration"),
         ({"calibration": QUANTILES[:1]}, "calibration"),
         ({"calibration": np.full(3, np.nan, np.float32)}, "calibration"),
-        ({"operating_point": True}, "operating_point"),
-        ({"operating_point": float("nan")}, "operating_point"),
+        ({"operating_point": True}, "operating_point must be an OperatingPoint"),
+        ({"operating_point": 0.5}, "operating_point must be an OperatingPoint"),
+        ({"calibrated_on": 3}, "calibrated_on must be a str"),
         ({"data": "a.jsonl"}, "data must be a tuple of names"),
         ({"checksum": 3}, "checksum must be a str"),
     ],

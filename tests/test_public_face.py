@@ -17,7 +17,7 @@ import pytest
 
 import fastroute
 from fastroute.chat import ChatCompletion, Record
-from fastroute.provenance import Provenance
+from fastroute.provenance import OperatingPoint, Provenance
 from fastroute.types import Decision
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +77,8 @@ _VALUES = ("text", 0.5, np.arange(3.0), {"a": (1, None)}, Decision("m", "mf", 0.
 
 def _make(kind: Any) -> Any:
     if kind is Provenance:
-        return Provenance(("a",), np.arange(3, dtype=np.uint64), None, 0.5, "abc")
+        hashes = np.arange(3, dtype=np.uint64)
+        return Provenance(("a",), hashes, None, None, OperatingPoint(0.5, 0.3), "abc")
     if issubclass(kind, Record):
         record = kind({"id": "1", "choices": [Record({"message": Record(content="x")})]})
         if kind is ChatCompletion:

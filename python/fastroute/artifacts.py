@@ -53,6 +53,7 @@ __all__ = [
     "load_artifact",
     "prompt_hash",
     "save_artifact",
+    "save_provenance",
 ]
 
 FORMAT = "fastroute-artifact"
@@ -179,6 +180,31 @@ def save_artifact(
             _commit(target, contents, manifest["files"])
     except OSError as error:
         raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
+
+
+def save_provenance(folder: str | os.PathLike[str], provenance: Provenance) -> None:
+    """Replace the provenance of a saved artifact; everything else stays.
+
+    Raises as ``load_artifact`` and ``save_artifact``.
+    The artifact gets another checksum: a cascade that names it by the old one must be saved again.
+    """
+    path = check_folder(folder)
+    load_artifact(path)  # says what is wrong with a folder that can't be locked
+    try:
+        with lock(path):
+            old = load_artifact(path)
+            kept = old.arrays.keys() - old.provenance.arrays().keys()
+            save_artifact(
+                path,
+                kind=old.kind,
+                config=old.config,
+                arrays={name: old.arrays[name] for name in kept},
+                files=old.files,
+                provenance=provenance,
+                locked=True,
+            )
+    except OSError as error:
+        raise ArtifactError(f"{path} can't be written: {error.strerror}") from error
 
 
 @contextmanager

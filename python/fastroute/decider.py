@@ -126,7 +126,7 @@ class Decider:
     def default_threshold(self, router: str) -> float:
         """The router's operating point, or 0.5. Raises as ``decide``."""
         point = self._router(router).provenance.operating_point
-        return DEFAULT_THRESHOLD if point is None else point
+        return DEFAULT_THRESHOLD if point is None else point.threshold
 
     def threshold_for_strong_share(self, router: str, share: float) -> float:
         """The threshold that sends ``share`` of prompts like those of the router's calibration to

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, overload
 
@@ -12,11 +12,13 @@ import numpy as np
 
 from fastroute._arrays import check_array
 from fastroute.errors import InvalidInputError, InvalidModelNameError, InvalidThresholdError
+from fastroute.provenance import OperatingPoint, Provenance
 from fastroute.types import Decision, Float32Array, Float64Array, ModelPair
 
 __all__ = [
     "DecisionBatch",
     "are_strong",
+    "calibrated",
     "check_threshold",
     "check_win_rate",
     "is_strong",
@@ -24,6 +26,8 @@ __all__ = [
     "threshold_for_strong_share",
 ]
 
+#: How many quantiles ``calibrated`` takes: 0, 0.001, ..., 1.
+QUANTILES = 1001
 _PREFIX = "router-"
 # The shortest name that leaves a number behind its dash: "1e-05" has a dash of its own.
 _ROUTED = re.compile(
@@ -125,6 +129,39 @@ class DecisionBatch(Sequence[Decision]):
             strong,
             self.latency_us / len(self),
         )
+
+
+def calibrated(
+    provenance: Provenance,
+    win_rates: Float64Array,
+    *,
+    calibrated_on: str,
+    strong_share: float = 0.5,
+) -> Provenance:
+    """``provenance`` with the quantiles of ``win_rates``, and with the operating point that sends
+    ``strong_share`` of such prompts to the strong model.
+
+    Args:
+        provenance: of the router; what else it holds stays.
+        win_rates: float64[n], n >= 1, 0..1, of prompts that the router was not trained on.
+        calibrated_on: which prompts those are, in words, such as "812 held-out prompts".
+        strong_share: share of strong calls, 0..1.
+
+    Raises InvalidInputError for win rates or a share outside 0..1, or no win rates.
+    """
+    are_strong(win_rates, 0.0)  # which checks them
+    if not len(win_rates):
+        raise InvalidInputError("win_rates is empty; give those of at least one prompt")
+    levels = np.linspace(0.0, 1.0, QUANTILES)
+    quantiles = np.quantile(win_rates, levels).astype(np.float32)
+    threshold = threshold_for_strong_share(quantiles, strong_share)
+    chosen_by = f"quantiles of the win rates of {calibrated_on}"
+    return replace(
+        provenance,
+        calibration=quantiles,
+        calibrated_on=calibrated_on,
+        operating_point=OperatingPoint(threshold, float(strong_share), chosen_by),
+    )
 
 
 def threshold_for_strong_share(calibration: Float32Array, share: float) -> float:

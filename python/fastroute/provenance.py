@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from numbers import Real
 from typing import Any, Self
 
@@ -13,12 +13,44 @@ import numpy.typing as npt
 from fastroute.errors import InvalidInputError
 
 __all__ = [
+    "OperatingPoint",
     "Provenance",
 ]
 
 #: Names of the two arrays in an artifact.
 CALIBRATION = "calibration_win_rates"
 TRAINED_ON = "trained_on"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """The threshold that a router uses where none is given, and how it was chosen.
+
+    Attributes:
+        threshold: win rate, 0..1, from which the strong model answers.
+        strong_share: share of strong calls, 0..1, that it was chosen for; None where it was chosen
+            for something else.
+        chosen_by: how it was chosen, in words; None if that is not recorded.
+
+    Raises InvalidInputError for values that do not fit this description.
+    """
+
+    threshold: float
+    strong_share: float | None = None
+    chosen_by: str | None = None
+
+    def __post_init__(self) -> None:
+        share, how = self.strong_share, self.chosen_by
+        if not _is_share(self.threshold):
+            raise InvalidInputError(
+                f"threshold of the operating_point must be a number in 0..1, got {self.threshold!r}"
+            )
+        if share is not None and not _is_share(share):
+            raise InvalidInputError(
+                f"strong_share of the operating_point must be a number in 0..1, got {share!r}"
+            )
+        if how is not None and not isinstance(how, str):
+            raise InvalidInputError(f"chosen_by of the operating_point must be a str, got {how!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +64,8 @@ class Provenance:
         trained_on: uint64[n], ``prompt_hash`` of every prompt that it was trained on, sorted.
         calibration: float32[n], n >= 2: evenly spaced quantiles of the router's win rates, from
             the least to the greatest, on prompts that it was not trained on.
-        operating_point: the threshold, 0..1, that was chosen for it.
+        calibrated_on: which prompts those were, in words, such as "812 held-out prompts".
+        operating_point: the threshold that was chosen for it.
         checksum: identifies everything that determines the router's win rates, in hexadecimal.
 
     Raises InvalidInputError for values that do not fit this description.
@@ -41,7 +74,8 @@ class Provenance:
     data: tuple[str, ...] | None = None
     trained_on: npt.NDArray[np.uint64] | None = None
     calibration: npt.NDArray[np.float32] | None = None
-    operating_point: float | None = None
+    calibrated_on: str | None = None
+    operating_point: OperatingPoint | None = None
     checksum: str | None = None
 
     def __post_init__(self) -> None:
@@ -55,8 +89,10 @@ class Provenance:
                 f"calibration ({CALIBRATION} in an artifact) must be at least 2 rising float32 win "
                 f"rates from 0 to 1, got {_kind(quantiles)}"
             )
-        if point is not None and not (_is_number(point) and 0.0 <= point <= 1.0):
-            raise InvalidInputError(f"operating_point must be a number in 0..1, got {point!r}")
+        if point is not None and not isinstance(point, OperatingPoint):
+            raise InvalidInputError(f"operating_point must be an OperatingPoint, got {point!r}")
+        if self.calibrated_on is not None and not isinstance(self.calibrated_on, str):
+            raise InvalidInputError(f"calibrated_on must be a str, got {self.calibrated_on!r}")
         names: object = self.data
         if names is not None and not (
             isinstance(names, tuple) and all(isinstance(name, str) for name in names)
@@ -80,9 +116,11 @@ class Provenance:
 
     def facts(self) -> dict[str, Any]:
         """What a manifest stores, as plain JSON."""
+        point = self.operating_point
         stored = {
             "data": None if self.data is None else list(self.data),
-            "operating_point": self.operating_point,
+            "calibrated_on": self.calibrated_on,
+            "operating_point": None if point is None else asdict(point),
         }
         return {name: value for name, value in stored.items() if value is not None}
 
@@ -94,12 +132,15 @@ class Provenance:
         checksum: str | None = None,
     ) -> Self:
         """The provenance that ``arrays()`` and ``facts()`` describe."""
-        data = facts.get("data")
+        data, point = facts.get("data"), facts.get("operating_point")
+        if point is not None:
+            point = OperatingPoint(**point) if isinstance(point, dict) else OperatingPoint(point)
         return cls(
             data=tuple(data) if isinstance(data, list) else data,
             trained_on=arrays.get(TRAINED_ON),
             calibration=arrays.get(CALIBRATION),
-            operating_point=facts.get("operating_point"),
+            calibrated_on=facts.get("calibrated_on"),
+            operating_point=point,
             checksum=checksum,
         )
 
@@ -111,8 +152,11 @@ def _frozen(array: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
     return array
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+def _is_share(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    number: Any = value
+    return bool(0.0 <= number <= 1.0)
 
 
 def _is_quantiles(value: object) -> bool:

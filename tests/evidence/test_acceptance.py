@@ -14,7 +14,7 @@ from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.evidence import Answer, Expectation
 from fastroute.evidence.acceptance import AcceptanceModel, fit_acceptance, out_of_fold
 from fastroute.evidence.signals import SIGNALS, signals
-from fastroute.provenance import Provenance
+from fastroute.provenance import OperatingPoint, Provenance
 
 RNG = np.random.default_rng(7)
 
@@ -148,12 +148,14 @@ def test_signals_can_be_chosen() -> None:
 
 def test_a_saved_model_gives_the_same_probabilities(tmp_path: Path) -> None:
     X, y, _ = planted(300, 5)
-    provenance = Provenance(operating_point=0.4, trained_on=np.array([3, 9], np.uint64))
+    provenance = Provenance(
+        operating_point=OperatingPoint(0.4), trained_on=np.array([3, 9], np.uint64)
+    )
     model = replace(fit_acceptance(X, y), provenance=provenance)
     model.save(tmp_path / "acceptance", training={"weak": "w"})
     loaded = AcceptanceModel.load(tmp_path / "acceptance")
     np.testing.assert_array_equal(loaded.probabilities(X), model.probabilities(X))
-    assert loaded.provenance.operating_point == 0.4
+    assert loaded.provenance.operating_point == OperatingPoint(0.4)
     assert loaded.provenance.checksum is not None
     assert load_artifact(tmp_path / "acceptance").config["training"] == {"weak": "w"}
     with pytest.raises(ArtifactError, match="where 'mf' is needed"):

@@ -43,7 +43,7 @@ def test_the_model_reaches_the_strong_models_quality(tmp_path: Path) -> None:
     assert trained.strong_share < 0.5
     assert trained.calibration_error < 0.1
     loaded = AcceptanceModel.load(trained.folder)
-    assert loaded.provenance.operating_point == trained.threshold
+    assert loaded.provenance.operating_point.threshold == trained.threshold
     assert loaded.provenance.trained_on is not None
     assert len(loaded.provenance.trained_on) == 300
     again = train_acceptance(recorded, tmp_path / "again", **PARTS)

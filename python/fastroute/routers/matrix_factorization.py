@@ -166,7 +166,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         pair = strong_model or own[0], weak_model or own[1]
         known = artifact.provenance
         if pair != own:  # what was measured of one pair does not hold for another
-            known = replace(known, calibration=None, operating_point=None)
+            known = replace(known, calibration=None, calibrated_on=None, operating_point=None)
         return cls(
             models,
             P,

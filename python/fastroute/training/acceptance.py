@@ -17,7 +17,7 @@ from fastroute.evaluation.metrics.calibration_metrics import expected_calibratio
 from fastroute.evaluation.metrics.curve import auc, curve
 from fastroute.evidence.acceptance import AcceptanceModel, fit_acceptance, out_of_fold
 from fastroute.evidence.signals import SIGNALS
-from fastroute.provenance import Provenance
+from fastroute.provenance import OperatingPoint, Provenance
 from fastroute.training.outcome import check_output
 from fastroute.types import Float64Array
 
@@ -110,7 +110,8 @@ def train_acceptance(
     threshold = _parity_threshold(probability, quality, s)
     asked = probability < threshold
     hashes = np.array(sorted({prompt_hash(p) for p in recorded.prompts}), dtype=np.uint64)
-    model = replace(model, provenance=Provenance(trained_on=hashes, operating_point=threshold))
+    point = OperatingPoint(threshold, chosen_by="parity with the strong model out of fold")
+    model = replace(model, provenance=Provenance(trained_on=hashes, operating_point=point))
     result = AcceptanceTraining(
         model,
         folder,

@@ -32,6 +32,7 @@ from fastroute._validate import check_prompts
 from fastroute.artifacts import prompt_hash, save_artifact
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.policy import calibrated
 from fastroute.provenance import Provenance
 from fastroute.routers.matrix_factorization import KIND, MatrixFactorizationRouter
 from fastroute.training.folds import fold_numbers
@@ -42,7 +43,6 @@ STRONG, WEAK = "strong", "weak"
 FOLDS = 5
 #: Ridge strengths to choose from on held-out folds, where the weights of prompts have mean 1.
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-QUANTILES = 1001
 
 # Ridge of the constant vector, as a share of the sum of weights.
 _CONSTANT_RIDGE = 1e-3
@@ -98,9 +98,10 @@ def train_mf(
             default learnt.
         seed: of the folds. Nothing else is random.
 
-    Returns a router whose provenance has quantiles of held-out win rates and the prompts' hashes.
-    Prompts without any token teach nothing, but count as trained on. Raises InvalidInputError
-    for targets outside 0..1, lengths that differ, or prompts that don't fill three folds.
+    Returns a router whose provenance has the quantiles of held-out win rates, an operating point
+    and the prompts' hashes. Prompts without any token teach nothing, but count as trained on.
+    Raises InvalidInputError for targets outside 0..1, lengths that differ, or prompts that don't
+    fill three folds.
     """
     texts = check_prompts(prompts)
     check_array("win_rates", win_rates, np.float64, 1)
@@ -143,16 +144,14 @@ def router_of(
         strong_model=STRONG,
         weak_model=WEAK,
         embedder=embedder,
-        provenance=Provenance(
-            trained_on=np.unique(np.array([prompt_hash(p) for p in prompts], dtype=np.uint64)),
-            calibration=quantiles(head.held_out_win_rates),
+        provenance=calibrated(
+            Provenance(
+                trained_on=np.unique(np.array([prompt_hash(p) for p in prompts], dtype=np.uint64))
+            ),
+            head.held_out_win_rates,
+            calibrated_on=f"{len(prompts):,} training prompts, held out by folds",
         ),
     )
-
-
-def quantiles(win_rates: Float64Array) -> Float32Array:
-    """Quantiles 0, 0.001, ..., 1, as ``Provenance.calibration`` holds them: float32[1001]."""
-    return np.quantile(win_rates, np.linspace(0.0, 1.0, QUANTILES)).astype(np.float32)
 
 
 def save_mf(

@@ -18,13 +18,13 @@ from fastroute.data.battles import LEAST_PROMPT_CHARACTERS
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
+from fastroute.policy import calibrated
 from fastroute.provenance import Provenance
 from fastroute.routers.sw_ranking.battle_table import rate_models
 from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 from fastroute.training.embedder_choice import choose_embedder
 from fastroute.training.embedding import embed
 from fastroute.training.graded_battles import PER_PROMPT, comparable, graded_battles
-from fastroute.training.heads import quantiles
 from fastroute.training.mf.models import pair_of
 from fastroute.training.outcome import check_output
 from fastroute.training.pairs import held_out_parts
@@ -192,10 +192,9 @@ def fit_ranking(
         first, second = held_out_parts([battle.prompt for battle in battles], held_out, seed)
         rates, figures = _held_out(router, battles, X, first | second, progress)
     hashes = {prompt_hash(battle.prompt) for battle in battles}
-    known = Provenance(
-        trained_on=np.array(sorted(hashes), dtype=np.uint64),
-        calibration=quantiles(rates) if rates is not None and len(rates) else None,
-    )
+    known = Provenance(trained_on=np.array(sorted(hashes), dtype=np.uint64))
+    if rates is not None and len(rates):
+        known = calibrated(known, rates, calibrated_on=f"{len(rates):,} held-out prompts")
     router.fit(X, columns[1], columns[2], columns[3], provenance=known)
     return router, figures
 

@@ -15,6 +15,7 @@ from fastroute.artifacts import prompt_hash, save_artifact
 from fastroute.embedders import StaticEmbedder
 from fastroute.embedders.static import KIND
 from fastroute.embedders.vocabulary import CLASSES, Signal, Vocabulary
+from fastroute.policy import calibrated
 from fastroute.provenance import Provenance
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.folds import fold_numbers
@@ -147,11 +148,13 @@ def make_router(
         strong_model="strong",
         weak_model="weak",
         embedder=embedder,
-        provenance=Provenance(
-            data=FILES,
-            trained_on=np.unique(np.array([prompt_hash(t) for t in prompts.texts], np.uint64)),
-            calibration=_quantiles(typical).astype(np.float32),
-            operating_point=round(float(np.median(typical)), 4),
+        provenance=calibrated(
+            Provenance(
+                data=FILES,
+                trained_on=np.unique(np.array([prompt_hash(t) for t in prompts.texts], np.uint64)),
+            ),
+            typical,
+            calibrated_on="users' prompts: half of them judged, in English, half of conversations",
         ),
     )
     some = taught[:200]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,11 +29,10 @@ from fastroute.evaluation.thresholds.bands import (
     sent_on,
 )
 from fastroute.evaluation.thresholds.calibration import untrained
+from fastroute.policy import calibrated
 from fastroute.routers.base import Router
 from fastroute.routers.cascade.band import Band
 from fastroute.routers.cascade.router import CascadeRouter
-
-_QUANTILES = 1001
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +142,9 @@ def calibrate_band(
     if band is not None:
         band = Band.fitted(band.low, band.high, f, s)
     router = CascadeRouter(fast, slow, band=band)
-    levels = np.linspace(0.0, 1.0, _QUANTILES)
-    quantiles = np.quantile(router.combine(f, s), levels).astype(np.float32)
-    router = router.with_provenance(replace(router.provenance, calibration=quantiles))
+    win_rates = router.combine(f, s)
+    known = calibrated(router.provenance, win_rates, calibrated_on=f"{len(f):,} prompts")
+    router = router.with_provenance(known)
     timed = 0 if latency.rows is None else len(latency.rows)
     return BandCalibration(
         router, goal, target, chosen_on, held_out, latency.fast_mean_ms, latency.slow_mean_ms, timed

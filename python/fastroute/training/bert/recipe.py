@@ -13,6 +13,7 @@ import numpy as np
 
 from fastroute.artifacts import prompt_hash, save_artifact
 from fastroute.errors import InvalidInputError
+from fastroute.policy import calibrated
 from fastroute.provenance import Provenance
 from fastroute.routers.bert import KIND, BertRouter, win_rates_of_logits
 from fastroute.training.bert import export
@@ -23,7 +24,6 @@ from fastroute.training.bert.loop import History, Progress, fine_tune
 from fastroute.training.bert.network import Network, load_network, save_network
 from fastroute.training.bert.quality import Quality, measure
 from fastroute.training.bert.settings import DEFAULT_ENCODER, Settings
-from fastroute.training.heads import quantiles
 
 #: Folders below the output: where a training stands, and the model for transformers.
 CHECKPOINT, TORCH = "checkpoint", "torch"
@@ -164,8 +164,10 @@ def finish(
         },
         arrays={},
         files=files,
-        provenance=Provenance(
-            trained_on=np.array(sorted(hashes), dtype=np.uint64), calibration=quantiles(win_rates)
+        provenance=calibrated(
+            Provenance(trained_on=np.array(sorted(hashes), dtype=np.uint64)),
+            win_rates,
+            calibrated_on=f"{len(win_rates):,} held-out prompts",
         ),
     )
     router = BertRouter(folder, precision="float32", batch_threads=1)

@@ -26,6 +26,7 @@ import numpy as np
 from fastroute.artifacts import prompt_hash
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
+from fastroute.policy import calibrated
 from fastroute.provenance import Provenance
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.folds import fold_numbers
@@ -34,7 +35,6 @@ from fastroute.training.heads import (
     constant_vector,
     fit_head,
     fit_scale,
-    quantiles,
     sigmoid,
 )
 from fastroute.training.mf.checkpoint import fingerprint, load_state, save_state
@@ -141,9 +141,9 @@ def train_models(
     u = constant_vector(X[said].astype(np.float64), np.ones(int(said.sum())))
     alone = strength = strengths(learnt, np.zeros(len(learnt)))
     state: State | None = None
-    calibrated_on: Float64Array | None = None
+    held_out_rates: Float64Array | None = None
     if two:
-        matrix, scales, calibrated_on = _of_two(
+        matrix, scales, held_out_rates = _of_two(
             learnt, X, settings, centre, embedder.signals if embedder else 0
         )
     else:
@@ -171,13 +171,15 @@ def train_models(
         np.ones(len(matrix), dtype=np.float32), strong_model=strong, weak_model=weak,
         embedder=embedder,
     )  # fmt: skip
-    if calibrated_on is None:
-        calibrated_on = router.win_rates_from_embeddings(X[said & (stop | test)])
+    if held_out_rates is None:
+        held_out_rates = router.win_rates_from_embeddings(X[said & (stop | test)])
     elif strong != pairs.models[1]:
-        calibrated_on = 1.0 - calibrated_on
+        held_out_rates = 1.0 - held_out_rates
     hashes = {prompt_hash(prompt) for prompt in pairs.prompts}
-    known = Provenance(
-        trained_on=np.array(sorted(hashes), dtype=np.uint64), calibration=quantiles(calibrated_on)
+    known = calibrated(
+        Provenance(trained_on=np.array(sorted(hashes), dtype=np.uint64)),
+        held_out_rates,
+        calibrated_on=f"{len(held_out_rates):,} held-out prompts",
     )
     return TrainedModels(
         router.with_provenance(known),
