@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -15,6 +16,7 @@ from fastroute.evaluation.metrics.calibration_metrics import (
     expected_calibration_error,
     outcomes,
     reliability_bins,
+    reliability_groups,
 )
 
 
@@ -68,3 +70,30 @@ def test_bad_input() -> None:
         brier_score(np.zeros(2), np.zeros(3))
     with pytest.raises(InvalidInputError, match="bins"):
         reliability_bins(np.zeros(2), np.zeros(2), bins=0)
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=200), st.integers(1, 30))
+def test_groups_are_of_equal_size_and_keep_ties_together(steps: list[int], least: int) -> None:
+    rates = 0.5 + np.array(steps) / 1000  # all in one bin of equal width
+    outcome = np.array([i % 2 for i in range(len(steps))], dtype=np.float64)
+    groups = reliability_groups(rates, outcome, least_prompts=least)
+    assert sum(group.prompts for group in groups) == len(rates)
+    assert len(groups) <= 10
+    assert len(groups) == 1 or min(group.prompts for group in groups) >= least
+    for below, above in itertools.pairwise(groups):
+        assert below.high < above.low
+    for group in groups:
+        inside = (rates >= group.low) & (rates <= group.high)
+        assert inside.sum() == group.prompts
+        assert group.outcome == pytest.approx(outcome[inside].mean())
+
+
+def test_groups_show_a_slope_within_one_bin_of_equal_width() -> None:
+    rng = np.random.default_rng(0)
+    rates = 0.5 + 0.08 * rng.random(400)
+    outcome = (rng.random(400) < (rates - 0.5) / 0.08).astype(np.float64)
+    assert len(reliability_bins(rates, outcome)) == 1
+    groups = reliability_groups(rates, outcome)
+    assert len(groups) == 10
+    assert {group.prompts for group in groups} == {40}
+    assert groups[-1].outcome > groups[0].outcome + 0.5

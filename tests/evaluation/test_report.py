@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
+import html
 import json
 import math
 import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from fakes.browser import PROGRAM, open_tab
 from fastroute.errors import InvalidInputError, MissingDependencyError
 from fastroute.evaluation import (
     evaluate,
@@ -28,7 +29,9 @@ from fastroute.evaluation import (
     to_text,
     write_html,
 )
+from fastroute.evaluation.report.conclusion import conclusion
 from fastroute.evaluation.results import Report
+from fastroute.types import ModelPair
 
 from .toy_routers import Numbered, toy_benchmark
 
@@ -67,6 +70,8 @@ def test_text_is_aligned_and_complete(report: Report) -> None:
     column = header.index("APGR") + len("APGR")  # right-aligned, so that digits stand in line
     assert row[column - 1].isdigit()
     assert interval[column - 1] == "]"
+    ends = [f"{r.benchmark.name}: {conclusion(report, r)}" for r in report.results]
+    assert " ".join(text.split()).endswith(" ".join(ends))
     table = lines[lines.index(header) : lines.index("", lines.index(header))]
     assert max(map(len, table)) <= 100
 
@@ -100,6 +105,8 @@ def test_json_is_plain_and_has_everything(report: Report) -> None:
         "Unify", "Martian", "RouteLLM",
     }  # fmt: skip
     assert row["brier"] == report.results[0].rows[0].brier
+    assert first["conclusion"] == conclusion(report, report.results[0])
+    assert [p["reaches_goal"] for p in row["operating_points"]].count(True) == 1
 
 
 def test_dollars_are_shown_as_dollars(dollars: Report, tmp_path: Path) -> None:
@@ -161,7 +168,12 @@ def test_page_is_well_formed_and_loads_nothing(report: Report, tmp_path: Path) -
     assert all(r.startswith("#") and r[1:] in page.ids for r in page.references)
     assert not re.search(r"@import|url\((?!#)|<script|<link|<iframe", text)
     assert page.tags.count("svg") == 6
-    assert page.tags.count("table") == 2
+    assert page.tags.count("table") == 2 * 4  # of thresholds for each router, and two of all
+    for result in report.results:
+        assert f"</strong> {html.escape(conclusion(report, result))}</p>" in text
+    assert text.index("class='conclusion'") < text.index("<section>")
+    for term in ("APGR", "CPT(x)", "saved(x)", "Brier, ECE"):
+        assert f"<dt>{term}</dt>" in text
     assert "mine &lt;b&gt;|&amp;" in text
     assert "<b>" not in text
     assert "&#x27;&lt;y&gt;&#x27;" in text
@@ -170,41 +182,60 @@ def test_page_is_well_formed_and_loads_nothing(report: Report, tmp_path: Path) -
         write_html(report, tmp_path / "nowhere" / "x.html")
 
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+@pytest.mark.skipif(PROGRAM is None, reason="no chromium; install it to open the page in a browser")
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 1100, 390])
+def test_page_in_a_browser_shows_everything(
+    report: Report, dollars: Report, tmp_path: Path, width: int, dark: bool
+) -> None:
+    page = tmp_path / "report.html"
+    long = replace(dollars.results[0], benchmark=replace(
+        dollars.results[0].benchmark, name="x" * 60 + ".jsonl",
+        pair=ModelPair(strong="an-organisation/" + "big-" * 12, weak="w" * 40),
+    ))  # fmt: skip
+    results = (*report.results, long)
+    write_html(
+        replace(report, results=results), page, points=mt_bench_points(), command="evaluate " * 40
+    )
+    probe = """(() => {
+      document.querySelectorAll('details').forEach(d => { d.open = true; });
+      const right = e => e.getBoundingClientRect().right, side = innerWidth + 0.5;
+      const shown = [...document.querySelectorAll('body *:not(svg *)')]
+        .filter(e => e.getClientRects().length && !e.closest('thead'));
+      const texts = [...document.querySelectorAll('figure text')].map(e => {
+        const t = e.getBoundingClientRect(), s = e.closest('svg').getBoundingClientRect();
+        return t.left >= s.left - 1 && t.right <= s.right + 1 ? '' : e.textContent; });
+      const style = getComputedStyle(document.body);
+      return JSON.stringify({
+        scroll: document.documentElement.scrollWidth, width: innerWidth,
+        outside: shown.filter(e => right(e) > side).map(e => e.outerHTML.slice(0, 80)),
+        overfull: [...document.querySelectorAll('td, th')].filter(
+          e => e.getClientRects().length && !e.closest('thead') && e.scrollWidth > e.clientWidth + 1
+        ).map(e => e.textContent),
+        headers: [...document.querySelectorAll('thead')].map(right).filter(x => x > side),
+        cut: texts.filter(t => t),
+        sizes: [...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect())
+          .map(r => [r.width, r.height]),
+        first: document.querySelector('.conclusion').getBoundingClientRect().bottom,
+        ink: style.color, page: style.backgroundColor,
+        loaded: performance.getEntriesByType('resource').length,
+      }); })()"""
 
+    async def look() -> dict[str, Any]:
+        async with open_tab(page.as_uri(), width=width, dark=dark) as tab:
+            found: dict[str, Any] = json.loads(await tab.js(probe))
+            assert not tab.errors
+            return found
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium; install it to open the page in a browser")
-def test_page_in_a_browser_has_no_error_and_fits(report: Report, tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
-    write_html(report, path, points=mt_bench_points(), command="fastroute evaluate")
-    # A copy that says of itself what a reader would see.
-    probe = """<script>
-    const figures = [...document.querySelectorAll('figure svg')];
-    const style = getComputedStyle(document.body);
-    const result = {
-      scroll: document.documentElement.scrollWidth, width: innerWidth,
-      figures: figures.map(s => s.getBoundingClientRect()).map(r => [r.width, r.height]),
-      tables: document.querySelectorAll('td').length,
-      ink: style.color, page: style.backgroundColor,
-      loaded: performance.getEntriesByType('resource').length,
-    };
-    document.body.setAttribute('data-result', JSON.stringify(result));
-    </script></body>"""
-    path.write_text(path.read_text(encoding="utf-8").replace("</body>", probe), encoding="utf-8")
-    command = [
-        str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-        "--no-first-run", "--disable-background-networking", "--disable-component-update",
-        "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,900",
-        "--dump-dom", path.as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    found = re.search(r'data-result="([^"]*)"', done.stdout)
-    assert found is not None
-    result = json.loads(found[1].replace("&quot;", '"'))
-    assert result["scroll"] <= result["width"]  # nothing is cut off at the side
-    assert len(result["figures"]) == 6
-    assert all(width > 250 and height > 80 for width, height in result["figures"])
-    assert result["tables"] > 80
+    result = asyncio.run(look())
+    assert result["width"] == width
+    assert result["scroll"] <= width  # no column is cut off at the side, and nothing scrolls
+    assert result["outside"] == result["overfull"] == result["headers"] == result["cut"] == []
+    assert len(result["sizes"]) == 9
+    assert all(w > 250 and h > 80 for w, h in result["sizes"])
+    assert result["first"] < 500  # the conclusion is on the first screen
+    dark_page = result["page"] == "rgb(22, 24, 28)"
+    assert dark_page == dark
     assert result["ink"] != result["page"]
     assert result["loaded"] == 0
 
@@ -232,7 +263,7 @@ def test_figures_are_written_and_are_the_same_again(
 
 
 def test_four_benchmarks_stand_in_two_rows(tmp_path: Path) -> None:
-    toys = [toy_benchmark(40, seed=i, name=f"toy {i}" + " long name" * i) for i in range(4)]
+    toys = [toy_benchmark(80, seed=i, name=f"toy {i}" + " long name" * i) for i in range(4)]
     report = evaluate({"n": Numbered()}, toys, resamples=0)
     save_figure(report, tmp_path / "f.svg")
     root = ET.parse(tmp_path / "f.svg").getroot()

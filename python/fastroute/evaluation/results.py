@@ -13,6 +13,7 @@ from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.metrics.bootstrap import Estimate
 from fastroute.evaluation.metrics.calibration_metrics import ReliabilityBin
 from fastroute.evaluation.metrics.curve import Curve, Method
+from fastroute.evaluation.thresholds.operating_points import OperatingPoint
 from fastroute.types import Float64Array
 
 Kind = Literal["router", "baseline", "bound"]
@@ -61,12 +62,14 @@ class RouterResult:
         auc: area under the curve, in the benchmark's unit.
         p_random, p_length: paired p-value of "APGR is that of random (length)"; None without
             resamples, or against itself.
-        brier, calibration_error, reliability: of the win rates as probabilities; None for
-            baselines, whose scores are an order only.
+        brier, calibration_error, reliability: of the win rates as probabilities; None or empty for
+            baselines, whose scores are an order only. Reliability is in groups of equal size.
         curve: the cost-quality curve, in the benchmark's scores.
         band: float64[101, 2], low and high quality at GRID, or None: the interval of the gap
             recovered, laid over the gap between the two models on all prompts.
         timings: where the time went.
+        operating_points: what it does at some thresholds, by rising share of strong calls; empty
+            where win rates are an order only.
     """
 
     name: str
@@ -84,6 +87,7 @@ class RouterResult:
     curve: Curve
     band: Float64Array | None
     timings: Timings
+    operating_points: tuple[OperatingPoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ class ReliabilityBin(NamedTuple):
     """Prompts of similar win rate.
 
     Attributes:
-        low, high: the bin's edges; its win rates are in [low, high), the last bin's in [low, high].
+        low, high: of bins of equal width, the edges: win rates are in [low, high), the last bin's
+            in [low, high]. Of groups of equal size, the least and the greatest win rate.
         prompts: their number.
         win_rate: their mean win rate.
         outcome: their mean outcome; equal to ``win_rate`` if the router is calibrated.
@@ -62,22 +63,45 @@ def reliability_bins(
     _check(win_rates, outcome)
     bins = check_integer("bins", bins, 1, 1_000_000)
     number = np.minimum((win_rates * bins).astype(np.intp), bins - 1)
-    result = []
+    return [
+        _bin(i / bins, (i + 1) / bins, win_rates[number == i], outcome[number == i])
+        for i in np.unique(number).tolist()
+    ]
+
+
+def reliability_groups(
+    win_rates: Float64Array, outcome: Float64Array, *, most: int = 10, least_prompts: int = 20
+) -> list[ReliabilityBin]:
+    """At most ``most`` groups of about equally many prompts, by rising win rate.
+
+    They show the calibration of win rates that span a small part of 0..1, which is in one or two
+    bins of equal width. A group has at least ``least_prompts``, or all; equal win rates share one.
+    """
+    _check(win_rates, outcome)
+    values, counts = np.unique(win_rates, return_counts=True)
+    size = max(least_prompts, len(win_rates) / most)
+    ends, held = [], 0
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        held += count
+        if held >= size:
+            ends.append(value)
+            held = 0
+    if 0 < held < least_prompts:
+        ends = ends[:-1]  # the rest joins the last group
+    number = np.searchsorted(np.array(ends), win_rates)
+    found = []
     for i in np.unique(number):
-        inside = number == i
-        count = int(inside.sum())
-        spread = float(outcome[inside].std(ddof=1)) if count > 1 else float("nan")
-        result.append(
-            ReliabilityBin(
-                float(i / bins),
-                float((i + 1) / bins),
-                count,
-                float(win_rates[inside].mean()),
-                float(outcome[inside].mean()),
-                spread / count**0.5,
-            )
-        )
-    return result
+        w = win_rates[number == i]
+        found.append(_bin(float(w.min()), float(w.max()), w, outcome[number == i]))
+    return found
+
+
+def _bin(low: float, high: float, win_rates: Float64Array, outcome: Float64Array) -> ReliabilityBin:
+    n = len(win_rates)
+    spread = float(outcome.std(ddof=1)) if n > 1 else float("nan")
+    return ReliabilityBin(
+        low, high, n, float(win_rates.mean()), float(outcome.mean()), spread / n**0.5
+    )
 
 
 def expected_calibration_error(

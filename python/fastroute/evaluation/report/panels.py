@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, which readers with any colour vision can tell apart
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,12 +14,15 @@ import numpy as np
 from fastroute.evaluation.benchmarks.published import ROUTELLM_APGR, Point
 from fastroute.evaluation.metrics.curve import Curve
 from fastroute.evaluation.results import GRID, BenchmarkResult, Report
+from fastroute.evaluation.thresholds.operating_points import goal_of
 from fastroute.types import Float64Array
 
 INK, MUTED, GRID_LINE, PAGE = "#1c1c1c", "#5f6368", "#dfe1e5", "#fefefe"
 #: Colours of routers on a light page, and on a dark one.
 PALETTE = ("#0072b2", "#d55e00", "#cc79a7", "#e69f00", "#56b4e9")
 DARK_PALETTE = ("#4aa8e0", "#f08a3c", "#e0a0c4", "#f0bd4a", "#8fd0f5")
+#: Groups of prompts that a reliability diagram needs; fewer show no relation.
+LEAST_GROUPS = 3
 LENGTH, DARK_LENGTH = "#009e73", "#35c79c"
 
 _RANDOM_LINE: dict[str, Any] = {
@@ -44,6 +48,15 @@ def draw_curves(
     at = _across(report, oracle)
     ax.plot(at(np.array([0.0, 1.0])), [weak, strong], **_RANDOM_LINE)
     ax.plot(at(oracle.share), oracle.quality * b.scale, **_ORACLE_LINE)
+    goal = goal_of(b)
+    ax.axhline(goal.quality, color=MUTED, linewidth=0.9, linestyle=":", zorder=0)
+    # A name on the page is the user's and can be long.
+    ax.annotate(
+        textwrap.shorten(goal.text, 44, placeholder=" ..."), (0.015, goal.quality),
+        xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
+        va="bottom", fontsize=7, color=MUTED, zorder=5,
+        bbox={"boxstyle": "square,pad=0.1", "facecolor": PAGE, "edgecolor": "none", "alpha": 0.75},
+    )  # fmt: skip
     styles = line_styles(result)
     shown = [row for row in result.rows if row.name in styles]
     for row in shown:
@@ -127,30 +140,37 @@ def draw_apgr(ax: Any, report: Report, result: BenchmarkResult) -> None:
     ax.set_xlabel(f"APGR{ends}")
 
 
+def drawn_reliability(result: BenchmarkResult) -> bool:
+    """Whether a router has enough groups of win rates for a reliability diagram."""
+    return any(len(row.reliability) >= LEAST_GROUPS for row in result.rows)
+
+
 def draw_reliability(ax: Any, result: BenchmarkResult) -> None:
-    """Mean outcome against mean win rate in bins of width 0.1; bars are two standard errors."""
+    """Mean outcome against mean win rate in groups of prompts; bars are two standard errors.
+
+    The axes span the groups, because win rates often span a small part of 0..1.
+    """
     ax.set_visible(True)
     styles = line_styles(result)
-    ax.plot([0, 1], [0, 1], color=GRID_LINE, linewidth=0.9)
-    ax.annotate(
-        "calibrated", (0.08, 0.08), ha="left", va="center", xytext=(6, -2),
-        textcoords="offset points", color=MUTED, fontsize=7,
-    )  # fmt: skip
+    ends: list[float] = []
     for row in result.rows:
-        if not row.reliability:
+        if len(row.reliability) < LEAST_GROUPS:
             continue
         x = [part.win_rate for part in row.reliability]
         y = [part.outcome for part in row.reliability]
-        error = [
-            0.0 if np.isnan(part.standard_error) else 2 * part.standard_error
-            for part in row.reliability
-        ]
-        ax.errorbar(x, y, yerr=error, marker="o", markersize=3, elinewidth=0.9, **styles[row.name])
-    ax.set_xlim(0, 1)
-    ax.set_ylim(0, 1)
-    ax.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0", "", "0.5", "", "1"])
-    ax.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0", "", "0.5", "", "1"])
-    ax.set_xlabel("Win rate")
+        error = [2 * np.nan_to_num(part.standard_error) for part in row.reliability]
+        style = styles[row.name] | {"linewidth": 0.9}
+        ax.errorbar(x, y, yerr=error, marker="o", markersize=3.5, elinewidth=0.9, **style)
+        ends += x
+    margin = 0.04 * (max(ends) - min(ends))
+    low, high = min(ends) - margin, max(ends) + margin
+    ax.plot([low, high], [low, high], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+    ax.set_xlim(low, high)
+    ax.margins(y=0.08)
+    ax.locator_params(nbins=5)
+    ax.grid(axis="y", color=GRID_LINE, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.set_xlabel("Win rate, predicted (dashed: calibrated)")
     ax.set_ylabel("Strong model better")
 
 

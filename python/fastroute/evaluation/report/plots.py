@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastroute.errors import InvalidInputError, MissingDependencyError
-from fastroute.evaluation.benchmarks.published import Point
+from fastroute.evaluation.benchmarks.published import ROUTELLM_APGR, Point
 from fastroute.evaluation.report.cascade_panel import draw_cascade
 from fastroute.evaluation.report.panels import (
     DARK_LENGTH,
@@ -32,6 +32,7 @@ from fastroute.evaluation.report.panels import (
     draw_curves,
     draw_legend,
     draw_reliability,
+    drawn_reliability,
 )
 from fastroute.evaluation.results import BenchmarkResult, CascadeResult, Report
 
@@ -81,7 +82,7 @@ def save_figure(
     across = min(n, _MOST_ABREAST)
     down = -(-n // across)
     width = _COLUMN_IN if n == 1 else _PANEL_IN * across
-    calibrated = any(row.reliability for result in report.results for row in result.rows)
+    calibrated = any(drawn_reliability(result) for result in report.results)
     tallest = max(apgr_rows(result) for result in report.results)
     heights = [2.2, apgr_height_in(tallest), *([2.0] if calibrated else [])]
     first_cascade = len(heights)
@@ -100,7 +101,7 @@ def save_figure(
             title = textwrap.fill(display_name(result), 26 if n > 1 else 44, break_on_hyphens=False)
             column[0].set_title(title, loc="left", fontweight="bold")
             draw_apgr(column[1], report, result)
-            if any(row.reliability for row in result.rows):
+            if drawn_reliability(result):
                 draw_reliability(column[2], result)
             for panel, cascade in zip(column[first_cascade:], result.cascades, strict=False):
                 draw_cascade(panel, result, cascade)
@@ -131,9 +132,14 @@ def apgr_svg(report: Report, result: BenchmarkResult) -> str:
     return _svg((3.9, height), lambda ax: draw_apgr(ax, report, result))
 
 
+def has_published(result: BenchmarkResult) -> bool:
+    """Whether RouteLLM published its APGR on this benchmark."""
+    return result.benchmark.name in ROUTELLM_APGR
+
+
 def reliability_svg(result: BenchmarkResult) -> str:
     """The reliability diagram as an ``<svg>`` element for the HTML report."""
-    return _svg((3.9, 3.0), lambda ax: draw_reliability(ax, result))
+    return _svg((3.9, 2.4), lambda ax: draw_reliability(ax, result))
 
 
 def cascade_svg(result: BenchmarkResult, cascade: CascadeResult) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fastroute.evaluation.benchmarks.published import ROUTELLM_APGR, Point
 from fastroute.evaluation.metrics.bootstrap import Estimate, cautions
+from fastroute.evaluation.report.conclusion import conclusion
 from fastroute.evaluation.results import (
     GRID,
     BenchmarkResult,
@@ -29,7 +31,7 @@ def to_dict(report: Report, *, points: Sequence[Point] = ()) -> dict[str, Any]:
         "confidence": report.confidence,
         "seed": report.seed,
         "notes": list(report.notes),
-        "benchmarks": [_benchmark_dict(result, report.resamples) for result in report.results],
+        "benchmarks": [_benchmark_dict(report, result) for result in report.results],
         "published": {
             "routellm_apgr": {
                 name: [{"router": r, "trained_on": t, "apgr": a} for r, t, a in rows]
@@ -49,10 +51,11 @@ def to_dict(report: Report, *, points: Sequence[Point] = ()) -> dict[str, Any]:
     }
 
 
-def _benchmark_dict(result: BenchmarkResult, resamples: int) -> dict[str, Any]:
+def _benchmark_dict(report: Report, result: BenchmarkResult) -> dict[str, Any]:
     b = result.benchmark
     return {
         "name": b.name,
+        "conclusion": conclusion(report, result),
         "prompts": len(b),
         "dropped": result.dropped,
         "strong_model": b.pair.strong,
@@ -72,7 +75,7 @@ def _benchmark_dict(result: BenchmarkResult, resamples: int) -> dict[str, Any]:
         ],
         "cascades": [_cascade_dict(cascade) for cascade in result.cascades],
         "resample_s": result.resample_s,
-        "notes": cautions(len(b), resamples),
+        "notes": cautions(len(b), report.resamples),
     }
 
 
@@ -93,6 +96,7 @@ def _row_dict(row: RouterResult, scale: float) -> dict[str, Any]:
         "reliability": [
             {k: _finite(v) for k, v in part._asdict().items()} for part in row.reliability
         ],
+        "operating_points": [asdict(point) for point in row.operating_points],
         "curve": {
             "share": GRID.tolist(),
             "quality": (row.curve.quality_at(GRID) * scale).tolist(),

@@ -20,7 +20,7 @@ from fastroute.evaluation.metrics.calibration_metrics import (
     brier_score,
     expected_calibration_error,
     outcomes,
-    reliability_bins,
+    reliability_groups,
 )
 from fastroute.evaluation.metrics.curve import (
     CPT_TARGETS,
@@ -33,6 +33,7 @@ from fastroute.evaluation.metrics.curve import (
     dollars_saved,
 )
 from fastroute.evaluation.results import Comparison, Kind, RouterResult, Timings
+from fastroute.evaluation.thresholds.operating_points import operating_points
 from fastroute.types import Float64Array
 
 
@@ -95,10 +96,15 @@ def measure(
         p_length=_p_value(samples, label, length),
         brier=brier_score(rates, outcome) if probabilities else None,
         calibration_error=expected_calibration_error(rates, outcome) if probabilities else None,
-        reliability=tuple(reliability_bins(rates, outcome)) if probabilities else (),
+        reliability=tuple(reliability_groups(rates, outcome)) if probabilities else (),
         curve=points,
         band=_band(drawn, benchmark, confidence),
         timings=timings,
+        operating_points=(
+            operating_points(rates, benchmark, by_cost=points.cost is not None)
+            if probabilities or label == length
+            else ()
+        ),
     )
     return replace(result, timings=replace(timings, metrics_s=time.perf_counter() - start))
 

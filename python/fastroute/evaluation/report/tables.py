@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fastroute.evaluation.benchmarks.published import ROUTELLM_APGR, Point
 from fastroute.evaluation.metrics.bootstrap import Estimate, cautions
 from fastroute.evaluation.metrics.curve import CPT_TARGETS
+from fastroute.evaluation.report.conclusion import best_row, conclusion
 from fastroute.evaluation.results import (
     CASCADE_LATENCY,
     CASCADE_TOLERANCE,
     BenchmarkResult,
     CascadeResult,
     Report,
+    RouterResult,
 )
+from fastroute.evaluation.thresholds.operating_points import OperatingPoint, goal_of
 
 #: PGR levels at which what is saved is shown; CPT is shown at all of CPT_TARGETS.
 SAVED_SHOWN = (0.5, 0.8)
+_WIDTH = 100
 
 Show = Callable[[float], str]
 
@@ -36,22 +41,32 @@ class Column(NamedTuple):
 
 
 def to_text(report: Report, *, points: Sequence[Point] = (), timings: bool = False) -> str:
-    """The report as tables for a terminal; intervals stand under their values.
+    """The report for a terminal: tables, what their columns mean, and the conclusions.
 
+    Intervals stand under their values; thresholds are those of the router with the greatest APGR.
     ``points`` are listed under the benchmark "mt-bench"; ``timings`` adds where the time went.
     """
     blocks = []
     for result in report.results:
         lines = [title(report, result)]
         names = Column("router", [(row.name, "") for row in result.rows])
-        for columns in (cost_columns(result), other_columns(report, result)):
+        others = other_columns(report, result) + _p_columns(report, result)
+        for columns in (cost_columns(result), others):
             lines += ["", *_aligned([names, *columns])]
         for cascade in result.cascades:
             lines += ["", cascade_title(cascade), "", *_aligned(cascade_columns(cascade))]
+        best = best_row(result)
+        if best.operating_points:
+            lines += ["", f"thresholds of {best.name}", *_aligned(point_columns(result, best))]
+            lines.append(_wrapped([point_note(result)]))
         lines += ["", *remarks(report, result, points)]
         if timings:
             lines += ["", *_timing_lines(result)]
-        blocks.append("\n".join(lines))
+        blocks.append("\n".join(lines).rstrip())
+    blocks.append(_wrapped([f"{term}: {said}" for term, said in explanations(report).items()]))
+    blocks.append(
+        _wrapped([f"{r.benchmark.name}: {conclusion(report, r)}" for r in report.results])
+    )
     return "\n\n\n".join(blocks) + "\n"
 
 
@@ -66,7 +81,8 @@ def to_markdown(report: Report, *, points: Sequence[Point] = ()) -> str:
     blocks = []
     for result in report.results:
         random = result.row("random").apgr.value
-        lines = [f"**{title(report, result)}**", "", _piped(header)]
+        lines = [f"**{title(report, result)}**", "", conclusion(report, result), ""]
+        lines.append(_piped(header))
         lines.append(_piped(["---", *["---:"] * (len(header) - 1)]))
         for row in result.rows:
             cells = [row.name if row.kind == "bound" else f"`{row.name}`"]
@@ -98,8 +114,22 @@ def cost_columns(result: BenchmarkResult) -> list[Column]:
     return columns
 
 
+def compared_columns(report: Report, result: BenchmarkResult) -> list[Column]:
+    """APGR and CPT, and where resampled the p-values against the baselines."""
+    return cost_columns(result) + _p_columns(report, result)
+
+
+def _p_columns(report: Report, result: BenchmarkResult) -> list[Column]:
+    if not report.resamples:
+        return []
+    return [
+        Column("p(random)", [(_p(row.p_random), "") for row in result.rows]),
+        Column("p(length)", [(_p(row.p_length), "") for row in result.rows]),
+    ]
+
+
 def other_columns(report: Report, result: BenchmarkResult) -> list[Column]:
-    """What is saved, the area, calibration where a router has any, p-values where resampled."""
+    """What is saved, the area, and calibration where a router has any."""
     rows = result.rows
     columns = [
         Column(f"saved({target:.0%})", [_cell(row.saved[target], percent) for row in rows])
@@ -114,10 +144,61 @@ def other_columns(report: Report, result: BenchmarkResult) -> list[Column]:
     if any(row.brier is not None for row in rows):
         columns.append(Column("Brier", [(_maybe(row.brier), "") for row in rows]))
         columns.append(Column("ECE", [(_maybe(row.calibration_error), "") for row in rows]))
-    if report.resamples:
-        columns.append(Column("p(random)", [(_p(row.p_random), "") for row in rows]))
-        columns.append(Column("p(length)", [(_p(row.p_length), "") for row in rows]))
     return columns
+
+
+def point_columns(result: BenchmarkResult, row: RouterResult) -> list[Column]:
+    """The operating points of a router; the one that reaches the goal is marked by a star."""
+    b, points = result.benchmark, row.operating_points
+    gap = b.strong_quality - b.weak_quality
+    above = [p.quality - (b.weak_quality + p.share * gap) for p in points]
+    columns = [
+        Column("strong calls", [(_starred(p), "") for p in points]),
+        Column("threshold", [(repr(p.threshold), "") for p in points]),
+        Column(b.unit, [(four_digits(p.quality), "") for p in points]),
+        Column("above random", [(f"{value:+.2f}", "") for value in above]),
+        Column("PGR", [(f"{p.pgr:.3f}", "") for p in points]),
+    ]
+    costs = [p.cost for p in points if p.cost is not None]
+    if costs:
+        cells = [(f"{1000.0 * cost:.4g}", "") for cost in costs]
+        columns.append(Column("dollars per 1,000", cells))
+    return columns
+
+
+def point_note(result: BenchmarkResult) -> str:
+    """What stands under the operating points."""
+    return (
+        f"* the cheapest that reaches {goal_of(result.benchmark).text}. Chosen on these prompts; "
+        "fastroute calibrate checks a threshold on others."
+    )
+
+
+def explanations(report: Report) -> dict[str, str]:
+    """The terms of the tables, each with what it means."""
+    calls = "strong calls" if report.axis == "calls" else "extra dollars"
+    found = {
+        "APGR": "average performance gap recovered, the part of the quality gap between the two "
+        f"models that a router closes, averaged over all shares of {calls}. Random routing has "
+        "0.5; higher is better.",
+        "CPT(x)": f"call-performance threshold, the smallest share of {calls} that closes x of "
+        "the gap. Lower is better.",
+        "saved(x)": f"share of {calls} saved against random routing that closes x of the gap.",
+        "PGR": "performance gap recovered at one threshold.",
+    }
+    if report.axis == "cost":
+        found["bill(x)"] = "share saved of the dollars of sending everything to the strong model."
+    if any(row.brier is not None for result in report.results for row in result.rows):
+        found["Brier, ECE"] = (
+            "squared and expected calibration error of win rates as probabilities that the strong "
+            "model is better. Lower is better."
+        )
+    if report.resamples:
+        found["[ ], p"] = (
+            f"{report.confidence:.0%} bootstrap intervals over prompts, and paired p-values of "
+            "the same APGR as the baseline. They do not cover the choice of training data."
+        )
+    return found
 
 
 def cascade_columns(cascade: CascadeResult) -> list[Column]:
@@ -204,10 +285,6 @@ def remarks(report: Report, result: BenchmarkResult, points: Sequence[Point] = (
             f"{point.label}: {point.quality:.4f} at {100 * point.share:.5g}% strong calls, "
             f"{source} ({point.note})."
         )
-    if report.axis == "cost":
-        lines.append(
-            "CPT and saved are of the extra dollars, bill is what is saved of always strong's."
-        )
     return [*lines, *report.notes]
 
 
@@ -247,6 +324,10 @@ def _ends(value: Estimate, show: Show) -> str:
     return f"{show(value.low)}, {show(value.high)}"
 
 
+def _starred(point: OperatingPoint) -> str:
+    return f"{'* ' if point.reaches_goal else ''}{percent(point.share)}"
+
+
 def _maybe(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
@@ -276,6 +357,13 @@ def _aligned(columns: Sequence[Column]) -> list[str]:
         ).rstrip()
         for line in lines
     ]
+
+
+def _wrapped(lines: Sequence[str]) -> str:
+    return "\n".join(
+        textwrap.fill(line, _WIDTH, break_on_hyphens=False, break_long_words=False)
+        for line in lines
+    )
 
 
 def _timing_lines(result: BenchmarkResult) -> list[str]:

@@ -20,6 +20,7 @@ from fastroute.evaluation.metrics.bootstrap import (
     estimate,
     resample_counts,
 )
+from fastroute.evaluation.metrics.curve import Curve
 from fastroute.types import Float64Array
 
 Measure = Literal["quality", "pgr"]
@@ -194,6 +195,17 @@ def shortest_between(low: float, high: float) -> float:
         if low < short <= high:
             return short
     return high
+
+
+def threshold_at(points: Curve, i: int) -> float:
+    """The threshold with few digits that makes the strong calls of point ``i`` of an exact curve.
+
+    It is 0 where all prompts are strong calls: whatever the win rate, not only those seen here.
+    """
+    values = points.threshold
+    if i + 1 == len(values):
+        return 0.0
+    return shortest_between(float(values[i + 1]), min(float(values[i]), 1.0))
 
 
 def check_share(share: float) -> None:
