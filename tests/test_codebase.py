@@ -21,7 +21,7 @@ LAYERS = [
     {"types", "errors", "_lazy"},
     {"_arrays", "_checks", "_forking", "_progress", "_validate", "provenance"},
     {"http"},
-    {"_native", "resilience"},
+    {"_native", "candidates", "resilience"},
     {"artifacts", "onnx_models"},
     {"data", "embedders"},
     {"routers"},

@@ -11,7 +11,8 @@
     │   ├── UnknownRouterError
     │   ├── InvalidThresholdError (ValueError)
     │   ├── InvalidModelNameError (ValueError)
-    │   └── InvalidPromptError (ValueError)   messages without text to route on
+    │   ├── InvalidPromptError (ValueError)   messages without text to route on
+    │   └── NoEligibleModelError              no candidate can answer the request
     ├── NotFittedError                        a router that was neither fitted nor loaded
     ├── RatingError (ValueError)              battles without finite ratings
     ├── ContaminationError (ValueError)       an evaluation on prompts that were trained on
@@ -65,6 +66,7 @@ __all__ = [
     "InvalidThresholdError",
     "InvalidTypeError",
     "MissingDependencyError",
+    "NoEligibleModelError",
     "NotFittedError",
     "OnnxModelError",
     "OutputError",
@@ -132,6 +134,18 @@ class InvalidModelNameError(RoutingError, ValueError):
 
 class InvalidPromptError(RoutingError, ValueError):
     """Messages without text to route on."""
+
+
+class NoEligibleModelError(RoutingError):
+    """No candidate can answer a request.
+
+    Attributes:
+        reasons: why not, by the model's name.
+    """
+
+    def __init__(self, message: str, *, reasons: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.reasons = dict(reasons or {})
 
 
 class NotFittedError(FastRouteError):
