@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastroute._forking import ForkSafeLock
@@ -22,15 +21,13 @@ from fastroute.http.request import (
     Response,
     Transport,
 )
+from fastroute.policy import CASCADE_MODEL
 from fastroute.routers import Router
 from fastroute.types import Decision, ModelPair
 
 if TYPE_CHECKING:
     from fastroute.evidence.cascade import CascadeSettings
     from fastroute.evidence.controlled import CascadeSender
-
-#: The model string that asks for a cascade by evidence.
-CASCADE_MODEL = "cascade"
 
 
 class Controller(Decider, ChatClient):
@@ -122,9 +119,8 @@ class Controller(Decider, ChatClient):
 
     def _prepare_cascade(self, call: Call) -> tuple[Request, Decision]:
         # Heavier than all the rest of a Controller, and of no use to others.
-        from fastroute.evidence.cascade import cheap_requests, is_applicable
-        from fastroute.evidence.controlled import CascadeRequest
-        from fastroute.evidence.kinds import Expectation
+        from fastroute.evidence.cascade import CascadeSettings
+        from fastroute.evidence.request import cascade_request, is_applicable
 
         if not self._helpers:
             raise InvalidInputError(
@@ -137,23 +133,16 @@ class Controller(Decider, ChatClient):
         if not is_applicable(call.body):
             return self._chosen(call, decision), decision
         strong, weak = self.model_pair
-        strong_request = self._request_to(call, strong)
-        options = call.body.get("stream_options")
-        return (
-            CascadeRequest(
-                **vars(strong_request),
-                cheap=tuple(
-                    cheap_requests([self._request_to(call, m) for m in (weak, *self._helpers)])
-                ),
-                prompt=prompt,
-                expectation=Expectation.from_request(call.body),
-                win_rate=decision.win_rate,
-                prefers_strong=decision.strong,
-                include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
-                count=partial(self._count, CASCADE_MODEL),
-            ),
-            decision,
+        made = cascade_request(
+            self._request_to(call, strong),
+            [self._request_to(call, model) for model in (weak, *self._helpers)],
+            call.body,
+            prompt=prompt,
+            decision=decision,
+            settings=self._settings or CascadeSettings(),
+            decided=lambda evidence: self._count(CASCADE_MODEL, evidence.model),
         )
+        return made, decision
 
     def _request_to(self, call: Call, model: str) -> Request:
         return replace(call.request(model, self._endpoint_of(model)), model=model)

@@ -16,6 +16,7 @@ from fastroute.provenance import OperatingPoint, Provenance
 from fastroute.types import Decision, Float32Array, Float64Array, ModelPair
 
 __all__ = [
+    "CASCADE_MODEL",
     "DecisionBatch",
     "are_strong",
     "calibrated",
@@ -28,6 +29,8 @@ __all__ = [
 
 #: How many quantiles ``calibrated`` takes: 0, 0.001, ..., 1.
 QUANTILES = 1001
+#: The model string that asks for a cascade by evidence.
+CASCADE_MODEL = "cascade"
 _PREFIX = "router-"
 # The shortest name that leaves a number behind its dash: "1e-05" has a dash of its own.
 _ROUTED = re.compile(

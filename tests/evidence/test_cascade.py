@@ -20,9 +20,8 @@ from fastroute.evidence.cascade import (
     Cascade,
     CascadeSettings,
     Evidence,
-    cheap_requests,
-    is_applicable,
 )
+from fastroute.evidence.request import cheap_requests, is_applicable
 from fastroute.http import AsyncHttpTransport, AsyncResponse, Endpoint, Request
 
 NUMBER = Expectation("number")
@@ -73,7 +72,7 @@ def run(
         try:
             requests = [request(models, name, **body) for name in cheap]
             response, evidence = await Cascade(transport, settings).send(
-                cheap_requests(requests),
+                cheap_requests(requests, body),
                 request(models, "strong", **body),
                 prompt="How many?",
                 expectation=expectation,
@@ -252,7 +251,7 @@ def test_a_cancelled_client_cancels_every_call(models: dict[str, View]) -> None:
 
     async def main() -> None:
         transport = AsyncHttpTransport()
-        requests = cheap_requests([request(models, name) for name in ("weak", "helper")])
+        requests = cheap_requests([request(models, name) for name in ("weak", "helper")], {})
         send = Cascade(transport).send(
             requests, request(models, "strong"), prompt="?", expectation=NUMBER
         )

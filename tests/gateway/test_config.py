@@ -10,10 +10,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fakes.gateway import write_config
 from fastroute.errors import ConfigError
+from fastroute.evidence.acceptance import AcceptanceModel
 from fastroute.gateway.config.file import read_config_file
 from fastroute.gateway.config.settings import load_config
 from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
@@ -209,6 +211,76 @@ def test_an_error_names_line_and_key(tmp_path: Path, text: str, said: str) -> No
         load(tmp_path, text)
     assert said in str(caught.value)
     assert "sk-secret" not in "".join(traceback.format_exception(caught.value))
+
+
+CASCADE = """
+[routing]
+strong_model = "s"
+weak_model = "w"
+[cascade]
+"""
+
+
+def test_a_cascade_is_read(tmp_path: Path) -> None:
+    text = CASCADE + 'helpers = ["h", "w"]\nacceptance = "folder"\nquorum = 3\npointer = "/a"\n'
+    config = load(tmp_path, text)
+    assert config.cascade.helpers == ("h", "w")
+    assert config.cascade.acceptance == str(tmp_path / "folder")
+    assert config.cascade.expectation.kind == "json"
+    assert config.cascade.expectation.extract('{"a": 5}') == 5
+    assert config.model_names == ["s", "w", "h"]
+    config = load(tmp_path, CASCADE + "helpers = ['h']\npattern = 'x=(.)'")
+    assert config.cascade.expectation.extract("x=1 x=2") == "2"
+    assert load(tmp_path, CASCADE + "helpers = ['h']").cascade.expectation is None
+    assert load(tmp_path, CASCADE + "helpers = ['h']\nkind = 'code'").cascade.kind == "code"
+    assert load(tmp_path, CASCADE.replace("[cascade]", "")).cascade is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("quorum = 2", "c.toml:5: cascade.helpers: missing key"),
+        ("helpers = []", "c.toml:6: cascade.helpers: must have at least 1 item"),
+        ("helpers = 'h'", "c.toml:6: cascade.helpers: must be a list; found 'h'"),
+        ("helpers = ['h', 's']", "c.toml:6: cascade.helpers.1: is the strong model; name cheaper"),
+        ("helpers = ['h']\nhelper = 1", "c.toml:7: cascade.helper: unknown key; did you mean help"),
+        ("helpers = ['h']\nquorum = 3", "c.toml:7: cascade.quorum: 3 can't agree: the cheap mod"),
+        ("helpers = ['h']\ndeadline_s = 0", "c.toml:7: cascade.deadline_s: must be greater than 0"),
+        ("helpers = ['h']\nearly_strong_s = -1", "c.toml:7: cascade.early_strong_s: must be grea"),
+        ("helpers = ['h']\nstreams = 'no'", "c.toml:7: cascade.streams: must be 'cascade' or 'pr"),
+        ("helpers = ['h']\nthreshold = 0.5", "c.toml:7: cascade.threshold: needs acceptance"),
+        ("helpers = ['h']\nkind = 'x'", "c.toml:7: cascade.kind: must be 'number', 'choice'"),
+        ("helpers = ['h']\npattern = '('", "c.toml:7: cascade.pattern: pattern is not a regular"),
+        ("helpers = ['h']\npointer = 'a'", "c.toml:7: cascade.pointer: pointer must be"),
+        (
+            "helpers = ['h']\nkind = 'json'\npointer = '/a'",
+            "c.toml:8: cascade.pointer: give kind or pointer, not both",
+        ),
+        ("helpers = ['h']\nlogprobs = ['w', 'x']", "c.toml:7: cascade.logprobs.1: is not a cheap"),
+        (
+            "helpers = ['h']\n[endpoint]\nother_models = false",
+            "c.toml:6: cascade.helpers.0: has no section in [models], and other_models is false",
+        ),
+        ("helpers = ['h']\n[models.cascade]", "c.toml:5: cascade: a model has the name 'cascade'"),
+    ],
+)
+def test_an_error_in_a_cascade_names_line_and_key(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, CASCADE + text)
+    assert said in str(caught.value)
+
+
+def test_the_check_loads_the_acceptance_model(tmp_path: Path) -> None:
+    path = write_config(tmp_path, CASCADE + "helpers = ['h']\nacceptance = 'nowhere'", "c.toml")
+    command = [sys.executable, "-m", "fastroute", "serve", "--check", "--config", path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert str(tmp_path / "nowhere") in done.stderr
+    names = ("agreeing", "unmarked")
+    model = AcceptanceModel(names, np.ones(2), 0.0, np.zeros(2), np.ones(2), 3.0)
+    model.save(tmp_path / "nowhere")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_all_errors_are_said_at_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastroute.errors import InvalidInputError
@@ -22,6 +22,9 @@ from fastroute.http.request import AsyncResponse, AsyncTransport, Request
 
 #: How long an answer may wait for the ends of cancelled calls, in seconds.
 _CLOSING_S = 0.05
+#: A longer cheap answer counts as none: it is read in the event loop.
+MOST_ANSWER_BYTES = 8 * 2**20
+_DEFAULT_THRESHOLD = 0.5
 _closing: set[asyncio.Task[None]] = set()  # an event loop alone would not keep them
 
 CallOutcome = Literal["sent", "agreed", "not_sent", "cancelled", "failed"]
@@ -38,12 +41,17 @@ class CascadeCall:
             its end, which may still be billed; or "failed".
         seconds: how long it took, or ran until it was cancelled.
         usage: token counts as its provider gave them; None where there are none.
+        answer: what a cheap model said; None where there is no answer that can be read.
+        request: what its provider answered, one of several where a transport retries or balances;
+            None for a call that was not answered.
     """
 
     model: str
     outcome: CallOutcome
     seconds: float
     usage: dict[str, Any] | None = None
+    answer: Answer | None = field(default=None, repr=False)
+    request: Request | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,12 @@ class CascadeSettings:
         deadline_s: seconds until the strong model is asked although no answers agree yet.
         early_strong_s: seconds until the strong model is asked beside the cheap ones, to save
             time where they differ; None: only when it is needed. It is cancelled if they agree.
-        threshold: with ``acceptance``, the least P(accept) with which a cheap answer is sent.
+        threshold: with ``acceptance``, the least P(accept) with which a cheap answer is sent; None
+            for the model's operating point, or 0.5 where it has none.
         acceptance: the acceptance model; None for the rule of agreement.
+        expectation: what answers are compared by; None where each request tells.
+        logprobs: the cheap models that are asked for log-probabilities, which the acceptance model
+            reads. Where the client did not ask for them, they are removed from the answer.
 
     Raises InvalidInputError for a value that can't be used.
     """
@@ -89,8 +101,10 @@ class CascadeSettings:
     quorum: int = 2
     deadline_s: float = 60.0
     early_strong_s: float | None = None
-    threshold: float = 0.5
+    threshold: float | None = None
     acceptance: AcceptanceModel | None = field(default=None, repr=False)
+    expectation: Expectation | None = None
+    logprobs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.quorum < 1:
@@ -99,34 +113,15 @@ class CascadeSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise InvalidInputError(f"{name} must be a number of seconds, got {value!r}")
-        if not 0 <= self.threshold <= 1:
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise InvalidInputError(f"threshold must be from 0 to 1, got {self.threshold}")
 
-
-def is_applicable(body: dict[str, Any]) -> bool:
-    """Whether a chat request can be decided by evidence: one choice, and text or tool calls out.
-
-    A request for several choices (``n``) or for audio is decided by the prompt alone.
-    """
-    return body.get("n") in (None, 1) and body.get("modalities") in (None, ["text"])
-
-
-def cheap_requests(requests: Sequence[Request]) -> list[Request]:
-    """``requests`` as a cascade sends them to the cheap models: whole answers, no streams.
-
-    A seed that the client gave goes to the first; each other gets the next number, because the
-    same model with the same seed would agree with itself.
-    """
-    made = []
-    for number, request in enumerate(requests):
-        body = request.json()
-        body.pop("stream", None)
-        body.pop("stream_options", None)
-        if isinstance(body.get("seed"), int):
-            body["seed"] += number
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        made.append(replace(request, body=content, stream=False))
-    return made
+    def accepts(self, probability: float) -> bool:
+        """Whether a cheap answer with this P(accept) is sent."""
+        least = self.threshold
+        if least is None and self.acceptance is not None:
+            least = self.acceptance.provenance.operating_point
+        return probability >= (_DEFAULT_THRESHOLD if least is None else least)
 
 
 @dataclass
@@ -168,19 +163,18 @@ class Cascade:
     ) -> tuple[AsyncResponse, Evidence]:
         """Answer one request.
 
-        Args:
-            cheap: requests to the cheap models, whose names are in ``model``; the first one's
-                answer is sent where several agree. From ``cheap_requests``.
-            strong: the request to the strong model, a stream if the client wants one.
-            prompt: the text that is asked.
-            expectation: what an answer is compared by; by default told from the prompt.
-            prefers_strong: the prompt's router, asked only where answers can't be compared.
-            prompt_win_rate: for the acceptance model.
+            Args:
+        XX
+                strong: the request to the strong model, a stream if the client wants one.
+                prompt: the text that is asked.
+                expectation: what an answer is compared by; by default told from the prompt.
+                prefers_strong: the prompt's router, asked only where answers can't be compared.
+                prompt_win_rate: for the acceptance model.
 
-        Returns:
-            The answer to pass on, whole or as the strong model's stream, and how it was chosen.
+            Returns:
+                The answer to pass on, whole or as the strong model's stream, and how it was chosen.
 
-        Raises DispatchError of the strong model, where no cheap answer can replace it.
+            Raises DispatchError of the strong model, where no cheap answer can replace it.
         """
         if not cheap:
             raise InvalidInputError("cheap is empty; a cascade needs a cheap model")
@@ -204,7 +198,7 @@ class Cascade:
                     chosen.response.status_code,
                     chosen.response.raw_headers or chosen.response.headers,
                     chosen.body,
-                    request=chosen.request,
+                    request=chosen.response.request or chosen.request,
                 )
             assert response is not None
             evidence = run.evidence(reason, comparison)
@@ -291,7 +285,7 @@ class _Run:
         best = comparison.majority
         ordered = [answers[best], *answers[:best], *answers[best + 1 :]]
         found = signals(prompt, ordered, expectation, prompt_win_rate=win_rate)
-        accepted = settings.acceptance.probabilities(found)[0] >= settings.threshold
+        accepted = settings.accepts(float(settings.acceptance.probabilities(found)[0]))
         return (
             ("accepted", answered[best], comparison) if accepted else ("rejected", None, comparison)
         )
@@ -355,6 +349,8 @@ class _Run:
                     outcome(call),
                     (call.ended_s or now_s) - call.began_s,
                     call.usage,
+                    call.answer,
+                    call.response.request if call.response is not None else None,
                 )
                 for call in calls
             ),
@@ -385,7 +381,7 @@ class _Run:
             return response
         call.response = response
         try:
-            return await response.read()
+            return await response.read(at_most=MOST_ANSWER_BYTES)
         except BaseException:
             await response.aclose()
             raise
@@ -396,7 +392,7 @@ class _Run:
         try:
             body = call.task.result()
             if isinstance(body, AsyncResponse):  # the strong model's, which nobody needs
-                call.ended_s = None
+                call.ended_s, call.response = None, body
                 return
             completion = json.loads(body)
             usage = completion.get("usage") if isinstance(completion, dict) else None

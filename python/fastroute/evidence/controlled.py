@@ -1,67 +1,19 @@
-"""``model="cascade"`` of a Controller: requests to its cheap models and to the strong one."""
+"""Sends the cascades of a Controller, from event loops and from threads."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 from fastroute._forking import ForkSafe
-from fastroute.evidence.cascade import Cascade, CascadeSettings
-from fastroute.evidence.kinds import Expectation
-from fastroute.evidence.replies import as_stream
+from fastroute.evidence.cascade import CascadeSettings
+from fastroute.evidence.request import CascadeRequest, send_cascade
 from fastroute.http.pair import Transports
-from fastroute.http.request import AsyncResponse, AsyncTransport, Request, Response
+from fastroute.http.request import AsyncResponse, Request, Response
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class CascadeRequest(Request):
-    """The request to the strong model, with what is asked before it.
-
-    Attributes:
-        cheap: requests to the cheap models, from ``cascade.cheap_requests``.
-        prompt: the text that is asked.
-        expectation: what answers are compared by.
-        win_rate: of the prompt, by the router that decides where answers can't be compared.
-        prefers_strong: what that router decided.
-        include_usage: whether the client wants usage at the end of its stream.
-        count: is called with the model whose answer was sent.
-    """
-
-    cheap: tuple[Request, ...] = ()
-    prompt: str = field(default="", repr=False)
-    expectation: Expectation = field(default=Expectation(), repr=False)
-    win_rate: float = 0.5
-    prefers_strong: bool = True
-    include_usage: bool = False
-    count: Callable[[str], None] = field(default=lambda _: None, repr=False, compare=False)
-
-
-async def send_cascade(
-    transport: AsyncTransport, settings: CascadeSettings, request: CascadeRequest
-) -> AsyncResponse:
-    """The answer to pass on, in the form that was asked for; its ``evidence`` says how it was
-    chosen. Raises as ``Cascade.send``."""
-    response, evidence = await Cascade(transport, settings).send(
-        request.cheap,
-        request,
-        prompt=request.prompt,
-        expectation=request.expectation,
-        prefers_strong=lambda: request.prefers_strong,
-        prompt_win_rate=request.win_rate,
-    )
-    request.count(evidence.model)
-    if request.stream and response.body is not None and response.request in request.cheap:
-        events = b"".join(as_stream(response.body, include_usage=request.include_usage))
-        response = AsyncResponse(
-            response.status_code, {"content-type": "text/event-stream"}, events
-        )
-    response.evidence = evidence
-    return response
 
 
 class CascadeSender(ForkSafe):

@@ -88,8 +88,9 @@ class Expectation:
         return cls(kind="json", extract=lambda text: at_pointer(find_json(text), pointer))
 
     @classmethod
-    def from_request(cls, request: Mapping[str, Any]) -> Expectation:
-        """Tell the kind from a chat request: ``tools``, ``response_format``, then its last prompt.
+    def from_request(cls, request: Mapping[str, Any], prompt: str | None = None) -> Expectation:
+        """Tell the kind from a chat request: its ``response_format``, then its last prompt, which
+        is ``prompt`` where that is known already.
 
         Raises InvalidTypeError where ``request`` is not a dict.
         """
@@ -98,10 +99,11 @@ class Expectation:
         form = request.get("response_format")
         if isinstance(form, Mapping) and form.get("type") in ("json_object", "json_schema"):
             return cls("json")
-        from fastroute.chat.prompts import prompt_from_messages
+        if prompt is None:
+            from fastroute.chat.prompts import prompt_from_messages
 
-        messages = request.get("messages")
-        prompt = prompt_from_messages(messages) if isinstance(messages, Sequence) else ""
+            messages = request.get("messages")
+            prompt = prompt_from_messages(messages) if isinstance(messages, Sequence) else ""
         return cls.from_prompt(prompt)
 
     @classmethod

@@ -22,11 +22,15 @@ from fastroute.errors import (
     InvalidThresholdError,
     UnknownRouterError,
 )
+from fastroute.evidence.request import cascade_request, is_applicable
+from fastroute.gateway.config.cascade import CascadeConfig
 from fastroute.gateway.config.settings import Config, ModelConfig, Target
+from fastroute.gateway.operations.metrics import BY_EVIDENCE
 from fastroute.gateway.protocol.auth import KeyRing
 from fastroute.gateway.protocol.redaction import Redaction
 from fastroute.gateway.protocol.replies import RefusalError
 from fastroute.gateway.request.affinity import Sessions
+from fastroute.gateway.request.cascade import CascadeTransport, cascade_settings
 from fastroute.gateway.request.conversation import (
     MAX_REPLAYED,
     messages_of,
@@ -38,7 +42,7 @@ from fastroute.gateway.request.conversation import (
 from fastroute.gateway.request.document import LONG_BYTES, Document
 from fastroute.gateway.request.stored import Keeper, StoredResponses, is_response_id
 from fastroute.http.request import AsyncTransport, Endpoint, RawHeaders, Request
-from fastroute.policy import parse_model_name
+from fastroute.policy import CASCADE_MODEL, parse_model_name
 from fastroute.routers.base import EmbeddingRouter, Router
 from fastroute.types import Decision
 
@@ -48,6 +52,8 @@ DEFAULT_NAME = "fastroute"
 QUICK_CHARS = 8192
 #: Seconds to look for a response of another worker at one endpoint.
 LOOK_UP_S = 10.0
+#: Where the model "cascade" is served: the answers of other APIs can't be compared yet.
+_CASCADED_PATH = "/chat/completions"
 _QUERY_SAFE = "%/:?@!$&'()*+,;=-._~[]"
 _ROUTED_PATHS = frozenset(
     {"/chat/completions", "/completions", "/responses", "/messages", "/messages/count_tokens"}
@@ -71,6 +77,7 @@ class Routed(NamedTuple):
         seconds: how long it took, threads included.
         prompt: what was scored; "" for a model that was named outright.
         keeper: who keeps the response or conversation that the request goes on with.
+        cascade: whether the answers of cheap models decide; ``model`` is then the strong one.
     """
 
     model: str
@@ -79,6 +86,14 @@ class Routed(NamedTuple):
     seconds: float
     prompt: str
     keeper: Keeper | None = None
+    cascade: bool = False
+
+    @property
+    def label(self) -> str:
+        """What decided, for metrics."""
+        if self.cascade:
+            return BY_EVIDENCE
+        return "" if self.decision is None else self.decision.router
 
 
 class Gateway:
@@ -87,7 +102,10 @@ class Gateway:
     def __init__(self, config: Config, transport: AsyncTransport) -> None:
         routing = config.routing
         self.config = config
-        self.transport = transport
+        self.cascade = None if config.cascade is None else cascade_settings(config.cascade)
+        self.transport = (
+            transport if self.cascade is None else CascadeTransport(transport, self.cascade)
+        )
         self.keys = KeyRing(config.keys)
         self.decider = Decider(
             routing.router_names,
@@ -100,6 +118,7 @@ class Gateway:
             if isinstance(router, EmbeddingRouter) and router.is_quick:
                 router.win_rate("the first prompt loads what later ones find loaded")
         named = (target.endpoint for model in config.models.values() for target in model.targets)
+        self._known_models = frozenset(config.model_names)
         self.redaction = Redaction([config.endpoint, *named])
         self.sessions = Sessions(routing.session_affinity)
         self.stored = StoredResponses()
@@ -137,6 +156,10 @@ class Gateway:
             raise RefusalError(400, "invalid_model", str(error), param="model") from error
         if name == DEFAULT_NAME:
             named = (self.config.routing.router, self.threshold)
+        if name == CASCADE_MODEL and self.config.cascade is not None:
+            return await self._route_cascade(
+                self.config.cascade, document, path, headers, caller, remember
+            )
         keeper = await self._keeper(document.fields, caller) if path == "/responses" else None
         if named is None:
             return Routed(str(name), None, False, 0.0, "", keeper)
@@ -183,6 +206,37 @@ class Gateway:
         first, *others = targets
         return to(first, variants=tuple(map(to, others)), fallback=fallback)
 
+    async def cascade_request(
+        self,
+        routed: Routed,
+        document: Document,
+        path: str,
+        headers: RawHeaders,
+        query: bytes = b"",
+    ) -> Request:
+        """What a cascade sends for ``routed``: the requests to the cheap models, and that to the
+        strong one. Raises RefusalError if one of them has no endpoint."""
+        decision, settings, section = routed.decision, self.cascade, self.config.cascade
+        assert decision is not None
+        assert settings is not None
+        assert section is not None
+
+        def make() -> Request:
+            strong, *cheap = (
+                self.request(model, document, path, headers, query=query)
+                for model in (routed.model, self.config.routing.weak_model, *section.helpers)
+            )
+            return cascade_request(
+                strong,
+                cheap,
+                document.fields,
+                prompt=routed.prompt,
+                decision=decision,
+                settings=settings,
+            )
+
+        return await self._threads.run(make) if len(document.raw) > LONG_BYTES else make()
+
     def stored_requests(
         self, name: str, caller: str, path: str, method: str, headers: RawHeaders, query: bytes
     ) -> list[Request]:
@@ -192,8 +246,7 @@ class Gateway:
         keeper = self.stored.find(name)
         if keeper is not None and keeper.caller != caller:
             raise RefusalError(404, "response_not_found", "there is no response with that id")
-        routing = self.config.routing
-        names = dict.fromkeys([routing.strong_model, routing.weak_model, *self.config.models])
+        names = self.config.model_names
         targets = ((name, target.endpoint) for name in names for target in self.targets(name))
         known = {endpoint: Keeper(caller, name, endpoint) for name, endpoint in targets}
         keepers = list(known.values())
@@ -229,8 +282,7 @@ class Gateway:
         known = self.config.models.get(model)
         if known is not None:
             return known.targets
-        routing = self.config.routing
-        if self.config.other_models or model in (routing.strong_model, routing.weak_model):
+        if self.config.other_models or model in self._known_models:
             return (Target(self.config.endpoint, model),)
         raise RefusalError(
             404, "model_not_found", "this gateway does not serve that model", param="model"
@@ -238,16 +290,13 @@ class Gateway:
 
     def label(self, model: str) -> str:
         """``model`` for metrics, which must not have a label for every name that clients try."""
-        routing = self.config.routing
-        known = model in self.config.models or model in (routing.strong_model, routing.weak_model)
-        return model if known else "other"
+        return model if model in self._known_models else "other"
 
     def model_names(self) -> list[str]:
         """What ``GET /v1/models`` lists."""
-        routing = self.config.routing
         routed = [f"router-{name}-{self.threshold:g}" for name in self.decider.routers]
-        models = [routing.strong_model, routing.weak_model, *self.config.models]
-        return list(dict.fromkeys([DEFAULT_NAME, *routed, *models]))
+        cascade = [] if self.cascade is None else [CASCADE_MODEL]
+        return list(dict.fromkeys([DEFAULT_NAME, *routed, *cascade, *self.config.model_names]))
 
     def is_model(self, name: str) -> bool:
         """Whether ``name`` is one of ``model_names``, or one of these routers at a threshold."""
@@ -305,6 +354,32 @@ class Gateway:
             raise RefusalError(400, "invalid_prompt", str(error), param="messages") from error
         return Routed(decision.model, decision, stayed, perf_counter() - began, prompt)
 
+    async def _route_cascade(
+        self,
+        section: CascadeConfig,
+        document: Document,
+        path: str,
+        headers: Mapping[str, str],
+        caller: str,
+        remember: bool,
+    ) -> Routed:
+        """Where a request for the model "cascade" goes: to every cheap model, or, where evidence
+        can't decide or the configuration exempts it, where the prompt's router says."""
+        if path != _CASCADED_PATH:
+            raise RefusalError(
+                400,
+                "not_cascaded",
+                f'the model "{CASCADE_MODEL}" answers requests to {_CASCADED_PATH} only, not to '
+                f'{path}; name "{DEFAULT_NAME}", a router or a model',
+                param="model",
+            )
+        named = (self.config.routing.router, self.threshold)
+        routed = await self._decide(document, path, headers, caller, named, remember)
+        exempt = section.streams == "prompt_only" and bool(document.fields.get("stream"))
+        if exempt or not is_applicable(document.fields):
+            return routed
+        return routed._replace(model=self.config.routing.strong_model, cascade=True)
+
     async def _keeper(self, fields: Mapping[str, Any], caller: str) -> Keeper | None:
         """Who keeps what a request goes on with; a response of another worker, or of before a
         restart, is looked up at the endpoints."""
@@ -327,11 +402,9 @@ class Gateway:
     def _keeper_by_model(self, there: str, caller: str, endpoint: Endpoint) -> Keeper:
         """The keeper of a response whose provider calls its model ``there``: a configured name, or
         a version of it, such as gpt-4.1-2025-04-14 of gpt-4.1."""
-        routing = self.config.routing
-        names = dict.fromkeys([routing.strong_model, routing.weak_model, *self.config.models])
         fitting = [
             (len(target.model), name)
-            for name in names
+            for name in self.config.model_names
             for target in self.targets(name)
             if target.endpoint == endpoint and there.startswith(target.model)
         ]

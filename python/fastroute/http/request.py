@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from fastroute import __version__
 from fastroute._validate import check_count
-from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.errors import InvalidInputError, InvalidTypeError, ProviderResponseError
 from fastroute.http.address import (
     KEY_VARIABLE,
     Address,
@@ -282,7 +282,8 @@ class AsyncResponse(_Head):
 
     Attributes:
         request: what is answered, where transports choose between several; None if none says.
-        body: the whole body, where all of it was here at once; else None.
+        body: the whole body, where all of it was here at once or has been read by ``read``; else
+            None.
     """
 
     def __init__(
@@ -328,12 +329,24 @@ class AsyncResponse(_Head):
         """As ``Response.iter_bytes``."""
         return self._pieces
 
-    async def read(self) -> bytes:
-        """As ``Response.read``."""
+    async def read(self, *, at_most: int | None = None) -> bytes:
+        """As ``Response.read``; raises ProviderResponseError for a body of more than ``at_most``
+        bytes."""
+        parts: list[bytes] = []
+        size = 0
         try:
-            return b"".join([piece async for piece in self._pieces])
+            async for piece in self._pieces:
+                parts.append(piece)
+                size += len(piece)
+                if at_most is not None and size > at_most:
+                    raise ProviderResponseError(
+                        f"the answer is longer than {at_most} bytes, the limit", body=b""
+                    )
+            body = b"".join(parts)
         finally:
             await self.aclose()
+        self.body = body
+        return body
 
     async def aclose(self) -> None:
         """As ``Response.close``."""

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -81,5 +82,7 @@ def _keys_of(schema: type[BaseModel], key: Key) -> list[str]:
         if isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[str(part)].annotation
         else:  # a table or a list of tables
-            model = next(a for a in reversed(get_args(model)) if a is not Ellipsis)
+            model = get_args(model)[0 if get_args(model)[-1] is Ellipsis else -1]
+        if NoneType in get_args(model):  # a section that may be absent
+            model = get_args(model)[0]
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -7,13 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     ValidationError,
@@ -23,14 +21,24 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from fastroute.errors import FastRouteError
+from fastroute.gateway.config.cascade import CascadeConfig
 from fastroute.gateway.config.file import ConfigFile, Key, read_config_file
 from fastroute.gateway.config.problems import config_error
+from fastroute.gateway.config.section import (
+    Amount,
+    Count,
+    PositiveCount,
+    Seconds,
+    Section,
+    Share,
+    Text,
+    TupleOf,
+)
 from fastroute.http.address import check_key, read_base_url
 from fastroute.http.request import Endpoint
 from fastroute.routers.registry import ROUTER_NAMES, find_spec
 from fastroute.routers.specification import RouterChoice, parse_router
 
-T = TypeVar("T")
 ANTHROPIC_BASE_URL = "https://api.anthropic.com/v1"
 
 
@@ -71,27 +79,7 @@ def _router_choice(value: object) -> RouterChoice:
         raise ValueError(str(error)) from error
 
 
-# Python's strict mode takes no list for a tuple, and files have no tuples.
-TupleOf = Annotated[tuple[T, ...], Field(strict=False)]
-Text = Annotated[str, Field(min_length=1)]
 RouterName = Annotated[str, AfterValidator(_check_router)]
-Count = Annotated[int, Field(ge=0)]
-PositiveCount = Annotated[int, Field(ge=1)]
-Amount = Annotated[float, Field(ge=0)]
-Seconds = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """A table of the file. Unknown keys are errors, and no value is converted to another type."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        hide_input_in_errors=True,  # a value may be a secret in the wrong place
-    )
 
 
 class ServerConfig(Section):
@@ -259,11 +247,24 @@ class ConfigSections(Section):
 
     server: ServerConfig = ServerConfig()
     routing: RoutingConfig
-    routers: dict[RouterName, dict[str, Any]] = {}
+    routers: dict[RouterName, dict[str, Any]] = Field(default_factory=dict)
     endpoint: DefaultEndpointSection = DefaultEndpointSection()
-    models: dict[str, ModelSection] = {}
+    models: dict[str, ModelSection] = Field(default_factory=dict)
     resilience: ResilienceConfig = ResilienceConfig()
+    cascade: CascadeConfig | None = None
     keys: TupleOf[KeyConfig] = ()
+
+    @field_validator("cascade")
+    @classmethod
+    def _asks_other_models(
+        cls, cascade: CascadeConfig | None, info: ValidationInfo
+    ) -> CascadeConfig | None:
+        routing, endpoint = info.data.get("routing"), info.data.get("endpoint")
+        if cascade is not None and routing is not None and endpoint is not None:
+            models = info.data.get("models", {})
+            pair = (routing.strong_model, routing.weak_model)
+            cascade.check_models(*pair, models, other_models=endpoint.other_models)
+        return cascade
 
     @field_validator("routers")
     @classmethod
@@ -314,8 +315,16 @@ class Config:
     other_models: bool = True
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
+    cascade: CascadeConfig | None = None
     keys: tuple[KeyConfig, ...] = ()
     router_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def model_names(self) -> list[str]:
+        """Every model that is named: the pair, the helpers, and those with a section."""
+        helpers = () if self.cascade is None else self.cascade.helpers
+        pair = (self.routing.strong_model, self.routing.weak_model)
+        return list(dict.fromkeys([*pair, *helpers, *self.models]))
 
 
 _PRICES = tuple(name for name in ModelSection.model_fields if name.endswith("_usd_per_mtok"))
@@ -352,6 +361,7 @@ def load_config(
         other_models=sections.endpoint.other_models,
         models={name: _model(name, model, default) for name, model in sections.models.items()},
         resilience=sections.resilience,
+        cascade=None if sections.cascade is None else sections.cascade.in_folder(folder),
         keys=tuple(
             key if key.name else key.model_copy(update={"name": f"key {i}"})
             for i, key in enumerate(sections.keys)

@@ -125,7 +125,8 @@ def counts(state: State) -> dict[str, Any]:
         "has_prices": all(p is not None and p.input_usd_per_mtok is not None for p in prices),
         "spent_usd": totals.get("fastroute_spent_dollars_total", 0.0),
         "estimated_usd": totals.get("fastroute_spent_dollars_total estimate", 0.0),
-        "saved_usd": totals.get("fastroute_saved_dollars_total", 0.0),
+        "saved_usd": totals.get("fastroute_saved_dollars_total", 0.0)
+        - totals.get("fastroute_overspent_dollars_total", 0.0),
     }
 
 

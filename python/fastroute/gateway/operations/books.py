@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastroute.errors import AnswerCutError, ProviderConnectTimeoutError, ProviderTimeoutError
+from fastroute.evidence.cascade import Evidence
 from fastroute.gateway.config.settings import ModelConfig
 from fastroute.gateway.operations.metrics import Metrics
 from fastroute.gateway.operations.usage import Usage, UsageReader, estimate_input_tokens
@@ -24,8 +26,32 @@ if TYPE_CHECKING:
     from fastroute.gateway.gateway import Gateway, Routed
 
 
+@dataclass
+class _Call:
+    """A call that may be billed."""
+
+    request: Request
+    response: AsyncResponse | None = None
+
+    def is_answered_by(self, answer: AsyncResponse) -> bool:
+        """Whether ``answer``, perhaps in another form, is the one to this call."""
+        response = self.response
+        return response is answer or (response is not None and self.request is answer.request)
+
+
+class BilledCall(NamedTuple):
+    """What one call to a model used and cost; None for dollars without prices. Whether an answer
+    to it began."""
+
+    model: str
+    request: Request
+    is_answered: bool
+    usage: Usage
+    cost_usd: float | None
+
+
 #: The calls of the request that a task serves.
-_CALLS: ContextVar[list[Request]] = ContextVar("fastroute_calls")
+_CALLS: ContextVar[list[_Call]] = ContextVar("fastroute_calls")
 
 
 class MeteredTransport(WrappingTransport):
@@ -36,24 +62,26 @@ class MeteredTransport(WrappingTransport):
         calls = _CALLS.get(None)
         if calls is None:
             return await self.inner.asend(request)
-        calls.append(request)
+        call = _Call(request)
+        calls.append(call)
         try:
-            return await self.inner.asend(request)
+            call.response = await self.inner.asend(request)
         except BaseException as error:
             late = isinstance(error, ProviderTimeoutError)
             arrived = late and not isinstance(error, ProviderConnectTimeoutError)
             if not (arrived or isinstance(error, (AnswerCutError, asyncio.CancelledError))):
-                calls.remove(request)
+                calls.remove(call)
             raise
+        return call.response
 
 
 class Bill:
     """The calls of one request, and what they cost."""
 
     def __init__(self) -> None:
-        self._calls: list[Request] = []
+        self._calls: list[_Call] = []
         self._reader: UsageReader | None = None
-        self._model: str | None = None
+        self._answer: AsyncResponse | None = None
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -64,9 +92,9 @@ class Bill:
         finally:
             _CALLS.reset(token)
 
-    def begin(self, model: str, *, is_stream: bool) -> None:
-        """Note that the answer of ``model`` has begun."""
-        self._model = model
+    def begin(self, answer: AsyncResponse, *, is_stream: bool) -> None:
+        """Note that ``answer`` has begun."""
+        self._answer = answer
         self._reader = UsageReader(is_stream=is_stream)
 
     def feed(self, piece: bytes) -> None:
@@ -74,46 +102,112 @@ class Bill:
         if self._reader is not None:
             self._reader.feed(piece)
 
+    def calls(self, gateway: Gateway) -> list[BilledCall]:
+        """Every call so far."""
+        usages = self._usages()
+        return [
+            BilledCall(
+                call.request.model,
+                call.request,
+                call.response is not None,
+                usage,
+                cost_usd(usage, gateway.model_config(call.request.model)),
+            )
+            for call, usage in zip(self._calls, usages, strict=True)
+        ]
+
     def settle(self, gateway: Gateway, routed: Routed, metrics: Metrics) -> dict[str, Any]:
         """Count tokens and dollars; returns those of the request for its line in the log."""
         if not self._calls:
             return {}
-        reader = self._reader or UsageReader(is_stream=True)
-        answer = reader.finish()
-        if answer is None:
-            answer = reader.estimate(estimate_input_tokens(self._calls[0].body))
-        # Calls to a model are alike: any of them is the one that was answered.
-        models = [call.model for call in self._calls]
-        answered = models.index(self._model) if self._model in models else None
-        costs: list[float | None] = []
-        for i, call in enumerate(self._calls):
-            usage = answer if i == answered else _given_up(call, self._model, answer)
-            cost = cost_usd(usage, gateway.model_config(call.model))
-            metrics.billed(gateway.label(call.model), usage, cost)
-            costs.append(cost)
+        calls = self.calls(gateway)
+        for call in calls:
+            metrics.billed(gateway.label(call.model), call.usage, call.cost_usd)
+        answered = self._answered()
+        answer = calls[answered if answered is not None else 0]
         facts: dict[str, Any] = {
-            "input_tokens": answer.all_input_tokens,
-            "output_tokens": answer.output_tokens,
+            "input_tokens": answer.usage.all_input_tokens,
+            "output_tokens": answer.usage.output_tokens,
         }
-        if answer.is_estimate:
+        if answer.usage.is_estimate:
             facts["tokens_are_estimates"] = True
-        known = [cost for cost in costs if cost is not None]
-        if len(known) < len(costs):
+        known = [call.cost_usd for call in calls if call.cost_usd is not None]
+        if len(known) < len(calls):
             return facts
         facts["cost_usd"] = round(sum(known), 9)
-        strong = cost_usd(answer, gateway.model_config(gateway.config.routing.strong_model))
-        # Another model's answer is not a saving: the model that was chosen failed.
-        chosen = routed.decision is not None and self._model == routed.decision.model
-        if routed.decision is not None and chosen and strong is not None:
-            metrics.saved.labels(routed.decision.router).inc(max(0.0, strong - sum(known)))
+        strong = cost_usd(answer.usage, gateway.model_config(gateway.config.routing.strong_model))
+        if answered is not None and strong is not None and self._is_as_chosen(routed):
+            saved = strong - sum(known)
+            router = routed.label
+            (metrics.saved if saved >= 0 else metrics.overspent).labels(router).inc(abs(saved))
+            facts["saved_usd"] = round(saved, 9)
         return facts
 
+    def _is_as_chosen(self, routed: Routed) -> bool:
+        """Whether what was chosen answered. Another model's answer is not a saving: the model that
+        was chosen failed."""
+        answer = self._answer
+        if routed.decision is None or answer is None or answer.request is None:
+            return False
+        if isinstance(answer.evidence, Evidence):
+            return answer.evidence.reason != "failed" or answer.request.model == routed.model
+        return answer.request.model == routed.decision.model
 
-def _given_up(call: Request, model: str | None, answer: Usage) -> Usage:
+    def _answered(self) -> int | None:
+        """The call whose answer is sent."""
+        answer = self._answer
+        if answer is None:
+            return None
+        return next((i for i, c in enumerate(self._calls) if c.is_answered_by(answer)), None)
+
+    def _usages(self) -> list[Usage]:
+        """What each call used: as its provider counts it, or an estimate."""
+        answered = self._answered()
+        found: list[Usage | None] = [
+            _read_usage(self._reader, call.request)
+            if self._reader is not None and call.response is self._answer
+            else _usage_of_whole(call)
+            for call in self._calls
+        ]
+        # Answers to one question are alike in length: those of one model most, then the one sent.
+        of_model = {
+            call.request.model: usage
+            for call, usage in zip(self._calls, found, strict=True)
+            if usage is not None
+        }
+        longest = max(of_model.values(), key=lambda usage: usage.output_tokens, default=None)
+        like = longest if answered is None else found[answered]
+        return [
+            _given_up(call.request, of_model.get(call.request.model, like))
+            if usage is None
+            else usage
+            for usage, call in zip(found, self._calls, strict=True)
+        ]
+
+
+def _usage_of_whole(call: _Call) -> Usage | None:
+    """The usage of an answer that has been read; None for any other call."""
+    response = call.response
+    if response is None or response.body is None:
+        return None
+    kind = response.headers.get("content-type", "").lower()
+    reader = UsageReader(is_stream=kind.startswith("text/event-stream"))
+    reader.feed(response.body)
+    return _read_usage(reader, call.request)
+
+
+def _read_usage(reader: UsageReader, request: Request) -> Usage:
+    usage = reader.finish()
+    return reader.estimate(estimate_input_tokens(request.body)) if usage is None else usage
+
+
+def _given_up(request: Request, like: Usage | None) -> Usage:
     """The usage of a call whose answer was not read: its input, and, unless the provider could stop
-    writing when the connection closed, an output as long as that of the same model's answer."""
-    output_tokens = answer.output_tokens if call.model == model and not call.stream else 0
-    return answer._replace(output_tokens=output_tokens, is_estimate=True)
+    writing when the connection closed, an output as long as that of the answer that was."""
+    if like is None:
+        return Usage(estimate_input_tokens(request.body), 0, 0, 0, is_estimate=True)
+    output_tokens = 0 if request.stream else like.output_tokens
+    return like._replace(output_tokens=output_tokens, is_estimate=True)
 
 
 def cost_usd(usage: Usage, model: ModelConfig | None) -> float | None:

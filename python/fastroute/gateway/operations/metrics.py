@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from prometheus_client import (
@@ -16,11 +16,14 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from fastroute.evidence.cascade import Evidence
 from fastroute.gateway.operations.space import FOLDER, take_room
 from fastroute.gateway.operations.usage import Usage
 from fastroute.types import Decision
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+#: The label "router" of answers that a cascade by evidence chose.
+BY_EVIDENCE = "evidence"
 _WIN_RATES = tuple(i / 20 for i in range(1, 20))
 _DECISION_S = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0)
 _UPSTREAM_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -93,6 +96,15 @@ class Metrics:
         self.saved = counter(
             "saved_dollars", "Dollars saved compared with the strong model.", "router"
         )
+        self.overspent = counter(
+            "overspent_dollars",
+            "Dollars beyond what the strong model alone would have cost.",
+            "router",
+        )
+        self.cascades = counter("cascades", "Cascades by evidence, by why it was sent.", "reason")
+        self.cascade_calls = counter(
+            "cascade_calls", "Calls of cascades by model and outcome.", "model", "outcome"
+        )
         self.in_flight = Gauge(
             "fastroute_requests_in_flight",
             "Requests being served.",
@@ -104,13 +116,23 @@ class Metrics:
             self.first_byte_s.labels("other")
             take_room(self._folder)
 
-    def decided(self, decision: Decision, seconds: float, stayed: bool) -> None:
-        """Count a decision."""
-        self.decisions.labels(decision.router, decision.model).inc()
+    def decided(
+        self, decision: Decision, seconds: float, stayed: bool, *, by_prompt: bool = True
+    ) -> None:
+        """Count a decision; one that is not by the prompt alone is counted by ``cascaded``."""
+        if by_prompt:
+            self.decisions.labels(decision.router, decision.model).inc()
         self.win_rate.labels(decision.router).observe(decision.win_rate)
         self.decision_s.labels(decision.router).observe(seconds)
         if stayed:
             self.stayed.labels(decision.router).inc()
+
+    def cascaded(self, evidence: Evidence, label: Callable[[str], str]) -> None:
+        """Count a cascade's decision and its calls; ``label`` gives a model's name here."""
+        self.decisions.labels(BY_EVIDENCE, label(evidence.model)).inc()
+        self.cascades.labels(evidence.reason).inc()
+        for call in evidence.calls:
+            self.cascade_calls.labels(label(call.model), call.outcome).inc()
 
     def billed(self, model: str, usage: Usage, cost_usd: float | None) -> None:
         """Count the tokens and dollars of one call."""

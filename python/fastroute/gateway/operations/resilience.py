@@ -23,8 +23,8 @@ def build_transport(config: Config, metrics: Metrics) -> AsyncTransport:
     From the outside: fallback, retries, redundancy, balancing, breaker, meter, HTTP. So every
     attempt is balanced, known to the breaker and billed, and another model is the last resort.
     """
-    resilience, routing = config.resilience, config.routing
-    known = {routing.strong_model, routing.weak_model, *config.models}
+    resilience = config.resilience
+    known = set(config.model_names)
 
     def observe(event: str, request: Request) -> None:
         model = request.model if request.model in known else "other"

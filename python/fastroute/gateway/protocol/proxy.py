@@ -24,9 +24,11 @@ from fastroute.errors import (
     ProviderStatusError,
     ProviderTimeoutError,
 )
+from fastroute.evidence.cascade import Evidence
 from fastroute.gateway.gateway import Gateway, Routed
 from fastroute.gateway.operations.books import Bill
 from fastroute.gateway.operations.logs import log
+from fastroute.gateway.protocol.evidence import call_rows, evidence_headers
 from fastroute.gateway.protocol.headers import headers_to_client, headers_to_provider
 from fastroute.gateway.protocol.limits import read_body
 from fastroute.gateway.protocol.replies import HeaderList, RefusalError, json_response, to_text
@@ -66,6 +68,7 @@ class Facts:
     error: str | None = None
     span: Any = None
     begun: web.StreamResponse | None = None
+    evidence: Evidence | None = None
     more: dict[str, Any] = field(default_factory=dict)
 
 
@@ -141,7 +144,9 @@ class ProxyEndpoint:
         metrics = self._state.metrics
         if routed.decision is not None:
             if self._path not in _UNBILLED:
-                metrics.decided(routed.decision, routed.seconds, routed.stayed)
+                metrics.decided(
+                    routed.decision, routed.seconds, routed.stayed, by_prompt=not routed.cascade
+                )
             facts.more = {
                 "router": routed.decision.router,
                 "win_rate": round(routed.decision.win_rate, 6),
@@ -164,8 +169,11 @@ class ProxyEndpoint:
         facts: Facts,
     ) -> web.StreamResponse:
         """Write the request for the provider, send it, and hand the answer back."""
-        other = gateway.other_model(routed)
         query = _query(request)
+        if routed.cascade:
+            asked = await gateway.cascade_request(routed, document, self._path, headers, query)
+            return await self._exchange(gateway, routed, [asked], request, facts)
+        other = gateway.other_model(routed)
         fallback = (
             None
             if other is None
@@ -198,7 +206,7 @@ class ProxyEndpoint:
                     answer = await send_until_known(gateway.transport, requests)
                 if answer.request is not None and answer.request.model != routed.model:
                     answering = answer.request.model
-                    if routed.decision is not None:
+                    if routed.decision is not None and not routed.cascade:
                         facts.more["fallback_from"] = routed.model[:_SHOWN_CHARS]
                 facts.model = answering
                 label = gateway.label(answering)
@@ -210,8 +218,12 @@ class ProxyEndpoint:
                     keeper = Keeper(facts.caller or "", answering, answer.request.endpoint)
                     observers.append(gateway.stored.watch(stored, keeper).feed)
                 is_stream = _is_event_stream(answer)
-                bill.begin(answering, is_stream=is_stream)
+                bill.begin(answer, is_stream=is_stream)
                 passed = gateway.redaction.headers(headers_to_client(answer.raw_headers))
+                if isinstance(answer.evidence, Evidence):
+                    facts.evidence = answer.evidence
+                    metrics.cascaded(answer.evidence, gateway.label)
+                    passed += evidence_headers(answer, bill.calls(gateway))
                 fields = _fields(passed, routed, facts, answering)
                 response = await self._pass_on(answer, fields, request, facts, observers)
         except ProviderStatusError as error:
@@ -232,6 +244,9 @@ class ProxyEndpoint:
             return facts.begun
         finally:
             facts.more |= bill.settle(gateway, routed, metrics)
+            if routed.cascade:
+                facts.more["evidence"] = facts.evidence and str(facts.evidence)
+                facts.more["calls"] = call_rows(facts.evidence, bill.calls(gateway))
         metrics.upstream_s.labels(label).observe(perf_counter() - sent)
         return response
 
@@ -284,7 +299,8 @@ class ProxyEndpoint:
         }
         log("request", logging.INFO, **known, **facts.more)
         if facts.span is not None:
-            more = {name: value for name, value in facts.more.items() if name != "prompt"}
+            kept = (item for item in facts.more.items() if item[0] not in ("prompt", "calls"))
+            more = dict(kept)
             self._state.tracing.end(facts.span, known | more)
 
 
@@ -381,7 +397,7 @@ def decision_headers(routed: Routed, answered_by: str | None = None) -> HeaderLi
     ]
     if routed.stayed:
         headers.append((b"x-fastroute-sticky", b"stayed"))
-    if model != routed.model:
+    if model != routed.model and not routed.cascade:
         headers.append((b"x-fastroute-fallback-from", routed.model.encode("ascii", "replace")))
     return headers
 
@@ -391,7 +407,7 @@ def decision_json(routed: Routed) -> dict[str, Any]:
     decision = routed.decision
     if decision is None:
         return {"model": routed.model, "router": None}
-    return {
+    found: dict[str, Any] = {
         "model": decision.model,
         "router": decision.router,
         "win_rate": decision.win_rate,
@@ -400,6 +416,8 @@ def decision_json(routed: Routed) -> dict[str, Any]:
         "stayed": routed.stayed,
         "decision_us": routed.seconds * 1e6,
     }
+    # The answers of the cheap models decide, and the above only where they can't be compared.
+    return found | {"cascade": True} if routed.cascade else found
 
 
 def _refusal_of(error: Exception, gateway: Gateway) -> RefusalError:

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastroute._native import find_json_members
+from fastroute.chat.members import member_name
 from fastroute.errors import BodyError
 from fastroute.types import JsonSpan
 
 #: A longer body's messages are read one by one, and not in the event loop.
 LONG_BYTES = 256 * 1024
-MAX_KEY_BYTES = 1024
 _STRICT = json.JSONDecoder()
 # Python refuses to read integers of more than 4,300 digits; a proxy has no opinion on them.
 _LENIENT = json.JSONDecoder(parse_int=float)
@@ -31,7 +31,7 @@ class Fields(Mapping[str, Any]):
 
     def __init__(self, raw: bytes, spans: list[JsonSpan]) -> None:
         self._raw = raw
-        self.spans: dict[str, JsonSpan] = {_key(raw, span): span for span in spans}
+        self.spans: dict[str, JsonSpan] = {member_name(raw, span): span for span in spans}
         self._read: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -69,7 +69,9 @@ class Document:
         self.raw = raw
         self.fields = Fields(raw, members)
         self.spans = tuple(
-            (span.value_begin, span.value_end) for span in members if _key(raw, span) == "model"
+            (span.value_begin, span.value_end)
+            for span in members
+            if member_name(raw, span) == "model"
         )
         self._written: dict[str, bytes] = {}
 
@@ -96,15 +98,6 @@ def read_document(raw: bytes) -> Document:
     if fault:
         raise _error(raw, fault, at)
     return Document(raw, members)
-
-
-def _key(raw: bytes, span: JsonSpan) -> str:
-    quoted = raw[span.key_begin : span.key_end]
-    if len(quoted) > MAX_KEY_BYTES:  # no key that anybody asks for
-        return quoted.decode()
-    if b"\\" in quoted:
-        return str(_STRICT.decode(quoted.decode()))
-    return quoted[1:-1].decode()
 
 
 class LongValue(tuple[int]):
