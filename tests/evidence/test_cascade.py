@@ -7,8 +7,10 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fakes import openai_chat
@@ -16,13 +18,16 @@ from fakes.planned import Server, View
 from fastroute.chat import AsyncChatStream
 from fastroute.errors import InvalidInputError, ProviderStatusError
 from fastroute.evidence import Expectation
+from fastroute.evidence.acceptance import AcceptanceModel
 from fastroute.evidence.cascade import (
+    MOST_ANSWER_BYTES,
     Cascade,
     CascadeSettings,
     Evidence,
 )
 from fastroute.evidence.request import cheap_requests, is_applicable
 from fastroute.http import AsyncHttpTransport, AsyncResponse, Endpoint, Request
+from fastroute.provenance import OperatingPoint, Provenance
 
 NUMBER = Expectation("number")
 NAMES = ("weak", "helper", "other", "strong")
@@ -445,6 +450,26 @@ def test_a_cancelled_call_is_closed_within_50_ms(models: dict[str, View]) -> Non
     seconds, evidence = run(models, cheap=("other", "weak", "helper"), check=check)
     assert outcomes(evidence)["other"] == "cancelled"
     assert seconds < 0.05
+
+
+def test_the_default_threshold_is_the_acceptance_models() -> None:
+    one = np.ones(1)
+    model = AcceptanceModel(("agreeing",), one, 0.0, one, one, 3.0)
+    assert CascadeSettings(acceptance=model).accepts(0.5)
+    assert not CascadeSettings(acceptance=model).accepts(0.49)
+    pointed = replace(model, provenance=Provenance(operating_point=OperatingPoint(0.7)))
+    assert not CascadeSettings(acceptance=pointed).accepts(0.69)
+    assert CascadeSettings(acceptance=pointed).accepts(0.7)
+    assert CascadeSettings(acceptance=pointed, threshold=0.2).accepts(0.2)
+
+
+def test_a_cheap_answer_has_a_longest_length(models: dict[str, View]) -> None:
+    models["weak"].plan(says("#### 7" + " " * MOST_ANSWER_BYTES))
+    models["helper"].plan(says("#### 7"))
+    models["strong"].plan(says("#### 9"))
+    text, evidence = run(models)
+    assert text == "#### 9"
+    assert outcomes(evidence)["weak"] == "failed"
 
 
 def test_requests_that_evidence_cannot_decide() -> None:

@@ -118,10 +118,10 @@ class CascadeSettings:
 
     def accepts(self, probability: float) -> bool:
         """Whether a cheap answer with this P(accept) is sent."""
-        least = self.threshold
-        if least is None and self.acceptance is not None:
-            least = self.acceptance.provenance.operating_point
-        return probability >= (_DEFAULT_THRESHOLD if least is None else least)
+        if self.threshold is not None:
+            return probability >= self.threshold
+        point = None if self.acceptance is None else self.acceptance.provenance.operating_point
+        return probability >= (_DEFAULT_THRESHOLD if point is None else point.threshold)
 
 
 @dataclass
