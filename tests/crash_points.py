@@ -11,18 +11,40 @@ import os
 import resource
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
+import tiny_classifier
+from fastroute._files import scratch_folder
 from fastroute.artifacts import load_artifact, save_artifact
+from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import ArtifactError
-from fastroute.routers import SimilarityWeightedRouter, create_router
+from fastroute.evidence.acceptance import AcceptanceModel
+from fastroute.evidence.signals import SIGNALS
+from fastroute.provenance import Provenance
+from fastroute.routers import (
+    MatrixFactorizationRouter,
+    SimilarityWeightedRouter,
+    create_router,
+)
 from fastroute.routers.cascade.artifact import save_cascade
+from fastroute.training.checkpoint_file import read_checkpoint, write_checkpoint
+from fastroute.training.embedder_choice import embedder_kept
+from fastroute.training.heads import save_mf
 
-EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "fcntl.flock"}
+EVENTS = {
+    "open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "fcntl.flock",
+    "tempfile.mkdtemp", "shutil.copyfile",
+}  # fmt: skip
+MODELS = ("strong", "weak")
+# What a saver of several files reads from.
+_SOURCES = tempfile.TemporaryDirectory(prefix="fastroute-crash-points-")
 Save = Callable[[Path], None]
 
 
@@ -89,7 +111,130 @@ def cascade() -> tuple[Save, Save, Callable[[Path], Any]]:
     return save(50), save(500), read
 
 
-KINDS = {"plain": plain, "sw_ranking": sw_ranking, "far_field": far_field, "cascade": cascade}
+def static(value: int) -> Path:
+    """The folder of a static embedder of two tokens."""
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "hello": 1}, unk_token="[UNK]"))
+    save_artifact(
+        folder := Path(_SOURCES.name) / f"static-{value}",
+        kind="static_embedder",
+        config={"name": "static:tiny", "length_scale": 0.0},
+        arrays={
+            "table": np.array([[1, 1], [value, 100]], np.int8),
+            "scales": np.ones(2, np.float32),
+        },
+        files={"tokenizer.json": tokenizer.to_str().encode()},
+    )
+    return folder
+
+
+def mf() -> tuple[Save, Save, Callable[[Path], Any]]:
+    """A router with an embedder of its own, trained again with another one."""
+
+    def save(value: int) -> Save:
+        source = static(value)
+        embedder = StaticEmbedder.load(source)
+        router = MatrixFactorizationRouter(
+            MODELS,
+            np.eye(2, dtype=np.float32),
+            np.array([[1, 0], [0, value / 100]], np.float32),
+            np.ones(2, np.float32),
+            strong_model="strong",
+            weak_model="weak",
+            embedder=embedder,
+            provenance=Provenance(
+                trained_on=np.zeros(1, np.uint64),
+                calibration=np.linspace(0, 1, 1001, dtype=np.float32),
+            ),
+        )
+
+        def save_both(target: Path) -> None:
+            with embedder_kept(embedder, source, target):
+                save_mf(target, router)
+
+        return save_both
+
+    def read(target: Path) -> Any:
+        return create_router("mf", checkpoint_path=target).win_rate("hello")
+
+    return save(1), save(100), read
+
+
+def bert() -> tuple[Save, Save, Callable[[Path], Any]]:
+    """A router of two ONNX files, and beside it a folder for transformers."""
+    from fastroute.routers.bert import BertRouter
+    from fastroute.training.bert.recipe import write_router
+
+    def save(scale: float) -> Save:
+        made = tiny_classifier.write_folder(Path(_SOURCES.name) / f"bert-{scale}", scale=scale)
+        tiny_classifier.write_model(made / "model_int8.onnx", scale=scale, quantised=True)
+        (made / "torch").mkdir()
+        (made / "torch" / "config.json").write_text(str(scale))
+        names = ("tokenizer.json", "config.json")
+        files = {name: (made / name).read_bytes() for name in names}
+
+        def write(target: Path) -> None:
+            target.mkdir(exist_ok=True)
+            with scratch_folder(target) as scratch:
+                try:
+                    shutil.copytree(made, scratch, dirs_exist_ok=True)
+                except shutil.Error as error:  # as the export in its place does
+                    raise ArtifactError from error
+                write_router(scratch, target, files=files, config={}, provenance=Provenance())
+
+        return write
+
+    def read(target: Path) -> Any:
+        return [
+            BertRouter(target, precision=precision).win_rate("w1 w2 w3")
+            for precision in ("int8", "float32")
+        ]
+
+    return save(1.0), save(2.0), read
+
+
+def acceptance() -> tuple[Save, Save, Callable[[Path], Any]]:
+    """The model of a cascade's answers."""
+
+    def save(bias: float) -> Save:
+        one = np.ones(1)
+        return AcceptanceModel((SIGNALS[0],), one, bias, one, one, 1.0).save
+
+    return save(1.0), save(2.0), lambda target: AcceptanceModel.load(target).bias
+
+
+def static_table() -> tuple[Save, Save, Callable[[Path], Any]]:
+    """An embedder's table."""
+
+    def save(value: int) -> Save:
+        made = load_artifact(static(value))
+        return lambda target: save_artifact(
+            target, kind=made.kind, config=made.config, arrays=made.arrays, files=made.files
+        )
+
+    return save(1), save(2), lambda target: StaticEmbedder.load(target).embed("hello").tolist()
+
+
+def checkpoint() -> tuple[Save, Save, Callable[[Path], Any]]:
+    """Where a training stands."""
+
+    def save(step: int) -> Save:
+        return lambda target: write_checkpoint(
+            target / "c.safetensors", {"x": np.full(3000, float(step))}, {"step": step}, "np"
+        )
+
+    def read(target: Path) -> Any:
+        found = read_checkpoint(target / "c.safetensors", "np")
+        return found and (found[0]["x"].sum(), found[1])
+
+    return save(1), save(2), read
+
+
+KINDS = {
+    made.__name__: made
+    for made in (
+        plain, sw_ranking, far_field, cascade, mf, bert, acceptance, static_table, checkpoint,
+    )
+}  # fmt: skip
 
 
 def _in_a_fork(save: Save, target: Path, prepare: Callable[[], None]) -> int:

@@ -21,15 +21,12 @@ starts again if the manifest has changed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
 import stat
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,12 +34,14 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fastroute._files import lock, sync_folder, write_whole
 from fastroute.errors import (
     ArtifactChecksumError,
     ArtifactError,
     ArtifactNotFoundError,
     ArtifactTruncatedError,
     ArtifactVersionError,
+    FastRouteError,
     InvalidInputError,
     InvalidTypeError,
 )
@@ -207,20 +206,6 @@ def save_provenance(folder: str | os.PathLike[str], provenance: Provenance) -> N
         raise ArtifactError(f"{path} can't be written: {error.strerror}") from error
 
 
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold the folder for one saver: others wait. It ends with the process, and leaves no file.
-
-    Raises OSError.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def _commit(folder: Path, contents: Mapping[str, bytes], stated: Mapping[str, Any]) -> None:
     """Replace the artifact in ``folder``, which is locked, by ``contents``; raises OSError."""
     try:
@@ -229,9 +214,9 @@ def _commit(folder: Path, contents: Mapping[str, bytes], stated: Mapping[str, An
         old = set()
     for name, facts in stated.items():
         write_whole(_new_name(folder, name, facts["sha256"]), contents[name])
-    _sync(folder)
+    sync_folder(folder)
     write_whole(folder / MANIFEST, contents[MANIFEST])
-    _sync(folder)
+    sync_folder(folder)
     # The new artifact is in place. What is left to do, the next save does if it fails here.
     with contextlib.suppress(OSError):
         for name, facts in stated.items():
@@ -246,15 +231,6 @@ def _commit(folder: Path, contents: Mapping[str, bytes], stated: Mapping[str, An
 
 def _new_name(folder: Path, name: str, sha256: str) -> Path:
     return folder / f"{name}.new-{sha256[:16]}"
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in ``folder`` survive a power failure."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def load_artifact(
@@ -277,16 +253,35 @@ def load_artifact(
     return read_consistently(path, lambda: _load(path, kind, only))
 
 
-def read_consistently(folder: Path, read: Callable[[], T]) -> T:
-    """What ``read`` returns of an artifact, called again where a save has replaced it meanwhile."""
+def read_consistently(folder: Path, read: Callable[[], T], *, by_name: bool = False) -> T:
+    """What ``read`` returns of an artifact, called again where a save has replaced it meanwhile.
+
+    ``by_name`` says that ``read`` opens files by name without verifying what they hold.
+    """
     for _ in range(_ATTEMPTS):
         before = _manifest_identity(folder)
         try:
-            return read()
-        except ArtifactError:
+            found = read()
+        except FastRouteError:
             if before == _manifest_identity(folder):
                 raise
+        else:
+            if not by_name or before == _manifest_identity(folder):
+                return found
     return read()
+
+
+def artifact_file(folder: Path, name: str) -> Path:
+    """The path of a file of an artifact, which an interrupted save may have left at its new name.
+
+    For another folder it is ``folder`` / ``name``.
+    """
+    try:
+        facts = json.loads(_read(folder / MANIFEST))["files"][name]
+        new = _new_name(folder, name, facts["sha256"])
+    except (OSError, ArtifactError, KeyError, RecursionError, TypeError, ValueError):
+        return folder / name
+    return new if _is_plain_name(new.name) and new.is_file() else folder / name
 
 
 def _manifest_identity(folder: Path) -> tuple[int, ...] | None:
@@ -415,29 +410,3 @@ def check_regular(path: Path) -> int:
             f"{path} can't be read: it is not a regular file; download or export it again"
         )
     return found.st_size
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all; raises OSError."""
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which then replaces it; not if anything is raised.
-
-    Raises OSError.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -317,6 +318,30 @@ def test_the_artifact_says_what_it_was_made_of(trained: Any, examples: Examples)
 
 
 @needs_torch
+def test_a_training_whose_export_is_refused_leaves_the_router_that_was_there(
+    trained: Any, examples: Examples, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastroute.training.bert import export
+    from fastroute.training.bert.network import load_network
+    from fastroute.training.bert.recipe import finish
+
+    report, _ = trained
+    folder = tmp_path / "router"
+    shutil.copytree(report.folder, folder)
+
+    def content() -> dict[str, bytes]:
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    before = content()
+    network = load_network(encoder, max_tokens=24, seed=7)
+    monkeypatch.setattr(export, "MAX_FLOAT_DIFFERENCE", -1.0)
+    with pytest.raises(InvalidInputError, match="the ONNX export of this encoder differs"):
+        finish(network, split(examples, 0), folder, report.history, SETTINGS, "another")
+    assert content() == before
+
+
+@needs_torch
 def test_transformers_loads_the_calibrated_model(trained: Any) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -455,8 +480,11 @@ def test_the_command(encoder: Path, tmp_path: Path) -> None:
     routed = fastroute("route", "--json", "--router", f"bert={output}", "one hard1 hard2")
     assert routed.status == 0, routed.err
     assert 0 < routed.json["win_rate"] < 1
-    (output / "checkpoint").mkdir()
     again = fastroute(*command)
+    assert again.status == 2
+    assert "is not empty; name another folder, or pass overwrite" in again.err
+    (output / "checkpoint").mkdir()
+    again = fastroute(*command, "--overwrite")
     assert again.status == 2
     assert "resume it, or remove it" in again.err
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +284,56 @@ def test_the_command_trains_exports_and_ranks(
     assert again["max_difference"] <= 1e-4
     same = CausalLLMRouter.load(tmp_path / "again").win_rates(unseen.prompts)
     np.testing.assert_allclose(same, rates, atol=1e-4)
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+
+def hook(event, arguments):
+    if event == "os.rename" and Path(os.fsdecode(arguments[1])).name == sys.argv[1]:
+        os.kill(os.getpid(), 9)
+
+sys.addaudithook(hook)
+from fastroute.cli import main
+
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_a_training_that_is_killed_while_it_finishes_is_resumed(base: Path, tmp_path: Path) -> None:
+    torch_or_skip()
+    from fastroute.routers import CausalLLMRouter
+
+    data, output = planted(60), tmp_path / "out"
+    scores = {1: {"weak": 0, "strong": 1}, 5: {"weak": 1, "strong": 0}}
+    rows = [
+        {"prompt": p, **scores[int(label)]}
+        for p, label in zip(data.prompts, data.labels, strict=True)
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    command: list[str | Path] = [
+        "train", "causal_llm", "--base", base, "--output", output, "--data",
+        tmp_path / "data.jsonl", "--steps", "8", "--max-tokens", "256",
+    ]  # fmt: skip
+    # At each name that appears in the output after the last step.
+    for number, name in enumerate(("unfinished-onnx", "onnx", "checkpoint", "none")):
+        resume = ["--resume"] if number else []
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED, name, *command, *resume],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (0 if name == "none" else -signal.SIGKILL), done.stderr
+        assert (output / "checkpoint").exists() == (name == "none")
+        if (output / "onnx").exists():
+            router = CausalLLMRouter.load(output / "onnx")
+            assert router.provenance.trained_on is not None
+    assert sorted(p.name for p in output.iterdir()) == ["checkpoint", "onnx"]
+    names = {path.name for path in (output / "checkpoint").iterdir()}
+    assert {"model.safetensors", "tokenizer.json", "fastroute_measures.safetensors"} <= names
+    assert "training.safetensors" not in names
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,9 @@ def test_the_command_sets_sizes_side_by_side(tmp_path: Path) -> None:
         assert one["cosine"] is not None
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("hello hello w3\n")
-    ran = fastroute(*common, "--dimensions", "12", "--corpus", corpus)
+    again = (*common, "--dimensions", "12", "--corpus", corpus)
+    assert "is not empty; name another folder, or pass overwrite" in refused(*again)
+    ran = fastroute(*again, "--overwrite")
     assert ran.status == 0, ran.err
     assert "| 12 | int8 |" in ran.out
     assert StaticEmbedder.load(tmp_path / "out").dimensions == D + 1

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastroute.artifacts import write_whole
+from fastroute._files import write_whole
 from fastroute.errors import InvalidInputError
 
 

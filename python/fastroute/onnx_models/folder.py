@@ -16,7 +16,8 @@ from typing import Any, TypeGuard
 
 from fastroute.errors import InvalidInputError, MissingDependencyError, OnnxModelError
 
-CONFIG_FILES = ("tokenizer.json", "tokenizer_config.json", "config.json")
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILES = (TOKENIZER_FILE, "tokenizer_config.json", "config.json")
 #: The export at full precision, where exporters put it.
 FLOAT_FILES = ("model.onnx", "onnx/model.onnx")
 #: The dynamically quantised export, under the names that exporters give it.
@@ -152,8 +153,8 @@ def find_model_file(
 def find_tokenizer_file(folder: Path, model: Path) -> Path:
     """``tokenizer.json``, in the folder or beside the ONNX file."""
     for place in (folder, model.parent):
-        if (place / "tokenizer.json").is_file():
-            return place / "tokenizer.json"
+        if (place / TOKENIZER_FILE).is_file():
+            return place / TOKENIZER_FILE
     raise OnnxModelError(
         f"{str(folder)!r} has no tokenizer.json; save the model's fast tokenizer there "
         "(tokenizer.save_pretrained(folder) of a transformers fast tokenizer writes it)"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import default_rng
 
+from fastroute._files import write_whole
 from fastroute.errors import InvalidInputError, MissingDependencyError
 from fastroute.resilience.simulation import Latency, Outcome, Policy, Recorded, simulate
 from fastroute.types import Float64Array
@@ -93,9 +94,10 @@ def write_settings(path: str, settings: dict[str, Any]) -> None:
         end = next((i for i in range(begin + 1, len(lines)) if table.match(lines[i])), len(lines))
         kept = [line for line in lines[begin + 1 : end] if not ours.match(line)]
         lines[begin + 1 : end] = new + kept
-    aside = Path(f"{path}.new")
-    aside.write_text("\n".join(lines) + "\n", "utf-8")
-    aside.replace(path)
+    try:
+        write_whole(Path(path).resolve(), ("\n".join(lines) + "\n").encode())
+    except OSError as error:
+        raise InvalidInputError(f"{path} can't be written: {error.strerror}") from error
 
 
 def read_latencies(path: str) -> Recorded:

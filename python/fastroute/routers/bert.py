@@ -17,14 +17,17 @@ from fastroute._validate import check_count, check_prompt, check_prompts
 from fastroute.artifacts import (
     ARRAYS,
     MANIFEST,
+    artifact_file,
     check_folder,
     load_artifact,
+    read_consistently,
 )
 from fastroute.errors import InvalidInputError, OnnxModelError
 from fastroute.onnx_models.folder import (
     CONFIG_FILES,
     FLOAT_FILES,
     INT8_FILES,
+    TOKENIZER_FILE,
     find_model_file,
     find_tokenizer_file,
     locate,
@@ -156,19 +159,38 @@ class BertRouter(Router):
         runs = SessionSettings(num_threads, providers, spin_threads, memory_arena)
         self.batch_threads = batch_threads or _processors()
 
-        # 2. The files.
-        folder, model = _find(folder_or_hub_id, precision, model_file, revision, cache_dir)
-        tokenizer_file = find_tokenizer_file(folder, model)
+        # 2. The files, which a training may be replacing at this moment.
+        folder, name = _find(folder_or_hub_id, precision, model_file, revision, cache_dir)
+
+        def read() -> None:
+            self._read(folder, name, runs, max_tokens, on_truncation, batch_size)
+
+        read_consistently(folder, read, by_name=True)
+
+    def _read(
+        self,
+        folder: Path,
+        name: str,
+        runs: SessionSettings,
+        max_tokens: int | None,
+        on_truncation: OnTruncation,
+        batch_size: int | None,
+    ) -> None:
+        """Load the model of the ONNX file ``name`` in ``folder``."""
+        model = artifact_file(folder, name)
+        tokenizer_file = artifact_file(folder, TOKENIZER_FILE)
+        if not tokenizer_file.is_file():
+            tokenizer_file = find_tokenizer_file(folder, model)
         self.model_file = model
         self._check_label_count(folder)
         known = Provenance()
         if (folder / MANIFEST).is_file():
-            used = {path.relative_to(folder).as_posix() for path in (model, tokenizer_file)}
+            used = {name, tokenizer_file.relative_to(folder).as_posix().split(".new-")[0]}
             known = load_artifact(folder, kind=KIND, only=used).provenance
         digest, self.dynamically_quantised = inspect_file(model)
         digest.update(tokenizer_file.read_bytes())
 
-        # 3. The model and its tokenizer.
+        # The model and its tokenizer.
         session = Session(model, runs)
         tokenizer, pad_id, tokenizer_limit = open_tokenizer(tokenizer_file)
         self._model = TokenModel(
@@ -188,7 +210,7 @@ class BertRouter(Router):
         self.max_tokens, self.batch_size = self._model.max_tokens, self._model.batch_size
         self._check_logits(self._model.probe(), 1)
 
-        # 4. What pins every win rate. In float32 the size of a batch moves them by rounding only.
+        # What pins every win rate. In float32 the size of a batch moves them by rounding only.
         batch = self.batch_size if self.dynamically_quantised else 0
         digest.update(json.dumps([self.max_tokens, batch]).encode())
         self._provenance = replace(known, checksum=digest.hexdigest())
@@ -281,8 +303,8 @@ def _find(
     model_file: str | None,
     revision: str | None,
     cache_dir: str | os.PathLike[str] | None,
-) -> tuple[Path, Path]:
-    """The folder and its ONNX file; of a hub's several files only one is fetched."""
+) -> tuple[Path, str]:
+    """The folder and the name of its ONNX file; of a hub's several files only one is fetched."""
     check_folder(folder_or_hub_id)
     choices: dict[str, list[tuple[str, ...]]] = {
         "int8": [INT8_FILES],
@@ -301,11 +323,11 @@ def _find(
             model_files=files,
             config_files=(*CONFIG_FILES, MANIFEST, ARRAYS),
         )
-        there = [folder / file for file in files if (folder / file).is_file()]
+        there = [file for file in files if artifact_file(folder, file).is_file()]
         if there:
             return folder, there[0]
     if precision == "auto":  # the only one, whatever its name, or a message about what is there
-        return folder, find_model_file(folder, model_file)
+        return folder, find_model_file(folder, model_file).relative_to(folder).as_posix()
     names = sorted(p.name for place in (folder, folder / "onnx") for p in place.glob("*.onnx"))
     raise OnnxModelError(
         f"{str(folder)!r} has no {precision} export (looked for {', '.join(choices[precision][0])})"

@@ -18,9 +18,11 @@ from fastroute.artifacts import (
     Artifact,
     check_folder,
     load_artifact,
+    read_consistently,
 )
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.beside import embedder_beside
+from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
 from fastroute.provenance import CALIBRATION, TRAINED_ON, Provenance
 from fastroute.routers.base import EmbeddingRouter, check_embedder, check_pair
@@ -135,8 +137,6 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         Its pair is generic ("strong" and "weak"): it ranks prompts by how much a stronger model
         helps, whichever two models are routed between. The model card beside it has the figures.
         """
-        from fastroute.embedders.static import StaticEmbedder
-
         return cls.load(DEFAULT_FOLDER, embedder=StaticEmbedder.load_default())
 
     @classmethod
@@ -331,21 +331,23 @@ def _make_mf(
         from fastroute.embedders.onnx import OnnxEmbedder
 
         embedder = OnnxEmbedder(embedder_path)
-    router = MatrixFactorizationRouter.load(
-        checkpoint_path, strong_model=strong_model, weak_model=weak_model, embedder=embedder
-    )
-    if router.embedder is None and (own := embedder_beside(checkpoint_path)) is not None:
-        return MatrixFactorizationRouter.load(
-            checkpoint_path, strong_model=strong_model, weak_model=weak_model, embedder=own
-        )
-    if router.embedder is None:
-        # Most artifacts are made with the embedder that ships with fastroute; it is cheap to load.
-        from fastroute.embedders.static import StaticEmbedder
+    folder = check_folder(checkpoint_path)
 
-        bundled = StaticEmbedder.load_default()
-        if load_artifact(checkpoint_path).config["embedder"] == bundled.name:
-            router.embedder = bundled
-    return router
+    def read() -> MatrixFactorizationRouter:
+        router = MatrixFactorizationRouter.load(
+            folder,
+            strong_model=strong_model,
+            weak_model=weak_model,
+            embedder=embedder or embedder_beside(folder),
+        )
+        if router.embedder is None:
+            # Most artifacts are made with the bundled embedder, which is cheap to load.
+            bundled = StaticEmbedder.load_default()
+            if load_artifact(folder, only=()).config["embedder"] == bundled.name:
+                router.embedder = bundled
+        return router
+
+    return read_consistently(folder, read, by_name=True)
 
 
 SPEC = RouterSpec(

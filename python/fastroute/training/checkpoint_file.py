@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from fastroute.artifacts import whole_file
+from fastroute._files import whole_file
 from fastroute.errors import ArtifactError, InvalidInputError
 
 #: What the tensors are: NumPy's arrays or torch's tensors.

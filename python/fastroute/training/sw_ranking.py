@@ -22,7 +22,7 @@ from fastroute.policy import calibrated
 from fastroute.provenance import Provenance
 from fastroute.routers.sw_ranking.battle_table import rate_models
 from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
-from fastroute.training.embedder_choice import choose_embedder
+from fastroute.training.embedder_choice import choose_embedder, embedder_kept
 from fastroute.training.embedding import embed
 from fastroute.training.graded_battles import PER_PROMPT, comparable, graded_battles
 from fastroute.training.mf.models import pair_of
@@ -136,7 +136,7 @@ def train_sw_ranking(
     """
     folder = check_output(output, overwrite=overwrite)
     battles, left_out = battles_of(data, per_prompt)
-    chosen = choose_embedder(embedder, folder)
+    chosen, embedder_source = choose_embedder(embedder, folder)
     X = embed(chosen, [battle.prompt for battle in battles], progress=progress)
     about = min(MOST_SCORED, round(held_out * len({battle.prompt for battle in battles})))
     with progress_bar(max(about, 1), "score held-out", shown=progress) as advance:
@@ -144,7 +144,8 @@ def train_sw_ranking(
             battles, X, chosen, strong_model=strong_model, weak_model=weak_model,
             held_out=held_out, seed=seed, progress=advance, **options,
         )  # fmt: skip
-    router.save(folder)
+    with embedder_kept(chosen, embedder_source, folder):
+        router.save(folder)
     return RankingTraining(router, folder, len(battles), tuple(left_out), figures)
 
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
 from fastroute.cli.streams import say
-from fastroute.cli.train.options import add_data, add_pairs, check_compared, read_data
+from fastroute.cli.train.options import (
+    add_data,
+    add_output,
+    add_pairs,
+    check_compared,
+    check_output,
+    read_data,
+)
 
 if TYPE_CHECKING:
     from fastroute.training.bert.examples import Examples
@@ -20,10 +27,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_data(parser, english=True)
-    parser.add_argument(
-        "--output", type=text, required=True, metavar="FOLDER",
-        help="where the artifact goes, and checkpoints until then",
-    )  # fmt: skip
+    add_output(parser)
     add_pairs(parser)
     parser.add_argument(
         "--label", default="difficulty", choices=("difficulty", "halves"),
@@ -88,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
     # What is cheap to find out and can be wrong comes before what takes time.
     settings = _settings(options)
     check_libraries()
+    check_output(options)
     examples = _examples(options)
     shown = sys.stderr.isatty()
     done = 0
@@ -104,6 +109,7 @@ def run(options: argparse.Namespace) -> int:
             encoder=options.encoder or DEFAULT_ENCODER,
             settings=settings,
             resume=options.resume,
+            overwrite=options.overwrite,
             progress=progress if shown else None,
             say=say if shown else lambda _: None,
         )

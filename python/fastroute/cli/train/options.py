@@ -71,7 +71,7 @@ def add_embedder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedder", type=text, default="default", metavar="E",
         help="default (the bundled one), static:FOLDER or onnx:FOLDER; a folder is copied to "
-        "OUTPUT/embedder",
+        "OUTPUT/embedder-HASH",
     )  # fmt: skip
 
 
@@ -84,11 +84,9 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
         )  # fmt: skip
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
+def add_output(parser: argparse.ArgumentParser, what: str = "where the router goes") -> None:
     """Add ``--output`` and ``--overwrite``."""
-    parser.add_argument(
-        "--output", type=text, required=True, metavar="FOLDER", help="where the router goes"
-    )
+    parser.add_argument("--output", type=text, required=True, metavar="FOLDER", help=what)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace what is in the output folder"
     )

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
 from fastroute.cli.streams import say
-from fastroute.cli.train.options import DATA_HELP, add_data, read_compared
+from fastroute.cli.train.options import (
+    DATA_HELP,
+    add_data,
+    add_output,
+    check_output,
+    read_compared,
+)
 from fastroute.errors import InvalidInputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -27,10 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--encoder", type=text, required=True, metavar="FOLDER",
         help="an ONNX sentence encoder and its tokenizer.json",
     )  # fmt: skip
-    parser.add_argument(
-        "--output", type=text, required=True, metavar="FOLDER",
-        help="where the embedder goes; several go to FOLDER/DIMENSIONS-STORAGE",
-    )  # fmt: skip
+    add_output(parser, "where the embedder goes; several go to FOLDER/DIMENSIONS-STORAGE")
     parser.add_argument(
         "--dimensions", type=text, default="256", metavar="D,...",
         help="sizes to make, such as 64,128,256,384 (default: 256)",
@@ -59,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
     sizes: list[tuple[int, Storage]] = [
         (d, s) for d in _numbers(options.dimensions) for s in _storages(options.storage)
     ]
+    check_output(options)
     try:
         from fastroute.training.dataset_folds import HeldOut
         from fastroute.training.static.distillation import SAMPLE, Distillation

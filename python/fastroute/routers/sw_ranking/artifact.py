@@ -26,11 +26,11 @@ from typing import Any
 
 import numpy as np
 
+from fastroute._files import lock
 from fastroute.artifacts import (
     Artifact,
     check_folder,
     load_artifact,
-    lock,
     save_artifact,
 )
 from fastroute.embedders.base import Embedder

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastroute.artifacts import prompt_hash
+from fastroute.artifacts import check_folder, prompt_hash, read_consistently
 from fastroute.data.battles import read_battles
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.beside import embedder_beside
@@ -33,10 +33,15 @@ def _make_sw_ranking(
                 "checkpoint_path has a fitted sw_ranking router, with its battles and options; "
                 "only embedder and num_threads go with it"
             )
-        return SimilarityWeightedRouter.load(
-            checkpoint_path,
-            embedder=embedder or embedder_beside(checkpoint_path) or StaticEmbedder.load_default(),
-            **options,
+        folder = check_folder(checkpoint_path)
+        return read_consistently(
+            folder,
+            lambda: SimilarityWeightedRouter.load(
+                folder,
+                embedder=embedder or embedder_beside(folder) or StaticEmbedder.load_default(),
+                **options,
+            ),
+            by_name=True,
         )
     if battles is None:
         raise InvalidInputError(

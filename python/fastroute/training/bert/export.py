@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -42,7 +41,7 @@ class Difference:
 
 
 def export_onnx(network: Network, folder: Path) -> None:
-    """Write ``model.onnx`` and ``model_int8.onnx`` to ``folder``.
+    """Write ``model.onnx`` and ``model_int8.onnx`` to ``folder``, an empty one.
 
     The graph takes input_ids and attention_mask, int64[batch, tokens], both axes free, and gives
     logits, float32[batch, 3]. Weights are quantised to int8, one scale an output channel and 7 bits
@@ -59,7 +58,7 @@ def export_onnx(network: Network, folder: Path) -> None:
     ids = torch.full((2, 7), network.pad_id, dtype=torch.int64)
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
-    with _quietly(), tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with _quietly():
         program = torch.onnx.export(
             model,
             (),
@@ -71,7 +70,7 @@ def export_onnx(network: Network, folder: Path) -> None:
             dynamo=True,
             verbose=False,
         )
-        exported = Path(scratch) / FLOAT_FILE
+        exported = folder / FLOAT_FILE
         program.save(str(exported), external_data=False)
         # The exporter's notes hold paths of this machine; shapes of it would confuse quantisation.
         graph = onnx.load(exported)
@@ -82,13 +81,11 @@ def export_onnx(network: Network, folder: Path) -> None:
         onnx.save(graph, exported)
         quantize_dynamic(
             exported,
-            Path(scratch) / INT8_FILE,
+            folder / INT8_FILE,
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=True,
         )
-        for name in (FLOAT_FILE, INT8_FILE):
-            (Path(scratch) / name).replace(folder / name)
 
 
 def onnx_logits(file: Path, ids: Sequence[Sequence[int]], *, num_threads: int = 1) -> Float64Array:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastroute._files import scratch_folder
 from fastroute.artifacts import prompt_hash, save_artifact
-from fastroute.errors import InvalidInputError
+from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.policy import calibrated
 from fastroute.provenance import Provenance
 from fastroute.routers.bert import KIND, BertRouter, win_rates_of_logits
@@ -24,6 +25,7 @@ from fastroute.training.bert.loop import History, Progress, fine_tune
 from fastroute.training.bert.network import Network, load_network, save_network
 from fastroute.training.bert.quality import Quality, measure
 from fastroute.training.bert.settings import DEFAULT_ENCODER, Settings
+from fastroute.training.outcome import check_output
 
 #: Folders below the output: where a training stands, and the model for transformers.
 CHECKPOINT, TORCH = "checkpoint", "torch"
@@ -67,6 +69,7 @@ def train_bert(
     encoder: str | os.PathLike[str] = DEFAULT_ENCODER,
     settings: Settings | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
@@ -81,6 +84,7 @@ def train_bert(
         output: a folder; a checkpoint in it is an error unless ``resume`` is asked for.
         encoder: a folder of a Hugging Face model, or its id on the hub.
         settings: see ``Settings``.
+        overwrite: replace the router in ``output``.
         progress: called after every step.
         say: called with what is being done.
 
@@ -94,6 +98,7 @@ def train_bert(
         raise InvalidInputError(
             f"{str(checkpoint)!r} belongs to an interrupted training; resume it, or remove it"
         )
+    check_output(folder, overwrite=overwrite, resume=resume)
     parts = split(examples, settings.seed)
     training, stopping, _ = parts
     network = load_network(encoder, max_tokens=settings.max_tokens, seed=settings.seed)
@@ -133,46 +138,76 @@ def finish(
     fold_in(network.model, calibration)
     expected = calibration.apply(raw)
 
-    say("exporting to ONNX")
-    files = save_network(network, folder / TORCH)
-    export.export_onnx(network, folder)
-    say("comparing with torch")
-    float32 = export.difference(
-        export.onnx_logits(folder / export.FLOAT_FILE, ids, num_threads=settings.num_threads),
-        expected,
-    )
-    export.check_export(float32)
-    logits = export.onnx_logits(folder / export.INT8_FILE, ids, num_threads=settings.num_threads)
-    int8 = export.difference(logits, expected)
-    win_rates = win_rates_of_logits(logits)
-    quality = measure(held_out, win_rates, wanted)
-
-    files |= {name: (folder / name).read_bytes() for name in (export.FLOAT_FILE, export.INT8_FILE)}
-    hashes = {prompt_hash(prompt) for part in parts for prompt in part.prompts}
-    save_artifact(
-        folder,
-        kind=KIND,
-        config={
-            "encoder": Path(encoder).name if Path(encoder).is_dir() else encoder,
-            "settings": asdict(settings),
-            "training_prompts": len(training),
-            "history": asdict(history),
-            "calibration": asdict(calibration),
-            "float32": asdict(float32),
-            "int8": asdict(int8),
-            "quality": asdict(quality),
-        },
-        arrays={},
-        files=files,
-        provenance=calibrated(
-            Provenance(trained_on=np.array(sorted(hashes), dtype=np.uint64)),
-            win_rates,
-            calibrated_on=f"{len(win_rates):,} held-out prompts",
-        ),
-    )
+    # Beside the router that may be there, which stays until this one has been checked.
+    try:
+        with scratch_folder(folder) as scratch:
+            say("exporting to ONNX")
+            files = save_network(network, scratch / TORCH)
+            export.export_onnx(network, scratch)
+            say("comparing with torch")
+            threads = settings.num_threads
+            float32 = export.difference(
+                export.onnx_logits(scratch / export.FLOAT_FILE, ids, num_threads=threads), expected
+            )
+            export.check_export(float32)
+            logits = export.onnx_logits(scratch / export.INT8_FILE, ids, num_threads=threads)
+            int8 = export.difference(logits, expected)
+            win_rates = win_rates_of_logits(logits)
+            quality = measure(held_out, win_rates, wanted)
+            hashes = {prompt_hash(prompt) for part in parts for prompt in part.prompts}
+            write_router(
+                scratch,
+                folder,
+                files=files,
+                config={
+                    "encoder": Path(encoder).name if Path(encoder).is_dir() else encoder,
+                    "settings": asdict(settings),
+                    "training_prompts": len(training),
+                    "history": asdict(history),
+                    "calibration": asdict(calibration),
+                    "float32": asdict(float32),
+                    "int8": asdict(int8),
+                    "quality": asdict(quality),
+                },
+                provenance=calibrated(
+                    Provenance(trained_on=np.array(sorted(hashes), dtype=np.uint64)),
+                    win_rates,
+                    calibrated_on=f"{len(win_rates):,} held-out prompts",
+                ),
+            )
+    except OSError as error:
+        raise ArtifactError(f"{folder} can't be written: {error.strerror or error}") from error
     router = BertRouter(folder, precision="float32", batch_threads=1)
     some = held_out.prompts[:_ROUTER_CHECKS]
     apart = np.abs(router.win_rates(some) - win_rates_of_logits(expected[: len(some)]))
     return Report(
         folder, len(training), history, calibration, float32, int8, quality, float(apart.max())
     )
+
+
+def write_router(
+    made: Path,
+    folder: Path,
+    *,
+    files: Mapping[str, bytes],
+    config: Mapping[str, Any],
+    provenance: Provenance,
+) -> None:
+    """Save the ONNX files in ``made`` and ``files`` as an artifact, and move torch/ to ``folder``.
+
+    A router that is there already is replaced atomically. Killed while torch/ is replaced, the
+    folder has the new router and no torch/, which fastroute does not read. Raises OSError besides
+    what ``save_artifact`` raises.
+    """
+    exports = {name: (made / name).read_bytes() for name in (export.FLOAT_FILE, export.INT8_FILE)}
+    save_artifact(
+        folder,
+        kind=KIND,
+        config=config,
+        arrays={},
+        files={**files, **exports},
+        provenance=provenance,
+    )
+    if (folder / TORCH).exists():
+        (folder / TORCH).rename(made / f"old-{TORCH}")
+    (made / TORCH).rename(folder / TORCH)

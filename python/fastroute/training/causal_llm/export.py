@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import shutil
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fastroute._files import scratch_folder
 from fastroute.errors import InvalidInputError, ScoringError
 from fastroute.routers.causal_llm.onnx_engine import OnnxLabelEngine, check_model_folder
 from fastroute.routers.causal_llm.template import (
@@ -107,8 +107,8 @@ def export_causal_llm(
             f"{str(source)!r} do not match"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as made:
-        folder = Path(made) / "export"
+    with scratch_folder(target.parent) as made:
+        folder = made / "export"
         folder.mkdir()
         for name in _COPIED:
             if (source / name).is_file():

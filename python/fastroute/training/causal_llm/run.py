@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -110,15 +110,20 @@ def train_causal_llm(
 
     model.to("cpu")
     model.save_pretrained(work)
-    checkpoint.remove(work)
-    work.rename(finished)
     exported, ranking = None, None
     if with_onnx:
-        exported = export_causal_llm(finished, target / "onnx", model=model)
-        rates = CausalLLMRouter.load(exported.folder).win_rates(kept.prompts)
+        made = target / "unfinished-onnx"
+        # A training that was killed here leaves them; without checkpoint/ they are not finished.
+        for left in (made, target / "onnx"):
+            shutil.rmtree(left, ignore_errors=True)
+        exported = export_causal_llm(work, made, model=model)
+        rates = CausalLLMRouter.load(made).win_rates(kept.prompts)
         ranking = ranking_accuracy(rates, kept.labels >= 4)
-        _write_measures(exported.folder, rates, learnt.prompts)
-        shutil.copyfile(exported.folder / MEASURES_FILE, finished / MEASURES_FILE)
+        _write_measures(made, rates, learnt.prompts)
+        shutil.copyfile(made / MEASURES_FILE, work / MEASURES_FILE)
+        exported = replace(exported, folder=made.rename(target / "onnx"))
+    work.rename(finished)
+    checkpoint.remove(finished)
     return Result(trained, len(kept), before, after, ranking, exported, finished)
 
 

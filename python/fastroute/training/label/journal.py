@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from fastroute._files import sync_folder
 from fastroute.errors import InvalidInputError
 
 _DIGITS = 16
@@ -79,15 +80,7 @@ class Journal:
             raise InvalidInputError(f"journal {self.path} is another kind of file; give another")
         self._end = len(whole)
         os.ftruncate(self._file, self._end)
-        self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        """A new file is lost with its folder's entry."""
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)  # a new file is lost with its folder's entry
 
     def __len__(self) -> int:
         return len(self._records)

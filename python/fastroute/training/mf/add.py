@@ -10,11 +10,11 @@ from pathlib import Path
 from fastroute.artifacts import load_artifact
 from fastroute.data import TrainingData
 from fastroute.embedders.base import Embedder
-from fastroute.embedders.beside import EMBEDDER_FOLDER, has_embedder
+from fastroute.embedders.beside import embedder_folder
 from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import KIND, MatrixFactorizationRouter
 from fastroute.routers.registry import create_router
-from fastroute.training.embedder_choice import copy_embedder, remove_embedder
+from fastroute.training.embedder_choice import embedder_kept
 from fastroute.training.embedding import embed
 from fastroute.training.heads import save_mf
 from fastroute.training.mf.added_model import add_model, log_loss_of_router
@@ -122,11 +122,8 @@ def add_model_to_router(
         *recorded.get("added", []),
         {"model": model, "data": data_facts(data), "log_loss": figures},
     ]
-    if has_embedder(router_folder):
-        copy_embedder(Path(router_folder) / EMBEDDER_FOLDER, folder)
-    else:
-        remove_embedder(folder)
-    save_mf(folder, added.router, training=recorded)
+    with embedder_kept(router.embedder, embedder_folder(router_folder), folder):
+        save_mf(folder, added.router, training=recorded)
     return ModelAddition(
         added.router, folder, model, added.prompts, added.held_out_prompts, figures
     )

@@ -12,7 +12,7 @@ from fastroute._progress import progress_bar
 from fastroute.data import TrainingData
 from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
-from fastroute.training.embedder_choice import choose_embedder
+from fastroute.training.embedder_choice import choose_embedder, embedder_kept
 from fastroute.training.embedding import embed
 from fastroute.training.heads import save_mf
 from fastroute.training.mf.checkpoint import remove_state
@@ -134,7 +134,7 @@ def train_mf(
         raise InvalidInputError(
             "resume has no effect: the difference of two models is fitted in one step; leave it out"
         )
-    chosen = choose_embedder(embedder, folder)
+    chosen, embedder_source = choose_embedder(embedder, folder)
     X = embed(chosen, pairs.prompts, progress=progress)
 
     def train(ties: Ties, journal: Path | None) -> TrainedModels:
@@ -176,7 +176,8 @@ def train_mf(
         "length_apgr": trained.length_apgr,
         "figures": {name: value.as_json() for name, value in figures.items()},
     }
-    save_mf(folder, trained.router, training=recorded, card=_card(result, of_data))
+    with embedder_kept(chosen, embedder_source, folder):
+        save_mf(folder, trained.router, training=recorded, card=_card(result, of_data))
     remove_state(folder)
     return result
 
