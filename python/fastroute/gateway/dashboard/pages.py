@@ -15,7 +15,9 @@ from aiohttp import web
 from fastroute import __version__
 from fastroute.data.battles import read_battles
 from fastroute.errors import FastRouteError, InvalidInputError
+from fastroute.gateway.dashboard.cascade import CascadeEndpoint
 from fastroute.gateway.gateway import Gateway
+from fastroute.gateway.operations.metrics import BY_EVIDENCE
 from fastroute.gateway.operations.state import State
 from fastroute.gateway.protocol.limits import read_body
 from fastroute.gateway.protocol.replies import RefusalError, json_response
@@ -28,7 +30,7 @@ from fastroute.gateway.request.document import LONG_BYTES, read_document
 from fastroute.routers.base import Router
 from fastroute.types import Battle
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _FOLDER = Path(__file__).parent / "page"
 _FILES = {
@@ -53,7 +55,7 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
 
     async def about(_: web.BaseRequest) -> web.Response:
         gateway = state.gateway
-        routing = gateway.config.routing
+        routing, cascade = gateway.config.routing, gateway.config.cascade
         return json_response(
             {
                 "version": __version__,
@@ -62,6 +64,7 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
                 "routers": list(gateway.decider.routers),
                 "default_router": routing.router,
                 "threshold": gateway.threshold,
+                "helpers": () if cascade is None else cascade.helpers,
             }
         )
 
@@ -91,6 +94,7 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
             ("/ui/stats", "GET", stats),
             ("/ui/curve", "GET", curve),
             ("/ui/neighbors", "POST", similar),
+            ("/ui/cascade", "POST", CascadeEndpoint(state)),
         )
     ]
 
@@ -105,6 +109,10 @@ def counts(state: State) -> dict[str, Any]:
     """Live counts, of all workers together."""
     totals: dict[str, float] = {}
     by_model: list[dict[str, Any]] = []
+    cascades: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
+    saved = {"fastroute_saved_dollars_total": 1.0, "fastroute_overspent_dollars_total": -1.0}
+    saved_by_evidence = 0.0
     routing = state.gateway.config.routing
     for family in state.metrics.collected().collect():
         for sample in family.samples:
@@ -114,6 +122,12 @@ def counts(state: State) -> dict[str, Any]:
                 totals[name] = totals.get(name, 0.0) + sample.value
             if sample.name == "fastroute_decisions_total":
                 by_model.append({**sample.labels, "count": int(sample.value)})
+            elif sample.name == "fastroute_cascades_total":
+                cascades.append({**sample.labels, "count": int(sample.value)})
+            elif sample.name == "fastroute_cascade_calls_total":
+                calls.append({**sample.labels, "count": int(sample.value)})
+            elif sample.labels.get("router") == BY_EVIDENCE:
+                saved_by_evidence += saved.get(sample.name, 0.0) * sample.value
     by_model.sort(key=lambda row: (row["router"], -row["count"]))
     prices = [state.gateway.model_config(m) for m in (routing.strong_model, routing.weak_model)]
     return {
@@ -125,8 +139,10 @@ def counts(state: State) -> dict[str, Any]:
         "has_prices": all(p is not None and p.input_usd_per_mtok is not None for p in prices),
         "spent_usd": totals.get("fastroute_spent_dollars_total", 0.0),
         "estimated_usd": totals.get("fastroute_spent_dollars_total estimate", 0.0),
-        "saved_usd": totals.get("fastroute_saved_dollars_total", 0.0)
-        - totals.get("fastroute_overspent_dollars_total", 0.0),
+        "saved_usd": sum(sign * totals.get(name, 0.0) for name, sign in saved.items()),
+        "cascades": sorted(cascades, key=lambda row: -row["count"]),
+        "cascade_calls": sorted(calls, key=lambda row: (row["model"], -row["count"])),
+        "saved_by_evidence_usd": saved_by_evidence,
     }
 
 
@@ -173,7 +189,7 @@ def _file(state: State, name: str, kind: str) -> Handler:
 def _if_on(state: State, handler: Handler) -> Handler:
     """``handler``, while the config wants the page."""
 
-    async def checked(request: web.BaseRequest) -> web.Response:
+    async def checked(request: web.BaseRequest) -> web.StreamResponse:
         if not state.gateway.config.server.page:
             raise RefusalError(404, "not_found", "the page is off")
         return await handler(request)

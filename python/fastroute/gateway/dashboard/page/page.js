@@ -3,12 +3,23 @@
 const $ = (id) => document.getElementById(id);
 const percent = (x) => `${(100 * x).toFixed(1)} %`;
 const number = (x) => x.toLocaleString("en", { maximumFractionDigits: 0 });
-const dollars = (x) => `$${x.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: x < 1 ? 6 : 2 })}`;
+const dollars = (x) => `${x < 0 ? "−" : ""}$${Math.abs(x).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: Math.abs(x) < 1 ? 6 : 2 })}`;
+// Why a cascade sent an answer, and whose that is.
+const REASONS = {
+  agree: ["the cheap models agree", "cheap"],
+  accepted: ["the acceptance model accepts a cheap answer", "cheap"],
+  disagree: ["the cheap models disagree", "strong"],
+  rejected: ["the acceptance model rejects the cheap answers", "strong"],
+  late: ["the cheap models were late", "strong"],
+  failed: ["a model failed", "what there was"],
+  incomparable: ["the answers can't be compared", "by the prompt"],
+};
+const OUTCOMES = { sent: "sent", agreed: "agrees with it", not_sent: "not sent", cancelled: "cancelled", failed: "failed", repeated: "repeated" };
 let curve = null;
 
-function problem(said) {
-  $("problem").textContent = said || "";
-  $("problem").hidden = !said;
+function problem(said, where = "problem") {
+  $(where).textContent = said || "";
+  $(where).hidden = !said;
 }
 
 async function ask(path, body) {
@@ -72,6 +83,55 @@ async function showNeighbors(body) {
   $("neighbors").hidden = battles.length === 0;
 }
 
+async function askCascade() {
+  const prompt = $("prompt").value;
+  problem(prompt ? "" : "Write a prompt above first.", "cascade-problem");
+  if (!prompt) return;
+  $("ask-cascade").disabled = true;
+  try {
+    const found = await ask("ui/cascade", { model: "cascade", messages: [{ role: "user", content: prompt }] });
+    const sent = found.calls.find((call) => call.outcome === "sent");
+    $("evidence-reason").textContent = `${found.votes} of ${found.answers} answers are equal: ${REASONS[found.reason][0]}.`;
+    $("evidence-model").textContent = `Sent: ${found.model}`;
+    $("answers").replaceChildren();
+    for (const call of found.calls) {
+      const item = element("li", undefined, $("answers"));
+      item.className = call === sent ? "is-sent" : "";
+      element("strong", call.model, item);
+      const facts = [OUTCOMES[call.outcome]];
+      if (call.seconds !== undefined) facts.push(`${call.seconds.toFixed(2)} s`);
+      if (call.output_tokens !== undefined) facts.push(`${call.tokens_are_estimates ? "about " : ""}${number(call.input_tokens)} + ${number(call.output_tokens)} tokens`);
+      if (call.cost_usd !== undefined) facts.push(dollars(call.cost_usd));
+      element("small", facts.join(" · "), item);
+      const calls = (call.tool_calls || []).map((tool) => `${tool.name}(${tool.arguments})`);
+      const said = [call.text, ...calls].filter(Boolean).join("\n");
+      if (said) element("pre", said, item);
+    }
+    const saved = found.saved_usd;
+    $("evidence-cost").textContent = found.cost_usd === null ? "No prices are configured for every model."
+      : `Cost: ${dollars(found.cost_usd)}` + (saved === null ? "." : saved < 0 ? `, ${dollars(-saved)} more than the strong model alone.` : `, ${dollars(saved)} less than the strong model alone.`);
+    $("evidence").hidden = false;
+    await refresh();
+  } catch (error) {
+    problem(error.message, "cascade-problem");
+  } finally {
+    $("ask-cascade").disabled = false;
+  }
+}
+
+function showCascades(found) {
+  const all = found.cascades.reduce((sum, row) => sum + row.count, 0);
+  $("cascade-live").hidden = all === 0;
+  $("cascades").replaceChildren();
+  for (const row of found.cascades) {
+    const line = element("tr", undefined, $("cascades"));
+    for (const text of [row.reason, REASONS[row.reason][1], number(row.count), percent(row.count / all)]) element("td", text, line);
+  }
+  const calls = found.cascade_calls.map((row) => `${row.model} ${OUTCOMES[row.outcome]} ${number(row.count)}`);
+  const saved = found.has_prices ? ` Saved by cascades: ${dollars(found.saved_by_evidence_usd)}.` : "";
+  $("cascade-calls").textContent = `Calls: ${calls.join(", ")}.${saved}`;
+}
+
 async function refresh() {
   if (document.hidden) return;
   const found = await ask("ui/stats");
@@ -90,6 +150,7 @@ async function refresh() {
     element("dd", value, tile);
     if (note) element("dd", note, tile).className = "hint";
   }
+  showCascades(found);
   $("decisions").replaceChildren();
   for (const row of found.by_model) {
     const line = element("tr", undefined, $("decisions"));
@@ -155,6 +216,8 @@ async function start() {
     const about = await ask("ui/about");
     $("unlock").hidden = true;
     $("pair").textContent = `strong: ${about.strong_model} · weak: ${about.weak_model} · ${about.version}`;
+    $("cascade-section").hidden = about.helpers.length === 0;
+    $("cascade-said").textContent = `Sends the prompt above to ${[about.weak_model, ...about.helpers].join(", ")}, and to ${about.strong_model} where their answers differ. These calls are billed.`;
     $("router").replaceChildren();
     for (const name of about.routers) element("option", name, $("router")).value = name;
     $("router").value = about.default_router;
@@ -177,6 +240,7 @@ $("adopt").addEventListener("click", () => {
   $("threshold").value = Number($("slider-value").textContent);
   $("prompt").focus();
 });
+$("ask-cascade").addEventListener("click", askCascade);
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem("fastroute-key", $("key").value);
