@@ -25,7 +25,7 @@ LAYERS = [
     {"artifacts", "onnx_models"},
     {"data", "embedders"},
     {"routers"},
-    {"policy"},
+    {"policy", "share_control"},
     {"decider"},
     {"chat"},
     {"evidence"},

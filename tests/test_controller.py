@@ -127,10 +127,10 @@ def test_bad_routers_and_thresholds(call: str) -> None:
     prompt: Any = ["x"] if call == "decide_batch" else "x"
     with pytest.raises(UnknownRouterError, match=r"'mf' is not loaded.*routers: length, random"):
         getattr(client, call)(prompt, "mf", 0.5)
-    for router in (None, [], 5):
+    for router in ("", [], 5):
         with pytest.raises(UnknownRouterError):
             getattr(client, call)(prompt, router, 0.5)
-    for threshold in (1.5, float("nan"), "0.5", None):
+    for threshold in (1.5, float("nan"), "0.5", [0.5]):
         with pytest.raises(InvalidThresholdError):
             getattr(client, call)(prompt, "length", threshold)
 
@@ -294,11 +294,46 @@ def test_a_stream_says_why_too() -> None:
     assert "".join(c.choices[0].delta.content or "" for c in stream) == "a b"
 
 
+def test_a_call_takes_the_default_threshold_or_a_share() -> None:
+    transport = MockTransport()
+    client = make("random", "length", transport=transport)
+    for arguments, threshold in (
+        ({"router": "length"}, 0.5),
+        ({"router": "random", "strong_share": 0.2}, 0.8),
+        ({"router": "random", "strong_share": None, "threshold": None}, 0.5),
+    ):
+        decision = client.completion(messages=user("x"), **arguments).fastroute
+        assert decision is not None
+        assert decision.threshold == pytest.approx(threshold)
+        assert decision.router == arguments["router"]
+        assert set(transport.requests[-1].json()) == {"model", "messages"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"router": "length", "strong_share": 0.5}, "'length' is not calibrated"),
+        ({"router": "random", "strong_share": 2}, "share must be a number from 0 to 1"),
+        ({"router": "random", "strong_share": 0.5, "threshold": 0.5}, "not both"),
+    ],
+)
+def test_shares_that_a_call_can_not_have(arguments: dict[str, Any], message: str) -> None:
+    client = make("length", "random", transport=MockTransport())
+    with pytest.raises(InvalidInputError, match=message):
+        client.completion(messages=user("x"), **arguments)
+    with pytest.raises(InvalidInputError, match=message):
+        client.decide("x", **arguments)
+    with pytest.raises(InvalidInputError, match=message):
+        client.decide_batch(["x"], **arguments)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
         ({}, RoutingError),
-        ({"router": "length"}, RoutingError),
+        ({"strong_share": 0.5}, RoutingError),
+        ({"model": "router-random-0.5", "strong_share": 0.5}, InvalidModelNameError),
+        ({"model": "gpt", "strong_share": 0.5}, InvalidModelNameError),
         ({"threshold": 0.5}, RoutingError),
         ({"router": "mf", "threshold": 0.5}, UnknownRouterError),
         ({"router": "length", "threshold": 2}, InvalidThresholdError),

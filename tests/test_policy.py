@@ -19,6 +19,7 @@ from fastroute.errors import (
 )
 from fastroute.policy import (
     DecisionBatch,
+    DifficultyScale,
     are_strong,
     calibrated,
     check_threshold,
@@ -263,3 +264,61 @@ def test_a_calibration_has_the_quantiles_and_the_operating_point(
 def test_calibrations_that_can_not_be(rates: list[float], share: float, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         calibrated(Provenance(), np.array(rates), calibrated_on="", strong_share=share)
+
+
+@given(
+    st.lists(st.floats(0.0, 1.0, width=32), min_size=2, max_size=60),
+    st.lists(unit, min_size=1, max_size=30),
+)
+def test_difficulty_is_the_share_of_easier_prompts(rates: list[float], sought: list[float]) -> None:
+    quantiles = np.sort(np.array(rates, dtype=np.float32))
+    scale = DifficultyScale(quantiles)
+    sought = sorted({*sought, *rates})
+    found = [scale.difficulty(rate) for rate in sought]
+    assert found == scale.difficulties(np.array(sought)).tolist()
+    assert all(0.0 <= d <= 1.0 for d in found)
+    assert found == sorted(found)
+    n = len(quantiles)
+    for rate, difficulty in zip(sought, found, strict=True):
+        # Those surely easier, tied in float32 or not, and at most a step between quantiles more.
+        surely = sum(q < rate * (1 - 1e-6) for q in quantiles.tolist())
+        perhaps = sum(q < rate for q in quantiles.tolist())
+        assert (surely - 1) / (n - 1) - 1e-9 <= difficulty <= perhaps / (n - 1) + 1e-9
+
+
+def test_difficulty_agrees_with_the_threshold_for_a_share() -> None:
+    rng = np.random.default_rng(2)
+    rates = rng.beta(3, 4, 5000)
+    known = calibrated(Provenance(), rates, calibrated_on="some prompts")
+    assert known.calibration is not None
+    scale = DifficultyScale(known.calibration)
+    for share in (0.05, 0.3, 0.5, 0.9):
+        threshold = scale.threshold(share)
+        assert threshold == threshold_for_strong_share(known.calibration, share)
+        np.testing.assert_allclose(scale.difficulty(threshold), 1 - share, atol=1e-4)
+        apart = np.abs(rates - threshold) > 1e-6
+        harder = scale.difficulties(rates) >= 1 - share
+        np.testing.assert_array_equal(harder[apart], (rates >= threshold)[apart])
+    assert (scale.least, scale.greatest) == (known.calibration[0], known.calibration[-1])
+    assert scale.difficulty(0.0) == 0.0
+    assert scale.difficulty(1.0) == 1.0
+
+
+def test_prompts_that_tie_have_the_difficulty_of_the_easiest() -> None:
+    rates = np.repeat([1 / 3, 0.4, 0.7], [300, 600, 100])
+    known = calibrated(Provenance(), rates, calibrated_on="some prompts")
+    assert known.calibration is not None
+    scale = DifficultyScale(known.calibration)
+    # 1/3 and 0.4 are not float32 numbers, which the quantiles are.
+    np.testing.assert_allclose(
+        scale.difficulties(np.array([1 / 3, 0.4, 0.7])), [0.0, 0.3, 0.9], atol=2e-3
+    )
+
+
+def test_a_scale_keeps_no_more_than_it_may() -> None:
+    scale = DifficultyScale(np.linspace(0, 1, 11, dtype=np.float32))
+    for i in range(3000):
+        assert scale.threshold(i / 3000) == pytest.approx(1 - i / 3000, abs=1e-6)
+    assert len(scale._thresholds) <= 1000
+    with pytest.raises(InvalidInputError, match="share must be a number"):
+        scale.threshold([0.5])  # type: ignore[arg-type]

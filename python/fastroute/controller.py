@@ -23,6 +23,7 @@ from fastroute.http.request import (
 )
 from fastroute.policy import CASCADE_MODEL
 from fastroute.routers import Router
+from fastroute.share_control import HeldShare
 from fastroute.types import Decision, ModelPair
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ class Controller(Decider, ChatClient):
         helpers: other cheap models. ``model="cascade"`` asks the weak model and these at once, and
             the strong model only where their answers do not agree; see ``fastroute.evidence``.
         cascade: what such a cascade may do.
+        held_share: as for ``Decider``: a share of strong calls that decisions without a threshold
+            hold, whatever prompts come.
 
     Attributes:
-        routers: the routers by name.
-        model_pair: ``ModelPair(strong, weak)``.
+        routers, default_router, model_pair, share_control: as of ``Decider``.
         model_counts: ``model_counts[router][model]`` is the number of calls so routed.
         chat: ``chat.completions.create`` and ``acreate``: ``completion`` and ``acompletion``.
 
@@ -81,10 +83,19 @@ class Controller(Decider, ChatClient):
         async_transport: AsyncTransport | None = None,
         helpers: Sequence[str] = (),
         cascade: CascadeSettings | None = None,
+        held_share: HeldShare | float | None = None,
     ) -> None:
         endpoint = Endpoint(base_url=api_base, api_key=api_key)
         ChatClient.__init__(self, endpoint, endpoints, transport, async_transport)
-        Decider.__init__(self, routers, strong_model, weak_model, config, progress_bar=progress_bar)
+        Decider.__init__(
+            self,
+            routers,
+            strong_model,
+            weak_model,
+            config,
+            progress_bar=progress_bar,
+            held_share=held_share,
+        )
         self.model_counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._counting = ForkSafeLock()
         self._helpers = _check_helpers(helpers, self.model_pair)
@@ -109,7 +120,8 @@ class Controller(Decider, ChatClient):
             return self._prepare_cascade(call)
         if call.router is None:
             return call.request(call.model, self._endpoint_of(call.model)), None
-        decision = self.decide(prompt_from_messages(call.messages), call.router, call.threshold)
+        prompt = prompt_from_messages(call.messages)
+        decision = self.decide(prompt, call.router, call.threshold, strong_share=call.strong_share)
         return self._chosen(call, decision), decision
 
     def _chosen(self, call: Call, decision: Decision) -> Request:

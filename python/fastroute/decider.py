@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,16 +14,19 @@ from fastroute._progress import progress_bar
 from fastroute.errors import (
     InvalidInputError,
     InvalidTypeError,
+    ThresholdWarning,
     UnknownRouterError,
 )
 from fastroute.policy import (
     DecisionBatch,
+    DifficultyScale,
     are_strong,
     check_threshold,
     check_win_rate,
-    threshold_for_strong_share,
 )
+from fastroute.provenance import Provenance
 from fastroute.routers import ROUTER_NAMES, Router, create_router
+from fastroute.share_control import HeldShare, ShareControl
 from fastroute.types import Decision, Float64Array, ModelPair
 
 __all__ = [
@@ -37,6 +42,11 @@ _PROGRESS_CHUNK = 1024
 class Decider:
     """Chooses between a strong and a weak model for each prompt; nothing is sent.
 
+    A decision needs a threshold. Without one it is the router's operating point, or 0.5 if that has
+    none; ``strong_share`` takes the threshold that sends this share, 0..1, of prompts like those of
+    the router's calibration to the strong model. A threshold outside the calibrated range, other
+    than 0 and 1, gives one ThresholdWarning a router.
+
     Safe to use from several threads.
 
     Args:
@@ -44,10 +54,14 @@ class Decider:
         strong_model, weak_model: the names of the candidates.
         config: arguments of named routers, by router name; see ``fastroute.create_router``.
         progress_bar: show a bar, on a terminal, while routers load and batches are scored.
+        held_share: a share of strong calls, or a ``HeldShare``, that single decisions without a
+            router or threshold hold on whatever prompts come. It needs a calibrated first router.
 
     Attributes:
         routers: the routers by name.
+        default_router: the name of the first one, which decides where none is given.
         model_pair: ``ModelPair(strong, weak)``.
+        share_control: what holds ``held_share``; its ``state`` says how. None without.
 
     Raises:
         UnknownRouterError: no router has this name.
@@ -62,47 +76,96 @@ class Decider:
         config: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         progress_bar: bool = False,
+        held_share: HeldShare | float | None = None,
     ) -> None:
         self.model_pair = ModelPair(
             _check_name("strong_model", strong_model), _check_name("weak_model", weak_model)
         )
         self._progress_bar = progress_bar
         self.routers = self._load(routers, config)
+        self.default_router = next(iter(self.routers))
+        self._measured: dict[str, _Measured] = {}
+        self._warned: set[str] = set()
+        self.share_control = self._control(held_share)
 
-    def decide(self, prompt: str, router: str, threshold: float) -> Decision:
-        """Choose a model for ``prompt``.
+    def decide(
+        self,
+        prompt: str,
+        router: str | None = None,
+        threshold: float | None = None,
+        *,
+        strong_share: float | None = None,
+    ) -> Decision:
+        """Choose a model for ``prompt``; see the class for what is done without a threshold.
 
         Raises:
             UnknownRouterError: a router that was not loaded.
             InvalidThresholdError: a threshold outside 0..1.
-            InvalidInputError, InvalidTypeError: a prompt that is not text.
+            InvalidInputError, InvalidTypeError: a prompt that is not text; a threshold and a
+                strong_share; a strong_share that is not in 0..1, or of a router without
+                calibration.
         """
         started_ns = perf_counter_ns()
-        chosen = self._router(router)
-        threshold = check_threshold(threshold)
-        win_rate = check_win_rate(chosen.win_rate(prompt))
-        strong = win_rate >= threshold
+        name, measured, win_rate, threshold, strong = self._choose(
+            prompt, router, threshold, strong_share
+        )
         return Decision(
             self.model_pair.strong if strong else self.model_pair.weak,
-            router,
+            name,
             win_rate,
             threshold,
             strong,
             (perf_counter_ns() - started_ns) / 1000,
+            None if measured.scale is None else measured.scale.difficulty(win_rate),
         )
 
-    def decide_batch(self, prompts: Iterable[str], router: str, threshold: float) -> DecisionBatch:
-        """Choose a model for each of ``prompts``. Raises as ``decide``."""
-        started_ns = perf_counter_ns()
-        threshold = check_threshold(threshold)
-        win_rates = self.batch_calculate_win_rate(prompts, router)
-        strong = are_strong(win_rates, threshold)
-        elapsed_us = (perf_counter_ns() - started_ns) / 1000
-        return DecisionBatch(router, threshold, self.model_pair, win_rates, strong, elapsed_us)
+    def decide_batch(
+        self,
+        prompts: Iterable[str],
+        router: str | None = None,
+        threshold: float | None = None,
+        *,
+        strong_share: float | None = None,
+    ) -> DecisionBatch:
+        """Choose a model for each of ``prompts``, all at one threshold. Raises as ``decide``.
 
-    def route(self, prompt: str, router: str, threshold: float) -> str:
-        """The name of the model that should answer ``prompt``. Raises as ``decide``."""
-        return self.decide(prompt, router, threshold).model
+        With ``held_share`` it is the present one, and the decisions do not move it.
+        """
+        started_ns = perf_counter_ns()
+        name = self.default_router if router is None else router
+        measured = self._measures(name, self._router(name))
+        if threshold is None and strong_share is None and self._holds(name):
+            assert self.share_control is not None
+            threshold = self.share_control.threshold
+        else:
+            threshold = self._threshold(name, measured, threshold, strong_share, depth=4)
+        win_rates = self.batch_calculate_win_rate(prompts, name)
+        strong = are_strong(win_rates, threshold)
+        scale = measured.scale
+        difficulties = None if scale is None else scale.difficulties(win_rates)
+        elapsed_us = (perf_counter_ns() - started_ns) / 1000
+        return DecisionBatch(
+            name, threshold, self.model_pair, win_rates, strong, elapsed_us, difficulties
+        )
+
+    def route(
+        self,
+        prompt: str,
+        router: str | None = None,
+        threshold: float | None = None,
+        *,
+        strong_share: float | None = None,
+    ) -> str:
+        """The name of the model that should answer ``prompt``. Arguments and errors as
+        ``decide``."""
+        strong = self._choose(prompt, router, threshold, strong_share)[-1]
+        return self.model_pair.strong if strong else self.model_pair.weak
+
+    def at_threshold(self, decision: Decision, threshold: float) -> Decision:
+        """The decision on the same win rate at another threshold."""
+        strong = decision.win_rate >= threshold
+        model = self.model_pair.strong if strong else self.model_pair.weak
+        return decision._replace(model=model, threshold=threshold, strong=strong)
 
     def batch_calculate_win_rate(self, prompts: Iterable[str], router: str) -> Float64Array:
         """Win rates of ``prompts`` (a list, a NumPy array, a pandas Series): float64[n].
@@ -125,8 +188,7 @@ class Decider:
 
     def default_threshold(self, router: str) -> float:
         """The router's operating point, or 0.5. Raises as ``decide``."""
-        point = self._router(router).provenance.operating_point
-        return DEFAULT_THRESHOLD if point is None else point.threshold
+        return self._measures(router, self._router(router)).threshold
 
     def threshold_for_strong_share(self, router: str, share: float) -> float:
         """The threshold that sends ``share`` of prompts like those of the router's calibration to
@@ -134,13 +196,98 @@ class Decider:
 
         Raises InvalidInputError for a share outside 0..1 and for a router without calibration.
         """
-        quantiles = self._router(router).provenance.calibration
-        if quantiles is None:
+        return self._scale(router).threshold(share)
+
+    def _choose(
+        self,
+        prompt: str,
+        router: str | None,
+        threshold: float | None,
+        strong_share: float | None,
+    ) -> tuple[str, _Measured, float, float, bool]:
+        """Router, what was measured of it, win rate, threshold, whether it is the strong model."""
+        name = self.default_router if router is None else router
+        # The usual case first, without calls.
+        try:
+            chosen = self.routers[name]
+            measured = self._measured[name]
+        except (KeyError, TypeError):
+            chosen = self._router(name)
+            measured = self._measures(name, chosen)
+        if measured.provenance is not chosen.provenance:
+            measured = self._measures(name, chosen)
+        if (
+            type(threshold) is not float
+            or strong_share is not None
+            or not measured.least <= threshold <= measured.greatest
+        ):
+            if threshold is None and strong_share is None and self._holds(name):
+                assert self.share_control is not None
+                win_rate = check_win_rate(chosen.win_rate(prompt))
+                return name, measured, win_rate, *self.share_control.decide(win_rate)
+            threshold = self._threshold(name, measured, threshold, strong_share)
+        win_rate = check_win_rate(chosen.win_rate(prompt))
+        return name, measured, win_rate, threshold, win_rate >= threshold
+
+    def _holds(self, router: str) -> bool:
+        return self.share_control is not None and router == self.default_router
+
+    def _threshold(
+        self,
+        router: str,
+        measured: _Measured,
+        threshold: float | None,
+        share: float | None,
+        depth: int = 5,
+    ) -> float:
+        """The threshold that arguments ask for; ``depth`` calls below who is warned of it."""
+        if threshold is None:
+            if share is None:
+                return measured.threshold
+            return self.threshold_for_strong_share(router, share)
+        if share is not None:
+            raise InvalidInputError("give threshold or strong_share, not both")
+        threshold = check_threshold(threshold)
+        # 0 and 1 are asked for on purpose, for one model alone.
+        if not measured.least <= threshold <= measured.greatest and 0.0 < threshold < 1.0:
+            self._warn(router, measured, threshold, depth)
+        return threshold
+
+    def _warn(self, router: str, measured: _Measured, threshold: float, depth: int) -> None:
+        if router in self._warned:
+            return
+        self._warned.add(router)
+        side = "strong" if threshold < measured.least else "weak"
+        warnings.warn(
+            f"threshold {threshold:g} sends nearly every prompt to the {side} model: the win rates "
+            f"of router {router!r} were calibrated from {measured.least:.4f} to "
+            f"{measured.greatest:.4f}; give a threshold in this range, or strong_share",
+            ThresholdWarning,
+            stacklevel=depth,
+        )
+
+    def _measures(self, name: str, router: Router) -> _Measured:
+        """What was measured of a router, which may change where battles are added to it."""
+        known = router.provenance
+        found = self._measured.get(name)
+        if found is None or found.provenance is not known:
+            found = self._measured[name] = _measured(known)
+        return found
+
+    def _control(self, held: HeldShare | float | None) -> ShareControl | None:
+        if held is None:
+            return None
+        held = held if isinstance(held, HeldShare) else HeldShare(held)
+        return ShareControl(held, self._scale(self.default_router).calibration)
+
+    def _scale(self, router: str) -> DifficultyScale:
+        scale = self._measures(router, self._router(router)).scale
+        if scale is None:
             raise InvalidInputError(
                 f"strong_share: router {router!r} is not calibrated for this pair of models; give "
                 "a threshold, or find one with fastroute calibrate --prompts FILE"
             )
-        return threshold_for_strong_share(quantiles, share)
+        return scale
 
     def _router(self, name: str) -> Router:
         try:
@@ -176,6 +323,35 @@ class Decider:
                 loaded[name] = router
                 advance()
         return loaded
+
+
+class _Measured(NamedTuple):
+    """What was measured of a router, as decisions need it.
+
+    Attributes:
+        provenance: where it is from.
+        scale: from win rates to difficulties; None without calibration.
+        least, greatest: the calibrated range, with 4 decimals; without calibration 0 and 1.
+        threshold: the router's default.
+    """
+
+    provenance: Provenance
+    scale: DifficultyScale | None
+    least: float
+    greatest: float
+    threshold: float
+
+
+def _measured(known: Provenance) -> _Measured:
+    point = known.operating_point
+    threshold = DEFAULT_THRESHOLD if point is None else point.threshold
+    if known.calibration is None:
+        return _Measured(known, None, 0.0, 1.0, threshold)
+    scale = DifficultyScale(known.calibration)
+    # As messages show them, of float32 numbers.
+    least = math.floor(scale.least * 1e4 + 0.01) / 1e4
+    greatest = math.ceil(scale.greatest * 1e4 - 0.01) / 1e4
+    return _Measured(known, scale, least, greatest, threshold)
 
 
 def _check_name(what: str, value: object) -> str:

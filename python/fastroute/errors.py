@@ -38,7 +38,7 @@
 
 The last is defined in ``fastroute.gateway`` and never reaches a caller. Every error can be
 copied and pickled with its attributes; as with any Python exception, its cause and traceback are
-not part of the copy.
+not part of the copy. ``ThresholdWarning`` is a warning, a UserWarning.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ __all__ = [
     "RatingError",
     "RoutingError",
     "ScoringError",
+    "ThresholdWarning",
     "UnknownRouterError",
 ]
 
@@ -190,6 +191,10 @@ class EmbeddingError(FastRouteError):
 
 class ScoringError(FastRouteError):
     """A router's own model could not be loaded, or could not score a prompt."""
+
+
+class ThresholdWarning(UserWarning):
+    """A threshold outside a router's calibrated range: one model gets all the usual prompts."""
 
 
 class DispatchError(FastRouteError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -18,6 +19,7 @@ from fastroute.types import Decision, Float32Array, Float64Array, ModelPair
 __all__ = [
     "CASCADE_MODEL",
     "DecisionBatch",
+    "DifficultyScale",
     "are_strong",
     "calibrated",
     "check_threshold",
@@ -31,6 +33,10 @@ __all__ = [
 QUANTILES = 1001
 #: The model string that asks for a cascade by evidence.
 CASCADE_MODEL = "cascade"
+# What is a tie in float32 may differ in float64, by less than this part.
+_TIE = 1.0 - 2.0**-23
+#: How many thresholds a scale keeps: an application asks for few shares, and may ask for any.
+_KEPT_THRESHOLDS = 1000
 _PREFIX = "router-"
 # The shortest name that leaves a number behind its dash: "1e-05" has a dash of its own.
 _ROUTED = re.compile(
@@ -91,6 +97,8 @@ class DecisionBatch(Sequence[Decision]):
         pair: the two models.
         win_rates: float64[n], probability that the strong model's answer would be preferred.
         strong: bool[n], whether the strong model answers.
+        difficulties: float64[n], 0..1, as ``Decision.difficulty``; None for a router without
+            calibration.
         latency_us: microseconds from the texts to the decisions, for all of them together.
     """
 
@@ -100,6 +108,7 @@ class DecisionBatch(Sequence[Decision]):
     win_rates: Float64Array
     strong: np.ndarray[Any, np.dtype[np.bool_]]
     latency_us: float
+    difficulties: Float64Array | None = None
 
     @property
     def models(self) -> list[str]:
@@ -131,7 +140,62 @@ class DecisionBatch(Sequence[Decision]):
             self.threshold,
             strong,
             self.latency_us / len(self),
+            None if self.difficulties is None else float(self.difficulties[index]),
         )
+
+
+class DifficultyScale:
+    """How hard a prompt is among those of a calibration, by its win rate.
+
+    A difficulty of 0.83 says: harder than 83 % of those prompts. Prompts whose win rates tie have
+    the difficulty of the easiest of them. But for ties, the threshold for a strong share p is that
+    of difficulty 1 - p.
+
+    Args:
+        calibration: float32[n], as for ``threshold_for_strong_share``, which has the errors too.
+
+    Attributes:
+        calibration: as given.
+        least, greatest: the calibrated range of win rates.
+    """
+
+    def __init__(self, calibration: Float32Array) -> None:
+        self.calibration = calibration
+        self._quantiles = _check_quantiles(calibration)
+        self._rates: list[float] = self._quantiles.tolist()  # a list is searched faster
+        self._last = len(self._rates) - 1
+        self.least, self.greatest = self._rates[0], self._rates[-1]
+        self._thresholds: dict[float, float] = {}
+
+    def threshold(self, share: float) -> float:
+        """``threshold_for_strong_share``, which takes longer than a decision, found once."""
+        known = self._thresholds.get(share) if type(share) is float else None
+        if known is None:
+            known = threshold_for_strong_share(self.calibration, share)
+            if len(self._thresholds) < _KEPT_THRESHOLDS:
+                self._thresholds[float(share)] = known
+        return known
+
+    def difficulty(self, win_rate: float) -> float:
+        """Difficulty, 0..1, of a win rate."""
+        rates, sought = self._rates, win_rate * _TIE
+        i = bisect_left(rates, sought)
+        if i == 0:
+            return 0.0
+        if i > self._last:
+            return 1.0
+        below = rates[i - 1]
+        return (i - 1 + (sought - below) / (rates[i] - below)) / self._last
+
+    def difficulties(self, win_rates: Float64Array) -> Float64Array:
+        """``difficulty`` of many: float64[n] -> float64[n], bitwise the same."""
+        sought = win_rates * _TIE
+        i = np.searchsorted(self._quantiles, sought, side="left")
+        inner = np.clip(i, 1, self._last)
+        below, above = self._quantiles[inner - 1], self._quantiles[inner]
+        with np.errstate(invalid="ignore", divide="ignore"):  # ties at the ends
+            found = (inner - 1 + (sought - below) / (above - below)) / self._last
+        return np.where(i == 0, 0.0, np.where(i > self._last, 1.0, found))
 
 
 def calibrated(
@@ -189,19 +253,8 @@ def threshold_for_strong_share(calibration: Float32Array, share: float) -> float
     wanted = _share(share)
     if wanted is None:
         raise InvalidInputError(f"share must be a number from 0 to 1, got {share!r}")
-    check_array("calibration", calibration, np.float32, 1)
-    quantiles = calibration.astype(np.float64)
+    quantiles = _check_quantiles(calibration)
     n = len(quantiles)
-    # Written so that NaN fails too.
-    if (
-        n < 2
-        or not (np.diff(quantiles) >= 0).all()
-        or not (0 <= quantiles[0] <= quantiles[-1] <= 1)
-    ):
-        raise InvalidInputError(
-            "calibration must be at least 2 quantiles that rise from 0 or more to 1 or less, "
-            f"got {n} from {calibration.min(initial=1)} to {calibration.max(initial=0)}"
-        )
     if wanted in (0.0, 1.0):
         return 1.0 - wanted
     level = 1.0 - wanted
@@ -215,6 +268,23 @@ def threshold_for_strong_share(calibration: Float32Array, share: float) -> float
         side = -np.inf if level - below <= above - level else np.inf
         threshold = np.nextafter(threshold, np.float32(side))
     return min(max(float(threshold), 0.0), 1.0)
+
+
+def _check_quantiles(calibration: Float32Array) -> Float64Array:
+    """The quantiles as float64[n], n >= 2."""
+    check_array("calibration", calibration, np.float32, 1)
+    quantiles = calibration.astype(np.float64)
+    # Written so that NaN fails too.
+    if (
+        len(quantiles) < 2
+        or not (np.diff(quantiles) >= 0).all()
+        or not (0 <= quantiles[0] <= quantiles[-1] <= 1)
+    ):
+        raise InvalidInputError(
+            "calibration must be at least 2 quantiles that rise from 0 or more to 1 or less, got "
+            f"{len(quantiles)} from {calibration.min(initial=1)} to {calibration.max(initial=0)}"
+        )
+    return quantiles
 
 
 def _share(value: object) -> float | None:

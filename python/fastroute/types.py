@@ -55,6 +55,8 @@ class Decision(NamedTuple):
         threshold: ``win_rate >= threshold`` routes to the strong model.
         strong: whether ``model`` is the strong one.
         latency_us: microseconds from the text to this decision.
+        difficulty: share, 0..1, of the prompts of the router's calibration that have a lower win
+            rate: 0.83 is harder than 83 % of them. None for a router without calibration.
     """
 
     model: str
@@ -63,6 +65,7 @@ class Decision(NamedTuple):
     threshold: float
     strong: bool
     latency_us: float
+    difficulty: float | None = None
 
 
 class JsonSpan(NamedTuple):

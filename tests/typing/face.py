@@ -7,6 +7,7 @@ from fastroute import Controller, Decision, Endpoint, create_router
 from fastroute.policy import DecisionBatch
 from fastroute.provenance import Provenance
 from fastroute.routers import MatrixFactorizationRouter, Router
+from fastroute.share_control import HeldShare
 from fastroute.types import ModelPair
 
 client = Controller(["mf"], strong_model="big", weak_model="small", api_base="http://a/v1")
@@ -14,15 +15,22 @@ messages = [{"role": "user", "content": "hi"}]
 
 reveal_type(client.decide("hi", router="mf", threshold=0.5))  # Decision
 reveal_type(client.decide("hi", "mf", 0.5).win_rate)  # float
+reveal_type(client.decide("hi").difficulty)  # float | None
+reveal_type(client.decide("hi", strong_share=0.3))  # Decision
 reveal_type(client.decide_batch(["hi"], "mf", 0.5))  # DecisionBatch
+reveal_type(client.decide_batch(["hi"], strong_share=0.3).threshold)  # float
 reveal_type(client.decide_batch(["hi"], "mf", 0.5)[0])  # Decision
 reveal_type(client.decide_batch(["hi"], "mf", 0.5).models)  # list[str]
 reveal_type(client.route("hi", "mf", 0.5))  # str
+reveal_type(client.route("hi"))  # str
+reveal_type(client.share_control)  # ShareControl | None
+reveal_type(Controller(["mf"], "a", "b", held_share=HeldShare(0.3, step=0.01)))  # Controller
 reveal_type(client.model_pair)  # ModelPair
 reveal_type(client.model_counts)  # defaultdict[str, Counter[str]]
 reveal_type(client.routers["mf"])  # Router
 reveal_type(client.routers["mf"].provenance)  # Provenance
 reveal_type(client.routers["mf"].provenance.checksum)  # str | None
+reveal_type(client.routers["mf"].provenance.operating_point)  # OperatingPoint | None
 reveal_type(create_router("mf"))  # Router
 reveal_type(MatrixFactorizationRouter.load_default())  # MatrixFactorizationRouter
 reveal_type(Endpoint().max_retries)  # int
@@ -33,6 +41,7 @@ reveal_type(create(model="gpt", messages=messages, stream=False))  # ChatComplet
 reveal_type(create(model="gpt", messages=messages, stream=None))  # ChatCompletion
 reveal_type(create(model="gpt", messages=messages, stream=True))  # ChatStream
 reveal_type(client.completion(messages=messages, router="mf", threshold=0.5))  # ChatCompletion
+reveal_type(client.completion(messages=messages, router="mf", strong_share=0.3))  # ChatCompletion
 reveal_type(client.completion(messages=messages, stream=True))  # ChatStream
 reveal_type(next(create(messages=messages, stream=True)))  # Record
 reveal_type(create(messages=messages).fastroute)  # Decision | None

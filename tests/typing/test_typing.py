@@ -134,4 +134,4 @@ def test_arguments_are_those_of_openais_client() -> None:
     theirs = set(inspect.signature(completions.Completions.create).parameters)
     ours = {*CompletionArguments.__annotations__, "stream", "self"}
     assert theirs <= ours
-    assert ours - theirs == {"router", "threshold"}
+    assert ours - theirs == {"router", "threshold", "strong_share"}

@@ -38,6 +38,7 @@ class CompletionArguments(TypedDict, total=False):
     # fastroute's own, never sent
     router: str | None
     threshold: float | None
+    strong_share: float | None
     timeout: Any  # seconds, or an httpx.Timeout
     extra_headers: Given[Mapping[str, str]]
     extra_query: Given[Mapping[str, object]]

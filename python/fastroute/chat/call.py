@@ -24,7 +24,8 @@ class Call(NamedTuple):
     """What a call asks for.
 
     Attributes:
-        router, threshold: what decides; router None for a plain model name.
+        router, threshold, strong_share: what decides; router None for a plain model name, the
+            others None where they are not given.
         model: the plain model name; "" where a router decides.
         body: what is sent, once its ``model`` is chosen.
         headers: HTTP headers to add or replace.
@@ -33,7 +34,8 @@ class Call(NamedTuple):
     """
 
     router: str | None
-    threshold: float
+    threshold: float | None
+    strong_share: float | None
     model: str
     body: dict[str, Any]
     headers: Mapping[str, str]
@@ -51,7 +53,9 @@ class Call(NamedTuple):
             body = given(arguments)
         except RecursionError as error:
             raise InvalidInputError("the arguments are nested too deep to be sent") from error
-        router, threshold, timeout = (body.pop(k, None) for k in ("router", "threshold", "timeout"))
+        router, threshold, share, timeout = (
+            body.pop(name, None) for name in ("router", "threshold", "strong_share", "timeout")
+        )
         headers = _check_dict("extra_headers", body.pop("extra_headers", None))
         _check_headers(headers)
         query = _check_dict("extra_query", body.pop("extra_query", None))
@@ -64,10 +68,15 @@ class Call(NamedTuple):
         timeout = getattr(timeout, "read", timeout)  # an httpx.Timeout, as OpenAI's client takes
         timeout_s = None if timeout is None else check_seconds("timeout", timeout)
         model = body.get("model")
+        if model is not None and share is not None:
+            raise InvalidModelNameError(
+                f"model={model!r} and strong_share={share!r} contradict each other; give "
+                "strong_share with router= instead of model="
+            )
         cut = _read_cut(model, router, threshold)
         if cut is None:
-            return cls(None, 0.0, str(model), body, headers, timeout_s, query)
-        return cls(*cut, "", body, headers, timeout_s, query)
+            return cls(None, None, None, str(model), body, headers, timeout_s, query)
+        return cls(*cut, share, "", body, headers, timeout_s, query)
 
     @property
     def messages(self) -> Any:
@@ -119,15 +128,14 @@ def given(value: Any) -> Any:
     return value
 
 
-def _read_cut(model: Any, router: Any, threshold: Any) -> tuple[str, float] | None:
+def _read_cut(model: Any, router: Any, threshold: Any) -> tuple[str, float | None] | None:
     """(router, threshold) that a call asks for; None for a plain model name."""
     if model is None:
-        if router is None or threshold is None:
+        if router is None:
             raise RoutingError(
-                "pass model='router-<name>-<threshold>', router= and threshold=, or the name of a "
-                "model"
+                "pass model='router-<name>-<threshold>', router=, or the name of a model"
             )
-        return router, check_threshold(threshold)
+        return router, None if threshold is None else check_threshold(threshold)
     named = parse_model_name(model)
     said = named if named is not None else (None, None)
     for what, value, ours in zip(("router", "threshold"), (router, threshold), said, strict=True):

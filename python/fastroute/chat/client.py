@@ -79,6 +79,8 @@ class ChatClient(ABC):
 
         Args:
             router, threshold: instead of, or in agreement with, ``model="router-<name>-<t>"``.
+                Without a threshold the router's default is used, as by ``Controller.decide``.
+            strong_share: with ``router``, instead of a threshold.
             timeout: seconds to wait for the answer, instead of the endpoint's ``timeout_s``.
             extra_headers: HTTP headers to add or replace.
             extra_query: parameters to add to the URL.
