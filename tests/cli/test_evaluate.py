@@ -326,12 +326,73 @@ def test_calibrate_by_quality_reports_the_half_it_did_not_choose_on(evals: Path)
     found = fastroute(*base, "--target-quality", "0.9", "--no-cache", "--json").json
     assert found["chosen_on"]["reached"]["value"] >= 0.9
     assert found["chosen_on"]["prompts"] + found["held_out"]["prompts"] == 59
-    text = fastroute(*base, "--target-pgr", "0.99", "--no-cache").out
-    assert "held out" in text
-    assert "of the gap" in text
+    text = fastroute(*base, "--target-pgr", "0.99", "--no-cache")
+    assert "held out" in text.out
+    assert "of the gap" in text.out
     short = fastroute(*base, "--target-pgr", "0.99", "--no-cache", "--json").json
-    fell_short = short["held_out"]["reached"]["value"] < 0.99
-    assert ("it fell short of 99.00%" in text) == fell_short
+    reached = short["held_out"]["reached"]["value"]
+    assert (f"on the held-out half it reached {reached:.2%}, not 99.00%" in text.err) == (
+        reached < 0.99
+    )
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 rows; the longer a prompt, the more the strong model is needed."""
+    rng = np.random.default_rng(8)
+    rows: list[dict[str, object]] = []
+    for i in range(160):
+        words = int(rng.integers(0, 60))
+        weak, strong = float(rng.random() > words / 60), float(rng.random() < 0.95)
+        rows.append({"prompt": f"question {i} {'more ' * words}", "weak": weak, "strong": strong})
+    path = tmp_path_factory.mktemp("graded") / "mine.jsonl"
+    write_json_lines(path, rows)
+    return path
+
+
+def test_an_uncertain_threshold_says_so_and_how_many_rows_would_do(graded: Path) -> None:
+    base = ["calibrate", "--router", "length", "--benchmark", graded, "--no-cache"]
+    ran = fastroute(*base, "--target-quality", "0.9")
+    assert ran.status == 0, ran.err  # it beats random routing, and is itself the other baseline
+    found = fastroute(*base, "--target-quality", "0.9", "--json").json
+    threshold, share = found["threshold"], found["share"]
+    assert threshold["low"] < threshold["value"] < threshold["high"]
+    assert f"({threshold['low']:.4f} to {threshold['high']:.4f}), for 90.00%" in ran.out
+    low, high = found["splits"]
+    assert f"{low!r} to {high!r}: the choice on 20 other splits" in ran.out
+    assert share["high"] - share["low"] > 0.2
+    (warning,) = [line for line in found["warnings"] if "uncertain" in line]
+    assert f"spans {share['low']:.0%} to {share['high']:.0%} strong calls; about" in warning
+    assert "rows would narrow that to 20 percentage points, and 160 were given" in warning
+    assert f"warning: {warning}\n" in ran.err
+    certain = fastroute(*base, "--target-quality", "0.9", "--resamples", "0")
+    assert "uncertain" not in certain.err  # there is no interval
+
+
+def test_calibrating_a_router_that_loses_fails(graded: Path, tmp_path: Path) -> None:
+    goal = ("--target-quality", "0.9", "--no-cache")
+    ran = fastroute("calibrate", "--router", "random", "--benchmark", graded, *goal)
+    assert ran.status == 3
+    assert "model string: router-random-" in ran.out
+    assert "does not beat the baselines: its APGR" in ran.err.splitlines()[-1]
+    assert "that of the length of the prompt" in ran.err
+    found = fastroute("calibrate", "--router", "random", "--benchmark", graded, *goal, "--json")
+    assert found.status == 3
+    assert found.json["apgr"]["value"] < found.json["length_apgr"]
+    assert any("that of the length of the prompt" in line for line in found.json["warnings"])
+    cascade = (
+        "calibrate", "--router", "random", "--slow", "random,seed=1", "--share-sent-on", "0.3",
+        "--benchmark", graded, "--latency-ms", "0.1", "10", "--output", tmp_path / "cascade",
+        "--resamples", "50", "--no-cache",
+    )  # fmt: skip
+    ran = fastroute(*cascade)
+    assert ran.status == 3
+    assert "that of the length of the prompt" in ran.err
+    # What is there is kept, and that is said before the work.
+    kept = (tmp_path / "cascade" / "artifact.json").read_bytes()
+    assert "is not empty; name another folder, or pass overwrite (--overwrite)" in refused(*cascade)
+    assert (tmp_path / "cascade" / "artifact.json").read_bytes() == kept
+    assert fastroute(*cascade, "--overwrite").status == 3
 
 
 @pytest.mark.parametrize(

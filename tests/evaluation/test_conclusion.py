@@ -10,7 +10,7 @@ import pytest
 
 from fastroute.evaluation import Benchmark, Report, evaluate
 from fastroute.evaluation.report.conclusion import conclusion
-from fastroute.evaluation.thresholds.operating_points import SHARES, goal_of, operating_points
+from fastroute.evaluation.thresholds.measured import SHARES, goal_of, measured_thresholds
 from fastroute.routers import LengthRouter
 from fastroute.routers.base import Router
 from fastroute.types import ModelPair
@@ -61,7 +61,7 @@ def said(report: Report) -> str:
 def test_a_router_that_wins() -> None:
     report = evaluate({"mine": Numbered()}, [toy_benchmark(600)], resamples=200)
     (result,) = report.results
-    point = next(p for p in result.row("mine").operating_points if p.reaches_goal)
+    point = next(p for p in result.row("mine").thresholds if p.reaches_goal)
     goal = goal_of(result.benchmark)
     assert said(report).startswith(
         "mine beats random routing and the length of the prompt: for 95% of big's quality it needs "
@@ -119,10 +119,10 @@ def test_the_goal_is_not_one_that_the_weak_model_reaches() -> None:
 
 
 @pytest.mark.parametrize("costs", [False, True])
-def test_operating_points_do_what_they_say(costs: bool) -> None:
+def test_thresholds_do_what_they_say(costs: bool) -> None:
     toy = toy_benchmark(500, costs=costs)
     rates = Numbered().win_rates(toy.prompts)
-    points = operating_points(rates, toy, by_cost=costs)
+    points = measured_thresholds(rates, toy, by_cost=costs)
     assert len(points) in (len(SHARES), len(SHARES) + 1)
     assert [p.share for p in points] == sorted(p.share for p in points)
     weak, strong = toy.weak_quality, toy.strong_quality

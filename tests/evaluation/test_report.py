@@ -106,7 +106,7 @@ def test_json_is_plain_and_has_everything(report: Report) -> None:
     }  # fmt: skip
     assert row["brier"] == report.results[0].rows[0].brier
     assert first["conclusion"] == conclusion(report, report.results[0])
-    assert [p["reaches_goal"] for p in row["operating_points"]].count(True) == 1
+    assert [p["reaches_goal"] for p in row["thresholds"]].count(True) == 1
 
 
 def test_dollars_are_shown_as_dollars(dollars: Report, tmp_path: Path) -> None:

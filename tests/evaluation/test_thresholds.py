@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from fastroute.errors import ContaminationError, InvalidInputError
 from fastroute.evaluation.benchmarks.protocols import folds
+from fastroute.evaluation.metrics.bootstrap import resample_counts
 from fastroute.evaluation.thresholds.calibration import calibrate_quality, calibrate_share
 from fastroute.evaluation.thresholds.choice import (
     shortest_between,
-    threshold_for_quality,
     threshold_for_share,
 )
+from fastroute.evaluation.thresholds.quality import SPLITS, WIDE, threshold_for_quality
 from fastroute.routers import LengthRouter, RandomRouter
 
 from .toy_routers import Numbered, toy_benchmark
@@ -96,9 +97,9 @@ def test_quality_threshold_is_the_cheapest_on_its_half(
     assert found.chosen_on.reached.value >= target - 1e-12
     # The other half is measured, not chosen on.
     other, q = toy.select(~first), rates[~first]
-    routed = np.where(q >= found.threshold, other.strong, other.weak).mean()
+    routed = np.where(q >= found.threshold.value, other.strong, other.weak).mean()
     assert found.held_out.quality.value == pytest.approx(100 * routed)
-    assert found.held_out.share.value == pytest.approx((q >= found.threshold).mean())
+    assert found.held_out.share.value == pytest.approx((q >= found.threshold.value).mean())
     low, high = found.held_out.reached.low, found.held_out.reached.high
     assert low is not None
     assert high is not None
@@ -121,6 +122,84 @@ def test_quality_needs_something_to_choose(
     toy = replace(toy_benchmark(40), **change)  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError, match=message):
         threshold_for_quality(np.linspace(0, 1, 40), toy, **({"target": 0.9} | options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("costs", [False, True])
+@pytest.mark.parametrize("measure", ["quality", "pgr"])
+def test_the_interval_of_a_threshold_is_that_of_the_choice_on_resamples(
+    measure: str, costs: bool
+) -> None:
+    toy = toy_benchmark(200, costs=costs)
+    rates = Numbered().win_rates(toy.prompts)
+    found = threshold_for_quality(rates, toy, 0.9, measure=measure, resamples=200)  # type: ignore[arg-type]
+    first = folds(toy.prompts, 2, 0) == 0
+    half, r = toy.select(first), rates[first]
+    chosen = []
+    for counts in np.concatenate(list(resample_counts(len(half), 200, 0))):
+        best = (np.inf, np.inf)
+        for threshold in [*np.unique(r), 1.0]:
+            strong = r >= threshold
+            mean = [
+                np.average(values, weights=counts)
+                for values in (np.where(strong, half.strong, half.weak), half.weak, half.strong)
+            ]
+            goal = 0.9 * mean[2] if measure == "quality" else mean[1] + 0.9 * (mean[2] - mean[1])
+            spent = np.average(strong, weights=counts)
+            if half.cost_weak is not None and half.cost_strong is not None:
+                spent = np.average(
+                    np.where(strong, half.cost_strong, half.cost_weak), weights=counts
+                )
+            if mean[0] >= goal - 1e-12:
+                best = min(best, (spent, -threshold))
+        chosen.append(-best[1])
+    low, high = np.quantile(chosen, [0.025, 0.975])
+    assert found.threshold.low is not None
+    assert found.threshold.high is not None
+    assert found.threshold.low == pytest.approx(low, abs=0.011)  # thresholds have few digits
+    assert found.threshold.high == pytest.approx(high, abs=0.011)
+    assert found.threshold.low <= found.threshold.value <= found.threshold.high
+    assert found.share.value == (rates >= found.threshold.value).mean()
+    assert found.share.low == (rates >= found.threshold.high).mean()
+    assert found.share.high == (rates >= found.threshold.low).mean()
+
+
+def test_other_splits_are_chosen_on_as_the_own_one_is() -> None:
+    toy = toy_benchmark(300)
+    rates = Numbered().win_rates(toy.prompts)
+    each = [
+        threshold_for_quality(rates, toy, 0.9, seed=seed, resamples=0) for seed in range(SPLITS + 1)
+    ]
+    thresholds = [found.threshold.value for found in each[1:]]
+    assert each[0].splits == (min(thresholds), max(thresholds))
+    assert min(thresholds) < max(thresholds)
+
+
+def test_rows_that_are_needed_are_about_enough() -> None:
+    few = toy_benchmark(200)
+    rates = Numbered().win_rates(few.prompts)
+    found = threshold_for_quality(rates, few, 0.9, resamples=300)
+    assert found.prompts_needed is not None
+    assert found.prompts_needed > 200
+    assert any("the threshold is uncertain" in line for line in found.warnings())
+    many = toy_benchmark(4 * found.prompts_needed, seed=1)
+    enough = threshold_for_quality(Numbered().win_rates(many.prompts), many, 0.9, resamples=300)
+    assert enough.prompts_needed is None
+    assert enough.share.high is not None
+    assert enough.share.low is not None
+    assert enough.share.high - enough.share.low < WIDE
+    assert not any("uncertain" in line for line in enough.warnings())
+
+
+def test_a_router_that_loses_is_told_from_one_that_does_not() -> None:
+    toy = toy_benchmark(400)
+    rates = Numbered().win_rates(toy.prompts)
+    assert threshold_for_quality(rates, toy, 0.9, resamples=0).losses() == []
+    lost = threshold_for_quality(1.0 - rates, toy, 0.9, resamples=0)
+    assert [line.split("that of ")[1] for line in lost.losses()] == [
+        "random routing", "the length of the prompt"
+    ]  # fmt: skip
+    own = threshold_for_quality(LengthRouter().win_rates(toy.prompts), toy, 0.9, resamples=0)
+    assert own.length_apgr is None  # it is not compared with itself
 
 
 def test_bad_win_rates() -> None:

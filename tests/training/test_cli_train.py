@@ -111,8 +111,71 @@ def test_a_router_that_loses_is_not_called_a_success(tmp_path: Path, graded: Pat
     assert "wrote" in ran.out
     warning = ran.err.splitlines()[-1]
     assert "does not beat the baselines: its APGR" in warning
-    assert "that of random routing" in warning or "the prompt's length" in warning
+    assert "that of random routing" in warning or "the length of the prompt" in warning
     assert b"**Warning:**" in load_artifact(tmp_path / "mf", kind="mf").files["card.md"]
+
+
+@pytest.fixture(scope="module")
+def longer_is_harder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Only the length of a prompt says whether the large model is needed; its words say nothing."""
+    rng = np.random.default_rng(5)
+    path = tmp_path_factory.mktemp("data") / "longer.jsonl"
+    with path.open("w") as file:
+        for i in range(500):
+            count = int(rng.integers(3, 40))
+            hard = rng.random() < count / 40
+            scores = {"large": 1, "small": int(not hard), "tiny": int(not hard)}
+            row = {"prompt": f"{i} {WORDS[0] * count}", "dataset": "d", "scores": scores}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["mf", "sw_ranking", "add-model"])
+def test_a_router_that_is_worse_than_the_length_of_the_prompt_fails(
+    tmp_path: Path, longer_is_harder: Path, kind: str
+) -> None:
+    more = ["--strong-model", "large", "--weak-model", "tiny"]
+    if kind == "add-model":
+        old, rows = tmp_path / "old.jsonl", longer_is_harder.read_text().splitlines()
+        with old.open("w") as file:
+            for row in map(json.loads, rows):
+                del row["scores"]["large"]
+                file.write(json.dumps(row) + "\n")
+        assert fastroute("train", "mf", "--data", old, "--output", tmp_path / "mf").status in (0, 3)
+        more = ["--router", str(tmp_path / "mf"), "--model", "large"]
+    ran = fastroute(
+        "train", kind, "--data", longer_is_harder, "--output", tmp_path / kind, "--held-out",
+        "0.4", *more,
+    )  # fmt: skip
+    assert ran.status == 3, ran.out
+    warning = ran.err.splitlines()[-1]
+    assert "does not beat the baselines: its APGR, 0." in warning
+    assert "that of the length of the prompt" in warning
+
+
+def test_a_router_without_held_out_figures_says_so(tmp_path: Path, graded: Path) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(graded.read_text().splitlines(keepends=True)[:60]))
+    ran = fastroute(
+        "train", "sw_ranking", "--data", few, "--output", tmp_path / "sw", "--held-out", "0.1",
+        "--strong-model", "large", "--weak-model", "tiny",
+    )  # fmt: skip
+    assert ran.status in (0, 3), ran.err
+    assert "whether this router beats the baselines was not measured: " in ran.err
+    assert "held-out battles are between the pair, where 30 are needed" in ran.err
+
+
+@pytest.mark.parametrize("kind", ["mf", "sw_ranking", "add-model"])
+def test_an_existing_output_is_kept_unless_overwriting_is_asked_for(
+    tmp_path: Path, graded: Path, kind: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "artifact.json").write_text("{}")
+    more = ("--router", tmp_path / "mf", "--model", "large") if kind == "add-model" else ()
+    said = refused("train", kind, "--data", graded, "--output", out, *more)
+    assert "is not empty; name another folder, or pass overwrite (--overwrite)" in said
+    assert (out / "artifact.json").read_text() == "{}"
 
 
 def test_two_models_are_fitted_exactly(tmp_path: Path, graded: Path) -> None:
@@ -211,6 +274,8 @@ def test_add_model(tmp_path: Path, graded: Path) -> None:
     (added,) = load_artifact(grown).config["training"]["added"]
     assert added["model"] == "large"
     assert added["log_loss"]["the fitted vector"] < added["log_loss"]["the mean of the others"]
+    assert added["apgr"] > 0.5
+    assert "mean APGR between large and a known model 0." in ran.out
     message = refused(
         "train", "add-model", "--router", base, "--model", "x", "--data", new, "--output", base
     )

@@ -19,12 +19,13 @@ from fastroute.cli.options import (
     load_benchmarks,
     number,
     open_cache,
+    say_warnings,
     text,
 )
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.evaluation.thresholds.choice import Measure
+    from fastroute.evaluation.thresholds.quality import Measure
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -130,6 +131,7 @@ def _share(options: argparse.Namespace) -> int:
 def _quality(options: argparse.Namespace) -> int:
     from fastroute.evaluation.metrics.bootstrap import cautions
     from fastroute.evaluation.thresholds.calibration import calibrate_quality
+    from fastroute.evaluation.thresholds.quality import SPLITS
     from fastroute.routers.specification import parse_router
 
     measure: Measure = "quality" if options.target_pgr is None else "pgr"
@@ -148,12 +150,20 @@ def _quality(options: argparse.Namespace) -> int:
             router, benchmarks[0], target, measure=measure, cache=cache, **common_settings(options)
         )
     notes = cautions(min(found.chosen_on.prompts, found.held_out.prompts), options.resamples)
+    warnings, losses = found.warnings(), found.losses()
     if options.json:
         facts = {"router": label, "benchmark": benchmarks[0].name, "unit": benchmarks[0].unit}
-        print(json.dumps(facts | asdict(found) | {"notes": notes}, indent=2))
-        return 0
+        facts |= asdict(found) | {"notes": notes, "warnings": [*warnings, *losses]}
+        print(json.dumps(facts, indent=2))
+        return say_warnings(warnings, losses)
     what = "of the strong model's quality" if measure == "quality" else "of the gap"
-    print(f"threshold {found.threshold!r}, for {target:.2%} {what}")
+    print(f"threshold {found.threshold.value!r}{interval_text(found.threshold, '.4f')}, for "
+          f"{target:.2%} {what}")  # fmt: skip
+    if found.splits is not None:
+        low, high = found.splits
+        print(f"splits     {low!r} to {high!r}: the choice on {SPLITS} other splits")
+    share = f"{found.share.value:.1%}{interval_text(found.share, '.1%')}"
+    print(f"share      {share} strong calls on all prompts")
     for name, half in (("chosen on", found.chosen_on), ("held out", found.held_out)):
         cost = "" if half.cost is None else f", {half.cost.value:.4g} dollars a prompt"
         print(
@@ -161,9 +171,10 @@ def _quality(options: argparse.Namespace) -> int:
             f"{interval_text(half.reached, '.2%')} {what}, strong calls {half.share.value:.2%}"
             f"{interval_text(half.share, '.2%')}{cost}"
         )
-    if found.held_out.reached.value < target:
-        print(f"On the held-out half it fell short of {target:.2%}.")
+    length = "" if found.length_apgr is None else f", length of the prompt {found.length_apgr:.4f}"
+    print(f"APGR       {found.apgr.value:.4f}{interval_text(found.apgr, '.3f')}; random routing "
+          f"0.5{length}")  # fmt: skip
     for note in notes:
         print(note)
-    print(f"model string: router-{router.name}-{found.threshold!r}")
-    return 0
+    print(f"model string: router-{router.name}-{found.threshold.value!r}")
+    return say_warnings(warnings, losses)

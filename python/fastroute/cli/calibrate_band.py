@@ -13,6 +13,7 @@ from fastroute.cli.options import (
     load_benchmarks,
     number,
     open_cache,
+    say_warnings,
     text,
 )
 from fastroute.errors import InvalidInputError
@@ -40,6 +41,9 @@ def add_band_options(parser: argparse.ArgumentParser) -> None:
         "--output", type=text, metavar="FOLDER",
         help="with --slow: write the cascade, for --router cascade,checkpoint_path=FOLDER",
     )  # fmt: skip
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what is in the folder of --output"
+    )
     parser.add_argument(
         "--latency-ms", type=float, nargs=2, metavar=("FAST", "SLOW"),
         help="with --slow: what a call of each takes; measured if not given",
@@ -76,10 +80,13 @@ def run_band(options: argparse.Namespace) -> int:
     from fastroute.routers.cascade.artifact import make_member, save_cascade
     from fastroute.routers.registry import create_router
     from fastroute.routers.specification import parse_router
+    from fastroute.training.outcome import check_output
 
     option = next(name for name in _GOALS if getattr(options, name) is not None)
     goal = _GOALS[option]
     target = number(f"--{option.replace('_', '-')}", getattr(options, option))
+    if options.output:
+        check_output(options.output, overwrite=options.overwrite)
     if bool(options.prompts) == bool(options.benchmark):
         raise InvalidInputError(
             "a band needs --benchmark (scored prompts) or --prompts, one of them"
@@ -118,15 +125,17 @@ def run_band(options: argparse.Namespace) -> int:
         save_cascade(options.output, found.router, **members, found=facts)
     halves = [found.chosen_on, *([found.held_out] if found.held_out else [])]
     notes = cautions(min(h.prompts for h in halves), options.resamples) if benchmark else []
+    warnings, losses = found.warnings(), found.losses()
     if options.json:
-        print(json.dumps(facts | {"output": options.output, "notes": notes}, indent=2))
-        return 0
+        facts |= {"output": options.output, "notes": notes, "warnings": [*warnings, *losses]}
+        print(json.dumps(facts, indent=2))
+        return say_warnings(warnings, losses)
     _print(found)
     for note in notes:
         print(note)
     if options.output:
         print(f"router: cascade,checkpoint_path={options.output}")
-    return 0
+    return say_warnings(warnings, losses)
 
 
 def _facts(found: BandCalibration) -> dict[str, Any]:
@@ -140,6 +149,7 @@ def _facts(found: BandCalibration) -> dict[str, Any]:
         "fast_ms": found.fast_ms,
         "slow_ms": found.slow_ms,
         "timed_prompts": found.timed_prompts,
+        "length_apgr": found.length_apgr,
     }
 
 
@@ -152,14 +162,8 @@ def _print(found: BandCalibration) -> None:
     source = f"on {found.timed_prompts:,} prompts" if found.timed_prompts else "as given"
     print(f"latency {source}: fast {found.fast_ms:.4g} ms, slow {found.slow_ms:.4g} ms a call")
     _print_half("chosen on" if found.held_out else "prompts", found.chosen_on)
-    if found.held_out is None:
-        return
-    _print_half("held out", found.held_out)
-    difference = found.held_out.difference
-    if found.goal == "tolerance" and difference and difference.value < -found.target:
-        print(
-            f"On the held-out half it fell short of the better router by {-difference.value:.4f}."
-        )
+    if found.held_out is not None:
+        _print_half("held out", found.held_out)
 
 
 def _print_half(name: str, half: BandResult) -> None:

@@ -1,7 +1,8 @@
 """The command ``fastroute``: it parses, calls the Python API, and prints.
 
 Exit status: 0 done, 1 a provider or the machine failed, 2 bad arguments or input (one line on
-standard error), 130 interrupted.
+standard error), 3 a router was trained or calibrated that does not beat random routing, the length
+of the prompt or another baseline, 130 interrupted.
 """
 
 from __future__ import annotations

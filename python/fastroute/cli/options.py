@@ -146,3 +146,19 @@ def interval_text(value: Estimate, form: str) -> str:
     if value.low is None or value.high is None:
         return ""
     return f" ({format(value.low, form)} to {format(value.high, form)})"
+
+
+def say_warnings(warnings: Sequence[str], losses: Sequence[str]) -> int:
+    """Print warnings and the baselines that a router does not beat; the exit status.
+
+    It is 3 where there are any of the latter, so that a script does not go on with that router.
+    """
+    for warning in warnings:
+        say(f"warning: {warning}")
+    if not losses:
+        return 0
+    say(
+        "warning: on held-out prompts this router does not beat the baselines: "
+        f"{'; '.join(losses)}. Do not use it as it is: give more data, or take another router."
+    )
+    return 3

@@ -60,12 +60,8 @@ if TYPE_CHECKING:
     from fastroute.evaluation.thresholds.band_calibration import BandCalibration, calibrate_band
     from fastroute.evaluation.thresholds.bands import BandResult
     from fastroute.evaluation.thresholds.calibration import calibrate_quality, calibrate_share
-    from fastroute.evaluation.thresholds.choice import (
-        QualityThreshold,
-        ShareThreshold,
-        threshold_for_quality,
-        threshold_for_share,
-    )
+    from fastroute.evaluation.thresholds.choice import ShareThreshold, threshold_for_share
+    from fastroute.evaluation.thresholds.quality import QualityThreshold, threshold_for_quality
 
 __all__ = [
     "ROUTELLM_PAIR",
@@ -133,7 +129,7 @@ __getattr__, __dir__ = lazy_exports(
         "Curve": "fastroute.evaluation.metrics.curve",
         "Estimate": "fastroute.evaluation.metrics.bootstrap",
         "Point": "fastroute.evaluation.benchmarks.published",
-        "QualityThreshold": "fastroute.evaluation.thresholds.choice",
+        "QualityThreshold": "fastroute.evaluation.thresholds.quality",
         "ReliabilityBin": "fastroute.evaluation.metrics.calibration_metrics",
         "Report": "fastroute.evaluation.results",
         "RouterResult": "fastroute.evaluation.results",
@@ -167,7 +163,7 @@ __getattr__, __dir__ = lazy_exports(
         "resample_curves": "fastroute.evaluation.metrics.bootstrap",
         "save_figure": "fastroute.evaluation.report.plots",
         "score": "fastroute.evaluation.scoring",
-        "threshold_for_quality": "fastroute.evaluation.thresholds.choice",
+        "threshold_for_quality": "fastroute.evaluation.thresholds.quality",
         "threshold_for_share": "fastroute.evaluation.thresholds.choice",
         "to_dict": "fastroute.evaluation.report.report",
         "to_markdown": "fastroute.evaluation.report.tables",

@@ -13,7 +13,7 @@ from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.metrics.bootstrap import Estimate
 from fastroute.evaluation.metrics.calibration_metrics import ReliabilityBin
 from fastroute.evaluation.metrics.curve import Curve, Method
-from fastroute.evaluation.thresholds.operating_points import OperatingPoint
+from fastroute.evaluation.thresholds.measured import MeasuredThreshold
 from fastroute.types import Float64Array
 
 Kind = Literal["router", "baseline", "bound"]
@@ -68,7 +68,7 @@ class RouterResult:
         band: float64[101, 2], low and high quality at GRID, or None: the interval of the gap
             recovered, laid over the gap between the two models on all prompts.
         timings: where the time went.
-        operating_points: what it does at some thresholds, by rising share of strong calls; empty
+        thresholds: what it does at some thresholds, by rising share of strong calls; empty
             where win rates are an order only.
     """
 
@@ -87,7 +87,7 @@ class RouterResult:
     curve: Curve
     band: Float64Array | None
     timings: Timings
-    operating_points: tuple[OperatingPoint, ...] = ()
+    thresholds: tuple[MeasuredThreshold, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

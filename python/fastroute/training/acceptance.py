@@ -13,6 +13,7 @@ from fastroute.artifacts import prompt_hash
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.benchmarks.answers import RecordedAnswers
 from fastroute.evaluation.evidence_replay import AnswerTable
+from fastroute.evaluation.metrics.baselines import length_apgr, losses
 from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
 from fastroute.evaluation.metrics.curve import auc, curve
 from fastroute.evidence.acceptance import AcceptanceModel, fit_acceptance, out_of_fold
@@ -35,6 +36,7 @@ class AcceptanceTraining:
         prompts: how many it was fitted to.
         apgr: of asking the strong model in the order of P(accept), against the weak model.
         rule_apgr: of the rule of agreement.
+        length_apgr: of sending longer prompts to the strong model.
         calibration_error: of P(accept), in ten bins.
         threshold: the greatest P(accept) with which the cascade's quality is at least the strong
             model's; 0.5 where there is none.
@@ -47,6 +49,7 @@ class AcceptanceTraining:
     prompts: int
     apgr: float
     rule_apgr: float
+    length_apgr: float
     calibration_error: float
     threshold: float
     quality: float
@@ -56,12 +59,7 @@ class AcceptanceTraining:
 
     def losses(self) -> list[str]:
         """The baselines that the model does not beat, in words."""
-        rivals = {"the rule of agreement": self.rule_apgr, "random routing": 0.5}
-        return [
-            f"its APGR, {self.apgr:.4f}, is not above {apgr:.4f}, that of {name}"
-            for name, apgr in rivals.items()
-            if self.apgr <= apgr
-        ]
+        return losses(self.apgr, self.length_apgr, {"the rule of agreement": self.rule_apgr})
 
 
 def train_acceptance(
@@ -118,6 +116,7 @@ def train_acceptance(
         len(w),
         _apgr(1 - rank, quality, w, s),
         _apgr(1 - agreeing, quality, w, s),
+        length_apgr(recorded.prompts, w, s),
         expected_calibration_error(probability, accepted),
         threshold,
         float(np.where(asked, s, quality).mean()),
@@ -134,6 +133,7 @@ def train_acceptance(
             "prompts": len(w),
             "apgr": result.apgr,
             "rule_apgr": result.rule_apgr,
+            "length_apgr": result.length_apgr,
             "calibration_error": result.calibration_error,
         },
     )

@@ -17,7 +17,9 @@ from fastroute.data import TrainingData
 from fastroute.data.battles import LEAST_PROMPT_CHARACTERS
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
+from fastroute.evaluation.metrics.baselines import length_apgr, losses
 from fastroute.evaluation.metrics.calibration_metrics import expected_calibration_error
+from fastroute.evaluation.metrics.curve import apgr, curve
 from fastroute.policy import calibrated
 from fastroute.provenance import Provenance
 from fastroute.routers.sw_ranking.battle_table import rate_models
@@ -25,6 +27,7 @@ from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
 from fastroute.training.embedder_choice import choose_embedder, embedder_kept
 from fastroute.training.embedding import embed
 from fastroute.training.graded_battles import PER_PROMPT, comparable, graded_battles
+from fastroute.training.mf.held_out import LEAST_PROMPTS
 from fastroute.training.mf.models import pair_of
 from fastroute.training.outcome import check_output
 from fastroute.training.pairs import held_out_parts
@@ -55,6 +58,8 @@ class RankingFigures:
     log_loss: float
     calibration_error: float
     constant_log_loss: float = float("nan")
+    apgr: float | None = None
+    length_apgr: float | None = None
 
 
 def battles_of(data: TrainingData, per_prompt: int = PER_PROMPT) -> tuple[list[Battle], list[str]]:
@@ -98,11 +103,13 @@ class RankingTraining:
 
     def losses(self) -> list[str]:
         """The baselines that the router does not beat on held-out prompts, in words."""
-        own, constant = self.figures.log_loss, self.figures.constant_log_loss
-        if not self.figures.pairs or own < constant:
-            return []
-        said = f"its log-loss on the pair's battles, {own:.4f}, is not below that of one constant"
-        return [f"{said} win rate, {constant:.4f}"]
+        figures = self.figures
+        found = losses(figures.apgr, figures.length_apgr)
+        own, constant = figures.log_loss, figures.constant_log_loss
+        if figures.pairs and not own < constant:
+            said = f"its log-loss on the pair's battles, {own:.4f}, is not below that of one"
+            found.append(f"{said} constant win rate, {constant:.4f}")
+        return found
 
 
 def train_sw_ranking(
@@ -230,7 +237,7 @@ def _held_out(
     for prompt, i in chosen.items():
         rate_of[prompt] = router.win_rate_from_embedding(X[i])
         progress(1)
-    predicted, won = [], []
+    predicted, won, texts = [], [], []
     for i in scored:
         battle = battles[i]
         if {battle.model_a, battle.model_b} == {router.strong_model, router.weak_model}:
@@ -238,6 +245,7 @@ def _held_out(
                 continue
             strong_is_b = battle.model_b == router.strong_model
             predicted.append(rate_of[battle.prompt])
+            texts.append(battle.prompt)
             for_b = {"model_a": 0.0, "model_b": 1.0}.get(battle.winner, 0.5)
             won.append(for_b if strong_is_b else 1.0 - for_b)
     rates = np.array(list(rate_of.values()), dtype=np.float64)
@@ -249,4 +257,8 @@ def _held_out(
     mean = float(y.mean())
     terms = [share * math.log(share) for share in (mean, 1.0 - mean) if share > 0.0]
     error = expected_calibration_error(p, y)
-    return rates, RankingFigures(len(rates), len(p), loss, error, -sum(terms))
+    area, by_length = None, None
+    if len(p) >= LEAST_PROMPTS and mean > 0.5:  # else there is no gap to recover
+        area = apgr(curve(p, 1.0 - y, y))
+        by_length = length_apgr(texts, 1.0 - y, y)
+    return rates, RankingFigures(len(rates), len(p), loss, error, -sum(terms), area, by_length)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from fastroute.cli.options import text
-from fastroute.cli.train.options import add_output, check_output, say_losses
+from fastroute.cli.options import say_warnings, text
+from fastroute.cli.train.options import add_output, check_output
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,8 @@ def run(options: argparse.Namespace) -> int:
         helpers=options.helper, seed=options.seed, overwrite=options.overwrite,
     )  # fmt: skip
     print(f"{trained.prompts:,} prompts; figures are out of fold")
-    print(f"  APGR {trained.apgr:.4f} (rule of agreement {trained.rule_apgr:.4f})")
+    print(f"  APGR {trained.apgr:.4f} (rule of agreement {trained.rule_apgr:.4f}, length of the "
+          f"prompt {trained.length_apgr:.4f}, random 0.5)")  # fmt: skip
     print(f"  calibration error of P(accept) {trained.calibration_error:.4f}")
     print(
         f"  at P(accept) >= {trained.threshold:.4f}: quality {trained.quality:.4f} (strong model "
@@ -43,4 +44,4 @@ def run(options: argparse.Namespace) -> int:
         f"{trained.strong_share:.1%} strong calls"
     )
     print(f"wrote {options.output}")
-    return say_losses(trained.losses())
+    return say_warnings([], trained.losses())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from fastroute.cli.options import text
+from fastroute.cli.options import say_warnings, text
 from fastroute.cli.train.options import (
     add_data,
     add_output,
     read_data,
     read_files,
-    say_losses,
     say_next,
 )
 
@@ -55,8 +54,17 @@ def run(options: argparse.Namespace) -> int:
           f"from {added.prompts:,})")  # fmt: skip
     for name, value in added.log_losses.items():
         print(f"  {value:.4f}  {name}")
+    warnings = []
+    if added.apgr is None:
+        warnings.append(
+            f"the APGR of {options.model} was not measured: no pair of it with a known model has "
+            "30 held-out prompts; give more data, or a larger --held-out"
+        )
+    else:
+        print(f"mean APGR between {options.model} and a known model {added.apgr:.4f}, of the "
+              f"length of the prompt {added.length_apgr:.4f}, of random routing 0.5")  # fmt: skip
     pair = f"{router.strong_model} and {router.weak_model}"
     print(f"\nwrote {options.output}: {len(router.models)} models, default pair {pair}; "
           "the others' scores are unchanged")  # fmt: skip
     say_next("mf", options.output, router)
-    return say_losses(added.losses())
+    return say_warnings(warnings, added.losses())

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from fastroute.cli.options import text
+from fastroute.cli.options import say_warnings, text
 from fastroute.cli.streams import say
 from fastroute.cli.train.options import (
     add_data,
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
             say=say if shown else lambda _: None,
         )
     print(json.dumps(report.as_json(), indent=2) if options.json else "\n".join(_lines(report)))
-    return 0
+    return say_warnings(report.warnings(), report.losses())
 
 
 def _settings(options: argparse.Namespace) -> Settings:

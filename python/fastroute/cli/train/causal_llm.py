@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.label_options import add_template, template_of
-from fastroute.cli.options import text
+from fastroute.cli.options import say_warnings, text
 from fastroute.cli.train.options import add_data, add_pairs, read_data
 
 if TYPE_CHECKING:
@@ -114,7 +114,13 @@ def run(options: argparse.Namespace) -> int:
             if name != "losses":
                 shown_value = f"{value:.4g}" if isinstance(value, float) else value
                 print(f"{name.replace('_', ' '):<28} {shown_value}")
-    return 0
+    warnings = []
+    if result.ranking is None:
+        warnings.append(
+            "whether this router beats the baselines was not measured: that needs held-out "
+            "prompts with labels of both kinds, 1 to 3 and 4 to 5, and an export to ONNX"
+        )
+    return say_warnings(warnings, result.losses())
 
 
 def _facts(result: Result) -> dict[str, Any]:
@@ -126,6 +132,7 @@ def _facts(result: Result) -> dict[str, Any]:
         "loss_before": result.loss_before,
         "loss_after": result.loss_after,
         "ranking_accuracy": result.ranking,
+        "length_ranking_accuracy": result.length_ranking,
         "checkpoint": str(result.checkpoint),
     }
     if exported is not None:

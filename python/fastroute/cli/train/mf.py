@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from fastroute.cli.options import say_warnings
 from fastroute.cli.streams import say
 from fastroute.cli.train.options import (
     add_data,
@@ -13,7 +14,6 @@ from fastroute.cli.train.options import (
     add_pair,
     check_output,
     read_data,
-    say_losses,
     say_next,
 )
 from fastroute.errors import InvalidInputError
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"\nwrote {options.output}: {len(router.models)} models, default pair "
           f"{router.strong_model} and {router.weak_model}")  # fmt: skip
     say_next("mf", options.output, router)
-    return say_losses(trained.losses())
+    return say_warnings([], trained.losses())
 
 
 def _settings(options: argparse.Namespace) -> Settings:

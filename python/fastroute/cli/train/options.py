@@ -103,17 +103,6 @@ def check_output(options: argparse.Namespace) -> None:
     )
 
 
-def say_losses(lost: Sequence[str]) -> int:
-    """Warn of baselines that the router does not beat; the exit status: 3 where there are any."""
-    if not lost:
-        return 0
-    say(
-        "warning: on held-out prompts this router does not beat the baselines: "
-        f"{'; '.join(lost)}. Do not use it as it is: give more data, or data of other models."
-    )
-    return 3
-
-
 def add_pairs(parser: argparse.ArgumentParser) -> None:
     """Add ``--strong-model`` and ``--weak-model``, several of each."""
     for name in ("strong", "weak"):

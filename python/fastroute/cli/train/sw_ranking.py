@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastroute.cli.options import text
+from fastroute.cli.options import say_warnings, text
 from fastroute.cli.streams import say
 from fastroute.cli.train.options import (
     add_data,
@@ -13,7 +13,6 @@ from fastroute.cli.train.options import (
     add_pair,
     check_output,
     read_data,
-    say_losses,
     say_next,
 )
 
@@ -71,10 +70,18 @@ def run(options: argparse.Namespace) -> int:
         print(f"log-loss of them {figures.log_loss:.4f} (of a constant: "
               f"{figures.constant_log_loss:.4f}), calibration error "
               f"{figures.calibration_error:.4f}")  # fmt: skip
-    else:
-        print("no held-out battle is between the pair, so it has no figures")
+        if figures.apgr is not None:
+            print(f"APGR of them {figures.apgr:.4f}, of the length of the prompt "
+                  f"{figures.length_apgr:.4f}, of random routing 0.5")  # fmt: skip
+    warnings = []
+    if figures.apgr is None:
+        warnings.append(
+            f"whether this router beats the baselines was not measured: {figures.pairs:,} held-out "
+            "battles are between the pair, where 30 are needed that the strong model wins in the "
+            "majority; give more battles of the pair, or a larger --held-out"
+        )
     print(f"\nwrote {options.output}: {trained.battles:,} battles of "
           f"{len(router.model_ratings_)} models, default pair {router.strong_model} and "
           f"{router.weak_model}, {router.mode_} mode")  # fmt: skip
     say_next("sw_ranking", options.output, router)
-    return say_losses(trained.losses())
+    return say_warnings(warnings, trained.losses())

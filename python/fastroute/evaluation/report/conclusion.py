@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastroute.evaluation.results import BenchmarkResult, Report, RouterResult
-from fastroute.evaluation.thresholds.operating_points import OperatingPoint, goal_of
+from fastroute.evaluation.thresholds.measured import MeasuredThreshold, goal_of
 
 
 def best_row(result: BenchmarkResult) -> RouterResult:
@@ -12,9 +12,9 @@ def best_row(result: BenchmarkResult) -> RouterResult:
     return next(row for row in result.rows if row.name not in ("random", "oracle"))
 
 
-def goal_point(row: RouterResult) -> OperatingPoint | None:
-    """The cheapest operating point of a router that reaches the goal of the report."""
-    return next((point for point in row.operating_points if point.reaches_goal), None)
+def goal_point(row: RouterResult) -> MeasuredThreshold | None:
+    """The cheapest threshold of a router that reaches the goal of the report."""
+    return next((point for point in row.thresholds if point.reaches_goal), None)
 
 
 def conclusion(report: Report, result: BenchmarkResult) -> str:
@@ -50,7 +50,7 @@ def _verdict(report: Report, result: BenchmarkResult, best: RouterResult) -> str
 
 
 def _needs(report: Report, result: BenchmarkResult, best: RouterResult) -> str:
-    """What the goal takes with it and with the baselines; nothing without operating points."""
+    """What the goal takes with it and with the baselines; nothing without thresholds."""
     own, goal = goal_point(best), goal_of(result.benchmark)
     if own is None:
         return ""

@@ -113,8 +113,8 @@ def _figures(
 
 
 def _thresholds(result: BenchmarkResult) -> Iterator[str]:
-    """A table of operating points for each router; those after the first are folded."""
-    rows = [row for row in result.rows if row.kind == "router" and row.operating_points]
+    """A table of thresholds for each router; those after the first are folded."""
+    rows = [row for row in result.rows if row.kind == "router" and row.thresholds]
     if not rows:
         return
     strong, weak = (html.escape(model) for model in (result.benchmark.pair))
@@ -126,7 +126,7 @@ def _thresholds(result: BenchmarkResult) -> Iterator[str]:
     for i, row in enumerate(rows):
         name = html.escape(row.name)
         yield f"<details{'' if i else ' open'}><summary>{name}</summary>"
-        kinds = ["goal" if point.reaches_goal else "" for point in row.operating_points]
+        kinds = ["goal" if point.reaches_goal else "" for point in row.thresholds]
         yield _table(point_columns(result, row), kinds, narrow=True)
         yield f"<p class='note'>{html.escape(point_note(result))}</p></details>"
 

@@ -14,7 +14,7 @@ import numpy as np
 from fastroute.evaluation.benchmarks.published import ROUTELLM_APGR, Point
 from fastroute.evaluation.metrics.curve import Curve
 from fastroute.evaluation.results import GRID, BenchmarkResult, Report
-from fastroute.evaluation.thresholds.operating_points import goal_of
+from fastroute.evaluation.thresholds.measured import goal_of
 from fastroute.types import Float64Array
 
 INK, MUTED, GRID_LINE, PAGE = "#1c1c1c", "#5f6368", "#dfe1e5", "#fefefe"

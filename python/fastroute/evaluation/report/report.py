@@ -96,7 +96,7 @@ def _row_dict(row: RouterResult, scale: float) -> dict[str, Any]:
         "reliability": [
             {k: _finite(v) for k, v in part._asdict().items()} for part in row.reliability
         ],
-        "operating_points": [asdict(point) for point in row.operating_points],
+        "thresholds": [asdict(point) for point in row.thresholds],
         "curve": {
             "share": GRID.tolist(),
             "quality": (row.curve.quality_at(GRID) * scale).tolist(),

@@ -33,7 +33,7 @@ from fastroute.evaluation.metrics.curve import (
     dollars_saved,
 )
 from fastroute.evaluation.results import Comparison, Kind, RouterResult, Timings
-from fastroute.evaluation.thresholds.operating_points import operating_points
+from fastroute.evaluation.thresholds.measured import measured_thresholds
 from fastroute.types import Float64Array
 
 
@@ -100,8 +100,8 @@ def measure(
         curve=points,
         band=_band(drawn, benchmark, confidence),
         timings=timings,
-        operating_points=(
-            operating_points(rates, benchmark, by_cost=points.cost is not None)
+        thresholds=(
+            measured_thresholds(rates, benchmark, by_cost=points.cost is not None)
             if probabilities or label == length
             else ()
         ),

@@ -19,7 +19,7 @@ from fastroute.evaluation.results import (
     Report,
     RouterResult,
 )
-from fastroute.evaluation.thresholds.operating_points import OperatingPoint, goal_of
+from fastroute.evaluation.thresholds.measured import MeasuredThreshold, goal_of
 
 #: PGR levels at which what is saved is shown; CPT is shown at all of CPT_TARGETS.
 SAVED_SHOWN = (0.5, 0.8)
@@ -56,7 +56,7 @@ def to_text(report: Report, *, points: Sequence[Point] = (), timings: bool = Fal
         for cascade in result.cascades:
             lines += ["", cascade_title(cascade), "", *_aligned(cascade_columns(cascade))]
         best = best_row(result)
-        if best.operating_points:
+        if best.thresholds:
             lines += ["", f"thresholds of {best.name}", *_aligned(point_columns(result, best))]
             lines.append(_wrapped([point_note(result)]))
         lines += ["", *remarks(report, result, points)]
@@ -148,8 +148,8 @@ def other_columns(report: Report, result: BenchmarkResult) -> list[Column]:
 
 
 def point_columns(result: BenchmarkResult, row: RouterResult) -> list[Column]:
-    """The operating points of a router; the one that reaches the goal is marked by a star."""
-    b, points = result.benchmark, row.operating_points
+    """Thresholds of a router; the one that reaches the goal is marked by a star."""
+    b, points = result.benchmark, row.thresholds
     gap = b.strong_quality - b.weak_quality
     above = [p.quality - (b.weak_quality + p.share * gap) for p in points]
     columns = [
@@ -167,7 +167,7 @@ def point_columns(result: BenchmarkResult, row: RouterResult) -> list[Column]:
 
 
 def point_note(result: BenchmarkResult) -> str:
-    """What stands under the operating points."""
+    """What stands under the thresholds."""
     return (
         f"* the cheapest that reaches {goal_of(result.benchmark).text}. Chosen on these prompts; "
         "fastroute calibrate checks a threshold on others."
@@ -324,7 +324,7 @@ def _ends(value: Estimate, show: Show) -> str:
     return f"{show(value.low)}, {show(value.high)}"
 
 
-def _starred(point: OperatingPoint) -> str:
+def _starred(point: MeasuredThreshold) -> str:
     return f"{'* ' if point.reaches_goal else ''}{percent(point.share)}"
 
 

@@ -1,1 +1,1 @@
-"""Operating points: thresholds for a share or a quality, and the bands of cascades."""
+"""Thresholds for a share or a quality, what they do, and the bands of cascades."""

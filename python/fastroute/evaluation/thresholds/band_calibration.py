@@ -10,9 +10,9 @@ import numpy as np
 from fastroute._checks import check_number, check_resampling
 from fastroute._validate import check_prompts
 from fastroute.errors import InvalidInputError, InvalidTypeError
-from fastroute.evaluation.benchmarks.protocols import folds
 from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.cache import WinRateCache
+from fastroute.evaluation.metrics.baselines import length_apgr, losses
 from fastroute.evaluation.metrics.bootstrap import check_confidence
 from fastroute.evaluation.metrics.latency import (
     LATENCY_PROMPTS,
@@ -29,6 +29,7 @@ from fastroute.evaluation.thresholds.bands import (
     sent_on,
 )
 from fastroute.evaluation.thresholds.calibration import untrained
+from fastroute.evaluation.thresholds.halves import split
 from fastroute.policy import calibrated
 from fastroute.routers.base import Router
 from fastroute.routers.cascade.band import Band
@@ -46,6 +47,7 @@ class BandCalibration:
         held_out: what it does on the other half, by which to judge; None without scores.
         fast_ms, slow_ms: mean milliseconds of a single call of each member, or None.
         timed_prompts: prompts that these were measured on; 0 where they were given.
+        length_apgr: of the length of the prompt on the held-out half; None without scores.
     """
 
     router: CascadeRouter
@@ -56,6 +58,20 @@ class BandCalibration:
     fast_ms: float | None
     slow_ms: float | None
     timed_prompts: int
+    length_apgr: float | None
+
+    def warnings(self) -> list[str]:
+        """Whether the held-out half misses the goal, in words."""
+        difference = self.held_out.difference if self.held_out else None
+        if self.goal != "tolerance" or difference is None or difference.value >= -self.target:
+            return []
+        below = f"{-difference.value:.4f} below the better router's"
+        return [f"on the held-out half its APGR is {below}, more than {self.target:g}"]
+
+    def losses(self) -> list[str]:
+        """The baselines that the cascade does not beat on the held-out half, in words."""
+        own = self.held_out.apgr if self.held_out else None
+        return losses(own.value if own else None, self.length_apgr)
 
 
 def calibrate_band(
@@ -120,6 +136,7 @@ def calibrate_band(
         return latency.cascade_mean_ms(sent_on(band, f))
 
     held_out: BandResult | None = None
+    length: float | None = None
     if benchmark is None:
         band = choose_middle(goal, target, f, mean_ms)
         # Only these are asked about: the map needs no others.
@@ -129,8 +146,8 @@ def calibrate_band(
         chosen_on = measure_band(band, f, s, None, latency)
     else:
         s = score(slow, texts, cache=cache, progress=progress)
-        first = folds(benchmark.prompts, 2, seed) == 0
-        halves = [_half(benchmark, side) for side in (first, ~first)]
+        first = split(benchmark, seed)
+        halves = [benchmark.select(side) for side in (first, ~first)]
         band = choose(goal, target, f[first], s[first], halves[0], mean_ms)
         chosen_on, held_out = (
             measure_band(
@@ -139,6 +156,7 @@ def calibrate_band(
             )
             for half, side in zip(halves, (first, ~first), strict=True)
         )  # fmt: skip
+        length = length_apgr(halves[1].prompts, halves[1].weak, halves[1].strong)
     if band is not None:
         band = Band.fitted(band.low, band.high, f, s)
     router = CascadeRouter(fast, slow, band=band)
@@ -147,23 +165,9 @@ def calibrate_band(
     router = router.with_provenance(known)
     timed = 0 if latency.rows is None else len(latency.rows)
     return BandCalibration(
-        router, goal, target, chosen_on, held_out, latency.fast_mean_ms, latency.slow_mean_ms, timed
-    )
-
-
-def _half(benchmark: Benchmark, side: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Benchmark:
-    if side.all() or not side.any():
-        raise InvalidInputError(
-            f"{len(benchmark)} prompts can't be split in two; give more distinct prompts"
-        )
-    half = benchmark.select(side)
-    if not half.strong_quality > half.weak_quality:
-        raise InvalidInputError(
-            f"the strong model scores {half.strong_quality:.4g} and the weak one "
-            f"{half.weak_quality:.4g} on a half of {benchmark.name!r} ({len(half)} prompts): "
-            "without a gap there is nothing to choose; give more prompts, or swap the pair"
-        )
-    return half
+        router, goal, target, chosen_on, held_out, latency.fast_mean_ms, latency.slow_mean_ms,
+        timed, length,
+    )  # fmt: skip
 
 
 def _check_goal(goal: str, target: float) -> None:

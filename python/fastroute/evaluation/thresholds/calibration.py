@@ -18,13 +18,15 @@ from fastroute.evaluation.cache import WinRateCache
 from fastroute.evaluation.metrics.bootstrap import check_confidence
 from fastroute.evaluation.scoring import check_router, score
 from fastroute.evaluation.thresholds.choice import (
-    Measure,
-    QualityThreshold,
     ShareThreshold,
     check_share,
+    threshold_for_share,
+)
+from fastroute.evaluation.thresholds.quality import (
+    Measure,
+    QualityThreshold,
     check_target,
     threshold_for_quality,
-    threshold_for_share,
 )
 from fastroute.routers.base import Router
 from fastroute.types import Float64Array

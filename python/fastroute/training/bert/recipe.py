@@ -14,6 +14,7 @@ import numpy as np
 from fastroute._files import scratch_folder
 from fastroute.artifacts import prompt_hash, save_artifact
 from fastroute.errors import ArtifactError, InvalidInputError
+from fastroute.evaluation.metrics.baselines import losses
 from fastroute.policy import calibrated
 from fastroute.provenance import Provenance
 from fastroute.routers.bert import KIND, BertRouter, win_rates_of_logits
@@ -56,6 +57,21 @@ class Report:
     int8: Difference
     quality: Quality
     router_difference: float
+
+    def warnings(self) -> list[str]:
+        """What was not measured, in words."""
+        if self.quality.rank_correlation is not None:
+            return []
+        why = "no group has 20 held-out prompts with different outcomes; give more data"
+        return [f"whether this router beats the baselines was not measured: {why}"]
+
+    def losses(self) -> list[str]:
+        """The baselines that the router does not beat on held-out prompts, in words."""
+        quality = self.quality
+        return losses(
+            quality.rank_correlation, quality.length_rank_correlation,
+            measure="rank correlation", random=0.0,
+        )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain JSON."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastroute.artifacts import prompt_hash
 from fastroute.errors import InvalidInputError
+from fastroute.evaluation.metrics.baselines import losses
 from fastroute.routers.causal_llm.onnx_engine import check_model_folder
 from fastroute.routers.causal_llm.prompt import LabelPrompt
 from fastroute.routers.causal_llm.router import MEASURES_FILE, CausalLLMRouter
@@ -21,6 +22,7 @@ from fastroute.routers.causal_llm.template import (
     template_json,
 )
 from fastroute.routers.causal_llm.tokenizer import open_tokenizer
+from fastroute.routers.length import LengthRouter
 from fastroute.training.causal_llm import checkpoint
 from fastroute.training.causal_llm.export import USUAL_MAX_TOKENS, Exported, export_causal_llm
 from fastroute.training.causal_llm.fine_tune import (
@@ -48,6 +50,7 @@ class Result:
         loss_before, loss_after: mean loss on them, nats; None where none were held out.
         ranking: probability that of two held-out prompts, one with a label of 3 or less and one
             with 4 or more, the first gets the higher win rate (ties half); None without both.
+        length_ranking: the same of the length of the prompt.
         exported: the ONNX folder; None if it was not asked for.
         checkpoint: the Hugging Face folder, for vLLM and others.
     """
@@ -57,8 +60,13 @@ class Result:
     loss_before: float | None
     loss_after: float | None
     ranking: float | None
+    length_ranking: float | None
     exported: Exported | None
     checkpoint: Path
+
+    def losses(self) -> list[str]:
+        """The baselines that the router does not beat on held-out prompts, in words."""
+        return losses(self.ranking, self.length_ranking, measure="ranking accuracy")
 
 
 def train_causal_llm(
@@ -111,6 +119,8 @@ def train_causal_llm(
     model.to("cpu")
     model.save_pretrained(work)
     exported, ranking = None, None
+    lengths = LengthRouter().win_rates(kept.prompts)
+    length_ranking = ranking_accuracy(lengths, kept.labels >= 4)
     if with_onnx:
         made = target / "unfinished-onnx"
         # A training that was killed here leaves them; without checkpoint/ they are not finished.
@@ -124,7 +134,7 @@ def train_causal_llm(
         exported = replace(exported, folder=made.rename(target / "onnx"))
     work.rename(finished)
     checkpoint.remove(finished)
-    return Result(trained, len(kept), before, after, ranking, exported, finished)
+    return Result(trained, len(kept), before, after, ranking, length_ranking, exported, finished)
 
 
 def ranking_accuracy(rates: Float64Array, weak_suffices: np.ndarray) -> float | None:

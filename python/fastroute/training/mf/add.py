@@ -12,6 +12,7 @@ from fastroute.data import TrainingData
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.beside import embedder_folder
 from fastroute.errors import InvalidInputError
+from fastroute.evaluation.metrics.baselines import losses
 from fastroute.routers.matrix_factorization import KIND, MatrixFactorizationRouter
 from fastroute.routers.registry import create_router
 from fastroute.training.embedder_choice import embedder_kept
@@ -37,6 +38,8 @@ class ModelAddition:
         model: the new model.
         prompts, held_out_prompts: how many it was learnt from and measured on.
         log_losses: held-out log-loss of the new model's comparisons, in nats, by what was fitted.
+        apgr, length_apgr: mean held-out APGR between the new model and a known one, of the router
+            and of the length of the prompt; None with fewer than 30 prompts of every such pair.
     """
 
     router: MatrixFactorizationRouter
@@ -45,11 +48,14 @@ class ModelAddition:
     prompts: int
     held_out_prompts: int
     log_losses: Mapping[str, float]
+    apgr: float | None
+    length_apgr: float | None
 
     def losses(self) -> list[str]:
-        """The simpler fits that the vector does not beat on held-out prompts, in words."""
+        """The baselines and simpler fits that the vector does not beat, in words."""
         own = self.log_losses[_FITTED]
-        return [
+        found = losses(self.apgr, self.length_apgr)
+        return found + [
             f"the log-loss of {_FITTED}, {own:.4f}, is not below that of {name}, {value:.4f}"
             for name, value in self.log_losses.items()
             if name.startswith(("the mean", "that and")) and own >= value
@@ -120,12 +126,19 @@ def add_model_to_router(
     recorded = dict(load_artifact(router_folder, kind=KIND).config.get("training", {}))
     recorded["added"] = [
         *recorded.get("added", []),
-        {"model": model, "data": data_facts(data), "log_loss": figures},
+        {"model": model, "data": data_facts(data), "log_loss": figures, "apgr": added.apgr},
     ]
     with embedder_kept(router.embedder, embedder_folder(router_folder), folder):
         save_mf(folder, added.router, training=recorded)
     return ModelAddition(
-        added.router, folder, model, added.prompts, added.held_out_prompts, figures
+        added.router,
+        folder,
+        model,
+        added.prompts,
+        added.held_out_prompts,
+        figures,
+        added.apgr,
+        added.length_apgr,
     )
 
 

@@ -22,6 +22,7 @@ from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.heads import constant_vector, sigmoid
 from fastroute.training.mf.factorization import cross_entropy
+from fastroute.training.mf.held_out import figures, length_apgr
 from fastroute.training.pairs import Pairs, held_out_parts
 from fastroute.training.with_tokens import with_tokens, without_tokens
 from fastroute.types import Float32Array, Float64Array
@@ -42,6 +43,8 @@ class AddedModel:
         log_loss: held-out cross-entropy of the new model's pairs, in nats, of the fit.
         prior_log_loss: of the mean of the other models, before any of its data.
         level_log_loss: of the prior with the level alone fitted.
+        apgr, length_apgr: mean APGR of the fit and of the length of the prompt over the pairs of
+            the new model with a known one; None where no pair has enough held-out prompts.
         held_out: the pairs that the figures are on.
     """
 
@@ -51,6 +54,8 @@ class AddedModel:
     log_loss: float
     prior_log_loss: float
     level_log_loss: float
+    apgr: float | None
+    length_apgr: float | None
     held_out: Pairs
 
 
@@ -118,15 +123,28 @@ def add_model(
         ),
     )  # fmt: skip
     nothing = np.zeros_like(fitted)
+    margins, strength = prior.margins(fitted, held, X, known, model), _strength(learnt, model)
     return AddedModel(
         new,
         counts[0],
         counts[1],
-        log_loss(prior.margins(fitted, held, X, known, model), held),
+        log_loss(margins, held),
         log_loss(prior.margins(nothing, held, X, known, model), held),
         log_loss(prior.margins(level_only, held, X, known, model), held),
+        figures(held, margins, strength).apgr,
+        length_apgr(held, strength),
         held,
     )
+
+
+def _strength(pairs: Pairs, model: str) -> Float64Array:
+    """How often each model wins against ``model``, which has 0.5, float64[models]."""
+    new, found = pairs.models.index(model), np.full(len(pairs.models), 0.5)
+    other = np.where(pairs.a == new, pairs.b, pairs.a)
+    won = np.where(pairs.b == new, 1.0 - pairs.preference, pairs.preference)
+    for i in np.unique(other):
+        found[i] = np.average(won[other == i], weights=pairs.weights[other == i])
+    return found
 
 
 def log_loss(margins: Float64Array, pairs: Pairs) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from fastroute._progress import progress_bar
 from fastroute.data import TrainingData
 from fastroute.errors import InvalidInputError
+from fastroute.evaluation.metrics.baselines import losses
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.embedder_choice import choose_embedder, embedder_kept
 from fastroute.training.embedding import embed
@@ -69,7 +70,10 @@ class MfTraining:
             cells = ["" if value is None else f"{value:.4f}" for value in values]
             lines.append(f"| {title} | {' | '.join(cells)} |")
         if self.length_apgr is not None:
-            lines += ["", f"APGR of the prompt's length: {self.length_apgr:.4f}; of random: 0.5"]
+            lines += [
+                "",
+                f"APGR of the length of the prompt: {self.length_apgr:.4f}; of random: 0.5",
+            ]
         return "\n".join(lines)
 
     def losses(self) -> list[str]:
@@ -81,12 +85,7 @@ class MfTraining:
                 return []
             said = f"its log-loss, {own.log_loss:.4f}, is not below {alone.log_loss:.4f}"
             return [f"{said}, that of the models' strengths alone"]
-        rivals = {"random routing": 0.5, "the prompt's length": self.length_apgr}
-        return [
-            f"its APGR, {own.apgr:.4f}, is not above {apgr:.4f}, that of {name}"
-            for name, apgr in rivals.items()
-            if apgr is not None and own.apgr <= apgr
-        ]
+        return losses(own.apgr, self.length_apgr)
 
 
 def train_mf(

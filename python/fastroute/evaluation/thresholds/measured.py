@@ -1,4 +1,4 @@
-"""Operating points: what a router does at some thresholds, and the goal that a report states."""
+"""What a router does at some thresholds, and the goal that a report states."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Goal(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class OperatingPoint:
+class MeasuredThreshold:
     """What a router does at one threshold.
 
     Attributes:
@@ -64,9 +64,9 @@ def goal_of(benchmark: Benchmark) -> Goal:
     return Goal(0.8, quality, f"80% of the gap to {benchmark.pair.strong}'s quality")
 
 
-def operating_points(
+def measured_thresholds(
     win_rates: Float64Array, benchmark: Benchmark, *, by_cost: bool = False
-) -> tuple[OperatingPoint, ...]:
+) -> tuple[MeasuredThreshold, ...]:
     """The thresholds nearest to SHARES, and the cheapest one that reaches the goal.
 
     Args:
@@ -87,7 +87,7 @@ def operating_points(
     goal = int(reached[np.argmin(spent[reached])])
     shown = {int(np.argmin(np.abs(points.share - share))) for share in SHARES} | {goal}
     return tuple(
-        OperatingPoint(
+        MeasuredThreshold(
             threshold_at(points, i),
             float(points.share[i]),
             float(points.quality[i]) * benchmark.scale,
