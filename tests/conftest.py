@@ -12,11 +12,26 @@ from hypothesis import settings
 
 from battle_factory import SyntheticBattles, make_battles
 from fastroute import _native
+from fastroute._validate import available_threads
 
 # A shell starts what it puts in the background without SIGINT, and the processes of tests inherit
 # that: what waits for Ctrl-C would wait indefinitely.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Folders of tests run on every core, each file in one process; a lone file runs in this one.
+
+    ``-n 0`` turns it off, and without pytest-xdist it is off.
+    """
+    undecided = getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb
+    folders = any(Path(argument).is_dir() for argument in config.args)
+    if undecided and folders and not hasattr(config, "workerinput"):  # that is, in no process of it
+        config.option.numprocesses = min(available_threads(), 8)
+        config.option.dist = "loadfile"
+
 
 settings.register_profile("fastroute", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("fastroute")

@@ -307,11 +307,12 @@ def test_what_is_not_a_string(bad: Any) -> None:
 
 
 def _seconds(reader: VocabularyReader, text: str) -> float:
+    """Processor time, so that what else runs does not count."""
     taken = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = time.thread_time()
         reader.embed(text)
-        taken.append(time.perf_counter() - begin)
+        taken.append(time.thread_time() - begin)
     return min(taken)
 
 
