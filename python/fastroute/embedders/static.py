@@ -18,6 +18,7 @@ from fastroute.artifacts import load_artifact
 from fastroute.embedders.base import Embedder, TextScorer
 from fastroute.embedders.vocabulary import Vocabulary, VocabularyReader
 from fastroute.errors import ArtifactError, FastRouteError, InvalidInputError
+from fastroute.onnx_models.tokenizer import read_tokenizer
 from fastroute.types import Float32Array
 
 #: Kind of the artifacts that hold one.
@@ -80,7 +81,9 @@ class StaticEmbedder(Embedder):
             if "pieces" in artifact.arrays:
                 vocabulary = Vocabulary.read(artifact.arrays, artifact.config)
                 return cls(table, scales, vocabulary, name=name)
-            tokenizer = _read_tokenizer(artifact.files["tokenizer.json"])
+            tokenizer, _, _ = read_tokenizer(
+                artifact.files["tokenizer.json"], artifact.path / "tokenizer.json"
+            )
         except KeyError as error:
             raise ArtifactError(
                 f"{folder} lacks {error}; download the artifact or export it again"
@@ -89,12 +92,12 @@ class StaticEmbedder(Embedder):
             raise ArtifactError(
                 f"{folder} is corrupt: {error}; download the artifact or export it again"
             ) from error
-        except Exception as error:  # what tokenizers raises has no narrower type
-            raise ArtifactError(f"{folder}/tokenizer.json is not a tokenizer: {error}") from error
-        if tokenizer.get_vocab_size() > len(table):
+        size = tokenizer.get_vocab_size()
+        if size > len(table) or any(tokenizer.id_to_token(i) is None for i in range(size)):
             raise ArtifactError(
-                f"{folder} has a tokenizer of {tokenizer.get_vocab_size()} tokens and a table of "
-                f"{len(table)}; download the artifact or export it again"
+                f"{folder} has a tokenizer of {size} tokens, numbered from 0 to "
+                f"{max(tokenizer.get_vocab().values(), default=0)}, and a table of {len(table)}; "
+                "download the artifact or export it again"
             )
         length_scale = artifact.config.get("length_scale", 0.0)
         return cls(table, scales, tokenizer, name=name, length_scale=length_scale)
@@ -223,12 +226,3 @@ def _safe_split(tokenizer: Any) -> re.Pattern[str] | None:
     added = tokenizer.get_added_tokens_decoder().values()
     cut = any(_BERT_SPLIT.search(t.content) or t.lstrip or t.rstrip for t in added)
     return None if cut else _BERT_SPLIT
-
-
-def _read_tokenizer(content: bytes) -> Any:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(content.decode())
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
