@@ -87,6 +87,7 @@ class Metrics:
         self.events = counter(
             "resilience_events", "Retries, fallbacks, hedges and so on.", "model", "event"
         )
+        self.calls = counter("billed_calls", "Calls that are billed.", "model", "source")
         self.tokens = counter(
             "tokens", "Tokens of calls that are billed.", "model", "way", "source"
         )
@@ -137,6 +138,7 @@ class Metrics:
     def billed(self, model: str, usage: Usage, cost_usd: float | None) -> None:
         """Count the tokens and dollars of one call."""
         source = "estimate" if usage.is_estimate else "provider"
+        self.calls.labels(model, source).inc()
         for way, count in (
             ("input", usage.input_tokens),
             ("cached_input", usage.cached_tokens),
