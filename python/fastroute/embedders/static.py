@@ -30,6 +30,9 @@ _PROMPTS_PER_BATCH = 1024
 # So does reading a longer prompt in pieces, for a tokenizer that always splits at these characters:
 # white space, ASCII punctuation other than brackets, and Chinese characters.
 _CHARS_PER_PIECE = 1 << 16
+# A text without them is cut all the same, so that it needs neither 65 bytes a character nor minutes
+# without Ctrl-C; the tokens on either side of such a cut may be others.
+_MOST_CHARS_PER_PIECE = 1 << 18
 _BERT_SPLIT = re.compile(r"[ \t\n\r!-/:-@\\^-`{-~\u4e00-\u9fff]")
 
 
@@ -181,12 +184,14 @@ class _TokenizerReader:
 
     def _pieces(self, prompt: str) -> Iterator[str]:
         begin = 0
-        while self._split is not None and len(prompt) - begin > _CHARS_PER_PIECE:
-            found = self._split.search(prompt, begin + _CHARS_PER_PIECE)
-            if found is None:
+        while len(prompt) - begin > _CHARS_PER_PIECE:
+            most = begin + _MOST_CHARS_PER_PIECE
+            found = self._split and self._split.search(prompt, begin + _CHARS_PER_PIECE, most)
+            if found is None and len(prompt) <= most:
                 break
-            yield prompt[begin : found.start()]
-            begin = found.start()
+            end = most if found is None else found.start()
+            yield prompt[begin:end]
+            begin = end
         yield prompt[begin:] if begin else prompt
 
     def embed(self, prompt: str) -> Float32Array:

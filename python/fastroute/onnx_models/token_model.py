@@ -19,6 +19,8 @@ from fastroute.onnx_models.session import Session, check_choice
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
+#: Of a longer text only so much is tokenized, if that gives ``max_tokens``.
+_MOST_CHARS = 1 << 18
 OnTruncation = Literal["count", "warn", "error"]
 
 
@@ -86,7 +88,7 @@ class TokenModel:
         """Tokenize one by one, here or in ``pool``: encode_batch would take every core."""
         texts = (self.prefix + (p.lower() if self.lowercase else p) for p in prompts)
         each = map if pool is None else pool.map
-        encodings: list[Encoding] = list(each(self._tokenizer.encode, texts))
+        encodings: list[Encoding] = list(each(self._encode, texts))
         # overflowing is costly to ask for, and empty below the limit.
         cut = [
             i for i, e in enumerate(encodings) if len(e.ids) >= self.max_tokens and e.overflowing
@@ -94,6 +96,14 @@ class TokenModel:
         if cut:
             self._report_truncation(cut, prompts)
         return encodings
+
+    def _encode(self, text: str) -> Encoding:
+        # A tokenizer takes 65 bytes a character, also of what is then truncated.
+        if len(text) > _MOST_CHARS:
+            begin = self._tokenizer.encode(text[:_MOST_CHARS])
+            if begin.overflowing:
+                return begin
+        return self._tokenizer.encode(text)
 
     def batches(self, lengths: Sequence[int], rows: Sequence[int]) -> Iterator[list[int]]:
         """``rows``, positions of prompts, as they run together: neighbours in length."""
