@@ -32,6 +32,7 @@ LAYERS = [
     {"controller"},
     {"evaluation"},
     {"training"},
+    {"learning"},
     {"gateway"},
     {"cli"},
     {"__main__"},
@@ -103,7 +104,7 @@ def test_http_knows_nothing_of_routing() -> None:
 
 
 def test_only_the_command_line_imports_training_and_evaluation() -> None:
-    beside = {"training", "evaluation"}
+    beside = {"training", "evaluation", "learning"}
     wrong = [
         f"{importer} imports {imported}"
         for importer, imported in _edges()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from fastroute._forking import ForkSafeLock
 from fastroute.chat.call import Call
@@ -22,7 +23,8 @@ from fastroute.http.request import (
     Transport,
 )
 from fastroute.policy import CASCADE_MODEL
-from fastroute.routers import Router
+from fastroute.routers import Router, create_router
+from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.share_control import HeldShare
 from fastroute.types import Decision, ModelPair
 
@@ -101,6 +103,36 @@ class Controller(Decider, ChatClient):
         self._helpers = _check_helpers(helpers, self.model_pair)
         self._settings = cascade
         self._sender: CascadeSender | None = None
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        api_base: str | None = None,
+        api_key: str | None = None,
+        endpoints: Mapping[str, Endpoint] | None = None,
+        transport: Transport | None = None,
+        async_transport: AsyncTransport | None = None,
+    ) -> Self:
+        """A controller of a saved ``mf`` router, such as ``fastroute tune`` writes, between the
+        two models that it was made for.
+
+        Without a threshold, the operating point that was saved with it decides. Other arguments
+        are the class's. Raises ArtifactError or a subclass for a folder that can't be used.
+        """
+        router = create_router("mf", checkpoint_path=folder)
+        assert isinstance(router, MatrixFactorizationRouter)
+        return cls(
+            [router],
+            router.strong_model,
+            router.weak_model,
+            api_base=api_base,
+            api_key=api_key,
+            endpoints=endpoints,
+            transport=transport,
+            async_transport=async_transport,
+        )
 
     def __repr__(self) -> str:  # never with a key
         pair = self.model_pair

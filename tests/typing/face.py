@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from typing import Any, reveal_type
 
 from fastroute import Controller, Decision, Endpoint, create_router
+from fastroute.learning import Goal, read_export, save_result, tune_router
 from fastroute.policy import DecisionBatch
 from fastroute.provenance import Provenance
 from fastroute.routers import MatrixFactorizationRouter, Router
@@ -34,6 +35,13 @@ reveal_type(client.routers["mf"].provenance.operating_point)  # OperatingPoint |
 reveal_type(create_router("mf"))  # Router
 reveal_type(MatrixFactorizationRouter.load_default())  # MatrixFactorizationRouter
 reveal_type(Endpoint().max_retries)  # int
+reveal_type(Controller.load("router"))  # Controller
+export = read_export("export.csv", weak="a", strong="b")
+found = tune_router(export, Goal("quality", 0.95, 0.95))
+reveal_type(found)  # TuneResult
+reveal_type(found.quality_lower_bound)  # float | None
+reveal_type(found.to_dict())  # dict[str, Any]
+reveal_type(save_result(found, "router"))  # TuneResult
 
 create = client.chat.completions.create
 reveal_type(create(model="gpt", messages=messages))  # ChatCompletion

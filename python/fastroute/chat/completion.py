@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 from fastroute.chat.sse import EventDecoder, ServerSentEvent
 from fastroute.errors import DispatchError, ProviderConnectionError, ProviderResponseError
 from fastroute.http.address import without_key
 from fastroute.http.request import AsyncResponse, Request, Response
 from fastroute.types import Decision
-
-_Answer = TypeVar("_Answer", bound=Response | AsyncResponse)
 
 #: Of an answer that is not the stream it should be, so much is looked at.
 _START_BYTES = 4096
@@ -159,19 +157,12 @@ def _said(answer: Mapping[str, Any], text: str, key: str | None) -> str:
     return " ".join(without_key(said, key).split())[:300]
 
 
-class _Chunks(Generic[_Answer]):
+class _Chunks:
     """What both kinds of stream are: a decoder, the events not yet handed out, and the end."""
 
     def __init__(
-        self,
-        response: _Answer,
-        decision: Decision | None = None,
-        *,
-        key: str | None = None,
-        n: int = 1,
+        self, headers: Mapping[str, str], decision: Decision | None, key: str | None, n: int
     ) -> None:
-        headers = response.headers
-        self._response: _Answer = response
         self._n = n
         self._key = key
         self.evidence: Any = None
@@ -246,7 +237,7 @@ class _Chunks(Generic[_Answer]):
         self._complete = True
 
 
-class ChatStream(_Chunks[Response]):
+class ChatStream(_Chunks):
     """An answer in pieces: an iterator of ``Record`` chunks.
 
     Closing it, or leaving its ``with`` block, closes the connection, and so ends the provider's
@@ -261,6 +252,17 @@ class ChatStream(_Chunks[Response]):
     can't be read; the error's text is without ``key``. The chunks before that were handed out. The
     stream is whole with its [DONE], or with a finish_reason of each of its ``n`` choices.
     """
+
+    def __init__(
+        self,
+        response: Response,
+        decision: Decision | None = None,
+        *,
+        key: str | None = None,
+        n: int = 1,
+    ) -> None:
+        super().__init__(response.headers, decision, key, n)
+        self._response = response
 
     def __iter__(self) -> Self:
         return self
@@ -295,8 +297,19 @@ class ChatStream(_Chunks[Response]):
         self.close()
 
 
-class AsyncChatStream(_Chunks[AsyncResponse]):
+class AsyncChatStream(_Chunks):
     """``ChatStream`` for an event loop: an async iterator; ``aclose`` it or use ``async with``."""
+
+    def __init__(
+        self,
+        response: AsyncResponse,
+        decision: Decision | None = None,
+        *,
+        key: str | None = None,
+        n: int = 1,
+    ) -> None:
+        super().__init__(response.headers, decision, key, n)
+        self._response = response
 
     def __aiter__(self) -> Self:
         return self

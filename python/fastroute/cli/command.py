@@ -1,8 +1,8 @@
 """The command ``fastroute``: it parses, calls the Python API, and prints.
 
 Exit status: 0 done, 1 a provider or the machine failed, 2 bad arguments or input (one line on
-standard error), 3 a router was trained or calibrated that does not beat random routing, the length
-of the prompt or another baseline, 130 interrupted.
+standard error), 3 a router was trained, tuned or calibrated that does not beat random routing, the
+length of the prompt or another baseline, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _COMMANDS = {
     "route": "Route prompts and print the decisions; nothing is sent.",
     "evaluate": "Measure routers on benchmarks or on your own traffic.",
     "calibrate": "Find the threshold for a share of strong calls or a quality.",
+    "tune": "Make a router from an export of your graded traffic, and say whether to use it.",
     "train": "Train a router, or a part of one, from your own data.",
     "augment": "Label prompts: by a language model that judges, or by an answer key.",
     "export": "Export a checkpoint to what a router loads.",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 
-from fastroute.cli.options import text
+from fastroute.cli.options import price, text
 from fastroute.errors import InvalidInputError
 
 
@@ -38,7 +37,7 @@ def run_answers(options: argparse.Namespace) -> int:
         raise InvalidInputError("--answers needs --weak MODEL and --strong MODEL")
     if options.benchmark:
         raise InvalidInputError("give --answers or --benchmark, not both")
-    prices = dict(map(_price, options.price)) or None
+    prices = dict(map(price, options.price)) or None
     recorded = read_answers(options.answers)
     win_rates = {}
     for specification in options.router or ["mf"]:
@@ -60,18 +59,3 @@ def run_answers(options: argparse.Namespace) -> int:
     else:
         print(to_text(result), end="")
     return 0
-
-
-def _price(given: str) -> tuple[str, tuple[float, float]]:
-    """("gpt-4", (10, 30)) for "gpt-4=10/30"."""
-    model, _, price = given.rpartition("=")
-    try:
-        into, out = (float(part) for part in price.split("/"))
-    except ValueError:
-        into = out = math.nan
-    if not model or not (0 <= into < math.inf and 0 <= out < math.inf):
-        raise InvalidInputError(
-            f"--price {given!r} must be MODEL=IN/OUT, dollars per million tokens, such as "
-            "gpt-4.1=2/8"
-        )
-    return model, (into, out)

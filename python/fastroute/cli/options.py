@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,14 +113,6 @@ def load_benchmarks(
     return found
 
 
-def load_benchmark(options: argparse.Namespace) -> Benchmark:
-    """The one benchmark of ``--benchmark``, ``--data`` and ``--pair``."""
-    pairs = [options.pair] if options.pair else ()
-    return load_benchmarks(
-        [options.benchmark], data=options.data, pairs=pairs, skip_bad=options.skip_bad
-    )[0]
-
-
 def _load_file(name: str, pairs: Sequence[ModelPair], skip_bad: bool) -> list[Benchmark]:
     from fastroute.evaluation.benchmarks.traffic import load_pairs
 
@@ -157,20 +148,6 @@ def interval_text(value: Estimate, form: str) -> str:
     return f" ({format(value.low, form)} to {format(value.high, form)})"
 
 
-def show(
-    options: argparse.Namespace,
-    facts: dict[str, Any],
-    lines: Sequence[str],
-    notes: Sequence[str],
-    last: str | None,
-) -> None:
-    """Print facts as one JSON object with ``--json``, or else lines, notes, and how to go on."""
-    if options.json:
-        print(json.dumps(facts | {"notes": list(notes)}, indent=2))
-    else:
-        print("\n".join([*lines, *notes, *([last] if last else [])]))
-
-
 def say_warnings(warnings: Sequence[str], losses: Sequence[str]) -> int:
     """Print warnings and the baselines that a router does not beat; the exit status.
 
@@ -185,3 +162,19 @@ def say_warnings(warnings: Sequence[str], losses: Sequence[str]) -> int:
         f"{'; '.join(losses)}. Do not use it as it is: give more data, or take another router."
     )
     return 3
+
+
+def price(given: str) -> tuple[str, tuple[float, float]]:
+    """``--price`` as a model and dollars per million tokens: ("gpt-4", (10, 30)) for
+    "gpt-4=10/30"."""
+    model, _, dollars = given.rpartition("=")
+    try:
+        into, out = (float(part) for part in dollars.split("/"))
+    except ValueError:
+        into = out = math.nan
+    if not model or not (0 <= into < math.inf and 0 <= out < math.inf):
+        raise InvalidInputError(
+            f"--price {given!r} must be MODEL=IN/OUT, dollars per million tokens, such as "
+            "gpt-4.1=2/8"
+        )
+    return model, (into, out)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastroute.errors import OnnxModelError, ScoringError
-from fastroute.onnx_models import tokenizer
+from fastroute.errors import MissingDependencyError, ScoringError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -14,6 +13,12 @@ if TYPE_CHECKING:
 
 def open_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of ``folder``, which neither pads nor truncates."""
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise MissingDependencyError(
+            "causal_llm needs tokenizers: pip install tokenizers"
+        ) from error
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ScoringError(
@@ -21,9 +26,12 @@ def open_tokenizer(folder: Path) -> Tokenizer:
             "(tokenizer.save_pretrained(folder) of a transformers fast tokenizer writes it)"
         )
     try:
-        return tokenizer.open_tokenizer(path)[0]
-    except OnnxModelError as error:
-        raise ScoringError(str(error)) from error
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ScoringError(f"tokenizers can't load {str(path)!r}: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def label_ids(tokenizer: Tokenizer, labels: tuple[str, ...], folder: Path) -> list[int]:

@@ -1,0 +1,162 @@
+"""``fastroute tune``: from an export of graded traffic to a router with a guarantee."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from fastroute.cli.options import price, text
+from fastroute.cli.streams import say
+from fastroute.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastroute.learning import Export, Goal, Price
+
+#: The exit status where the router should not be used.
+DO_NOT_USE = 3
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = (
+        "Exit status: 0 use the router, 3 do not use it (no router is written), 2 the input can't "
+        "be used."
+    )
+    parser.add_argument(
+        "export", type=text, metavar="EXPORT",
+        help="prompts with grades of two models: .csv, .jsonl or .parquet, each perhaps .gz",
+    )  # fmt: skip
+    for side in ("weak", "strong"):
+        parser.add_argument(
+            f"--{side}", type=text, metavar="NAME",
+            help=f"column of the {side} model's grades, or its name in the rows (default: by the "
+            "mean grade, where there are two)",
+        )  # fmt: skip
+        parser.add_argument(
+            f"--{side}-model", type=text, metavar="NAME",
+            help="its name at its provider (default: its name in the export)",
+        )  # fmt: skip
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument(
+        "--target-quality", type=float, metavar="Q",
+        help="promise this part of the strong model's quality (default: 0.95)",
+    )  # fmt: skip
+    goal.add_argument(
+        "--target-share", type=float, metavar="P",
+        help="promise at most this share of strong calls, 0 to 1",
+    )  # fmt: skip
+    goal.add_argument(
+        "--target-spend", type=float, metavar="USD",
+        help="promise at most so many dollars per 1,000 requests",
+    )  # fmt: skip
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, metavar="C", help="of the promise (default: 0.95)"
+    )
+    parser.add_argument(
+        "--price", type=text, nargs="+", action="extend", default=[], metavar="NAME=IN/OUT",
+        help="dollars per million tokens in and out, by the model's name in the export",
+    )  # fmt: skip
+    parser.add_argument("--requests-per-month", type=int, metavar="N", help="for dollars a month")
+    parser.add_argument(
+        "--grades", type=text, metavar="LOW-HIGH",
+        help="scale of the grades, such as 1-5 (default: told from the data)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prompt-column", type=text, metavar="NAME", help="default: told from the names"
+    )
+    parser.add_argument(
+        "--time-column", type=text, metavar="NAME", help="default: told from the names"
+    )
+    parser.add_argument(
+        "--output-tokens", type=int, default=300, metavar="N",
+        help="length of an answer where the export has neither tokens nor answers (default: 300)",
+    )  # fmt: skip
+    parser.add_argument("--output", type=text, metavar="FOLDER", help="where the router goes")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in the folder")
+    parser.add_argument(
+        "--keep", action="store_true", help="write the router even if it should not be used"
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave malformed rows out instead of stopping"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what was understood of the export, and stop"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Tune, save, and print the verdict."""
+    from fastroute.learning import save_result, tune_router
+    from fastroute.learning.tune.words import lines
+    from fastroute.training.outcome import check_output
+
+    prices = _prices(options)
+    goal = _goal(options)
+    if options.output is None and not options.dry_run:
+        raise InvalidInputError("give --output FOLDER, or --dry-run to see what is understood")
+    if options.output is not None:
+        check_output(options.output, overwrite=options.overwrite)
+    export = _read(options, prices)
+    if options.dry_run:
+        if options.json:
+            print(json.dumps({"understood": list(export.understood)}, indent=2))
+        else:
+            print("\n".join(export.understood))
+        return 0
+    for line in export.understood:
+        say(line)
+    found = tune_router(
+        export, goal, strong_model=options.strong_model, weak_model=options.weak_model,
+        prices=prices, requests_per_month=options.requests_per_month, seed=options.seed,
+        progress=True,
+    )  # fmt: skip
+    found = save_result(found, options.output, keep=options.keep)
+    if options.json:
+        print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
+    else:
+        print("\n".join(lines(found)))
+        print(f"\nwrote {options.output}: {_written(options.output, found.folder is not None)}")
+    return 0 if found.verdict == "use" else DO_NOT_USE
+
+
+def _written(folder: str, with_router: bool) -> str:
+    if not with_router:
+        return "result.json and report.html, but no router (--keep writes it anyway)"
+    serve = f"fastroute serve --config {folder}/gateway.toml"
+    return f"the router, report.html and gateway.toml; next: {serve}"
+
+
+def _prices(options: argparse.Namespace) -> dict[str, Price]:
+    from fastroute.learning import Price
+
+    return {name: Price(*dollars) for name, dollars in map(price, options.price)}
+
+
+def _goal(options: argparse.Namespace) -> Goal:
+    from fastroute.learning import Goal
+
+    if options.target_share is not None:
+        return Goal("share", options.target_share, options.confidence)
+    if options.target_spend is not None:
+        return Goal("spend", options.target_spend, options.confidence)
+    quality = 0.95 if options.target_quality is None else options.target_quality
+    return Goal("quality", quality, options.confidence)
+
+
+def _read(options: argparse.Namespace, prices: dict[str, Price]) -> Export:
+    from fastroute.learning import read_export
+
+    return read_export(
+        options.export,
+        weak=options.weak,
+        strong=options.strong,
+        prices=prices,
+        grades=options.grades,
+        prompt_column=options.prompt_column,
+        time_column=options.time_column,
+        output_tokens=options.output_tokens,
+        skip_bad=options.skip_bad,
+    )

@@ -1,0 +1,198 @@
+"""Thresholds with a guarantee, by risk control: Learn then Test (Angelopoulos et al. 2021,
+arXiv 2110.01052).
+
+A goal says of each prompt and each threshold how far it is missed: a loss whose mean must not be
+above 0. At each threshold the hypothesis "the mean loss is above 0" is tested on graded prompts
+that took no part in learning; the p-value is by betting (Waudby-Smith and Ramdas 2023,
+arXiv 2010.09686, one-sided, with Ville's inequality), valid for any number of prompts. Thresholds
+are tested in a fixed order, from the safest, and testing stops at the first that is not rejected
+(fixed sequence testing). So the probability that the threshold which is chosen misses the goal is
+at most 1 - confidence, over the draw of the prompts.
+
+Losses of a policy that sends prompt i to the weak (w) or the strong (s) model, grades on 0..1:
+
+quality >= q times the strong model's:  q s_i - (the chosen grade), in [-1, q]
+share <= p of strong calls:             [strong] - p, in [-p, 1 - p]
+spend <= b dollars a prompt:            cost_i - b, in [-b, c - b], where c bounds every cost
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fastroute.errors import InvalidInputError
+from fastroute.types import Float64Array
+
+GoalKind = Literal["quality", "share", "spend"]
+Bools = npt.NDArray[np.bool_]
+
+# A bet of more than this part of what may be lost at once would make one prompt decide.
+_BOLDEST = 0.9
+# The variance that is assumed before any prompt is seen counts as much as so many prompts.
+_PRIOR_PROMPTS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is promised.
+
+    Attributes:
+        kind: "quality", "share" or "spend".
+        target: the least part of the strong model's quality, 0..1; the greatest share of strong
+            calls, 0..1; or the greatest mean cost, in dollars per 1,000 requests.
+        confidence: probability that the promise is kept, over the draw of the prompts.
+    """
+
+    kind: GoalKind
+    target: float
+    confidence: float
+
+    def __post_init__(self) -> None:
+        most = math.inf if self.kind == "spend" else 1.0
+        if not 0.0 < self.target < most:
+            ends = "above 0" if self.kind == "spend" else "between 0 and 1"
+            raise InvalidInputError(f"target {self.kind} must be {ends}, got {self.target!r}")
+        if not 0.5 <= self.confidence < 1.0:
+            raise InvalidInputError(
+                f"confidence must be from 0.5 to below 1, got {self.confidence!r}"
+            )
+
+    @property
+    def from_strong(self) -> bool:
+        """Whether sending everything to the strong model is the safe end."""
+        return self.kind == "quality"
+
+    def losses(self, graded: Graded, strong: Bools) -> tuple[Float64Array, float, float]:
+        """The loss of each prompt under decisions bool[..., n], and its bounds."""
+        if self.kind == "quality":
+            kept = np.where(strong, graded.strong, graded.weak)
+            missed: Float64Array = self.target * graded.strong - kept
+            return missed, -1.0, self.target
+        if self.kind == "share":
+            return strong.astype(np.float64) - self.target, -self.target, 1.0 - self.target
+        if graded.cost_weak is None or graded.cost_strong is None:
+            raise InvalidInputError(
+                "a target of spend needs costs: give prices (--price), or a column of costs"
+            )
+        budget = self.target / 1000.0
+        cost = np.where(strong, graded.cost_strong, graded.cost_weak)
+        over: Float64Array = np.minimum(cost, graded.most_cost) - budget
+        return over, -budget, graded.most_cost - budget
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graded:
+    """n graded prompts to test on, in an order that does not depend on their grades.
+
+    Attributes:
+        weak, strong: float64[n], grades on 0..1.
+        cost_weak, cost_strong: float64[n], dollars, or None.
+        units: int64[n], the near-duplicate group of each; a group counts as one prompt.
+        most_cost: what no answer costs more than, in dollars.
+    """
+
+    weak: Float64Array
+    strong: Float64Array
+    cost_weak: Float64Array | None
+    cost_strong: Float64Array | None
+    units: npt.NDArray[np.int64]
+    most_cost: float = 0.0
+
+    def by_unit(self, values: Float64Array) -> Float64Array:
+        """Means of float64[..., n] by group: float64[..., groups], in the order of first rows."""
+        _, first, index = np.unique(self.units, return_index=True, return_inverse=True)
+        if len(first) == len(self.units):
+            return values
+        place = np.empty(len(first), dtype=np.int64)
+        place[np.argsort(first, kind="stable")] = np.arange(len(first))
+        index = place[index]
+        order = np.argsort(index, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(index[order]) != 0])
+        sums = np.add.reduceat(values[..., order], starts, axis=-1)
+        means: Float64Array = sums / np.bincount(index)
+        return means
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The least safe threshold that is certified, and what was tested.
+
+    Attributes:
+        threshold: that threshold; None where none is.
+        p_value: of it.
+        tested: number of thresholds that were tested.
+        prompts: distinct prompts that it was tested on.
+    """
+
+    threshold: float | None
+    p_value: float
+    tested: int
+    prompts: int
+
+
+def certify(
+    goal: Goal, thresholds: Float64Array, win_rates: Float64Array, graded: Graded
+) -> Certificate:
+    """Test ``thresholds`` in the given order, which must not depend on ``graded``, and stop at the
+    first that can't be certified.
+
+    Args:
+        goal: what is promised.
+        thresholds: float64[m], from the safest on.
+        win_rates: float64[n], of the prompts of ``graded``.
+        graded: n prompts.
+    """
+    strong = win_rates >= thresholds[:, None]
+    losses, low, high = goal.losses(graded, strong)
+    units = graded.by_unit(np.asarray(losses, dtype=np.float64))
+    p = betting_p_values(units, low, high, 1.0 - goal.confidence)
+    failed = np.flatnonzero(p > 1.0 - goal.confidence)
+    passed = int(failed[0]) if len(failed) else len(p)
+    best = None if passed == 0 else float(thresholds[passed - 1])
+    return Certificate(
+        best,
+        float(p[passed - 1 if passed else 0]),
+        min(passed + 1, len(p)),
+        int(units.shape[-1]),
+    )
+
+
+def betting_p_values(losses: Float64Array, low: float, high: float, level: float) -> Float64Array:
+    """P-values of "the mean loss is above 0", float64[m], of losses float64[m, n] in [low, high].
+
+    A gambler bets against the hypothesis at fair odds; the p-value is 1 over the most that a stake
+    of 1 grew to (Ville). Stakes depend on the losses before, never on the present one: the
+    variance so far sets them, with the value that is best for n prompts and ``level``.
+    """
+    m, n = losses.shape
+    span = high - low
+    x = (losses - low) / span
+    null = -low / span  # the mean of x under the hypothesis is at least this
+    seen = np.arange(n, dtype=np.float64)
+    sums = np.concatenate([np.zeros((m, 1)), np.cumsum(x, axis=1)[:, :-1]], axis=1)
+    squares = np.concatenate([np.zeros((m, 1)), np.cumsum(x * x, axis=1)[:, :-1]], axis=1)
+    mean = (null * _PRIOR_PROMPTS + sums) / (_PRIOR_PROMPTS + seen)
+    spread = squares - 2.0 * mean * sums + seen * mean**2
+    variance = (_PRIOR_PROMPTS * 0.05 + np.maximum(spread, 0.0)) / (_PRIOR_PROMPTS + seen)
+    stake = np.sqrt(2.0 * math.log(1.0 / level) / (n * np.maximum(variance, 1e-9)))
+    stake = np.minimum(stake, _BOLDEST / (1.0 - null))
+    capital = np.cumsum(np.log1p(stake * (null - x)), axis=1)
+    p: Float64Array = np.exp(-np.maximum(capital.max(axis=1), 0.0))
+    return p
+
+
+def rows_needed(goal: Goal, losses: Float64Array) -> float:
+    """About how many distinct prompts a certificate would need if losses float64[n] are typical.
+
+    Infinite where their mean is not below 0. A bet grows by mean^2 / (2 variance) a prompt.
+    """
+    mean, variance = float(losses.mean()), float(losses.var())
+    if mean >= 0.0:
+        return math.inf
+    growth = max(mean * mean / (2.0 * (variance + mean * mean)), 1e-12)
+    return math.log(1.0 / (1.0 - goal.confidence)) / growth

@@ -1,0 +1,150 @@
+"""The report of a tuning: one HTML page that loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+
+import numpy as np
+
+from fastroute.errors import MissingDependencyError
+from fastroute.evaluation.benchmarks.routellm import Benchmark
+from fastroute.evaluation.report import plots
+from fastroute.evaluation.results import Report
+from fastroute.evaluation.run import evaluate
+from fastroute.learning.tune.result import TuneResult
+from fastroute.learning.tune.words import details, dollars, headline, interval, reasons, rows_of
+from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+
+_SHOWN = 8
+_MOST_CHARS = 300
+_RESAMPLES = 200
+
+
+def to_html(found: TuneResult) -> str | None:
+    """The page, or None without matplotlib, which draws its figures."""
+    try:
+        plots.load_matplotlib()
+    except MissingDependencyError:
+        return None
+    words = [*reasons(found), *details(found), *found.advice]
+    return _PAGE.format(
+        style=_STYLE,
+        colours=plots.css_colours(),
+        kind=found.verdict,
+        headline=html.escape(headline(found)),
+        table=_table(found),
+        words="".join(f"<li>{html.escape(line)}</li>" for line in words),
+        figures="".join(_figures(found)),
+        prompts="".join(_prompts(found)),
+        understood="".join(f"<li>{html.escape(line)}</li>" for line in found.export.understood),
+    )
+
+
+def _table(found: TuneResult) -> str:
+    head = "<tr><th></th><th>strong calls</th><th>quality kept</th>"
+    costs = found.policy.cost_usd_per_1000 is not None
+    head += "<th>$ per 1,000</th><th>saved per 1,000</th></tr>" if costs else "</tr>"
+    body = []
+    for name, policy in rows_of(found):
+        cells = [f"{policy.strong_share.value:.1%}", interval(policy.quality)]
+        if policy.cost_usd_per_1000 is not None and policy.saved_usd_per_1000 is not None:
+            cells += [dollars(policy.cost_usd_per_1000), dollars(policy.saved_usd_per_1000)]
+        columns = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        body.append(f"<tr><th>{html.escape(name)}</th>{columns}</tr>")
+    return f"<table>{head}{''.join(body)}</table>"
+
+
+def _figures(found: TuneResult) -> Iterator[str]:
+    """Curve with the operating point, and calibration, where the strong model is the better one."""
+    report = _evaluated(found)
+    if report is None:
+        yield "<p>There are no curves: the strong model is not better on the test prompts.</p>"
+        return
+    result = report.results[0]
+    share = found.policy.strong_share.value
+    for svg, caption in (
+        (
+            plots.curve_svg(report, result),
+            (
+                f"Quality against strong calls, on the test prompts. The operating point is at "
+                f"{share:.1%} strong calls."
+            ),
+        ),
+        (
+            plots.reliability_svg(result),
+            "Calibration: how often the strong model was better, by predicted win rate.",
+        ),
+    ):
+        yield f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _evaluated(found: TuneResult) -> Report | None:
+    rows = found.test
+    if not rows.strong.mean() > rows.weak.mean():
+        return None
+    benchmark = Benchmark(
+        "test prompts", rows.prompts, rows.weak, rows.strong, found.pair, rows.where, unit="grade"
+    )
+    routers = {"tuned": found.router, "default": MatrixFactorizationRouter.load_default()}
+    if "default" not in found.baselines:
+        del routers["default"]
+    return evaluate(routers, [benchmark], resamples=_RESAMPLES)
+
+
+def _prompts(found: TuneResult) -> Iterator[str]:
+    """The test prompts on which the choice cost the most, and those on which it paid the most."""
+    gain = found.test.strong - found.test.weak
+    strong = found.win_rates >= found.threshold
+    # What the choice brought, next to the other model.
+    paid = np.where(strong, gain, -gain)
+    surprise = np.where(strong, found.win_rates, 1.0 - found.win_rates)
+    order = np.lexsort((-surprise, paid))
+    for title, chosen in (
+        ("Worst choices", order[:_SHOWN]),
+        ("Best choices", order[::-1][:_SHOWN]),
+    ):
+        items = []
+        for i in chosen.tolist():
+            prompt = found.test.prompts[i]
+            shown = prompt if len(prompt) <= _MOST_CHARS else prompt[:_MOST_CHARS] + " ..."
+            model = found.pair.strong if strong[i] else found.pair.weak
+            facts = (
+                f"{found.test.where[i]}: to {model} at win rate {found.win_rates[i]:.3f}; grades "
+                f"(0 to 1) {found.test.strong[i]:.2f} strong, {found.test.weak[i]:.2f} weak"
+            )
+            items.append(f"<li><q>{html.escape(shown)}</q><small>{html.escape(facts)}</small></li>")
+        yield f"<h2>{title}</h2><ul class='prompts'>{''.join(items)}</ul>"
+
+
+_STYLE = """
+:root { color-scheme: light dark; --page: #fefefe; --ink: #1c1c1c; --muted: #5f6368;
+  --grid: #dfe1e5; }
+@media (prefers-color-scheme: dark) { :root { --page: #16181c; --ink: #e8e8e8; --muted: #a0a6ad;
+  --grid: #363b42; } }
+body { margin: 0 auto; padding: 2rem 1rem 4rem; max-width: 60rem; background: var(--page);
+  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.4rem; border-left: .4rem solid #c0392b; padding-left: .75rem; }
+h1.use { border-color: #009e73; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
+th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--grid); }
+th:first-child { text-align: left; } .scroll { overflow-x: auto; }
+.figures { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
+figure { margin: 0; } figure svg { width: 100%; height: auto; }
+figcaption, small { color: var(--muted); font-size: .8rem; } small { display: block; }
+q { overflow-wrap: anywhere; white-space: pre-wrap; } .prompts li { margin-bottom: .6rem; }
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>fastroute tune</title><style>{style}{colours}</style></head><body>
+<h1 class="{kind}">{headline}</h1>
+<ul>{words}</ul>
+<div class="scroll">{table}</div>
+<div class="figures">{figures}</div>
+{prompts}
+<h2>What was read</h2><ul>{understood}</ul>
+</body></html>
+"""

@@ -1,0 +1,199 @@
+"""What a tuning found: the verdict, and the figures that it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fastroute.evaluation.metrics.bootstrap import Estimate
+from fastroute.learning.tune.costs import Price
+from fastroute.learning.tune.export import Export
+from fastroute.learning.tune.guarantee import Goal
+from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+from fastroute.types import Float64Array, ModelPair
+
+Verdict = Literal["use", "do_not_use"]
+Recommendation = Literal["router", "always_weak", "always_strong"]
+#: Of ``TuneResult.to_dict``. It rises when a key changes its meaning or is removed.
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What one way of choosing does on the test rows.
+
+    Attributes:
+        strong_share: share of strong calls.
+        quality: mean grade, as a part of the strong model's.
+        cost_usd_per_1000: mean dollars per 1,000 requests; None where costs are not known.
+        saved_usd_per_1000: the same, less than always-strong.
+    """
+
+    strong_share: Estimate
+    quality: Estimate
+    cost_usd_per_1000: Estimate | None = None
+    saved_usd_per_1000: Estimate | None = None
+
+    def to_dict(self, requests_per_month: int | None = None) -> dict[str, Any]:
+        """Plain JSON: a number for each, and their intervals apart."""
+        named = {
+            "strong_share": self.strong_share,
+            "quality": self.quality,
+            "cost_usd_per_1000": self.cost_usd_per_1000,
+            "saved_usd_per_1000": self.saved_usd_per_1000,
+        }
+        for kind in ("cost", "saved"):
+            monthly = _times(named[f"{kind}_usd_per_1000"], requests_per_month)
+            named[f"{kind}_usd_per_month"] = monthly
+        return {
+            **{name: None if e is None else _finite(e.value) for name, e in named.items()},
+            "intervals": {
+                name: None if e is None else [_finite(e.low), _finite(e.high)]
+                for name, e in named.items()
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FinalCheck:
+    """The operating point on the last fifth of the time, which took no part in anything.
+
+    Attributes:
+        prompts: distinct prompts.
+        policy: what the router does there.
+        drift_p_value: Kolmogorov and Smirnov's, of "win rates are distributed as before".
+        kept: whether its estimate reaches the target.
+    """
+
+    prompts: int
+    policy: Policy
+    drift_p_value: float
+    kept: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TuneResult:
+    """The outcome of ``tune_router``.
+
+    Attributes:
+        verdict: "use" or "do_not_use".
+        recommendation: what to do: the router, or one of the models for everything.
+        reasons: why, in sentences.
+        advice: what would change it, in sentences.
+        goal: what was asked for.
+        pair: the two models in the export.
+        candidate: the candidate that was chosen.
+        router: the router, whether it should be used or not.
+        threshold: its operating point; with ``certified`` False only an estimate.
+        certified: whether the promise holds at ``threshold`` with the confidence of the goal.
+        p_value: of that test.
+        information_p_value: of "the router ranks test prompts no better than a coin".
+        policy: what the router does at ``threshold`` on the test rows.
+        baselines: "always_strong", "always_weak", "random" (at the router's share of strong calls),
+            "default" and "length" (each at its own certified threshold), where there are such.
+        apgr: by candidate, on rows that it was not fitted to; "winner" by nested folds, "test" of
+            the router on the test rows. None where the strong model is not better.
+        counts: "rows", "graded", "distinct", "learnt_on", "tested_on", "left_out_known".
+        labels_needed: about how many graded prompts would do; None where no number would.
+        final_check: on the last fifth, where times are known.
+        notes: what else is to be said.
+        export: what was read.
+        strong_model, weak_model: their names at their providers.
+        prices: by model name in the export.
+        win_rates, test: of the test rows; for reports.
+        requests_per_month: for dollars a month.
+        folder: where it was saved, if it was.
+    """
+
+    verdict: Verdict
+    recommendation: Recommendation
+    reasons: tuple[str, ...]
+    advice: tuple[str, ...]
+    goal: Goal
+    pair: ModelPair
+    candidate: str
+    router: MatrixFactorizationRouter
+    threshold: float
+    certified: bool
+    p_value: float
+    information_p_value: float
+    policy: Policy
+    baselines: Mapping[str, Policy]
+    apgr: Mapping[str, float | None]
+    counts: Mapping[str, int]
+    labels_needed: int | None
+    final_check: FinalCheck | None
+    notes: tuple[str, ...]
+    export: Export
+    prices: Mapping[str, Price]
+    win_rates: Float64Array
+    test: Export
+    requests_per_month: int | None = None
+    folder: Path | None = None
+
+    @property
+    def quality_lower_bound(self) -> float | None:
+        """The part of the strong model's quality that is promised; None without a promise."""
+        if self.certified and self.goal.kind == "quality":
+            return self.goal.target
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain JSON values; docs/tune.md describes the keys."""
+        check = self.final_check
+        return {
+            "schema": SCHEMA,
+            "verdict": self.verdict,
+            "recommendation": self.recommendation,
+            "reasons": list(self.reasons),
+            "advice": list(self.advice),
+            "router": self.candidate,
+            "output": None if self.folder is None else str(self.folder),
+            "operating_point": self.threshold if self.certified else None,
+            "goal": {
+                "kind": self.goal.kind,
+                "target": self.goal.target,
+                "confidence": self.goal.confidence,
+                "certified": self.certified,
+                "p_value": self.p_value,
+            },
+            "strong_model": self.pair.strong,
+            "weak_model": self.pair.weak,
+            **self.policy.to_dict(self.requests_per_month),
+            "quality_lower_bound": self.quality_lower_bound,
+            "baselines": {
+                name: policy.to_dict(self.requests_per_month)
+                for name, policy in self.baselines.items()
+            },
+            "apgr": dict(self.apgr),
+            "information_p_value": self.information_p_value,
+            "n": self.counts["graded"],
+            "counts": dict(self.counts),
+            "labels_needed": self.labels_needed,
+            "final_check": None
+            if check is None
+            else {
+                "prompts": check.prompts,
+                **check.policy.to_dict(self.requests_per_month),
+                "drift_p_value": check.drift_p_value,
+                "kept": check.kept,
+            },
+            "notes": list(self.notes),
+            "understood": list(self.export.understood),
+        }
+
+
+def _times(value: Estimate | None, requests: int | None) -> Estimate | None:
+    """Dollars per 1,000 requests as dollars for so many."""
+    if value is None or requests is None:
+        return None
+    factor = requests / 1000.0
+    ends = (None if end is None else end * factor for end in (value.low, value.high))
+    return Estimate(value.value * factor, *ends)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None

@@ -1,0 +1,403 @@
+"""Tunes a router for a pair of models: learns, tests, and says whether to use it.
+
+1. Prompts that the bundled router was trained on are left out; where that would be more than a
+   fifth, they stay, and the bundled router is neither candidate nor prior.
+2. Where times are known, the last fifth is kept for a final check.
+3. 40 % of the distinct prompts are learnt from: candidates are compared by nested cross-validation
+   (``selection``), the winner is fitted to all of them, and thresholds to test are fixed.
+4. On the other 60 % thresholds are certified (``guarantee``), and the router must rank prompts
+   better than a coin does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fastroute._checks import check_integer
+from fastroute.artifacts import prompt_hash
+from fastroute.errors import InvalidInputError
+from fastroute.learning.tune import verdict
+from fastroute.learning.tune.costs import Price
+from fastroute.learning.tune.export import Export
+from fastroute.learning.tune.groups import Groups, group_prompts, hashed_order
+from fastroute.learning.tune.guarantee import Certificate, Goal, Graded, certify, rows_needed
+from fastroute.learning.tune.head import Parts, as_float64
+from fastroute.learning.tune.measure import (
+    critical_value,
+    measure_policy,
+    p_value_of_mean,
+    smirnov_p_value,
+    strong_calls,
+)
+from fastroute.learning.tune.result import FinalCheck, Policy, TuneResult
+from fastroute.learning.tune.seen import trained_on
+from fastroute.learning.tune.selection import (
+    LearningRows,
+    Selection,
+    apgr_of,
+    rank_terms,
+    select,
+)
+from fastroute.policy import calibrated
+from fastroute.provenance import OperatingPoint, Provenance
+from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+from fastroute.training.embedding import embed
+from fastroute.training.heads import constant_vector, fit_scale, sigmoid
+from fastroute.types import Float64Array
+
+LEARN_SHARE = 0.4
+FINAL_SHARE = 0.2
+#: Distinct prompts with both grades below which nothing is tried.
+LEAST_PROMPTS = 40
+_MOST_KNOWN = 0.2
+_WEIGHT_OF_ONE_GRADE = 0.5
+_GRID = 100
+#: Certificates that save less than this share of strong calls are not looked for.
+_LEAST_WEAK_SHARE = 0.1
+# Costs are bounded for a promise of spend: the greatest that is seen while learning, twice over.
+_COST_ROOM = 2.0
+_Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """Rows of the export by what they are for, and their groups."""
+
+    learn: _Bools
+    test: _Bools
+    final: _Bools
+    groups: Groups
+    known: int
+    use_default: bool
+    notes: tuple[str, ...]
+
+
+def tune_router(
+    export: Export,
+    goal: Goal,
+    *,
+    strong_model: str | None = None,
+    weak_model: str | None = None,
+    prices: Mapping[str, Price] | None = None,
+    requests_per_month: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> TuneResult:
+    """Tune a router on an export; see the module.
+
+    Args:
+        export: from ``read_export``.
+        goal: what is to be promised, and with which confidence.
+        strong_model, weak_model: their names at their providers; by default those in the export.
+        prices: dollars per million tokens by model of the export, for the gateway's configuration.
+        requests_per_month: for dollars a month.
+        seed: of the splits.
+        progress: show a bar on a terminal.
+
+    Raises InvalidInputError for fewer than 40 distinct prompts with grades of both models, or a
+    goal of spend without costs.
+    """
+    check_integer("seed", seed, 0)
+    if requests_per_month is not None:
+        check_integer("requests_per_month", requests_per_month, 1)
+    if goal.kind == "spend" and export.cost_weak is None:
+        raise InvalidInputError(
+            "a target of spend needs costs: give prices (--price), or a column of costs"
+        )
+    default = MatrixFactorizationRouter.load_default()
+    split = _split(export, default, seed)
+    learn, test = export.select(split.learn), export.select(split.test)
+    chosen, router, held_out = _learn(
+        learn, split.groups.ids[split.learn], default, split.use_default, seed, progress,
+        (strong_model or export.pair.strong, weak_model or export.pair.weak),
+    )  # fmt: skip
+    router = _recorded(router, export, learn, default if split.use_default else None)
+    most_cost = 0.0
+    if learn.cost_weak is not None and learn.cost_strong is not None:
+        most_cost = _COST_ROOM * float(max(learn.cost_weak.max(), learn.cost_strong.max()))
+    graded = _graded(test, split.groups.ids[split.test], most_cost)
+    win_rates = router.win_rates(test.prompts)
+    router = router.with_provenance(
+        calibrated(
+            router.provenance, win_rates, calibrated_on=f"{len(test):,} graded prompts held out"
+        )
+    )
+    thresholds = grid(held_out, goal)
+    certificate = certify(goal, thresholds, win_rates, graded)
+    threshold = certificate.threshold
+    if threshold is None:
+        threshold = _estimated(goal, thresholds, held_out, learn)
+    z = critical_value(goal.confidence)
+    policy = measure_policy(graded, strong_calls(win_rates, threshold), z)
+    gains = test.strong - test.weak
+    terms = rank_terms(win_rates, gains)
+    how = f"target {goal.kind} {goal.target:g} at {goal.confidence:.0%} confidence"
+    router = router.with_provenance(
+        replace(
+            router.provenance,
+            operating_point=OperatingPoint(
+                threshold, None, f"{how}, {'certified' if certificate.threshold else 'estimated'} "
+                f"on {certificate.prompts:,} prompts",
+            ),
+        )
+    )  # fmt: skip
+    found = TuneResult(
+        verdict="do_not_use",
+        recommendation="always_strong",
+        reasons=(),
+        advice=(),
+        goal=goal,
+        pair=export.pair,
+        candidate=chosen.name,
+        router=router,
+        threshold=threshold,
+        certified=certificate.threshold is not None,
+        p_value=certificate.p_value,
+        information_p_value=p_value_of_mean(graded.by_unit(terms)),
+        policy=policy,
+        baselines=_baselines(goal, graded, test, learn, policy, z, default, split.use_default),
+        apgr={**chosen.apgr, "test": apgr_of(terms, gains)},
+        counts={
+            "rows": len(export),
+            "graded": int(export.has_both.sum()),
+            "distinct": split.groups.count,
+            "learnt_on": len(learn),
+            "tested_on": certificate.prompts,
+            "left_out_known": split.known,
+        },
+        labels_needed=_labels_needed(goal, thresholds, win_rates, graded),
+        final_check=_final_check(goal, export, split, router, win_rates, threshold, z),
+        notes=split.notes,
+        export=export,
+        prices=dict(prices or {}),
+        win_rates=win_rates,
+        test=test,
+        requests_per_month=requests_per_month,
+    )
+    return verdict.decided(found, terms=graded.by_unit(terms))
+
+
+def _split(export: Export, default: MatrixFactorizationRouter, seed: int) -> _Split:
+    usable = export.has_any
+    notes = []
+    hashes = default.provenance.trained_on
+    known = np.zeros(len(export), dtype=np.bool_)
+    if hashes is not None:
+        known = usable & trained_on(export.prompts, hashes)
+    share = float(known.sum()) / max(int(usable.sum()), 1)
+    use_default = share <= _MOST_KNOWN
+    left_out = int(known.sum()) if use_default else 0
+    if use_default and left_out:
+        usable = usable & ~known
+        notes.append(f"{left_out:,} prompts that the bundled router was trained on are left out.")
+    elif not use_default:
+        notes.append(
+            f"The bundled router was trained on {share:.0%} of the prompts, so it is neither a "
+            "candidate nor a prior here: its figures would flatter."
+        )
+    groups = group_prompts(export.prompts)
+    both = usable & export.has_both
+    final = np.zeros(len(export), dtype=np.bool_)
+    if export.times is not None and both.any():
+        moment = np.quantile(export.times[both], 1.0 - FINAL_SHARE)
+        final = usable & (export.times > moment)
+        earlier = np.isin(groups.ids, groups.ids[usable & ~final])
+        repeated = int((final & earlier).sum())
+        if repeated:
+            notes.append(f"{repeated:,} prompts of the last fifth repeat earlier ones and are left "
+                         "out of the final check.")  # fmt: skip
+        usable, final = usable & ~final, final & ~earlier & export.has_both
+        both = both & usable
+    names = np.unique(groups.ids[both])
+    if len(names) < LEAST_PROMPTS:
+        raise InvalidInputError(
+            f"{export.file}: {len(names)} distinct prompts have grades of both models, where "
+            f"{LEAST_PROMPTS} are the least to learn from and a guarantee takes some hundreds; "
+            "grade more (fastroute tune --suggest 100 says which)"
+        )
+    order = names[np.argsort(hashed_order(export.prompts, groups, seed)[names], kind="stable")]
+    test_groups = order[round(LEARN_SHARE * len(order)) :]
+    in_test = np.isin(groups.ids, test_groups)
+    if groups.largest > 0.1 * len(export):
+        notes.append(f"One group of near-duplicates has {groups.largest:,} of {len(export):,} rows;"
+                     " it counts as one prompt.")  # fmt: skip
+    if groups.count < len(export):
+        notes.append(f"{len(export) - groups.count:,} rows are near-duplicates of others; a group "
+                     "is on one side of each split and counts once.")  # fmt: skip
+    return _Split(
+        usable & ~in_test, both & in_test, final, groups, left_out, use_default, tuple(notes)
+    )
+
+
+def _learn(
+    learn: Export,
+    groups: npt.NDArray[np.int64],
+    default: MatrixFactorizationRouter,
+    use_default: bool,
+    seed: int,
+    progress: bool,
+    names: tuple[str, str],
+) -> tuple[Selection, MatrixFactorizationRouter, Float64Array]:
+    """The winner, as a router, and its win rates on held-out folds of the learning rows."""
+    embedder = default.embedder
+    assert embedder is not None
+    X = embed(embedder, learn.prompts, progress=progress)
+    said = X.any(axis=1)
+    pair = default.deltas_from_embeddings(np.eye(default.dimensions, dtype=np.float32))
+    own = (default.strong_model, default.weak_model)
+    columns = [default.models.index(name) for name in own]
+    vector = (pair[:, columns[0]] - pair[:, columns[1]]).astype(np.float64)
+    parts = Parts(vector if use_default else None, embedder.signals)
+    both = learn.has_both
+    weak = np.where(np.isnan(learn.weak), np.nanmean(learn.weak[both]), learn.weak)
+    strong = np.where(np.isnan(learn.strong), np.nanmean(learn.strong[both]), learn.strong)
+    rows = LearningRows(
+        as_float64(X[said]),
+        (strong - weak)[said],
+        np.where(both, 1.0, _WEIGHT_OF_ONE_GRADE)[said],
+        both[said],
+        groups[said],
+    )
+    if int(rows.has_both.sum()) < 10:
+        raise InvalidInputError(
+            f"{int(rows.has_both.sum())} of the prompts to learn from have a token that the "
+            "embedder knows, where 10 are needed; the bundled one is for English"
+        )
+    chosen = select(rows, parts, seed=seed)
+    constant = constant_vector(rows.X, rows.weights)
+    fitted = rows.has_both
+    F = np.stack([chosen.scores - chosen.scores[fitted].mean(), rows.X @ constant], axis=1)
+    won = (1.0 + rows.gains) / 2.0
+    slope, level = fit_scale(F[fitted], won[fitted], rows.weights[fitted])
+    mean = float((rows.X[fitted] @ chosen.direction).mean())
+    vector = slope * (chosen.direction - mean * constant) + level * constant
+    half = (vector / 2.0).astype(np.float32)
+    router = MatrixFactorizationRouter(
+        names,
+        np.eye(2, dtype=np.float32),
+        np.stack([half, -half]),
+        np.ones(2, dtype=np.float32),
+        strong_model=names[0],
+        weak_model=names[1],
+        embedder=embedder,
+    )
+    return chosen, router, sigmoid(F[fitted] @ np.array([slope, level]))
+
+
+def _recorded(
+    router: MatrixFactorizationRouter,
+    export: Export,
+    learn: Export,
+    prior: MatrixFactorizationRouter | None,
+) -> MatrixFactorizationRouter:
+    """The router with what it was trained on: these prompts, and those of its prior."""
+    hashes = np.array([prompt_hash(prompt) for prompt in learn.prompts], dtype=np.uint64)
+    if prior is not None and prior.provenance.trained_on is not None:
+        hashes = np.concatenate([hashes, prior.provenance.trained_on])
+    return router.with_provenance(
+        Provenance(data=(Path(export.file).name,), trained_on=np.unique(hashes))
+    )
+
+
+def grid(held_out: Float64Array, goal: Goal) -> Float64Array:
+    """Thresholds to test, from the safest: percentiles of win rates on held-out folds, rounded,
+    and last the one that sends everything to the other model."""
+    levels = np.arange(1, _GRID) / _GRID
+    between = np.unique(np.round(np.quantile(held_out, levels), 5))
+    between = between[(between > 0.0) & (between < 1.0)]
+    ordered: Float64Array = (
+        np.append(between, 1.0) if goal.from_strong else np.append(between[::-1], 0.0)
+    )
+    return ordered
+
+
+def _graded(rows: Export, units: npt.NDArray[np.int64], most_cost: float) -> Graded:
+    return Graded(rows.weak, rows.strong, rows.cost_weak, rows.cost_strong, units, most_cost)
+
+
+def _estimated(
+    goal: Goal, thresholds: Float64Array, held_out: Float64Array, learn: Export
+) -> float:
+    """The last threshold at which the learning rows meet the goal; the safest where none does."""
+    rows = learn.select(learn.has_both)
+    if len(rows) != len(held_out):  # some have no token: which are these is of no consequence
+        return float(thresholds[0])
+    graded = _graded(rows, np.arange(len(rows)), math.inf)
+    losses, _, _ = goal.losses(graded, held_out >= thresholds[:, None])
+    met = np.flatnonzero(np.asarray(losses).mean(axis=1) <= 0.0)
+    return float(thresholds[met[-1]]) if len(met) else float(thresholds[0])
+
+
+def _labels_needed(
+    goal: Goal, thresholds: Float64Array, win_rates: Float64Array, graded: Graded
+) -> int | None:
+    """About how many graded prompts a useful certificate takes; None where no number would do."""
+    strong = win_rates >= thresholds[:, None]
+    losses, _, _ = goal.losses(graded, strong)
+    moved = (~strong if goal.from_strong else strong).mean(axis=1) >= _LEAST_WEAK_SHARE
+    needed = [
+        rows_needed(goal, graded.by_unit(np.asarray(row, dtype=np.float64)))
+        for row in np.asarray(losses)[moved]
+    ]
+    least = min(needed, default=math.inf)
+    return None if math.isinf(least) else math.ceil(least / (1.0 - LEARN_SHARE) / 10.0) * 10
+
+
+def _baselines(
+    goal: Goal,
+    graded: Graded,
+    test: Export,
+    learn: Export,
+    policy: Policy,
+    z: float,
+    default: MatrixFactorizationRouter,
+    use_default: bool,
+) -> dict[str, Policy]:
+    n = len(test)
+    found = {
+        "always_strong": measure_policy(graded, np.ones(n), z),
+        "always_weak": measure_policy(graded, np.zeros(n), z),
+        "random": measure_policy(graded, np.full(n, policy.strong_share.value), z),
+    }
+    rivals = {"length": [[length / (length + 300.0) for length in map(len, part.prompts)]
+                         for part in (learn, test)]}  # fmt: skip
+    if use_default:
+        rivals["default"] = [list(default.win_rates(part.prompts)) for part in (learn, test)]
+    for name, (before, now) in rivals.items():
+        rates = np.array(now)
+        own: Certificate = certify(goal, grid(np.array(before), goal), rates, graded)
+        safe = 0.0 if goal.from_strong else 1.0
+        threshold = safe if own.threshold is None else own.threshold
+        found[name] = measure_policy(graded, strong_calls(rates, threshold), z)
+    return found
+
+
+def _final_check(
+    goal: Goal,
+    export: Export,
+    split: _Split,
+    router: MatrixFactorizationRouter,
+    before: Float64Array,
+    threshold: float,
+    z: float,
+) -> FinalCheck | None:
+    if not split.final.any():
+        return None
+    rows = export.select(split.final)
+    graded = _graded(rows, split.groups.ids[split.final], math.inf)
+    rates = router.win_rates(rows.prompts)
+    strong = strong_calls(rates, threshold)
+    losses, _, _ = goal.losses(graded, strong > 0.5)
+    units = graded.by_unit(np.asarray(losses, dtype=np.float64))
+    return FinalCheck(
+        len(units),
+        measure_policy(graded, strong, z),
+        smirnov_p_value(before, rates),
+        bool(units.mean() <= 0.0),
+    )

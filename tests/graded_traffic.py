@@ -1,0 +1,58 @@
+"""Graded traffic, made up: two topics, of which the weak model is bad at one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_SUMS = ("integral", "matrix", "theorem", "polynomial", "eigenvalue", "derivative", "proof")
+_MORE = ("converges", "diagonal", "continuous", "symmetric", "bounded", "prime", "rational")
+_CHAT = ("birthday", "holiday", "recipe", "garden", "kitchen", "weather", "movie", "puppy")
+_KIND = ("funny", "short", "friendly", "warm", "simple", "nice", "cheerful", "polite")
+
+
+def make_traffic(
+    count: int, *, seed: int = 0, hard_gap: float = 0.7, easy_gap: float = 0.0
+) -> list[dict[str, Any]]:
+    """Rows with ``prompt``, ``score_weak`` and ``score_strong`` (0 or 1).
+
+    On mathematics the weak model is right with probability 0.9 - hard_gap, on small talk with
+    0.9 - easy_gap; the strong one with 0.9.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        hard = bool(rng.random() < 0.5)
+        nouns, kinds = (_SUMS, _MORE) if hard else (_CHAT, _KIND)
+        words = [*rng.choice(nouns, 3), *rng.choice(kinds, 2), f"{rng.integers(10**9):x}"]
+        prompt = " ".join(str(word) for word in rng.permutation(words))
+        weak = 0.9 - (hard_gap if hard else easy_gap)
+        rows.append({
+            "id": i,
+            "prompt": prompt,
+            "score_weak": int(rng.random() < weak),
+            "score_strong": int(rng.random() < 0.9),
+        })  # fmt: skip
+    return rows
+
+
+def shuffled(rows: Sequence[dict[str, Any]], *, seed: int = 0) -> list[dict[str, Any]]:
+    """The same grades on other prompts: nothing is left to learn."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return [
+        {**row, **{name: rows[j][name] for name in ("score_weak", "score_strong")}}
+        for row, j in zip(rows, order, strict=True)
+    ]
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """``rows`` as a CSV file."""
+    with path.open("w", encoding="utf-8", newline="") as text:
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
