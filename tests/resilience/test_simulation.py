@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fastroute.errors import InvalidInputError
 from fastroute.resilience.simulation import (
+    Bill,
     Exponential,
     Pareto,
     Policy,
@@ -32,6 +33,26 @@ POLICIES = [
     Policy("relaunch", 1.5, 0),
     Policy("relaunch", 2.5, 1),
 ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "requests", "completions"),
+    [
+        (Policy(), 1.0, 1.0),
+        (Policy("replicate", 0.0, 1), 2.0, 5 / 3),
+        (Policy("delayed", 2.0, 1), 1.5, 4 / 3),
+        (Policy("relaunch", 2.0, 0), 1.5, 4 / 3),
+    ],
+)
+def test_what_is_billed_by_hand(policy: Policy, requests: float, completions: float) -> None:
+    # Times of 1 and 3: a copy that is cancelled has generated the part of its time that it ran.
+    latency = Recorded(np.array([1.0, 3.0]))
+    found = simulate(latency, policy, runs=40_000, bill=Bill(10.0, 100.0))
+    assert found.requests == pytest.approx(requests, abs=0.02)
+    assert found.completions == pytest.approx(completions, abs=0.02)
+    assert found.billed == pytest.approx(10 * found.requests + 100 * found.completions)
+    zero = simulate(Recorded(np.zeros(3)), policy, runs=100, bill=Bill(10.0, 100.0))
+    assert zero.completions == zero.requests
 
 
 @pytest.mark.parametrize(("latency", "policy", "tasks"), [*product(LATENCIES, POLICIES, [1, 5])])

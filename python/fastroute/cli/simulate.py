@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import TYPE_CHECKING
 
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.resilience.simulation import Latency
+    from fastroute.resilience.simulation import Bill, Latency
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="most further requests a request that the advice may cost (default: 0.05)",
     )
+    parser.add_argument(
+        "--tokens", type=float, nargs=2, metavar=("IN", "OUT"),
+        help="mean input and output tokens of a request: the cost is what an API bills, tokens",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prices", type=float, nargs=2, metavar=("IN", "OUT"),
+        help="dollars per million input and output tokens; with --tokens the cost is in dollars",
+    )  # fmt: skip
     parser.add_argument("--plot", metavar="FILE", help="draw the trade-off: .png, .svg or .pdf")
     parser.add_argument(
         "--write", metavar="FILE", help="write the advice into a gateway's TOML config"
@@ -49,23 +58,25 @@ def run(options: argparse.Namespace) -> int:
     from fastroute.resilience.advice import (
         advise,
         compare,
-        plot,
         settings_of,
         write_settings,
     )
     from fastroute.resilience.simulation import expected
+    from fastroute.resilience.tradeoff_plot import plot
 
     if options.copies < 1:
         raise InvalidInputError("--copies must be 1 or more")
     if not 0 <= options.most_extra <= 10:
         raise InvalidInputError(f"--most-extra must be in 0..10, got {options.most_extra}")
     latency = _latency(options)
+    bill, unit = _bill(options)
     rows = compare(
         latency,
         tasks=options.tasks,
         runs=options.runs,
         seed=options.seed,
         copies=options.copies,
+        bill=bill,
     )
     chosen = advise(rows, most_extra=options.most_extra)
     settings = settings_of(chosen, options.most_extra)
@@ -75,11 +86,12 @@ def run(options: argparse.Namespace) -> int:
             row.policy._asdict() | row.outcome._asdict() | {"expected": e._asdict()}
             for row, e in zip(rows, exact, strict=True)
         ]
-        print(json.dumps({"policies": table, "advice": settings}))
+        print(json.dumps({"policies": table, "advice": settings, "billed_in": unit}))
     else:
         print(
             f"{'policy':<10}{'at':>9}{'quantile':>10}{'latency':>10}{'(exact)':>10}{'p95':>9}"
-            f"{'p99':>9}{'cost':>9}{'(exact)':>10}{'requests':>10}"
+            f"{'p99':>9}{'cost, s':>9}{'(exact)':>10}{'requests':>10}{'completions':>13}"
+            + ("" if unit is None else f"  billed, {unit}")
         )
         for row, e in zip(rows, exact, strict=True):
             o = row.outcome
@@ -87,17 +99,36 @@ def run(options: argparse.Namespace) -> int:
             print(
                 f"{row.policy.mode:<10}{row.policy.delay_s:>9.3g}{quantile:>10}"
                 f"{o.latency_s:>10.4g}{e.latency_s:>10.4g}{o.p95_s:>9.4g}{o.p99_s:>9.4g}"
-                f"{o.cost_s:>9.4g}{e.cost_s:>10.4g}{o.requests:>10.3f}"
+                f"{o.cost_s:>9.4g}{e.cost_s:>10.4g}{o.requests:>10.3f}{o.completions:>13.3f}"
+                + ("" if o.billed is None else f"{o.billed:>15.5g}")
                 + ("  <- advice" if row is chosen else "")
             )
         print("\n[resilience]")
         for name, value in settings.items():
             print(f"{name} = {json.dumps(value)}")
     if options.plot is not None:
-        plot(rows, chosen, options.plot)
+        plot(rows, chosen, options.plot, unit=unit)
     if options.write is not None:
         write_settings(options.write, settings)
     return 0
+
+
+def _bill(options: argparse.Namespace) -> tuple[Bill | None, str | None]:
+    """What a request costs, and in which unit per job; None without ``--tokens``."""
+    from fastroute.resilience.simulation import Bill
+
+    for flag in ("tokens", "prices"):
+        values = getattr(options, flag)
+        if values is not None and not all(math.isfinite(v) and v >= 0 for v in values):
+            raise InvalidInputError(f"--{flag} must be two numbers of 0 or more, got {values}")
+    if options.tokens is None:
+        if options.prices is not None:
+            raise InvalidInputError("--prices needs --tokens, the mean tokens of a request")
+        return None, None
+    if options.prices is None:
+        return Bill(*options.tokens), "tokens per job"
+    amounts = (t * p / 1000 for t, p in zip(options.tokens, options.prices, strict=True))
+    return Bill(*amounts), "dollars per 1,000 jobs"
 
 
 def _latency(options: argparse.Namespace) -> Latency:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.random import default_rng
 
 from fastroute._files import write_whole
-from fastroute.errors import InvalidInputError, MissingDependencyError
-from fastroute.resilience.simulation import Latency, Outcome, Policy, Recorded, simulate
+from fastroute.errors import InvalidInputError
+from fastroute.resilience.simulation import Bill, Latency, Outcome, Policy, Recorded, simulate
 from fastroute.types import Float64Array
 
 #: Delays to try: these quantiles of the latency without redundancy.
@@ -29,7 +29,13 @@ class Row(NamedTuple):
 
 
 def compare(
-    latency: Latency, *, tasks: int = 1, runs: int = 100_000, seed: int = 0, copies: int = 1
+    latency: Latency,
+    *,
+    tasks: int = 1,
+    runs: int = 100_000,
+    seed: int = 0,
+    copies: int = 1,
+    bill: Bill | None = None,
 ) -> list[Row]:
     """None, replication at once, and delayed redundancy and relaunch at several delays."""
     rng = default_rng(seed)
@@ -42,7 +48,11 @@ def compare(
         tried.append((Policy("delayed", delay_s, copies), quantile))
         tried.append((Policy("relaunch", delay_s, copies - 1), quantile))
     return [
-        Row(policy, quantile, simulate(latency, policy, tasks=tasks, runs=runs, seed=seed + 1))
+        Row(
+            policy,
+            quantile,
+            simulate(latency, policy, tasks=tasks, runs=runs, seed=seed + 1, bill=bill),
+        )
         for policy, quantile in tried
     ]
 
@@ -130,48 +140,3 @@ def read_latencies(path: str) -> Recorded:
         raise InvalidInputError(f"{path}: has no latencies")
     seconds: Float64Array = np.array(found)
     return Recorded(seconds)
-
-
-def plot(rows: Sequence[Row], chosen: Row, path: str) -> None:
-    """Draw cost against mean and 99th percentile of latency. Needs matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("a plot needs matplotlib: pip install matplotlib") from error
-    if not path.endswith((".png", ".svg", ".pdf")):
-        raise InvalidInputError(f"--plot {path!r} must end in .png, .svg or .pdf")
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    styles = {
-        "none": ("k", "o"),
-        "replicate": ("#b5541c", "s"),
-        "delayed": ("#1f6fb2", "o"),
-        "relaunch": ("#3a7d44", "^"),
-    }
-    for axes, name, label in (
-        (left, "latency_s", "mean latency, s"),
-        (right, "p99_s", "99th percentile of latency, s"),
-    ):
-        for mode, (colour, marker) in styles.items():
-            points = [row.outcome for row in rows if row.policy.mode == mode]
-            axes.plot(
-                [getattr(outcome, name) for outcome in points],
-                [outcome.cost_s for outcome in points],
-                color=colour,
-                marker=marker,
-                linestyle="-" if len(points) > 1 else "none",
-                label=mode,
-            )
-        axes.plot(
-            getattr(chosen.outcome, name),
-            chosen.outcome.cost_s,
-            "o",
-            markersize=14,
-            markerfacecolor="none",
-            color="k",
-        )
-        axes.set_xlabel(label)
-        axes.grid(alpha=0.3)
-    left.set_ylabel("cost: seconds that copies ran, per job")
-    left.legend(frameon=False)
-    figure.savefig(path)

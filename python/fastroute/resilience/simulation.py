@@ -167,6 +167,19 @@ class Policy(NamedTuple):
         return self
 
 
+class Bill(NamedTuple):
+    """What an API bills for one request, in tokens or in money.
+
+    Attributes:
+        input: for the prompt, which each copy sends in full.
+        output: for a whole completion. A copy that is cancelled is billed for the part that it had
+            generated, which is taken to be the part of its time that it ran.
+    """
+
+    input: float
+    output: float
+
+
 class Outcome(NamedTuple):
     """What a policy does, per job.
 
@@ -174,7 +187,10 @@ class Outcome(NamedTuple):
         latency_s, cost_s: means.
         latency_error_s, cost_error_s: their standard errors.
         p50_s, p95_s, p99_s: quantiles of latency.
+        p99_error_s: standard error of ``p99_s``, from its order statistics.
         requests: mean number of copies that were sent per task.
+        completions: mean number of completions per task; parts count as such.
+        billed, billed_error: mean and standard error of the bill; None without prices.
     """
 
     latency_s: float
@@ -184,7 +200,11 @@ class Outcome(NamedTuple):
     p50_s: float
     p95_s: float
     p99_s: float
+    p99_error_s: float
     requests: float
+    completions: float
+    billed: float | None
+    billed_error: float | None
 
 
 class Expected(NamedTuple):
@@ -195,7 +215,13 @@ class Expected(NamedTuple):
 
 
 def simulate(
-    latency: Latency, policy: Policy, *, tasks: int = 1, runs: int = 100_000, seed: int = 0
+    latency: Latency,
+    policy: Policy,
+    *,
+    tasks: int = 1,
+    runs: int = 100_000,
+    seed: int = 0,
+    bill: Bill | None = None,
 ) -> Outcome:
     """Simulate ``runs`` jobs of ``tasks`` tasks. Raises InvalidInputError."""
     policy.checked()
@@ -203,20 +229,29 @@ def simulate(
     check_count("runs", runs, least=2)
     rng = default_rng(seed)
     first = latency.sample(rng, (runs, tasks))
-    time, cost, sent = first.copy(), first.copy(), np.ones_like(first)
+    time, cost = first.copy(), first.copy()
+    sent, generated = np.ones_like(first), np.ones_like(first)
     if policy.mode != "none":
         late = first > policy.delay_s
         count = int(late.sum())
         new = policy.copies + (policy.mode == "relaunch")
         if new and count:
-            again = latency.sample(rng, (count, new)).min(axis=1)
+            copies = latency.sample(rng, (count, new))
+            again = copies.min(axis=1)
             keeps = policy.mode != "relaunch"
             left = np.minimum(first[late] - policy.delay_s, again) if keeps else again
+            ran = policy.delay_s + (left if keeps else 0.0)
+            # A recorded time may be 0: such a copy is whole.
+            parts = np.divide(left[:, None], copies, out=np.ones_like(copies), where=copies > 0)
+            generated[late] = ran / first[late] + parts.sum(axis=1)
             time[late] = policy.delay_s + left
             cost[late] = policy.delay_s + left * (new + keeps)
             sent[late] += new
     jobs, costs = time.max(axis=1), cost.sum(axis=1)
     p50, p95, p99 = np.quantile(jobs, [0.5, 0.95, 0.99])
+    ranks = np.clip(0.99 + np.array([-1.0, 1.0]) * math.sqrt(0.99 * 0.01 / runs), 0.0, 1.0)
+    around = np.quantile(jobs, ranks)
+    bills = None if bill is None else (sent * bill.input + generated * bill.output).sum(axis=1)
     return Outcome(
         float(jobs.mean()),
         float(costs.mean()),
@@ -225,7 +260,11 @@ def simulate(
         float(p50),
         float(p95),
         float(p99),
+        float(around[1] - around[0]) / 2,
         float(sent.mean()),
+        float(generated.mean()),
+        None if bills is None else float(bills.mean()),
+        None if bills is None else float(bills.std(ddof=1) / math.sqrt(runs)),
     )
 
 
