@@ -3,7 +3,12 @@
 One process, one event loop, HTTP/1.1 with kept connections over plain asyncio, no framework. By
 itself: ``python bench/serve_upstream.py [--errors P --stalls P --cuts P --seed N]`` prints the
 port and serves until its standard input ends. ``GET /count`` tells how many requests came for
-each ``x-request-number`` header.
+each ``x-request-number`` header, and ``GET /seen``, by model and that number, how many calls came,
+how many were not refused, and when (``time.monotonic()``) the connection of an unanswered one was
+closed.
+
+Every answer is "Paris"; with ``--differ P`` a share P of them is another city. ``--delays A B``
+waits ``delay_s`` before each answer: between A and B seconds, by model and number.
 """
 
 from __future__ import annotations
@@ -12,8 +17,10 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import sys
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from typing import ClassVar, cast
@@ -51,6 +58,11 @@ def _whole(status: str, body: bytes) -> bytes:
 
 
 _USUAL = _whole("200 OK", BODY)
+_OTHERS = [
+    _whole("200 OK", BODY.replace(b"Paris", city))
+    for city in (b"Lyon", b"Nice", b"Lille", b"Nantes", b"Toulouse")
+]
+_MODEL = re.compile(rb'"model": ?"([\w-]+)"')
 _FAILED = _whole("500 Internal Server Error", _ERROR)
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -58,16 +70,31 @@ _STREAM_HEAD = (
 _CHUNKS = [f"{len(event):x}\r\n".encode() + event + b"\r\n" for event in _EVENTS]
 
 
+def delay_s(model: str, number: str, delays: tuple[float, float]) -> float:
+    """The seconds that ``model`` waits before it answers a request."""
+    return random.Random(f"{model} {number}").uniform(*delays)
+
+
 class Upstream(asyncio.Protocol):
     """One connection; requests are answered in order."""
 
-    errors = stalls = cuts = 0.0
+    errors = stalls = cuts = differ = 0.0
+    delays = (0.0, 0.0)
     rng = random.Random(0)
     numbers: ClassVar[Counter[str]] = Counter()
+    calls: ClassVar[Counter[str]] = Counter()
+    accepted: ClassVar[Counter[str]] = Counter()
+    closed_s: ClassVar[dict[str, float]] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         self.received = bytearray()
+        self.unanswered: str | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        if self.unanswered is not None:
+            self.closed_s[self.unanswered] = time.monotonic()
 
     def data_received(self, data: bytes) -> None:
         self.received += data
@@ -91,15 +118,31 @@ class Upstream(asyncio.Protocol):
         if head.startswith(b"get /count"):
             self.transport.write(_whole("200 OK", json.dumps(self.numbers).encode()))
             return
+        if head.startswith(b"get /seen"):
+            seen = {"calls": self.calls, "accepted": self.accepted, "closed_s": self.closed_s}
+            self.transport.write(_whole("200 OK", json.dumps(seen).encode()))
+            return
         at = head.find(b"\r\nx-request-number:")
+        number = ""
         if at >= 0:
-            self.numbers[head[at + 19 :].split(b"\r\n", 1)[0].strip().decode()] += 1
+            number = head[at + 19 :].split(b"\r\n", 1)[0].strip().decode()
+            self.numbers[number] += 1
+        found = _MODEL.search(body)
+        model = found[1].decode() if found else ""
+        call = f"{model} {number}"
+        self.calls[call] += 1
         stream = b'"stream":true' in body.replace(b" ", b"")
         luck = self.rng.random()
         if luck < self.errors:
             self.transport.write(_FAILED)
-        elif luck < self.errors + self.stalls:
-            asyncio.get_running_loop().call_later(STALL_S, self._usual, stream)
+            return
+        self.accepted[call] += 1
+        wait_s = delay_s(model, number, self.delays) if self.delays[1] else 0.0
+        if luck < self.errors + self.stalls:
+            wait_s += STALL_S
+        if wait_s and not self.errors + self.stalls <= luck < self.errors + self.stalls + self.cuts:
+            self.unanswered = call
+            asyncio.get_running_loop().call_later(wait_s, self._usual, stream)
         elif luck < self.errors + self.stalls + self.cuts:
             if stream:
                 self.transport.write(_STREAM_HEAD + b"".join(_CHUNKS[:5]))
@@ -112,10 +155,12 @@ class Upstream(asyncio.Protocol):
     def _usual(self, stream: bool) -> None:
         if self.transport.is_closing():  # the client gave a stalled request up
             return
+        self.unanswered = None
         if stream:
             self.transport.write(_STREAM_HEAD + b"".join(_CHUNKS) + b"0\r\n\r\n")
         else:
-            self.transport.write(_USUAL)
+            differs = self.differ > 0 and self.rng.random() < self.differ
+            self.transport.write(self.rng.choice(_OTHERS) if differs else _USUAL)
 
 
 async def _serve() -> None:
@@ -134,10 +179,12 @@ async def _serve() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name in ("errors", "stalls", "cuts"):
+    for name in ("errors", "stalls", "cuts", "differ"):
         parser.add_argument(f"--{name}", type=float, default=0.0)
+    parser.add_argument("--delays", type=float, nargs=2, default=(0.0, 0.0))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    Upstream.differ, Upstream.delays = options.differ, tuple(options.delays)
     Upstream.errors, Upstream.stalls, Upstream.cuts = options.errors, options.stalls, options.cuts
     Upstream.rng = random.Random(options.seed)
     with suppress(ImportError):

@@ -150,21 +150,24 @@ class ShareControl:
             self._record(win_rate, strong)
         return threshold, strong
 
-    def record(self, win_rate: float, strong: bool) -> None:
-        """Note a decision that was made by ``threshold`` and may have been overruled since."""
-        with self._lock:
-            self._record(win_rate, strong)
+    def record(self, win_rate: float, strong: bool) -> bool:
+        """Note a decision that was made by ``threshold`` and may have been overruled since.
 
-    def _record(self, win_rate: float, strong: bool) -> None:
+        Returns whether it counts for the share: False where a bound kept the threshold from moving.
+        """
+        with self._lock:
+            return self._record(win_rate, strong)
+
+    def _record(self, win_rate: float, strong: bool) -> bool:
         held, i = self.held, self._next
-        if (
-            self._threshold >= held.max_threshold
-            if strong
-            else self._threshold <= held.min_threshold
-        ):
-            self._at_bound += 1
+        if strong:
+            counts = self._threshold < held.max_threshold
         else:
+            counts = self._threshold > held.min_threshold
+        if counts:
             self._quantile += held.step * (strong - held.strong_share)
+        else:
+            self._at_bound += 1
         oldest = bisect_left(self._rates, self._ring[i])
         self._rates[oldest : oldest + 1] = []  # no error in a fork that left the list shorter
         insort(self._rates, win_rate)
@@ -173,6 +176,7 @@ class ShareControl:
         self._requests += 1
         self._strong += strong
         self._threshold = self._find_threshold()
+        return counts
 
     def _find_threshold(self) -> float:
         rates, place = self._rates, self._quantile * (len(self._rates) - 1)

@@ -434,7 +434,7 @@ def test_no_tokenizer(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("tokenizer.json", b"{}", "tokenizers can't load"),
+        ("tokenizer.json", b"{}", "is not a tokenizer"),
         ("model.onnx", b"not a model", "onnxruntime can't load"),
         ("model.onnx", b"", "is empty"),
         ("1_Pooling/config.json", b"{", "is not JSON"),

@@ -253,12 +253,12 @@ def test_another_content_is_another_name(tmp_path: Path) -> None:
         ({"files": {}}, "lacks 'tokenizer.json'"),
         ({"arrays": {"table": _table()[0]}}, "lacks 'scales'"),
         ({"config": {}}, "lacks 'name'"),
-        ({"files": {"tokenizer.json": b"{"}}, "tokenizer.json is not a tokenizer"),
-        ({"files": {"tokenizer.json": b"\xff"}}, "tokenizer.json is not a tokenizer"),
+        ({"files": {"tokenizer.json": b"{"}}, "tokenizer.json' is not a tokenizer"),
+        ({"files": {"tokenizer.json": b"\xff"}}, "tokenizer.json' is not a tokenizer"),
         ({"kind": "mf"}, "holds a 'mf' artifact where 'static_embedder' is needed"),
         (
             {"arrays": dict(zip(("table", "scales"), _table(5), strict=True))},
-            "has a tokenizer of 12 tokens and a table of 5",
+            "has a tokenizer of 12 tokens, numbered from 0 to 11, and a table of 5",
         ),
     ],
 )

@@ -421,3 +421,34 @@ def test_the_command_prints_a_line_for_each_error(tmp_path: Path) -> None:
         f"fastroute: {path}:2: server.prot: unknown key; did you mean port?",
         f"fastroute: {path}:3: server.port: must be less than or equal to 65535; found 70000",
     ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "other"),
+    [("threshold", 0.3, "strong_share"), ("strong_share", 0.3, "threshold")],
+)
+def test_a_flag_for_the_threshold_replaces_what_the_file_says(
+    flag: str, value: float, other: str, tmp_path: Path
+) -> None:
+    for line in ("threshold = 0.5", "strong_share = 0.5", ""):
+        text = f"[routing]\nstrong_model = 's'\nweak_model = 'w'\n{line}\n"
+        routing = load_config(write_config(tmp_path, text), {flag: value}).routing
+        assert getattr(routing, flag) == value
+        assert getattr(routing, other) is None
+    with pytest.raises(ConfigError, match=f"--{flag.replace('_', '-')}.*less than or equal to 1"):
+        load_config(write_config(tmp_path, text), {flag: 2.0})
+
+
+def test_the_command_takes_a_threshold_or_a_share() -> None:
+    command = [sys.executable, "-m", "fastroute", "serve", "--check"]
+    command += ["--strong-model", "s", "--weak-model", "w"]
+    for arguments, status, said in (
+        (["--strong-share", "0.3"], 0, ""),
+        (["--threshold", "0.5"], 0, ""),
+        (["--strong-share", "0.3", "--routers", "length"], 2, "'length' is not calibrated"),
+        (["--threshold", "0.5", "--strong-share", "0.3"], 2, "not allowed with argument"),
+        (["--strong-share", "x"], 2, "--strong-share"),
+    ):
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+        assert done.returncode == status, done.stderr
+        assert said in done.stderr

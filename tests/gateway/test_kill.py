@@ -110,12 +110,21 @@ def test_without_another_clients_are_told_at_once(
             assert gateway.events("breaker_opened")
 
 
-@pytest.mark.parametrize("command", ["serve_soak.py", "serve_fuzz.py"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "serve_soak.py --seconds 1",
+        "serve_soak.py --seconds 2 --cascade",
+        "serve_fuzz.py --count 400",
+        # Its bounds are for a machine without other work.
+        "serve_cascade.py --count 12 --rounds 1 --most-added-ms 500 --most-closing-ms 500",
+    ],
+)
 def test_the_benches_run(command: str) -> None:
-    """A moment of the soak and of the fuzzer: CI runs more of them by command."""
-    arguments = ["--seconds", "1"] if "soak" in command else ["--count", "400"]
+    """A moment of the soaks, the fuzzer and the cascade's bench: CI runs more of the first two."""
+    name, *arguments = command.split()
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).parents[2] / "bench" / command), *arguments],
+        [sys.executable, str(Path(__file__).parents[2] / "bench" / name), *arguments],
         capture_output=True,
         text=True,
         timeout=120,

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -474,3 +475,13 @@ def test_the_evaluation_takes_it_and_refuses_its_training_prompts(
     assert "mine" in ran.out
     seen = write("seen.jsonl", ["w1", "w2", "w3"])
     assert "trained" in refused("evaluate", "--benchmark", seen, *options)
+
+
+def test_a_long_prompt_is_tokenized_up_to_its_truncation(tmp_path: Path) -> None:
+    router = BertRouter(write_folder(tmp_path))
+    expected = router.win_rate("w1 w2 w3 " * 50)
+    begin = time.process_time()
+    assert router.win_rate("w1 w2 w3 " * 4_000_000) == expected
+    assert time.process_time() - begin < 2.0  # the whole takes 10 s and more, and 2 GB
+    assert router.truncated_count == 2
+    assert router.win_rate(" " * 300_000 + "w1") == router.win_rate("w1")

@@ -216,5 +216,5 @@ def test_what_a_folder_or_argument_lacks(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="on_truncation must be one of"):
         make(folder, on_truncation="cut")
     (tmp_path / "tokenizer.json").write_text("{}", "utf-8")
-    with pytest.raises(ScoringError, match="tokenizers can't load"):
+    with pytest.raises(ScoringError, match="is not a tokenizer"):
         make(tmp_path)

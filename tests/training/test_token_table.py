@@ -155,7 +155,7 @@ def test_encoder_folders_that_are_not(tmp_path: Path) -> None:
         load_encoder(write_encoder(tmp_path, output="other"))
     write_encoder(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(InvalidInputError, match=r"tokenizer\.json can't be read as a tokenizer"):
+    with pytest.raises(InvalidInputError, match=r"tokenizer\.json' is not a tokenizer"):
         make_embedder(tmp_path, tmp_path / "out")
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from fastroute.chat.sse import EventDecoder, ServerSentEvent
 from fastroute.errors import DispatchError, ProviderConnectionError, ProviderResponseError
 from fastroute.http.address import without_key
 from fastroute.http.request import AsyncResponse, Request, Response
 from fastroute.types import Decision
+
+_Answer = TypeVar("_Answer", bound=Response | AsyncResponse)
 
 #: Of an answer that is not the stream it should be, so much is looked at.
 _START_BYTES = 4096
@@ -157,12 +159,19 @@ def _said(answer: Mapping[str, Any], text: str, key: str | None) -> str:
     return " ".join(without_key(said, key).split())[:300]
 
 
-class _Chunks:
+class _Chunks(Generic[_Answer]):
     """What both kinds of stream are: a decoder, the events not yet handed out, and the end."""
 
     def __init__(
-        self, headers: Mapping[str, str], decision: Decision | None, key: str | None, n: int
+        self,
+        response: _Answer,
+        decision: Decision | None = None,
+        *,
+        key: str | None = None,
+        n: int = 1,
     ) -> None:
+        headers = response.headers
+        self._response: _Answer = response
         self._n = n
         self._key = key
         self.evidence: Any = None
@@ -237,7 +246,7 @@ class _Chunks:
         self._complete = True
 
 
-class ChatStream(_Chunks):
+class ChatStream(_Chunks[Response]):
     """An answer in pieces: an iterator of ``Record`` chunks.
 
     Closing it, or leaving its ``with`` block, closes the connection, and so ends the provider's
@@ -252,17 +261,6 @@ class ChatStream(_Chunks):
     can't be read; the error's text is without ``key``. The chunks before that were handed out. The
     stream is whole with its [DONE], or with a finish_reason of each of its ``n`` choices.
     """
-
-    def __init__(
-        self,
-        response: Response,
-        decision: Decision | None = None,
-        *,
-        key: str | None = None,
-        n: int = 1,
-    ) -> None:
-        super().__init__(response.headers, decision, key, n)
-        self._response = response
 
     def __iter__(self) -> Self:
         return self
@@ -297,19 +295,8 @@ class ChatStream(_Chunks):
         self.close()
 
 
-class AsyncChatStream(_Chunks):
+class AsyncChatStream(_Chunks[AsyncResponse]):
     """``ChatStream`` for an event loop: an async iterator; ``aclose`` it or use ``async with``."""
-
-    def __init__(
-        self,
-        response: AsyncResponse,
-        decision: Decision | None = None,
-        *,
-        key: str | None = None,
-        n: int = 1,
-    ) -> None:
-        super().__init__(response.headers, decision, key, n)
-        self._response = response
 
     def __aiter__(self) -> Self:
         return self

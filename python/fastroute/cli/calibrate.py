@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,11 @@ from fastroute.cli.options import (
     add_leniency,
     common_settings,
     interval_text,
-    load_benchmarks,
+    load_benchmark,
     number,
     open_cache,
     say_warnings,
+    show,
     text,
 )
 from fastroute.errors import InvalidInputError
@@ -111,20 +111,23 @@ def _share(options: argparse.Namespace) -> int:
         found = calibrate_share(
             router, share, prompts=prompts, cache=cache, **common_settings(options)
         )
-    notes = cautions(found.prompts, options.resamples)
     if prompts is None:
         source = f"the {found.prompts:,} quantiles that come with the router, counted as prompts"
     else:
         source = f"{found.prompts:,} prompts of {options.prompts}"
-    if options.json:
-        facts = {"router": label, "source": source, **asdict(found), "notes": notes}
-        print(json.dumps(facts, indent=2))
-        return 0
-    print(f"threshold {found.threshold.value!r}{interval_text(found.threshold, '.4f')}")
-    print(f"strong calls {found.share.value:.2%}{interval_text(found.share, '.2%')}, from {source}")
-    for note in notes:
-        print(note)
-    print(f"model string: router-{router.name}-{found.threshold.value!r}")
+    lines = [
+        f"threshold {found.threshold.value!r}{interval_text(found.threshold, '.4f')}",
+        f"strong calls {found.share.value:.2%}{interval_text(found.share, '.2%')}, from {source}",
+    ]
+    facts = {"router": label, "source": source, **asdict(found)}
+    notes = cautions(found.prompts, options.resamples)
+    show(
+        options,
+        facts,
+        lines,
+        notes,
+        f"model string: router-{router.name}-{found.threshold.value!r}",
+    )
     return 0
 
 
@@ -135,46 +138,40 @@ def _quality(options: argparse.Namespace) -> int:
     from fastroute.routers.specification import parse_router
 
     measure: Measure = "quality" if options.target_pgr is None else "pgr"
-    goal: str = getattr(options, f"target_{measure}")
-    target = number(f"--target-{measure}", goal)
-    benchmarks = load_benchmarks(
-        [options.benchmark],
-        data=options.data,
-        pairs=[options.pair] if options.pair else (),
-        skip_bad=options.skip_bad,
-    )
+    target = number(f"--target-{measure}", getattr(options, f"target_{measure}"))
+    benchmark = load_benchmark(options)
     choice = parse_router(options.router)
     label, router = choice.label, choice.make()
     with open_cache(options.no_cache) as cache:
         found = calibrate_quality(
-            router, benchmarks[0], target, measure=measure, cache=cache, **common_settings(options)
+            router, benchmark, target, measure=measure, cache=cache, **common_settings(options)
         )
-    notes = cautions(min(found.chosen_on.prompts, found.held_out.prompts), options.resamples)
-    warnings, losses = found.warnings(), found.losses()
-    if options.json:
-        facts = {"router": label, "benchmark": benchmarks[0].name, "unit": benchmarks[0].unit}
-        facts |= asdict(found) | {"notes": notes, "warnings": [*warnings, *losses]}
-        print(json.dumps(facts, indent=2))
-        return say_warnings(warnings, losses)
     what = "of the strong model's quality" if measure == "quality" else "of the gap"
-    print(f"threshold {found.threshold.value!r}{interval_text(found.threshold, '.4f')}, for "
-          f"{target:.2%} {what}")  # fmt: skip
+    ends = interval_text(found.threshold, ".4f")
+    lines = [f"threshold {found.threshold.value!r}{ends}, for {target:.2%} {what}"]
     if found.splits is not None:
         low, high = found.splits
-        print(f"splits     {low!r} to {high!r}: the choice on {SPLITS} other splits")
+        lines.append(f"splits     {low!r} to {high!r}: the choice on {SPLITS} other splits")
     share = f"{found.share.value:.1%}{interval_text(found.share, '.1%')}"
-    print(f"share      {share} strong calls on all prompts")
+    lines.append(f"share      {share} strong calls on all prompts")
     for name, half in (("chosen on", found.chosen_on), ("held out", found.held_out)):
         cost = "" if half.cost is None else f", {half.cost.value:.4g} dollars a prompt"
-        print(
+        lines.append(
             f"{name:<10} {half.prompts:>6,} prompts: {half.reached.value:.2%}"
             f"{interval_text(half.reached, '.2%')} {what}, strong calls {half.share.value:.2%}"
             f"{interval_text(half.share, '.2%')}{cost}"
         )
     length = "" if found.length_apgr is None else f", length of the prompt {found.length_apgr:.4f}"
-    print(f"APGR       {found.apgr.value:.4f}{interval_text(found.apgr, '.3f')}; random routing "
-          f"0.5{length}")  # fmt: skip
-    for note in notes:
-        print(note)
-    print(f"model string: router-{router.name}-{found.threshold.value!r}")
-    return say_warnings(warnings, losses)
+    ends = interval_text(found.apgr, ".3f")
+    lines.append(f"APGR       {found.apgr.value:.4f}{ends}; random routing 0.5{length}")
+    facts = {"router": label, "benchmark": benchmark.name, "unit": benchmark.unit, **asdict(found)}
+    facts["warnings"] = [*found.warnings(), *found.losses()]
+    notes = cautions(min(found.chosen_on.prompts, found.held_out.prompts), options.resamples)
+    show(
+        options,
+        facts,
+        lines,
+        notes,
+        f"model string: router-{router.name}-{found.threshold.value!r}",
+    )
+    return say_warnings(found.warnings(), found.losses())

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.options import (
     common_settings,
     interval_text,
-    load_benchmarks,
+    load_benchmark,
     number,
     open_cache,
     say_warnings,
+    show,
     text,
 )
 from fastroute.errors import InvalidInputError
@@ -99,12 +99,7 @@ def run_band(options: argparse.Namespace) -> int:
     if options.prompts:
         prompts = load_prompts(options.prompts, skip_bad=options.skip_bad)
     else:
-        (benchmark, *_) = load_benchmarks(
-            [options.benchmark],
-            data=options.data,
-            pairs=[options.pair] if options.pair else (),
-            skip_bad=options.skip_bad,
-        )
+        benchmark = load_benchmark(options)
     settings: dict[str, Any] = common_settings(options)
     if options.latency_prompts is not None:
         settings["latency_prompts"] = options.latency_prompts
@@ -125,17 +120,10 @@ def run_band(options: argparse.Namespace) -> int:
         save_cascade(options.output, found.router, **members, found=facts)
     halves = [found.chosen_on, *([found.held_out] if found.held_out else [])]
     notes = cautions(min(h.prompts for h in halves), options.resamples) if benchmark else []
-    warnings, losses = found.warnings(), found.losses()
-    if options.json:
-        facts |= {"output": options.output, "notes": notes, "warnings": [*warnings, *losses]}
-        print(json.dumps(facts, indent=2))
-        return say_warnings(warnings, losses)
-    _print(found)
-    for note in notes:
-        print(note)
-    if options.output:
-        print(f"router: cascade,checkpoint_path={options.output}")
-    return say_warnings(warnings, losses)
+    facts |= {"output": options.output, "warnings": [*found.warnings(), *found.losses()]}
+    last = f"router: cascade,checkpoint_path={options.output}" if options.output else None
+    show(options, facts, _lines(found), notes, last)
+    return say_warnings(found.warnings(), found.losses())
 
 
 def _facts(found: BandCalibration) -> dict[str, Any]:
@@ -153,20 +141,20 @@ def _facts(found: BandCalibration) -> dict[str, Any]:
     }
 
 
-def _print(found: BandCalibration) -> None:
-    band = found.router.band
-    if band is None:
-        print("no band: the fast router alone")
-    else:
-        print(f"band {band.low!r} to {band.high!r}, win rates of {found.router.fast.name}")
+def _lines(found: BandCalibration) -> list[str]:
+    band, name = found.router.band, found.router.fast.name
     source = f"on {found.timed_prompts:,} prompts" if found.timed_prompts else "as given"
-    print(f"latency {source}: fast {found.fast_ms:.4g} ms, slow {found.slow_ms:.4g} ms a call")
-    _print_half("chosen on" if found.held_out else "prompts", found.chosen_on)
-    if found.held_out is not None:
-        _print_half("held out", found.held_out)
+    lines = [
+        "no band: the fast router alone"
+        if band is None
+        else f"band {band.low!r} to {band.high!r}, win rates of {name}",
+        f"latency {source}: fast {found.fast_ms:.4g} ms, slow {found.slow_ms:.4g} ms a call",
+        _half("chosen on" if found.held_out else "prompts", found.chosen_on),
+    ]
+    return lines + ([_half("held out", found.held_out)] if found.held_out else [])
 
 
-def _print_half(name: str, half: BandResult) -> None:
+def _half(name: str, half: BandResult) -> str:
     words = [f"{half.share_sent_on:.1%} sent on"]
     if half.mean_ms is not None and half.slow_ratio is not None:
         words.append(f"{half.mean_ms:.4g} ms a prompt, {half.slow_ratio:.2f} of the slow router's")
@@ -176,7 +164,6 @@ def _print_half(name: str, half: BandResult) -> None:
             f"{half.fast_apgr.value:.4f}, slow {half.slow_apgr.value:.4f}"
         )
     if half.difference:
-        words.append(
-            f"{half.difference.value:+.4f}{interval_text(half.difference, '+.3f')} from the better"
-        )
-    print(f"{name:<10} {half.prompts:>6,} prompts: {'; '.join(words)}")
+        ends = interval_text(half.difference, "+.3f")
+        words.append(f"{half.difference.value:+.4f}{ends} from the better")
+    return f"{name:<10} {half.prompts:>6,} prompts: {'; '.join(words)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,14 @@ def load_benchmarks(
     return found
 
 
+def load_benchmark(options: argparse.Namespace) -> Benchmark:
+    """The one benchmark of ``--benchmark``, ``--data`` and ``--pair``."""
+    pairs = [options.pair] if options.pair else ()
+    return load_benchmarks(
+        [options.benchmark], data=options.data, pairs=pairs, skip_bad=options.skip_bad
+    )[0]
+
+
 def _load_file(name: str, pairs: Sequence[ModelPair], skip_bad: bool) -> list[Benchmark]:
     from fastroute.evaluation.benchmarks.traffic import load_pairs
 
@@ -146,6 +155,20 @@ def interval_text(value: Estimate, form: str) -> str:
     if value.low is None or value.high is None:
         return ""
     return f" ({format(value.low, form)} to {format(value.high, form)})"
+
+
+def show(
+    options: argparse.Namespace,
+    facts: dict[str, Any],
+    lines: Sequence[str],
+    notes: Sequence[str],
+    last: str | None,
+) -> None:
+    """Print facts as one JSON object with ``--json``, or else lines, notes, and how to go on."""
+    if options.json:
+        print(json.dumps(facts | {"notes": list(notes)}, indent=2))
+    else:
+        print("\n".join([*lines, *notes, *([last] if last else [])]))
 
 
 def say_warnings(warnings: Sequence[str], losses: Sequence[str]) -> int:

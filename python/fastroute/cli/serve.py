@@ -32,6 +32,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="routers to load, as NAME, NAME=FOLDER or NAME,KEY=VALUE (default: mf); the first "
         "decides",
     )
+    cut = parser.add_mutually_exclusive_group()
+    cut.add_argument(
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="win rate, 0 to 1, from which the strong model answers (default: the router's "
+        "operating point, or 0.5)",
+    )
+    cut.add_argument(
+        "--strong-share",
+        type=float,
+        metavar="P",
+        help="instead: the share, 0 to 1, of usual prompts for the strong model",
+    )
     parser.add_argument("--strong-model", metavar="NAME", help="its name at its provider")
     parser.add_argument("--weak-model", metavar="NAME", help="its name at its provider")
     parser.add_argument(
@@ -157,6 +171,8 @@ def _load(options: argparse.Namespace, text: str | None = None) -> Config:
         "strong_model": options.strong_model,
         "weak_model": options.weak_model,
         "routers": options.routers,
+        "threshold": options.threshold,
+        "strong_share": options.strong_share,
         "host": options.host,
         "port": options.port,
         "workers": options.workers,

@@ -29,8 +29,8 @@ from fastroute.onnx_models.token_model import (
     TokenModel,
     check_options,
     choose_max_tokens,
-    open_tokenizer,
 )
+from fastroute.onnx_models.tokenizer import open_tokenizer
 from fastroute.types import Float32Array
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from fastroute.artifacts import load_artifact
 from fastroute.embedders.base import Embedder, TextScorer
 from fastroute.embedders.vocabulary import Vocabulary, VocabularyReader
 from fastroute.errors import ArtifactError, FastRouteError, InvalidInputError
+from fastroute.onnx_models.tokenizer import read_tokenizer
 from fastroute.types import Float32Array
 
 #: Kind of the artifacts that hold one.
@@ -29,6 +30,9 @@ _PROMPTS_PER_BATCH = 1024
 # So does reading a longer prompt in pieces, for a tokenizer that always splits at these characters:
 # white space, ASCII punctuation other than brackets, and Chinese characters.
 _CHARS_PER_PIECE = 1 << 16
+# A text without them is cut all the same, so that it needs neither 65 bytes a character nor minutes
+# without Ctrl-C; the tokens on either side of such a cut may be others.
+_MOST_CHARS_PER_PIECE = 1 << 18
 _BERT_SPLIT = re.compile(r"[ \t\n\r!-/:-@\\^-`{-~\u4e00-\u9fff]")
 
 
@@ -80,7 +84,9 @@ class StaticEmbedder(Embedder):
             if "pieces" in artifact.arrays:
                 vocabulary = Vocabulary.read(artifact.arrays, artifact.config)
                 return cls(table, scales, vocabulary, name=name)
-            tokenizer = _read_tokenizer(artifact.files["tokenizer.json"])
+            tokenizer, _, _ = read_tokenizer(
+                artifact.files["tokenizer.json"], artifact.path / "tokenizer.json"
+            )
         except KeyError as error:
             raise ArtifactError(
                 f"{folder} lacks {error}; download the artifact or export it again"
@@ -89,12 +95,12 @@ class StaticEmbedder(Embedder):
             raise ArtifactError(
                 f"{folder} is corrupt: {error}; download the artifact or export it again"
             ) from error
-        except Exception as error:  # what tokenizers raises has no narrower type
-            raise ArtifactError(f"{folder}/tokenizer.json is not a tokenizer: {error}") from error
-        if tokenizer.get_vocab_size() > len(table):
+        size = tokenizer.get_vocab_size()
+        if size > len(table) or any(tokenizer.id_to_token(i) is None for i in range(size)):
             raise ArtifactError(
-                f"{folder} has a tokenizer of {tokenizer.get_vocab_size()} tokens and a table of "
-                f"{len(table)}; download the artifact or export it again"
+                f"{folder} has a tokenizer of {size} tokens, numbered from 0 to "
+                f"{max(tokenizer.get_vocab().values(), default=0)}, and a table of {len(table)}; "
+                "download the artifact or export it again"
             )
         length_scale = artifact.config.get("length_scale", 0.0)
         return cls(table, scales, tokenizer, name=name, length_scale=length_scale)
@@ -178,12 +184,14 @@ class _TokenizerReader:
 
     def _pieces(self, prompt: str) -> Iterator[str]:
         begin = 0
-        while self._split is not None and len(prompt) - begin > _CHARS_PER_PIECE:
-            found = self._split.search(prompt, begin + _CHARS_PER_PIECE)
-            if found is None:
+        while len(prompt) - begin > _CHARS_PER_PIECE:
+            most = begin + _MOST_CHARS_PER_PIECE
+            found = self._split and self._split.search(prompt, begin + _CHARS_PER_PIECE, most)
+            if found is None and len(prompt) <= most:
                 break
-            yield prompt[begin : found.start()]
-            begin = found.start()
+            end = most if found is None else found.start()
+            yield prompt[begin:end]
+            begin = end
         yield prompt[begin:] if begin else prompt
 
     def embed(self, prompt: str) -> Float32Array:
@@ -223,12 +231,3 @@ def _safe_split(tokenizer: Any) -> re.Pattern[str] | None:
     added = tokenizer.get_added_tokens_decoder().values()
     cut = any(_BERT_SPLIT.search(t.content) or t.lstrip or t.rstrip for t in added)
     return None if cut else _BERT_SPLIT
-
-
-def _read_tokenizer(content: bytes) -> Any:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(content.decode())
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer

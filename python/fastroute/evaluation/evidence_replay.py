@@ -17,6 +17,7 @@ from fastroute._checks import check_integer, check_resampling
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.benchmarks.answers import RecordedAnswers
 from fastroute.evaluation.metrics.bootstrap import Estimate, estimate, resample_counts
+from fastroute.evaluation.plain import plain
 from fastroute.evidence.acceptance import fold_numbers, out_of_fold
 from fastroute.evidence.comparison import compare
 from fastroute.evidence.kinds import Expectation
@@ -91,39 +92,8 @@ class Replay:
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain JSON; NaN becomes None."""
 
-        def number(value: float | None) -> float | None:
-            return None if value is None or np.isnan(value) else float(value)
-
-        def spread(e: Estimate | None) -> dict[str, float | None] | None:
-            if e is None:
-                return None
-            return {"value": number(e.value), "low": number(e.low), "high": number(e.high)}
-
-        return {
-            "prompts": self.prompts,
-            "weak": self.weak,
-            "strong": self.strong,
-            "helpers": list(self.helpers),
-            "outcomes": dict(self.outcomes),
-            "served": self.served,
-            "folds": self.folds,
-            "calibration_error": number(self.calibration_error),
-            "median_latency_s": self.median_latency_s,
-            "p99_latency_s": self.p99_latency_s,
-            "notes": list(self.notes),
-            "policies": [
-                {
-                    "name": p.name,
-                    "apgr": spread(p.apgr),
-                    "quality": number(p.quality),
-                    "strong_share": number(p.strong_share),
-                    "usd": number(p.usd),
-                    "parity_share": spread(p.parity_share),
-                    "parity_cost": spread(p.parity_cost),
-                }
-                for p in self.policies
-            ],
-        }
+        found: dict[str, Any] = plain(self)
+        return found
 
 
 def replay(

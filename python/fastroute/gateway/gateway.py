@@ -78,6 +78,7 @@ class Routed(NamedTuple):
         prompt: what was scored; "" for a model that was named outright.
         keeper: who keeps the response or conversation that the request goes on with.
         cascade: whether the answers of cheap models decide; ``model`` is then the strong one.
+        held: whether the decision counts for the share that is held; None where none is.
     """
 
     model: str
@@ -87,6 +88,7 @@ class Routed(NamedTuple):
     prompt: str
     keeper: Keeper | None = None
     cascade: bool = False
+    held: bool | None = None
 
     @property
     def label(self) -> str:
@@ -108,12 +110,13 @@ class Gateway:
         )
         self.keys = KeyRing(config.keys)
         self.decider = Decider(
-            routing.router_names,
+            tuple(dict.fromkeys((routing.router, *routing.router_names))),  # the default first
             routing.strong_model,
             routing.weak_model,
             dict(config.router_config),
+            held_share=routing.held,
         )
-        self.threshold = self._default_threshold()
+        self.default_threshold = self._default_threshold()
         for router in self.decider.routers.values():
             if isinstance(router, EmbeddingRouter) and router.is_quick:
                 router.win_rate("the first prompt loads what later ones find loaded")
@@ -150,12 +153,13 @@ class Gateway:
                 f'"model" must be a string of at most {LONG_BYTES} bytes',
                 param="model",
             )
+        named: tuple[str, float | None] | None
         try:
             named = parse_model_name(name)
         except (InvalidModelNameError, InvalidThresholdError) as error:
             raise RefusalError(400, "invalid_model", str(error), param="model") from error
         if name == DEFAULT_NAME:
-            named = (self.config.routing.router, self.threshold)
+            named = (self.config.routing.router, self._fixed_threshold)
         if name == CASCADE_MODEL and self.config.cascade is not None:
             return await self._route_cascade(
                 self.config.cascade, document, path, headers, caller, remember
@@ -171,7 +175,12 @@ class Gateway:
                 param="model",
             )
         routed = await self._decide(document, path, headers, caller, named, remember)
-        return routed if keeper is None else self._kept(routed, keeper)
+        routed = routed if keeper is None else self._kept(routed, keeper)
+        control, decision = self.decider.share_control, routed.decision
+        if named[1] is not None or control is None or decision is None or not remember:
+            return routed
+        # Nothing was awaited since its threshold was read: no other request came in between.
+        return routed._replace(held=control.record(decision.win_rate, decision.strong))
 
     def request(
         self,
@@ -294,7 +303,7 @@ class Gateway:
 
     def model_names(self) -> list[str]:
         """What ``GET /v1/models`` lists."""
-        routed = [f"router-{name}-{self.threshold:g}" for name in self.decider.routers]
+        routed = [f"router-{name}-{self.default_threshold:g}" for name in self.decider.routers]
         cascade = [] if self.cascade is None else [CASCADE_MODEL]
         return list(dict.fromkeys([DEFAULT_NAME, *routed, *cascade, *self.config.model_names]))
 
@@ -323,7 +332,7 @@ class Gateway:
         path: str,
         headers: Mapping[str, str],
         caller: str,
-        named: tuple[str, float],
+        named: tuple[str, float | None],
         remember: bool,
     ) -> Routed:
         began = perf_counter()
@@ -335,9 +344,13 @@ class Gateway:
             decision = await self._score(prompt, name, threshold)
             key = session_key(routing.session_affinity, document.fields, messages, headers, caller)
             stayed = False
+            was_strong = None
             if key is not None:
                 key += f"{name}-{threshold}".encode()
-                was_strong = await self._side_so_far(key, messages, decision)
+                was_strong = await self._side_so_far(key, messages, name, threshold)
+            if threshold is None:  # which other requests may have moved meanwhile
+                decision = self.decider.at_threshold(decision, self.threshold)
+            if key is not None:
                 last = prompt if routing.window == 1 else prompt_to_route_on(messages, 1)
                 pair = self.decider.model_pair
                 decision, stayed = self.sessions.settle(decision, len(last), was_strong, pair)
@@ -373,7 +386,7 @@ class Gateway:
                 f'{path}; name "{DEFAULT_NAME}", a router or a model',
                 param="model",
             )
-        named = (self.config.routing.router, self.threshold)
+        named = (self.config.routing.router, self._fixed_threshold)
         routed = await self._decide(document, path, headers, caller, named, remember)
         exempt = section.streams == "prompt_only" and bool(document.fields.get("stream"))
         if exempt or not is_applicable(document.fields):
@@ -426,7 +439,9 @@ class Gateway:
         read = partial(messages_of_long, document.fields, path, self.config.routing.window)
         return await self._threads.run(read)
 
-    async def _score(self, prompt: str, router: str, threshold: float) -> Decision:
+    async def _score(self, prompt: str, router: str, threshold: float | None) -> Decision:
+        if threshold is None:
+            return self.decider.at_threshold(await self._score(prompt, router, 0.0), self.threshold)
         loaded: Router | None = self.decider.routers.get(router)
         if loaded is None or (loaded.is_quick and len(prompt) <= QUICK_CHARS):
             return self.decider.decide(prompt, router, threshold)
@@ -434,7 +449,7 @@ class Gateway:
         return await self._threads.run(job)
 
     async def _side_so_far(
-        self, key: bytes, messages: list[Any], decision: Decision
+        self, key: bytes, messages: list[Any], name: str, threshold: float | None
     ) -> bool | None:
         """The side of a conversation before its last message; None if that is its first.
 
@@ -448,16 +463,27 @@ class Gateway:
         if len(texts) < 2:
             return None
         known = self.sessions.side_of(key)
-        router = self.decider.routers[decision.router]
+        router = self.decider.routers[name]
         earlier = texts[:-1][-MAX_REPLAYED:]
         if known is not None or not router.is_quick or sum(map(len, earlier)) > QUICK_CHARS:
             return known
         side: bool | None = None
         for text in earlier:
-            turn = await self._score(text, decision.router, decision.threshold)
+            turn = await self._score(text, name, threshold)
             pair = self.decider.model_pair
             side = self.sessions.settle(turn, len(text), side, pair)[0].strong
         return side
+
+    @property
+    def threshold(self) -> float:
+        """The present threshold of the model name "fastroute"."""
+        control = self.decider.share_control
+        return self.default_threshold if control is None else control.threshold
+
+    @property
+    def _fixed_threshold(self) -> float | None:
+        """``threshold``; None where it moves."""
+        return self.default_threshold if self.decider.share_control is None else None
 
     def _default_threshold(self) -> float:
         routing = self.config.routing

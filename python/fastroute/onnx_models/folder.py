@@ -30,6 +30,7 @@ INT8_FILES = tuple(
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # A tokenizer without a limit says so with 1e30.
 _NO_LIMIT = 1_000_000
+_OFFSET_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")
 
 
 def locate(
@@ -124,7 +125,8 @@ def find_model_file(
         OnnxModelError: no ONNX file, or several and none of those preferred.
     """
     # Only the two usual places: a folder may hold an unrelated tree below.
-    found = sorted(p for place in (folder, folder / "onnx") for p in place.glob("*.onnx"))
+    places = (folder, folder / "onnx")
+    found = sorted(p for place in places for p in place.glob("*.onnx") if p.is_file())
     names = [p.relative_to(folder).as_posix() for p in found]
     if model_file is not None:
         chosen = folder / model_file
@@ -167,8 +169,10 @@ def read_json(path: Path) -> dict[str, Any] | list[Any] | None:
         return None
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OnnxModelError(f"{str(path)!r} is not JSON: {error}") from error
+    except OSError as error:
+        raise OnnxModelError(f"{str(path)!r} can't be read: {error.strerror}") from error
     if not isinstance(value, (dict, list)):
         raise OnnxModelError(f"{str(path)!r} must hold a JSON object or list")
     return value
@@ -193,14 +197,10 @@ def max_tokens_of(folder: Path, tokenizer_limit: int | None) -> int | None:
     declared = read_object(folder / "tokenizer_config.json").get("model_max_length")
     config = read_object(folder / "config.json")
     positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and config.get("model_type") in {
-        "camembert",
-        "mpnet",
-        "roberta",
-        "xlm-roberta",
-    }:
+    if isinstance(positions, int) and config.get("model_type") in _OFFSET_POSITIONS:
         # These count positions from the padding id + 1, so that many are never used.
-        positions -= int(config.get("pad_token_id") or 0) + 1
+        pad_id = config.get("pad_token_id")
+        positions -= (pad_id if isinstance(pad_id, int) else 0) + 1
     for limit in (tokenizer_limit, declared, positions):
         if is_limit(limit):
             return int(limit)

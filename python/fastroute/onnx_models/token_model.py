@@ -13,12 +13,14 @@ import numpy as np
 
 from fastroute._forking import ForkSafeLock
 from fastroute._validate import check_count
-from fastroute.errors import InvalidInputError, MissingDependencyError, OnnxModelError
+from fastroute.errors import InvalidInputError, OnnxModelError
 from fastroute.onnx_models.session import Session, check_choice
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
+#: Of a longer text only so much is tokenized, if that gives ``max_tokens``.
+_MOST_CHARS = 1 << 18
 OnTruncation = Literal["count", "warn", "error"]
 
 
@@ -38,7 +40,7 @@ class TokenModel:
     Args:
         session: the model; one of its outputs is ``output``.
         output: name of the output that ``run`` gives.
-        tokenizer: as ``open_tokenizer`` gives it; belongs to this object from here on.
+        tokenizer: as ``onnx_models.tokenizer`` gives it; belongs to this object from here on.
         pad_id: what shorter prompts of a batch are filled up with.
         max_tokens: longer prompts are truncated to this many tokens, special ones included.
         on_truncation: "count" raises ``truncated_count``; "warn" also warns, once; "error" raises
@@ -86,7 +88,7 @@ class TokenModel:
         """Tokenize one by one, here or in ``pool``: encode_batch would take every core."""
         texts = (self.prefix + (p.lower() if self.lowercase else p) for p in prompts)
         each = map if pool is None else pool.map
-        encodings: list[Encoding] = list(each(self._tokenizer.encode, texts))
+        encodings: list[Encoding] = list(each(self._encode, texts))
         # overflowing is costly to ask for, and empty below the limit.
         cut = [
             i for i, e in enumerate(encodings) if len(e.ids) >= self.max_tokens and e.overflowing
@@ -94,6 +96,14 @@ class TokenModel:
         if cut:
             self._report_truncation(cut, prompts)
         return encodings
+
+    def _encode(self, text: str) -> Encoding:
+        # A tokenizer takes 65 bytes a character, also of what is then truncated.
+        if len(text) > _MOST_CHARS:
+            begin = self._tokenizer.encode(text[:_MOST_CHARS])
+            if begin.overflowing:
+                return begin
+        return self._tokenizer.encode(text)
 
     def batches(self, lengths: Sequence[int], rows: Sequence[int]) -> Iterator[list[int]]:
         """``rows``, positions of prompts, as they run together: neighbours in length."""
@@ -132,8 +142,9 @@ class TokenModel:
             answer = session.run(self.output, feeds)[:n]
         except Exception as error:  # onnxruntime's own kinds share no base but Exception
             raise OnnxModelError(
-                f"the model failed on {n} prompts of up to {width} tokens: {error}; if it takes "
-                "shorter input only, pass max_tokens="
+                f"the model {str(session.file)!r} failed on {n} prompts of up to {width} tokens: "
+                f"{error}; if it takes shorter input only, pass max_tokens=; if a token is out of "
+                "bounds, tokenizer.json is not this model's"
             ) from error
         return answer, mask
 
@@ -160,27 +171,6 @@ class TokenModel:
             warnings.warn(
                 f"{what} and are truncated; see truncated_count for more of them", stacklevel=5
             )
-
-
-def open_tokenizer(path: Path) -> tuple[Tokenizer, int, int | None]:
-    """The tokenizer without padding and truncation, its padding id, its own limit."""
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise MissingDependencyError(
-            "an ONNX model's text needs tokenizers: pip install tokenizers"
-        ) from error
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise OnnxModelError(f"tokenizers can't load {str(path)!r}: {error}") from error
-    limit = (tokenizer.truncation or {}).get("max_length")
-    pad_id = (tokenizer.padding or {}).get("pad_id")
-    for token in ("[PAD]", "<pad>"):
-        pad_id = tokenizer.token_to_id(token) if pad_id is None else pad_id
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer, pad_id or 0, limit
 
 
 def choose_max_tokens(

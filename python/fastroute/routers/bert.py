@@ -48,8 +48,8 @@ from fastroute.onnx_models.token_model import (
     TokenModel,
     check_options,
     choose_max_tokens,
-    open_tokenizer,
 )
+from fastroute.onnx_models.tokenizer import open_tokenizer
 from fastroute.provenance import Provenance
 from fastroute.routers.base import Router
 from fastroute.routers.spec import RouterSpec

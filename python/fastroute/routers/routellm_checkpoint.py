@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fastroute.artifacts import check_regular
 from fastroute.errors import ArtifactError, ArtifactNotFoundError
 from fastroute.types import Float32Array
 
@@ -110,21 +111,26 @@ def load_factors(folder: Path) -> Factors:
 
     config_path, weights_path = folder / "config.json", folder / "model.safetensors"
     try:
+        for path in (config_path, weights_path):
+            check_regular(path)
         config = json.loads(config_path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(
-            f"{config_path} is missing: a RouteLLM checkpoint is config.json and model.safetensors"
+            f"{path} is missing: a RouteLLM checkpoint is config.json and model.safetensors"
         ) from error
     except OSError as error:
-        raise ArtifactError(f"{config_path} can't be read: {error.strerror}") from error
-    except ValueError as error:
+        raise ArtifactError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{config_path} is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise ArtifactError(f"{config_path} must hold a JSON object, not {type(config).__name__}")
     try:
         tensors = load_file(weights_path)
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{weights_path} is truncated or altered: {error}") from error
+    except (SafetensorError, KeyError, OSError) as error:  # KeyError: NumPy lacks the dtype
+        raise ArtifactError(
+            f"{weights_path} is truncated or altered, or has dtypes that NumPy lacks: {error}; "
+            "download it again"
+        ) from error
 
     def tensor(name: str) -> Float32Array:
         if name not in tensors:

@@ -10,15 +10,14 @@ call; latencies are those of single calls, ``fastroute.evaluation.metrics.latenc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.cache import WinRateCache
-from fastroute.evaluation.metrics.bootstrap import Estimate, estimate, resample_curves
-from fastroute.evaluation.metrics.curve import apgr, curve
+from fastroute.evaluation.metrics.areas import Areas
 from fastroute.evaluation.metrics.latency import MemberLatency
 from fastroute.evaluation.results import CascadePoint, CascadeResult, Timings
 from fastroute.evaluation.scoring import Scorer
@@ -106,27 +105,15 @@ def measure_cascade(
     bands = growing_bands(fast, router.band)
     rates = {str(i): ranks(band, fast, slow) for i, band in enumerate(bands)}
     rates |= {"own": own, "fast": fast, "slow": slow}
-    areas = {
-        name: apgr(curve(r, benchmark.weak, benchmark.strong, *costs)) for name, r in rates.items()
-    }
-    drawn: Mapping[str, Float64Array] = {}
-    if resamples:
-        found = resample_curves(
-            rates, benchmark.weak, benchmark.strong, *costs, resamples=resamples, seed=seed
-        )
-        drawn = {name: r.apgr for name, r in found.items()}
-
-    def of(name: str) -> Estimate:
-        return estimate(areas[name], drawn.get(name), confidence)
+    areas = Areas(rates, benchmark, costs, resamples=resamples, confidence=confidence, seed=seed)
 
     def point(name: str, asked: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> CascadePoint:
-        return CascadePoint(float(asked.mean()), of(name), latency.cascade_mean_ms(asked))
+        return CascadePoint(float(asked.mean()), areas.of(name), latency.cascade_mean_ms(asked))
 
     # A prompt in the band that kept the fast win rate was kept by the budget.
     asked = sent_on(router.band, fast)
     kept = asked & (own == fast) & (own != router.combine(fast, slow))
-    better = "slow" if areas["slow"] >= areas["fast"] else "fast"
-    difference = areas["own"] - areas[better]
+    better = areas.better("slow", "fast")
     return CascadeResult(
         name=label,
         fast=router.fast.name,
@@ -134,12 +121,10 @@ def measure_cascade(
         band=None if router.band is None else (router.band.low, router.band.high),
         own=point("own", asked & ~kept),
         points=tuple(point(str(i), sent_on(band, fast)) for i, band in enumerate(bands)),
-        fast_apgr=of("fast"),
-        slow_apgr=of("slow"),
+        fast_apgr=areas.of("fast"),
+        slow_apgr=areas.of("slow"),
         better="slow" if better == "slow" else "fast",
-        difference=estimate(
-            difference, drawn["own"] - drawn[better] if drawn else None, confidence
-        ),
+        difference=areas.difference("own", better),
         fast_ms=latency.fast_mean_ms,
         slow_ms=latency.slow_mean_ms,
         timed_prompts=0 if latency.rows is None else len(latency.rows),

@@ -25,7 +25,8 @@ import numpy as np
 
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.benchmarks.routellm import Benchmark
-from fastroute.evaluation.metrics.bootstrap import Estimate, estimate, resample_curves
+from fastroute.evaluation.metrics.areas import Areas
+from fastroute.evaluation.metrics.bootstrap import Estimate
 from fastroute.evaluation.metrics.curve import apgr, curve
 from fastroute.evaluation.metrics.latency import MemberLatency
 from fastroute.routers.cascade.band import Band, band_between
@@ -176,26 +177,10 @@ def measure_band(
     if benchmark is None:
         return BandResult(len(fast), share, None, None, None, None, mean_ms, ratio)
     rates = {"cascade": ranks(band, fast, slow), "fast": fast, "slow": slow}
-    areas = {name: apgr(curve(r, benchmark.weak, benchmark.strong)) for name, r in rates.items()}
-    better = "slow" if areas["slow"] >= areas["fast"] else "fast"
-    drawn = {}
-    if resamples:
-        found = resample_curves(
-            rates, benchmark.weak, benchmark.strong, resamples=resamples, seed=seed
-        )
-        drawn = {name: r.apgr for name, r in found.items()}
-
-    def of(name: str) -> Estimate:
-        return estimate(areas[name], drawn.get(name), confidence)
-
-    difference = estimate(
-        areas["cascade"] - areas[better],
-        drawn["cascade"] - drawn[better] if drawn else None,
-        confidence,
-    )
+    areas = Areas(rates, benchmark, resamples=resamples, confidence=confidence, seed=seed)
     return BandResult(
-        len(fast), share, of("cascade"), of("fast"), of("slow"), difference, mean_ms,
-        ratio,
+        len(fast), share, areas.of("cascade"), areas.of("fast"), areas.of("slow"),
+        areas.difference("cascade", areas.better("slow", "fast")), mean_ms, ratio,
     )  # fmt: skip
 
 

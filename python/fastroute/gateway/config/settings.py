@@ -38,6 +38,7 @@ from fastroute.http.address import check_key, read_base_url
 from fastroute.http.request import Endpoint
 from fastroute.routers.registry import ROUTER_NAMES, find_spec
 from fastroute.routers.specification import RouterChoice, parse_router
+from fastroute.share_control import HeldShare
 
 ANTHROPIC_BASE_URL = "https://api.anthropic.com/v1"
 
@@ -111,6 +112,24 @@ class SessionAffinityConfig(Section):
     max_sessions: PositiveCount = 100_000
 
 
+class HeldShareConfig(Section):
+    """Section ``[routing.held_share]``: how ``strong_share`` is held on live traffic."""
+
+    enabled: bool = False
+    step: Annotated[float, Field(gt=0, le=1)] = 0.005
+    window: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+    min_threshold: Share = 0.0
+    max_threshold: Share = 1.0
+
+    @field_validator("max_threshold")
+    @classmethod
+    def _is_the_greatest(cls, most: float, info: ValidationInfo) -> float:
+        least = info.data.get("min_threshold", 0.0)
+        if least > most:
+            raise ValueError(f"must be at least min_threshold, which is {least:g}")
+        return most
+
+
 class RoutingConfig(Section):
     """Section ``[routing]``: which routers decide, between which models, on what."""
 
@@ -121,6 +140,7 @@ class RoutingConfig(Section):
     threshold: Share | None = None
     strong_share: Share | None = None
     window: Annotated[int, Field(ge=1, le=100)] = 1
+    held_share: HeldShareConfig = HeldShareConfig()
     session_affinity: SessionAffinityConfig = SessionAffinityConfig()
 
     @field_validator("routers")
@@ -149,10 +169,24 @@ class RoutingConfig(Section):
             raise ValueError("give threshold or strong_share, not both")
         return share
 
+    @field_validator("held_share")
+    @classmethod
+    def _has_a_share(cls, held: HeldShareConfig, info: ValidationInfo) -> HeldShareConfig:
+        if held.enabled and info.data.get("strong_share") is None:
+            raise ValueError("enabled needs strong_share, the share to hold")
+        return held
+
     @property
     def router_names(self) -> tuple[str, ...]:
         """The routers to load."""
         return tuple(choice.name for choice in self.routers) or (self.router,)
+
+    @property
+    def held(self) -> HeldShare | None:
+        """The share to hold on live traffic, and how."""
+        if self.strong_share is None or not self.held_share.enabled:
+            return None
+        return HeldShare(self.strong_share, **self.held_share.model_dump(exclude={"enabled"}))
 
 
 class EndpointSection(Section):
@@ -382,6 +416,9 @@ def _overridden(
         if isinstance(table, Mapping):
             found[section] = {**table, name: value}
             flags[section, name] = f"--{name.replace('_', '-')}"
+    for name, other in (("threshold", "strong_share"), ("strong_share", "threshold")):
+        if name in overrides and isinstance(found["routing"], Mapping):
+            found["routing"] = {k: v for k, v in found["routing"].items() if k != other}
     routing = found["routing"]
     if "routers" in overrides and isinstance(routing, Mapping):
         names = [re.split("[,=]", router)[0] for router in overrides["routers"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,9 @@ def counts(state: State) -> dict[str, Any]:
             if sample.labels.get("source") == "estimate":
                 name = f"{sample.name} estimate"
                 totals[name] = totals.get(name, 0.0) + sample.value
+            if sample.labels.get("side") == "strong":
+                name = f"{sample.name} strong"
+                totals[name] = totals.get(name, 0.0) + sample.value
             if sample.name == "fastroute_decisions_total":
                 by_model.append({**sample.labels, "count": int(sample.value)})
             elif sample.name == "fastroute_cascades_total":
@@ -140,9 +143,24 @@ def counts(state: State) -> dict[str, Any]:
         "spent_usd": totals.get("fastroute_spent_dollars_total", 0.0),
         "estimated_usd": totals.get("fastroute_spent_dollars_total estimate", 0.0),
         "saved_usd": sum(sign * totals.get(name, 0.0) for name, sign in saved.items()),
+        "held": _held(totals, state),
         "cascades": sorted(cascades, key=lambda row: -row["count"]),
         "cascade_calls": sorted(calls, key=lambda row: (row["model"], -row["count"])),
         "saved_by_evidence_usd": saved_by_evidence,
+    }
+
+
+def _held(totals: Mapping[str, float], state: State) -> dict[str, Any] | None:
+    """The share that is held, what it has been, and this worker's threshold; None without one."""
+    control = state.gateway.decider.share_control
+    if control is None:
+        return None
+    return {
+        "strong_share": control.held.strong_share,
+        "threshold": control.threshold,
+        "decisions": int(totals.get("fastroute_held_decisions_total", 0)),
+        "strong": int(totals.get("fastroute_held_decisions_total strong", 0)),
+        "at_bound": int(totals.get("fastroute_held_at_bound_total", 0)),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from fastroute.evidence.cascade import Evidence
 from fastroute.gateway.operations.space import FOLDER, take_room
 from fastroute.gateway.operations.usage import Usage
+from fastroute.share_control import ShareControl
 from fastroute.types import Decision
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -87,6 +89,7 @@ class Metrics:
         self.events = counter(
             "resilience_events", "Retries, fallbacks, hedges and so on.", "model", "event"
         )
+        self.calls = counter("billed_calls", "Calls that are billed.", "model", "source")
         self.tokens = counter(
             "tokens", "Tokens of calls that are billed.", "model", "way", "source"
         )
@@ -105,6 +108,25 @@ class Metrics:
         self.cascade_calls = counter(
             "cascade_calls", "Calls of cascades by model and outcome.", "model", "outcome"
         )
+        self.held_decisions = counter(
+            "held_decisions", "Decisions that count for the share that is held.", "side"
+        )
+        self.held_at_bound = counter(
+            "held_at_bound", "Decisions that do not, as the threshold was at a bound.", "side"
+        )
+        self.held_threshold, self.held_share = (
+            Gauge(
+                f"fastroute_held_{name}",
+                f"{text}, of each worker; NaN where no share is held.",
+                registry=self.registry,
+                multiprocess_mode="liveall",
+            )
+            for name, text in (
+                ("threshold", "The threshold that holds the share"),
+                ("strong_share", "The share of strong calls that is held"),
+            )
+        )
+        self.held(None)
         self.in_flight = Gauge(
             "fastroute_requests_in_flight",
             "Requests being served.",
@@ -127,6 +149,17 @@ class Metrics:
         if stayed:
             self.stayed.labels(decision.router).inc()
 
+    def held(self, control: ShareControl | None) -> None:
+        """Show the state of ``control``."""
+        self.held_threshold.set(math.nan if control is None else control.threshold)
+        self.held_share.set(math.nan if control is None else control.held.strong_share)
+
+    def counted_for_share(self, decision: Decision, counts: bool, control: ShareControl) -> None:
+        """Count a decision that a share is held over."""
+        family = self.held_decisions if counts else self.held_at_bound
+        family.labels("strong" if decision.strong else "weak").inc()
+        self.held(control)
+
     def cascaded(self, evidence: Evidence, label: Callable[[str], str]) -> None:
         """Count a cascade's decision and its calls; ``label`` gives a model's name here."""
         self.decisions.labels(BY_EVIDENCE, label(evidence.model)).inc()
@@ -137,6 +170,7 @@ class Metrics:
     def billed(self, model: str, usage: Usage, cost_usd: float | None) -> None:
         """Count the tokens and dollars of one call."""
         source = "estimate" if usage.is_estimate else "provider"
+        self.calls.labels(model, source).inc()
         for way, count in (
             ("input", usage.input_tokens),
             ("cached_input", usage.cached_tokens),

@@ -40,6 +40,7 @@ class State:
         self._load = load
         self._accepted = accepted
         self._current = self._make(config)
+        metrics.held(self._current.decider.share_control)
         self._users: dict[Gateway, int] = {self._current: 0}
         self._reloading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -73,8 +74,10 @@ class State:
                 return False
             made.sessions = self._carried_sessions(made)
             made.stored = self._current.stored
+            self._carry_share(made)
             before, self._current = self._current, made
             self._users[made] = 0
+            self.metrics.held(made.decider.share_control)
             self.admission.configure(made.config.server)
             fixed = ("host", "port", "workers", "opentelemetry", "log_level")
             old, new = before.config.server, made.config.server
@@ -102,6 +105,17 @@ class State:
             and before.decider.model_pair == made.decider.model_pair
         )
         return before.sessions if same else made.sessions
+
+    def _carry_share(self, made: Gateway) -> None:
+        """A share goes on from where its threshold is, if it is the same of the same router."""
+        before, after = self._current.decider, made.decider
+        old, new = before.share_control, after.share_control
+        if old is None or new is None or old.held != new.held:
+            return
+        routers = [d.routers[d.default_router] for d in (before, after)]
+        checksums = {router.provenance.checksum for router in routers}
+        if type(routers[0]) is type(routers[1]) and len(checksums) == 1:
+            after.share_control = old
 
     def _close_unused(self) -> None:
         for gateway, users in list(self._users.items()):

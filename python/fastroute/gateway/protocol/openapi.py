@@ -98,6 +98,7 @@ def openapi_document(
                         "router": {"type": ["string", "null"]},
                         "win_rate": {"type": "number", "minimum": 0, "maximum": 1},
                         "threshold": {"type": "number", "minimum": 0, "maximum": 1},
+                        "difficulty": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
                         "strong": {"type": "boolean"},
                         "stayed": {"type": "boolean"},
                         "decision_us": {"type": "number"},

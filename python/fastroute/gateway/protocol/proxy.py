@@ -147,10 +147,15 @@ class ProxyEndpoint:
                 metrics.decided(
                     routed.decision, routed.seconds, routed.stayed, by_prompt=not routed.cascade
                 )
+            control = gateway.decider.share_control
+            if routed.held is not None and control is not None:
+                metrics.counted_for_share(routed.decision, routed.held, control)
+            difficulty = routed.decision.difficulty
             facts.more = {
                 "router": routed.decision.router,
                 "win_rate": round(routed.decision.win_rate, 6),
                 "threshold": routed.decision.threshold,
+                "difficulty": None if difficulty is None else round(difficulty, 4),
                 "stayed": routed.stayed,
             }
             if gateway.config.server.log_prompts:
@@ -395,6 +400,8 @@ def decision_headers(routed: Routed, answered_by: str | None = None) -> HeaderLi
         (b"x-fastroute-threshold", repr(decision.threshold).encode()),
         (b"x-fastroute-decision-us", f"{routed.seconds * 1e6:.1f}".encode()),
     ]
+    if decision.difficulty is not None:
+        headers.append((b"x-fastroute-difficulty", f"{decision.difficulty:.4f}".encode()))
     if routed.stayed:
         headers.append((b"x-fastroute-sticky", b"stayed"))
     if model != routed.model and not routed.cascade:
@@ -412,6 +419,7 @@ def decision_json(routed: Routed) -> dict[str, Any]:
         "router": decision.router,
         "win_rate": decision.win_rate,
         "threshold": decision.threshold,
+        "difficulty": decision.difficulty,
         "strong": decision.strong,
         "stayed": routed.stayed,
         "decision_us": routed.seconds * 1e6,

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastroute.errors import InvalidInputError, MissingDependencyError, ScoringError
+from fastroute.errors import (
+    InvalidInputError,
+    MissingDependencyError,
+    OnnxModelError,
+    ScoringError,
+)
+from fastroute.onnx_models import folder as model_folder
 from fastroute.routers.causal_llm.tokenizer import open_tokenizer
 
 TEMPLATE_FILE = "fastroute_router.json"
@@ -130,15 +136,10 @@ def render_template(
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in ``path``; empty where there is no such file."""
-    if not path.is_file():
-        return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ScoringError(f"{str(path)!r} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ScoringError(f"{str(path)!r} must hold a JSON object")
-    return value
+        return model_folder.read_object(path)
+    except OnnxModelError as error:
+        raise ScoringError(str(error)) from error
 
 
 def longest_input(folder: Path) -> int | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastroute.errors import MissingDependencyError, ScoringError
+from fastroute.errors import OnnxModelError, ScoringError
+from fastroute.onnx_models import tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -13,12 +14,6 @@ if TYPE_CHECKING:
 
 def open_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of ``folder``, which neither pads nor truncates."""
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise MissingDependencyError(
-            "causal_llm needs tokenizers: pip install tokenizers"
-        ) from error
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ScoringError(
@@ -26,12 +21,9 @@ def open_tokenizer(folder: Path) -> Tokenizer:
             "(tokenizer.save_pretrained(folder) of a transformers fast tokenizer writes it)"
         )
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise ScoringError(f"tokenizers can't load {str(path)!r}: {error}") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
+        return tokenizer.open_tokenizer(path)[0]
+    except OnnxModelError as error:
+        raise ScoringError(str(error)) from error
 
 
 def label_ids(tokenizer: Tokenizer, labels: tuple[str, ...], folder: Path) -> list[int]:

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute.embedders._sentence_folder import pooling_of
-from fastroute.errors import InvalidInputError
+from fastroute.errors import InvalidInputError, OnnxModelError
+from fastroute.onnx_models.tokenizer import open_tokenizer
 from fastroute.types import Float32Array
 
 #: Token ids int64[n, tokens], no padding, to sentence embeddings float32[n, d].
@@ -77,7 +78,13 @@ def load_encoder(folder: str | os.PathLike[str]) -> Encoder:
         feed = {"input_ids": ids}
         feed |= {"attention_mask": np.ones_like(ids)} if "attention_mask" in inputs else {}
         feed |= {"token_type_ids": np.zeros_like(ids)} if "token_type_ids" in inputs else {}
-        embeddings: Float32Array = np.asarray(session.run([output], feed)[0])
+        try:
+            embeddings: Float32Array = np.asarray(session.run([output], feed)[0])
+        except Exception as error:  # onnxruntime's own kinds share no base but Exception
+            raise InvalidInputError(
+                f"{path} fails on tokens {ids.min()} to {ids.max()}: {error}; give a folder that "
+                "holds an encoder and its tokenizer"
+            ) from error
         return embeddings if pooling == "none" else _pooled(embeddings, pooling)
 
     return encode
@@ -85,16 +92,18 @@ def load_encoder(folder: str | os.PathLike[str]) -> Encoder:
 
 def read_tokenizer(folder: str | os.PathLike[str]) -> Any:
     """The ``tokenizers.Tokenizer`` in ``folder``/tokenizer.json."""
-    from tokenizers import Tokenizer
-
     path = Path(folder) / "tokenizer.json"
     try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # what tokenizers raises has no narrower type
+        tokenizer, _, _ = open_tokenizer(path)
+    except OnnxModelError as error:
+        raise InvalidInputError(str(error)) from error
+    count = tokenizer.get_vocab_size()
+    if count == 0 or any(tokenizer.id_to_token(i) is None for i in range(count)):
         raise InvalidInputError(
-            f"{path} can't be read as a tokenizer ({error}); give a folder that holds an encoder "
-            "and its tokenizer"
-        ) from error
+            f"the {count} tokens of {path} are not numbered from 0 to {count - 1}, or there are "
+            "none; give a folder that holds an encoder and its tokenizer"
+        )
+    return tokenizer
 
 
 def _pooled(tokens: Float32Array, pooling: str) -> Float32Array:

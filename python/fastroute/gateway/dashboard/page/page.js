@@ -63,7 +63,7 @@ async function decide(event) {
     $("bar").style.width = `${100 * found.win_rate}%`;
     $("mark").style.left = `${100 * found.threshold}%`;
     const sign = found.strong ? "≥" : "<";
-    $("said").textContent = `win rate ${found.win_rate.toFixed(4)} ${sign} threshold ${found.threshold} · ${found.decision_us.toFixed(0)} µs`;
+    $("said").textContent = `win rate ${found.win_rate.toFixed(4)} ${sign} threshold ${found.threshold} · ${found.difficulty === null ? "" : `harder than ${percent(found.difficulty)} · `}${found.decision_us.toFixed(0)} µs`;
     $("meter").setAttribute("aria-label", $("said").textContent);
     box.hidden = false;
     await showNeighbors(body);
@@ -140,6 +140,7 @@ async function refresh() {
     ["Requests", number(found.requests)],
     ["In progress", number(found.in_flight)],
     ["To the strong model", found.decisions ? percent(found.strong / found.decisions) : "–"],
+    ...(found.held ? [["Held share", found.held.decisions ? percent(found.held.strong / found.held.decisions) : "–", `of ${percent(found.held.strong_share)}, at threshold ${found.held.threshold.toFixed(4)}`]] : []),
     ["Spent", found.has_prices ? dollars(found.spent_usd) : "no prices", found.estimated_usd ? `${dollars(found.estimated_usd)} of it estimated` : ""],
     ["Saved", found.has_prices ? dollars(found.saved_usd) : "no prices"],
   ];
