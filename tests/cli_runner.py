@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,3 +42,11 @@ def refused(*arguments: str | Path) -> str:
     assert ran.out == ""
     assert ran.err.count("\n") == 1, ran.err
     return ran.err
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return when ``condition`` holds; fail after a minute."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,9 +1,10 @@
 """``fakes.openai_chat`` that answers as a judge, and as a model, would.
 
 A request whose model is ``judge`` gets a verdict: the longer answer is better, and equal lengths
-are a tie. Answers that hold certain words change that: ``BIASED`` prefers the one shown first,
-``MUMBLE`` gives no verdict. Any other model gets "<model> says <the prompt>". Each answer takes
-``seconds``, the argument of ``start``. A plan of the kind ``usage`` says what its usage is.
+are a tie; of two prompts the one with the greater ``hardness N`` is harder. Texts that hold certain
+words change that: ``BIASED`` prefers the one shown first, ``MUMBLE`` gives no verdict. Any other
+model gets "<model> says <the prompt>". Each answer takes ``seconds``, the argument of ``start``. A
+plan of the kind ``usage`` says what its usage is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 from fakes import openai_chat, planned
 
 _ANSWERS = re.compile(r"<answer_a>\n(.*)\n</answer_a>.*<answer_b>\n(.*)\n</answer_b>", re.DOTALL)
+_REQUESTS = re.compile(_ANSWERS.pattern.replace("answer", "request"), re.DOTALL)
+_HARDNESS = re.compile(r"hardness (\d+)")
 
 _USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 
@@ -47,15 +50,21 @@ class _Handler(openai_chat.Handler):
 
 
 def _verdict(asked: str) -> str:
-    found = _ANSWERS.search(asked)
+    found = _ANSWERS.search(asked) or _REQUESTS.search(asked)
     assert found is not None
     first, second = found.groups()
+    if found.re is _REQUESTS:
+        sizes = [
+            int(hardness[1]) for hardness in map(_HARDNESS.search, (first, second)) if hardness
+        ]
+    else:
+        sizes = [len(first), len(second)]
     if "MUMBLE" in first + second:
         return "Both have merits. I would say [[A]], or perhaps [[B]]; hard to tell."
     if "BIASED" in first + second:
         letter = "A"
     else:
-        letter = "C" if len(first) == len(second) else "A" if len(first) > len(second) else "B"
+        letter = "C" if sizes[0] == sizes[1] else "A" if sizes[0] > sizes[1] else "B"
     return f"[[B]] might be said, but I looked closely.\n\n**[[{letter}]]**\n"
 
 

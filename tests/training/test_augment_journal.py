@@ -14,7 +14,7 @@ from fastroute.training.label.verdicts import (
     PROMPT,
     check_template,
     combine,
-    judge_prompt,
+    fill,
     read_verdict,
 )
 
@@ -138,7 +138,7 @@ def test_both_orders() -> None:
 
 
 def test_braces_in_what_is_judged_stay() -> None:
-    made = judge_prompt(PROMPT, "write {first}", "{second} {x}", "{prompt}")
+    made = fill(PROMPT, prompt="write {first}", first="{second} {x}", second="{prompt}")
     assert "<request>\nwrite {first}\n</request>" in made
     assert "<answer_a>\n{second} {x}\n</answer_a>" in made
     assert "<answer_b>\n{prompt}\n</answer_b>" in made

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cli_runner import fastroute, refused
+from cli_runner import fastroute, refused, wait_for
 from fakes import openai_judge, planned
 from fastroute.data.battles import read_battles
 from fastroute.errors import InvalidInputError
@@ -301,7 +301,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_pays_for_nothing_twice(tmp_path:
         process = subprocess.Popen(
             [sys.executable, "-m", "fastroute", *command], stderr=subprocess.DEVNULL
         )
-        _wait_for(lambda: len(server.requests()) >= 15)
+        wait_for(lambda: len(server.requests()) >= 15)
         process.kill()
         assert process.wait(timeout=20) == -signal.SIGKILL
         asked_before = len(server.requests())
@@ -322,20 +322,13 @@ def test_ctrl_c_waits_for_what_is_under_way(tmp_path: Path) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "fastroute", *command], stderr=subprocess.PIPE, text=True
         )
-        _wait_for(lambda: len(server.requests()) >= 4)
+        wait_for(lambda: len(server.requests()) >= 4)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
         assert process.returncode == 130
         assert "to store their answers" in said
         with Journal(f"{output}.journal") as journal:
             assert len(journal) == len(server.requests())
-
-
-def _wait_for(condition: Any) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

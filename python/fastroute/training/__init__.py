@@ -18,16 +18,24 @@ if TYPE_CHECKING:
     from fastroute.training.acceptance import AcceptanceTraining, train_acceptance
     from fastroute.training.bert.recipe import train_bert
     from fastroute.training.causal_llm.run import train_causal_llm
+    from fastroute.training.label.difficulty import (
+        DifficultyJudge,
+        DifficultyReport,
+        rate_difficulty,
+    )
     from fastroute.training.mf.add import ModelAddition, add_model_to_router
     from fastroute.training.mf.train import MfTraining, train_mf
     from fastroute.training.sw_ranking import RankingTraining, train_sw_ranking
 
 __all__ = [
     "AcceptanceTraining",
+    "DifficultyJudge",
+    "DifficultyReport",
     "MfTraining",
     "ModelAddition",
     "RankingTraining",
     "add_model_to_router",
+    "rate_difficulty",
     "train_acceptance",
     "train_bert",
     "train_causal_llm",
@@ -40,6 +48,9 @@ __getattr__, __dir__ = lazy_exports(
     {
         "AcceptanceTraining": "fastroute.training.acceptance",
         "train_acceptance": "fastroute.training.acceptance",
+        "DifficultyJudge": "fastroute.training.label.difficulty",
+        "DifficultyReport": "fastroute.training.label.difficulty",
+        "rate_difficulty": "fastroute.training.label.difficulty",
         "MfTraining": "fastroute.training.mf.train",
         "ModelAddition": "fastroute.training.mf.add",
         "RankingTraining": "fastroute.training.sw_ranking",

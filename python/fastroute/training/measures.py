@@ -73,11 +73,17 @@ def correlation_by_file(
     for index in _members(rows).values():
         rates = win_rates[index]
         if len(index) >= LEAST_PROMPTS and not np.isnan(rates).any():
-            ranks, wanted = _ranks(rates), _ranks(difficulties[index])
-            matrix = np.asarray(np.corrcoef(ranks, wanted))
-            value = float(matrix[0, 1])
+            value = rank_correlation(rates, difficulties[index])
             found.setdefault(rows[index[0]].file, []).append((value, len(index)))
     return _weighted(found)
+
+
+def rank_correlation(a: Float64Array, b: Float64Array) -> float:
+    """Spearman's rank correlation, ties averaged; 0 where one is constant or empty."""
+    ranks = [_ranks(values) for values in (a, b)]
+    if any(len(np.unique(values)) < 2 for values in ranks):
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _members(rows: Sequence[GradedResult]) -> dict[str, list[int]]:

@@ -10,6 +10,7 @@ __all__ = ["configure", "run"]
 
 _KINDS = {
     "judge": "Let a language model judge pairs of answers: battles.",
+    "difficulty": "Let a language model judge which prompts are harder; no answers are needed.",
     "golden": "Grade answers by an answer key: graded results.",
 }
 

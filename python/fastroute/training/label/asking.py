@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from fastroute._validate import check_count
 from fastroute.chat.completion import beginning_of, read_completion
@@ -21,10 +21,31 @@ STOP_AFTER = 5
 _HOPELESS = frozenset({401, 402, 403, 404})
 _MOST_TOKENS = 2**53  # of more no float holds each
 _COUNTS = ("prompt_tokens", "completion_tokens")
+_T = TypeVar("_T")
+
+#: Called with what is being done, how many questions that is, and gives what counts them.
+Progress = Callable[[str, int], Callable[[], object]]
 
 
 def unheard(*_: object) -> None:
     """A listener that does nothing."""
+
+
+def no_progress(_what: str, _count: int) -> Callable[[], object]:
+    """A ``Progress`` that shows nothing."""
+    return unheard
+
+
+async def with_transport(
+    transport: AsyncTransport | None, run: Callable[[AsyncTransport], Awaitable[_T]]
+) -> _T:
+    """``run(transport)``, with an ``AsyncHttpTransport`` of its own if there is none."""
+    if transport is not None:
+        return await run(transport)
+    from fastroute.http.async_transport import AsyncHttpTransport
+
+    async with AsyncHttpTransport() as own:
+        return await run(own)
 
 
 @dataclass
@@ -55,6 +76,12 @@ class Asked:
     def missing(self) -> int:
         """How many have no answer."""
         return len(self.failures) + self.unasked
+
+    def add(self, other: Asked) -> None:
+        """Count the questions of ``other`` too."""
+        self.failures += other.failures
+        for name in (f.name for f in fields(self) if f.name != "failures"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 async def ask(

@@ -92,6 +92,11 @@ class Journal:
         """The record of ``key``, or None."""
         return self._records.get(key)
 
+    def text(self, key: str) -> str | None:
+        """The text of the answer under ``key``, or None."""
+        record = self.get(key)
+        return None if record is None else str(record["text"])
+
     def add(self, key: str, record: dict[str, Any]) -> None:
         """Write ``record``, plain JSON, under ``key``; it is on the disk when this returns.
 

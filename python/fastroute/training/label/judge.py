@@ -17,25 +17,18 @@ from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError
 from fastroute.http.request import AsyncTransport
 from fastroute.training.label.answers import AnsweredPrompt
-from fastroute.training.label.asking import Asked, ask, unheard
+from fastroute.training.label.asking import (
+    Asked,
+    Progress,
+    ask,
+    no_progress,
+    unheard,
+    with_transport,
+)
 from fastroute.training.label.chat_model import ChatModel, Estimate, Question, estimate
 from fastroute.training.label.journal import Journal
-from fastroute.training.label.verdicts import (
-    PROMPT,
-    Verdict,
-    check_template,
-    combine,
-    judge_prompt,
-    read_verdict,
-)
+from fastroute.training.label.verdicts import PROMPT, Tally, check_template, fill
 from fastroute.types import Battle
-
-#: Called with what is being done, how many questions that is, and gives what counts them.
-Progress = Callable[[str, int], Callable[[], object]]
-
-
-def _no_progress(_what: str, _count: int) -> Callable[[], object]:
-    return unheard
 
 
 class JudgedBattle(NamedTuple):
@@ -50,19 +43,14 @@ class JudgedBattle(NamedTuple):
 
 
 @dataclass
-class JudgeReport:
-    """What a run of the judge came to.
+class JudgeReport(Tally):
+    """What a run of the judge came to, beside the counts of ``Tally``.
 
     Attributes:
         battles: one for each prompt with two answers and two verdicts, in the prompts' order.
         generated: how asking for answers went, by model.
         judged: how asking for verdicts went.
         equal_answers: pairs whose answers are the same text: ties that nobody was asked about.
-        agreed: pairs on which both orders agree, ties included.
-        disagreed: pairs on which they don't: ties.
-        first_twice: of those, pairs where the answer shown first was preferred both times.
-        unparseable: verdicts that could not be read; their pairs give no battle.
-        unparseable_examples: the ends of up to three of them.
         without_answers: prompts that lack an answer, so that there was nothing to judge.
     """
 
@@ -70,11 +58,6 @@ class JudgeReport:
     generated: dict[str, Asked] = field(default_factory=dict)
     judged: Asked = field(default_factory=Asked)
     equal_answers: int = 0
-    agreed: int = 0
-    disagreed: int = 0
-    first_twice: int = 0
-    unparseable: int = 0
-    unparseable_examples: list[str] = field(default_factory=list)
     without_answers: int = 0
 
     @property
@@ -158,7 +141,7 @@ class PairJudge:
         *,
         transport: AsyncTransport | None = None,
         concurrency: int = 8,
-        progress: Progress = _no_progress,
+        progress: Progress = no_progress,
         on_drain: Callable[[int], object] = unheard,
     ) -> JudgeReport:
         """``arun`` in an event loop of its own, for callers that are in none."""
@@ -178,7 +161,7 @@ class PairJudge:
         *,
         transport: AsyncTransport | None = None,
         concurrency: int = 8,
-        progress: Progress = _no_progress,
+        progress: Progress = no_progress,
         on_drain: Callable[[int], object] = unheard,
     ) -> JudgeReport:
         """Ask for answers that are missing, then for verdicts, and put the battles together.
@@ -194,12 +177,9 @@ class PairJudge:
         Raises InvalidInputError if the journal can't be written.
         """
         check_count("concurrency", concurrency, least=1)
-        if transport is None:
-            from fastroute.http.async_transport import AsyncHttpTransport
-
-            async with AsyncHttpTransport() as own:
-                return await self._run(rows, own, concurrency, progress, on_drain)
-        return await self._run(rows, transport, concurrency, progress, on_drain)
+        return await with_transport(
+            transport, lambda own: self._run(rows, own, concurrency, progress, on_drain)
+        )
 
     async def _run(
         self,
@@ -246,26 +226,11 @@ class PairJudge:
             report.equal_answers += 1
             report.battles.append(JudgedBattle(row.dataset, Battle(row.prompt, a, b, "tie")))
             return
-        verdicts: list[Verdict] = []
-        for question in self._questions(row.prompt, first, second):
-            record = self.journal.get(question.key)
-            if record is None:
-                continue
-            verdict = read_verdict(record["text"])
-            if verdict is not None:
-                verdicts.append(verdict)
-                continue
-            report.unparseable += 1
-            if len(report.unparseable_examples) < 3:
-                report.unparseable_examples.append(record["text"].strip()[-200:])
-        if len(verdicts) < 2:
-            return
-        winner = combine(verdicts[0], verdicts[1])
-        agreed = winner != "tie" or verdicts == ["tie", "tie"]
-        report.agreed += agreed
-        report.disagreed += not agreed
-        report.first_twice += verdicts == ["first", "first"]
-        report.battles.append(JudgedBattle(row.dataset, Battle(row.prompt, a, b, winner)))
+        winner = report.settle(
+            *(self.journal.text(q.key) for q in self._questions(row.prompt, first, second))
+        )
+        if winner is not None:
+            report.battles.append(JudgedBattle(row.dataset, Battle(row.prompt, a, b, winner)))
 
     def _missing_answers(self, rows: Sequence[AnsweredPrompt]) -> dict[str, list[Question]]:
         """Questions for the answers that the file lacks, by model; answered ones among them."""
@@ -279,13 +244,12 @@ class PairJudge:
         """The answer in the file, else the one in the journal."""
         found = row.answers.get(model)
         if found is None and model in self.answerers:
-            record = self.journal.get(self.answerers[model].question(row.prompt).key)
-            found = None if record is None else record["text"]
+            found = self.journal.text(self.answerers[model].question(row.prompt).key)
         return found
 
     def _questions(self, prompt: str, first: str, second: str) -> list[Question]:
         """The two orders of one pair."""
         return [
-            self.judge.question(judge_prompt(self.template, prompt, *answers))
-            for answers in ((first, second), (second, first))
+            self.judge.question(fill(self.template, prompt=prompt, first=one, second=other))
+            for one, other in ((first, second), (second, first))
         ]

@@ -1,8 +1,10 @@
-"""What the judge is asked, how its verdict is read, and how two verdicts become a battle."""
+"""What a judge of answers is asked, how a verdict is read, and what two verdicts come to."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from fastroute.errors import InvalidInputError
@@ -34,7 +36,6 @@ Give your reasons in a few sentences. Then end with one line that holds nothing 
 [[A]] if answer A is better, [[B]] if answer B is better, [[C]] if they are about equally good.
 """
 
-_FIELDS = ("{prompt}", "{first}", "{second}")
 _MEANING: dict[str, Verdict] = {"A": "first", "B": "second", "C": "tie"}
 _MARK = re.compile(r"\[\[([ABC])\]\]", re.IGNORECASE)
 # A line that gives a verdict, and not one that weighs the two.
@@ -42,21 +43,64 @@ _NAMED = re.compile(r"\b(?:verdict|final (?:answer|decision|judgment|judgement))
 _ENDS = re.compile(r"\]\][\s*_`#.!]*$")
 
 
-def check_template(template: str) -> str:
-    """Return a judge's prompt if it has each of {prompt}, {first} and {second} once."""
-    for name in _FIELDS:
-        if template.count(name) != 1:
+@dataclass
+class Tally:
+    """How the verdicts on pairs went, each pair judged in both orders.
+
+    Attributes:
+        agreed: pairs on which both orders agree, ties included.
+        disagreed: pairs on which they don't: ties.
+        first_twice: of those, pairs where what was shown first was preferred both times.
+        unparseable: verdicts that could not be read; their pairs have no winner.
+        unparseable_examples: the ends of up to three of them.
+    """
+
+    agreed: int = 0
+    disagreed: int = 0
+    first_twice: int = 0
+    unparseable: int = 0
+    unparseable_examples: list[str] = field(default_factory=list)
+
+    def settle(self, forward: str | None, backward: str | None) -> Winner | None:
+        """Count a pair, and return its winner; None without two verdicts that can be read.
+
+        ``forward`` is the judge's answer with a shown first, ``backward`` with b; None if missing.
+        """
+        verdicts: list[Verdict] = []
+        for text in (forward, backward):
+            verdict = None if text is None else read_verdict(text)
+            if verdict is not None:
+                verdicts.append(verdict)
+            elif text is not None:
+                self.unparseable += 1
+                if len(self.unparseable_examples) < 3:
+                    self.unparseable_examples.append(text.strip()[-200:])
+        if len(verdicts) < 2:
+            return None
+        winner = combine(verdicts[0], verdicts[1])
+        agreed = winner != "tie" or verdicts == ["tie", "tie"]
+        self.agreed += agreed
+        self.disagreed += not agreed
+        self.first_twice += verdicts == ["first", "first"]
+        return winner
+
+
+def check_template(template: str, fields: Collection[str] = ("prompt", "first", "second")) -> str:
+    """Return a judge's prompt if it has each of ``fields``, in braces, once."""
+    for name in fields:
+        count = template.count(f"{{{name}}}")
+        if count != 1:
             raise InvalidInputError(
-                f"the judge's prompt has {name} {template.count(name)} times; it must stand there "
-                "once, and the prompt must ask for a last line [[A]], [[B]] or [[C]]"
+                f"the judge's prompt has {{{name}}} {count} times; it must occur once, and the "
+                "prompt must ask for a last line [[A]], [[B]] or [[C]]"
             )
     return template
 
 
-def judge_prompt(template: str, prompt: str, first: str, second: str) -> str:
-    """``template`` with the prompt and two answers; braces inside them stay what they are."""
-    texts: dict[str, str] = dict(zip(_FIELDS, (prompt, first, second), strict=True))
-    return re.sub("|".join(map(re.escape, _FIELDS)), lambda found: texts[found[0]], template)
+def fill(template: str, **texts: str) -> str:
+    """``template`` with ``texts`` for the fields of their names; braces in the texts stay."""
+    fields = "|".join(texts)
+    return re.sub(rf"\{{({fields})\}}", lambda found: texts[found[1]], template)
 
 
 def read_verdict(text: str) -> Verdict | None:

@@ -35,12 +35,12 @@ from fastroute.training.heads import (
     constant_vector,
     fit_head,
     fit_scale,
-    sigmoid,
 )
 from fastroute.training.mf.checkpoint import fingerprint, load_state, save_state
 from fastroute.training.mf.factorization import NAMES, Settings, State, learn, start
 from fastroute.training.mf.held_out import Figures, figures, length_apgr
 from fastroute.training.pairs import TIES, Pairs, Ties, held_out_parts
+from fastroute.training.strengths import fit_strengths
 from fastroute.training.with_tokens import with_tokens, without_tokens
 from fastroute.types import Float32Array, Float64Array
 
@@ -49,7 +49,7 @@ LEAST_PROMPTS = 10
 #: Share held out, and how many prompts of each part it is raised to where there are few.
 HELD_OUT = 0.1
 _FEW_PROMPTS = 15
-#: Ridge of the strengths, as if each model had drawn this many battles with an average one.
+# Ridge of the strengths.
 _STRENGTH_RIDGE = 1.0
 
 
@@ -195,25 +195,12 @@ def train_models(
 def strengths(pairs: Pairs, offset: Float64Array) -> Float64Array:
     """Bradley-Terry strength of each model, float64[models], natural logarithm of odds, mean 0.
 
-    Beside ``offset``, float64[n], the part of each pair's margin that is known. Newton's method;
-    a small ridge keeps models finite that only won.
+    Beside ``offset``, float64[n], the part of each pair's margin that is known.
     """
-    count = len(pairs.models)
-    s = np.zeros(count)
-    for _ in range(100):
-        p = sigmoid(offset + s[pairs.b] - s[pairs.a])
-        residual = pairs.weights * (p - pairs.preference)
-        slope = np.bincount(pairs.b, residual, count) - np.bincount(pairs.a, residual, count)
-        curve = pairs.weights * np.maximum(p * (1.0 - p), 1e-6)
-        both = np.bincount(pairs.a * count + pairs.b, curve, count**2).reshape(count, count)
-        both = both + both.T
-        hessian = np.diag(both.sum(axis=1) + _STRENGTH_RIDGE) - both
-        step = np.linalg.solve(hessian, slope + _STRENGTH_RIDGE * s)
-        s -= step * min(1.0, 2.0 / float(np.abs(step).max(initial=1e-300)))
-        if np.abs(step).max() < 1e-10:
-            break
-    result: Float64Array = s - s.mean()
-    return result
+    return fit_strengths(
+        pairs.a, pairs.b, pairs.preference, pairs.weights, len(pairs.models),
+        ridge=_STRENGTH_RIDGE, offset=offset,
+    )  # fmt: skip
 
 
 def pair_of(
