@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from fastroute.data import (
     DataReport,
     EvaluationPrompts,
     GradedResult,
+    HarderPrompt,
     JudgedBattle,
+    RatedPrompt,
     read_records,
     read_training_data,
 )
@@ -213,6 +216,132 @@ def test_labels_that_disagree_are_a_conflict(tmp_path: Path) -> None:
     assert [b.preference for b in averaged] == pytest.approx([1 / 6, 1 / 4])
 
 
+# Difficulty
+
+RATED = [
+    {
+        "prompt": "2 + 2?",
+        "dataset": "d",
+        "difficulty": 850.5,
+        "standard_error": 90,
+        "judgements": 6,
+    },
+    {"prompt": "Prove it.", "dataset": "d", "difficulty": 1180, "standard_error": 80.5},
+]
+HARDER = [
+    {"prompt": "2 + 2?", "prompt_b": "Prove it.", "harder": "B"},
+    {"prompt": "Prove it.", "prompt_b": "3 + 3?", "harder": "A"},
+    {"prompt": "2 + 2?", "prompt_b": "3 + 3?", "harder": "tie"},
+    {"prompt": "Why?", "prompt_b": "3 + 3?", "harder": "0.25"},
+]
+
+
+@pytest.mark.parametrize("ending", [*FORMATS, "jsonl.gz", "csv.gz"])
+def test_labels_of_difficulty(tmp_path: Path, ending: str) -> None:
+    rated, harder = f"rated.{ending}", f"harder.{ending}"
+    paths = [write(tmp_path / rated, RATED), write(tmp_path / harder, HARDER)]
+    data = read_training_data(paths, difficulty=True)
+    assert data.rated == (
+        RatedPrompt(rated, "d", "2 + 2?", 850.5, 90.0),
+        RatedPrompt(rated, "d", "Prove it.", 1180.0, 80.5),
+    )
+    assert data.harder == (
+        HarderPrompt(harder, "", "2 + 2?", "Prove it.", 1.0),
+        HarderPrompt(harder, "", "Prove it.", "3 + 3?", 0.0),
+        HarderPrompt(harder, "", "2 + 2?", "3 + 3?", 0.5),
+        HarderPrompt(harder, "", "Why?", "3 + 3?", 0.25),
+    )
+    assert data.battles == data.graded == data.models == ()
+    assert data.prompts == ("2 + 2?", "Prove it.", "3 + 3?", "Why?")
+    assert data.report.difficulty == 6
+    assert data.report.lines()[-1] == "left: 6 labels of difficulty on 4 prompts"
+    assert not any("columns" in line for line in data.report.lines())
+
+
+@pytest.mark.parametrize("row", [RATED[0], HARDER[0]])
+def test_difficulty_is_no_models_score(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = write(tmp_path / "t.jsonl", [row])
+    for read in (read_records, lambda p: read_training_data([p])):
+        with pytest.raises(InvalidInputError, match="has a label of difficulty and no score"):
+            read(path)
+    # Beside scores of models it is a column that is not read, and that is said.
+    path = write(tmp_path / "t.jsonl", [{**row, "x": 1, "y": 0}])
+    data = read_training_data([path])
+    assert data.models == ("x", "y")
+    assert set(data.report.files[0].left_out) == set(row) - {"prompt", "dataset"}
+
+
+def test_of_a_file_with_difficulty_nothing_else_is_learnt(tmp_path: Path) -> None:
+    others = {
+        "cost": 3, "usd": 2, "row_id": 7, "created_at": 5, "objective_score": 4, "my-model": 1,
+    }  # fmt: skip
+    path = write(tmp_path / "t.jsonl", [{**row, **others} for row in RATED])
+    data = read_training_data([path], difficulty=True)
+    assert [row.difficulty for row in data.rated] == [850.5, 1180.0]
+    assert data.models == ()
+    said = " ".join(data.report.lines())
+    assert all(f"{name} (its row is labelled by difficulty)" in said for name in others)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"difficulty": "hard"}, "'difficulty' is 'hard', not a number"),
+        ({"difficulty": float("nan")}, "'difficulty' is nan, not a finite number"),
+        ({"difficulty": None}, "'difficulty' is None, not a number"),
+        ({"difficulty": 1, "standard_error": -1}, "'standard_error' is -1.0, below 0"),
+        ({"difficulty": 1, "standard_error": "x"}, "'standard_error' is 'x', not a number"),
+        ({"harder": "B"}, "'prompt_b' is None, not a text"),
+        ({"prompt_b": "q", "harder": "C"}, "'harder' must be 'A' (prompt), 'B' (prompt_b), 'tie'"),
+        ({"prompt_b": "q", "harder": 2}, "'harder' is 2.0, outside 0..1"),
+        ({"prompt_b": "q"}, "no 'harder'"),
+        ({"prompt_b": " ", "harder": "A"}, "'prompt_b' is ' ', not a text"),
+        ({"prompt_b": " p ", "harder": "A"}, "are the same text"),
+        ({"prompt_b": "\ud800", "harder": "A"}, "lone surrogate"),
+    ],
+)
+def test_a_malformed_label_of_difficulty(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"prompt": "p", **row}) + "\n")
+    with pytest.raises(InvalidInputError, match=f"line 1: .*{re.escape(message)}"):
+        read_training_data([path], difficulty=True)
+    path.write_text(path.read_text() + json.dumps(RATED[0]) + "\n")
+    data = read_training_data([path], difficulty=True, skip_bad=True)
+    assert (len(data.rated), data.report.files[0].malformed) == (1, 1)
+
+
+def test_duplicates_and_conflicts_of_difficulty(tmp_path: Path) -> None:
+    rows = [
+        *RATED,
+        {**RATED[0], "prompt": " 2  + 2?"},  # a duplicate
+        {**RATED[1], "difficulty": 900},  # a conflict
+        {**RATED[1], "dataset": "other", "difficulty": 3},  # on another scale
+        HARDER[0],
+        {"prompt": "Prove it.", "prompt_b": "2 + 2?", "harder": "A"},  # the same, turned
+        HARDER[1],
+        {"prompt": "3 + 3?", "prompt_b": "Prove it.", "harder": "A"},  # the other
+    ]
+    path = write(tmp_path / "t.jsonl", rows)
+    data = read_training_data([path], difficulty=True)
+    assert [(row.dataset, row.difficulty) for row in data.rated] == [("d", 850.5), ("other", 3.0)]
+    assert [(row.prompt, row.prompt_b) for row in data.harder] == [("2 + 2?", "Prove it.")]
+    assert (data.report.duplicates, data.report.conflicts) == (2, 4)
+    averaged = read_training_data([path], difficulty=True, conflicts="average")
+    assert [row.difficulty for row in averaged.rated] == [850.5, 1040.0, 3.0]
+    assert [row.harder for row in averaged.harder] == [1.0, 0.5]
+
+
+def test_excluded_and_foreign_prompts_take_their_pairs_along(tmp_path: Path) -> None:
+    rows = [*RATED, *HARDER, {"prompt": "Why?", "prompt_b": "一" * 9, "harder": "A"}]
+    path = write(tmp_path / "t.jsonl", rows)
+    data = read_training_data(
+        [path], difficulty=True, english=True, exclude=EvaluationPrompts(["PROVE it"])
+    )
+    assert data.prompts == ("2 + 2?", "3 + 3?", "Why?")
+    assert (len(data.rated), len(data.harder)) == (1, 2)
+    assert (data.report.excluded_exact, data.report.not_english) == (1, 1)
+
+
 def test_a_folder_is_its_files_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     (folder / "deeper.jsonl").mkdir(parents=True)
@@ -240,7 +369,10 @@ def test_what_is_not_english_goes_on_request_and_is_counted(tmp_path: Path) -> N
     assert [row.prompt for row in data.graded] == ["2 + 2?", "3 + 3?"]
     assert data.battles == ()
     assert data.report.not_english == 3
-    assert any(line.startswith("3 battles and graded results") for line in data.report.lines())
+    assert any(
+        line.startswith("3 labels of prompts that are not in English")
+        for line in data.report.lines()
+    )
     data = read_training_data([path])
     assert (len(data.graded), len(data.battles), data.report.not_english) == (4, 1, 0)
 

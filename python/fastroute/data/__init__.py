@@ -1,4 +1,4 @@
-"""Training data: battles and graded results, read from the user's files and cleaned.
+"""Training data, read from the user's files and cleaned: battles, grades, difficulty of prompts.
 
 ``read_training_data`` is the door: files in, ``TrainingData`` out, with a report on what was
 removed and why. ``read_records`` reads one file as it is.
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
         DataReport,
         FileReport,
         GradedResult,
+        HarderPrompt,
         JudgedBattle,
+        RatedPrompt,
         TrainingData,
     )
 
@@ -26,7 +28,9 @@ __all__ = [
     "EvaluationPrompts",
     "FileReport",
     "GradedResult",
+    "HarderPrompt",
     "JudgedBattle",
+    "RatedPrompt",
     "TrainingData",
     "read_records",
     "read_training_data",
@@ -39,7 +43,9 @@ __getattr__, __dir__ = lazy_exports(
         "EvaluationPrompts": "fastroute.data.exclusion",
         "FileReport": "fastroute.data.records",
         "GradedResult": "fastroute.data.records",
+        "HarderPrompt": "fastroute.data.records",
         "JudgedBattle": "fastroute.data.records",
+        "RatedPrompt": "fastroute.data.records",
         "TrainingData": "fastroute.data.records",
         "read_records": "fastroute.data.reading",
         "read_training_data": "fastroute.data.reading",

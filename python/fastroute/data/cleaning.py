@@ -8,14 +8,21 @@ is right, so all are removed, or on request their mean takes the place of the fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
-from fastroute.data.records import DataReport, GradedResult, JudgedBattle
+from fastroute.data.records import (
+    DataReport,
+    GradedResult,
+    HarderPrompt,
+    JudgedBattle,
+    RatedPrompt,
+)
 
 Conflicts = Literal["remove", "average"]
 CONFLICTS: tuple[Conflicts, ...] = get_args(Conflicts)
+_Record = TypeVar("_Record", JudgedBattle, RatedPrompt, HarderPrompt)
 
 
 def clean(
@@ -31,13 +38,60 @@ def clean(
     )
 
 
+def clean_difficulty(
+    labels: Iterable[RatedPrompt | HarderPrompt],
+    report: DataReport,
+    conflicts: Conflicts = "remove",
+) -> tuple[list[RatedPrompt], list[HarderPrompt]]:
+    """What is left of labels of difficulty, by kind; ``report`` counts what is not.
+
+    Ratings are compared within their file and dataset, whose scale they are on.
+    """
+    rated, harder = [], []
+    for label in labels:
+        if isinstance(label, RatedPrompt):
+            rated.append(label)
+        else:
+            harder.append(label)
+
+    def for_later(label: HarderPrompt) -> float:
+        straight = prompt_key(label.prompt) < prompt_key(label.prompt_b)
+        return label.harder if straight else 1.0 - label.harder
+
+    def with_harder(label: HarderPrompt, later: float) -> HarderPrompt:
+        straight = prompt_key(label.prompt) < prompt_key(label.prompt_b)
+        return replace(label, harder=later if straight else 1.0 - later)
+
+    return _one_label(
+        rated,
+        lambda label: (label.group, prompt_key(label.prompt)),
+        lambda label: label.difficulty,
+        lambda label, mean: replace(label, difficulty=mean),
+        report,
+        conflicts,
+    ), _one_label(
+        harder,
+        lambda label: frozenset((prompt_key(label.prompt), prompt_key(label.prompt_b))),
+        for_later,
+        with_harder,
+        report,
+        conflicts,
+    )
+
+
 def prompt_key(prompt: str) -> str:
     """The prompt with every run of white space as one space."""
     return " ".join(prompt.split())
 
 
-def _place(record: JudgedBattle | GradedResult) -> str:
+def _place(record: JudgedBattle | GradedResult | RatedPrompt | HarderPrompt) -> str:
     return f"{record.file}, {record.where}"
+
+
+def _subject(record: JudgedBattle | RatedPrompt | HarderPrompt) -> str:
+    if isinstance(record, JudgedBattle):
+        return f"{record.model_a} and {record.model_b}"
+    return "difficulty" if isinstance(record, RatedPrompt) else "which prompt is harder"
 
 
 def _a_first(battle: JudgedBattle) -> float:
@@ -73,21 +127,40 @@ def _one_verdict_a_judge(battles: Sequence[JudgedBattle], report: DataReport) ->
 def _clean_battles(
     battles: Sequence[JudgedBattle], report: DataReport, conflicts: Conflicts
 ) -> list[JudgedBattle]:
-    found: dict[tuple[str, ...], list[JudgedBattle]] = {}
-    for battle in battles:
-        found.setdefault((prompt_key(battle.prompt), *_pair(battle)), []).append(battle)
+    return _one_label(
+        battles,
+        lambda battle: (prompt_key(battle.prompt), *_pair(battle)),
+        _a_first,
+        _with_preference,
+        report,
+        conflicts,
+    )
+
+
+def _one_label(
+    records: Sequence[_Record],
+    key: Callable[[_Record], Hashable],
+    label: Callable[[_Record], float],
+    with_label: Callable[[_Record, float], _Record],
+    report: DataReport,
+    conflicts: Conflicts,
+) -> list[_Record]:
+    """One record for each ``key``: the first, or none or the mean where labels disagree."""
+    found: dict[Hashable, list[_Record]] = {}
+    for record in records:
+        found.setdefault(key(record), []).append(record)
     kept = []
     for same in found.values():
-        labels = {_a_first(battle) for battle in same}
-        if len(labels) == 1:
+        labels = [label(record) for record in same]
+        if len(set(labels)) == 1:
             kept.append(same[0])
             for repeated in same[1:]:
                 report.duplicates += 1
                 report.note("duplicates", f"{_place(repeated)}: as {_place(same[0])}")
             continue
-        _note_conflict(same, f"{same[0].model_a} and {same[0].model_b}", report)
+        _note_conflict(same, _subject(same[0]), report)
         if conflicts == "average":
-            kept.append(_with_preference(same[0], sum(map(_a_first, same)) / len(same)))
+            kept.append(with_label(same[0], sum(labels) / len(labels)))
     return kept
 
 
@@ -126,7 +199,9 @@ def _clean_graded(
 
 
 def _note_conflict(
-    same: Sequence[JudgedBattle | GradedResult], models: str, report: DataReport
+    same: Sequence[JudgedBattle | GradedResult | RatedPrompt | HarderPrompt],
+    what: str,
+    report: DataReport,
 ) -> None:
     report.conflicts += len(same)
-    report.note("conflicts", f"{models}: {'; '.join(map(_place, same[:3]))}")
+    report.note("conflicts", f"{what}: {'; '.join(map(_place, same[:3]))}")

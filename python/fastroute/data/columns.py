@@ -5,6 +5,8 @@
 - A column whose name says that it is a cost, an identifier, a date or a count, or that has no
   number in any row, is not a model. ``cost_MODEL`` is what the answers of the column MODEL cost.
 - A blank cell is an unknown score or cost, not 0.
+- ``difficulty``, ``standard_error``, ``judgements``, ``prompt_b`` and ``harder`` say how hard
+  prompts are. They are never scores.
 - Scores are on the scale 0 to 1 if at least half of those that are not 1 lie between; a score
   outside is then an error of its row. Otherwise the scale is from the least to the greatest score
   of the file, and training maps it to 0..1.
@@ -20,6 +22,8 @@ from fastroute.data.row_values import number_of
 
 #: Columns that describe a prompt.
 NOT_MODELS = frozenset({"", "prompt", "question", "id", "dataset", "source"})
+#: Columns that say how hard a prompt is.
+OF_DIFFICULTY = frozenset({"difficulty", "standard_error", "judgements", "prompt_b", "harder"})
 _COST = "cost_"
 _NOT_SCORES = re.compile(
     r"""(?:^|_)(?:cost|costs|price|prices|usd|dollars|tokens|latency|duration|seconds|ms)(?:_|$)
@@ -52,12 +56,12 @@ class Columns:
                 if name not in NOT_MODELS and not numeric.get(name):
                     numeric[name] = not is_blank(value) and _is_number(row, name)
         self.models: tuple[str, ...] = tuple(
-            name for name, found in numeric.items() if found and not _is_no_score(name)
+            name for name, found in numeric.items() if found and not _why_no_score(name)
         )
         costs = {_COST + model for model in self.models}
         self._costs = {model: _COST + model for model in self.models if _COST + model in numeric}
         self.others: dict[str, str] = {
-            name: "its name is not a model's" if _is_no_score(name) else "it holds no number"
+            name: _why_no_score(name) or "it holds no number"
             for name in numeric
             if name not in self.models and name not in costs
         }
@@ -80,8 +84,11 @@ def scale_of(scores: Iterable[float]) -> tuple[float, float]:
     return min(every), max(every)
 
 
-def _is_no_score(name: str) -> bool:
-    return bool(_NOT_SCORES.search(name) or _CAMEL_ID.search(name))
+def _why_no_score(name: str) -> str:
+    """Why a column of that name holds no scores; empty if it may."""
+    if name in OF_DIFFICULTY:
+        return "it is a label of difficulty"
+    return "its name is not a model's" if _NOT_SCORES.search(name) or _CAMEL_ID.search(name) else ""
 
 
 def _is_number(row: Mapping[str, Any], name: str) -> bool:

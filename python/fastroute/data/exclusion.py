@@ -14,13 +14,22 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeVar
 
-from fastroute.data.records import DataReport, GradedResult, JudgedBattle
+from fastroute.data.records import (
+    DataReport,
+    GradedResult,
+    HarderPrompt,
+    JudgedBattle,
+    RatedPrompt,
+    prompts_of,
+)
 
 GRAM_WORDS = 8
 # Thai and Lao, kana, and Chinese characters.
 _UNSPACED = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
 _WORDS = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
-_Record = TypeVar("_Record", JudgedBattle, GradedResult)
+#: How a prompt is one of an evaluation set, or None.
+Match = Literal["exact", "overlap"] | None
+_Record = TypeVar("_Record", JudgedBattle, GradedResult, RatedPrompt | HarderPrompt)
 
 
 def words_of(prompt: str) -> list[str]:
@@ -44,7 +53,7 @@ class EvaluationPrompts:
             for gram in _grams(words):
                 self._grams.setdefault(gram, []).append(number)
 
-    def match(self, prompt: str) -> Literal["exact", "overlap"] | None:
+    def match(self, prompt: str) -> Match:
         """How ``prompt`` is one of these, or None."""
         words = words_of(prompt)
         if _key(prompt, words) in self._exact:
@@ -55,30 +64,27 @@ class EvaluationPrompts:
         return "overlap" if 2 * most > len(grams) else None
 
     def remove_from(
-        self,
-        battles: Sequence[JudgedBattle],
-        graded: Sequence[GradedResult],
-        report: DataReport,
-    ) -> tuple[list[JudgedBattle], list[GradedResult]]:
-        """The records on other prompts; ``report`` counts the prompts that go."""
-        found: dict[str, Literal["exact", "overlap"] | None] = {}
+        self, records: Sequence[_Record], report: DataReport, found: dict[str, Match]
+    ) -> list[_Record]:
+        """The records on other prompts.
 
-        def others(records: Sequence[_Record]) -> list[_Record]:
-            kept = []
-            for record in records:
-                if record.prompt not in found:
-                    how = found[record.prompt] = self.match(record.prompt)
+        ``report`` counts the prompts that go, each once; ``found`` keeps what was found, for
+        further records of the same data.
+        """
+        kept = []
+        for record in records:
+            for prompt in prompts_of(record):
+                if prompt not in found:
+                    how = found[prompt] = self.match(prompt)
                     if how == "exact":
                         report.excluded_exact += 1
                     elif how == "overlap":
                         report.excluded_overlap += 1
                     if how is not None:
                         report.note(f"excluded_{how}", f"{record.file}, {record.where}")
-                if found[record.prompt] is None:
-                    kept.append(record)
-            return kept
-
-        return others(battles), others(graded)
+            if not any(found[prompt] for prompt in prompts_of(record)):
+                kept.append(record)
+        return kept
 
 
 def _key(prompt: str, words: Sequence[str]) -> str:

@@ -17,6 +17,10 @@ Labels
     ``prompt`` and ``label``, 1 to 5, a judge's mark for the weak model's answer next to the strong
     one's. It becomes a battle of "strong" and "weak", with the preference in the middle of those
     that ``causal_llm`` gives that label.
+Difficulty, where it is asked for
+    ``prompt`` and ``difficulty``, a number that is greater for harder prompts, perhaps
+    ``standard_error``. Other columns are not read. Or ``prompt``, ``prompt_b`` and ``harder``:
+    which is harder, "A", "B" or "tie", or how far the second is, 0 to 1.
 
 All may have ``dataset``. Of a conversation the vote is on the whole, but a router sees one prompt:
 by default the first turn, which RouteLLM takes, or the last, or all of them a blank line apart.
@@ -28,7 +32,7 @@ import json
 from typing import Any, Literal, NamedTuple, get_args
 
 from fastroute.data.columns import NOT_MODELS, Columns, is_blank
-from fastroute.data.records import GradedResult, JudgedBattle
+from fastroute.data.records import GradedResult, HarderPrompt, JudgedBattle, RatedPrompt
 from fastroute.data.row_files import Row
 from fastroute.data.row_values import number_of, prompt_of
 from fastroute.types import WINNERS
@@ -41,15 +45,17 @@ _NOT_FLAT = (_ARENA[0], "battles", "model_a", "model_b", "label", "scores")
 _PREFERENCES = {"model_a": 0.0, "model_b": 1.0, "tie": 0.5, "tie (bothbad)": 0.5}
 #: How far "weak" was preferred to "strong", by label; see ``causal_llm.labels.EDGES``.
 _OF_LABELS = (1 / 12, 1 / 4, 5 / 12, 5 / 8, 7 / 8)
+_HARDER = {"a": 0.0, "b": 1.0, "tie": 0.5}
 _HUMAN, _ASSISTANT = "### Human:", "### Assistant:"
 
 
 class Parsed(NamedTuple):
-    """What a row held; neither battles nor a result where no turn had any text."""
+    """What a row held; nothing where no turn had any text."""
 
     battles: list[JudgedBattle]
     graded: GradedResult | None
     repaired: bool = False
+    difficulty: RatedPrompt | HarderPrompt | None = None
 
 
 def is_flat(row: Row) -> bool:
@@ -57,10 +63,27 @@ def is_flat(row: Row) -> bool:
     return isinstance(row, dict) and not any(key in row for key in _NOT_FLAT)
 
 
-def parse_row(row: Row, file: str, where: str, columns: Columns, turns: Turns = "first") -> Parsed:
+def is_rated(row: Row) -> bool:
+    """Whether the row says how hard prompts are, and nothing of models."""
+    return (
+        isinstance(row, dict)
+        and is_flat(row)
+        and any(name in row for name in ("difficulty", "prompt_b", "harder"))
+    )
+
+
+def parse_row(
+    row: Row,
+    file: str,
+    where: str,
+    columns: Columns,
+    turns: Turns = "first",
+    difficulty: bool = False,
+) -> Parsed:
     """The records of a row of a table with ``columns``.
 
-    Raises ValueError that says what is wrong with it.
+    ``difficulty``: take labels of difficulty, which are no scores of models. Raises ValueError that
+    says what is wrong with the row.
     """
     if isinstance(row, str):
         raise ValueError(row)
@@ -69,6 +92,9 @@ def parse_row(row: Row, file: str, where: str, columns: Columns, turns: Turns = 
     if isinstance(row.get("prompt"), list):
         row = {**row, "prompt": chosen_turns(row["prompt"], turns)}
     prompt, dataset = prompt_of(row), _dataset(row)
+    if difficulty and is_rated(row):
+        label = _difficulty(row, file, dataset, prompt, where)
+        return Parsed([], None, difficulty=label)
     if "battles" in row:
         said = prompt
         if _HUMAN in prompt:
@@ -187,6 +213,33 @@ def _of_label(row: dict[str, Any]) -> float:
     return _OF_LABELS[int(label) - 1]
 
 
+def _difficulty(
+    row: dict[str, Any], file: str, dataset: str, prompt: str, where: str
+) -> RatedPrompt | HarderPrompt:
+    if "prompt_b" not in row and "harder" not in row:
+        error = 0.0 if is_blank(row.get("standard_error")) else number_of(row, "standard_error")
+        if error < 0.0:
+            raise ValueError(f"'standard_error' is {error}, below 0")
+        return RatedPrompt(file, dataset, prompt, number_of(row, "difficulty"), error, where)
+    other = row.get("prompt_b")
+    prompt_b = prompt_of({"prompt": other}) if isinstance(other, str) and other.strip() else ""
+    if not prompt_b:
+        raise ValueError(f"'prompt_b' is {other!r}, not a text")
+    if prompt_b.split() == prompt.split():
+        raise ValueError("'prompt' and 'prompt_b' are the same text")
+    said = row.get("harder")
+    harder = _HARDER.get(said.strip().lower()) if isinstance(said, str) else None
+    if harder is None:
+        try:
+            harder = _unit(row, "harder")
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; 'harder' must be 'A' (prompt), 'B' (prompt_b), 'tie', or how far "
+                "prompt_b is harder, 0 to 1"
+            ) from None
+    return HarderPrompt(file, dataset, prompt, prompt_b, harder, where)
+
+
 def _scores(row: dict[str, Any], columns: Columns) -> tuple[dict[str, float], dict[str, float]]:
     if "scores" in row:
         scores = _object(row, "scores")
@@ -196,6 +249,10 @@ def _scores(row: dict[str, Any], columns: Columns) -> tuple[dict[str, float], di
     scores = {str(m): s for m, s in scores.items() if not is_blank(s)}
     costs = {str(m): c for m, c in costs.items() if not is_blank(c)}
     if not scores:
+        if is_rated(row):
+            raise ValueError(
+                "has a label of difficulty and no score; only fastroute train mf learns from that"
+            )
         raise ValueError("has neither a battle nor any score; see the layouts in the documentation")
     for model in scores | costs:
         _unicode("a model's name", model)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from fastroute._checks import check_path
-from fastroute.data.cleaning import CONFLICTS, Conflicts, clean
-from fastroute.data.columns import Columns, scale_of
-from fastroute.data.exclusion import EvaluationPrompts
+from fastroute.data.cleaning import CONFLICTS, Conflicts, clean, clean_difficulty
+from fastroute.data.columns import NOT_MODELS, OF_DIFFICULTY, Columns, scale_of
+from fastroute.data.exclusion import EvaluationPrompts, Match
 from fastroute.data.language import is_english
-from fastroute.data.layouts import TURNS, Turns, is_flat, parse_row
+from fastroute.data.layouts import TURNS, Turns, is_flat, is_rated, parse_row
 from fastroute.data.records import (
     DataReport,
     FileReport,
     GradedResult,
+    HarderPrompt,
     JudgedBattle,
+    RatedPrompt,
     TrainingData,
 )
 from fastroute.data.row_files import data_files, read_rows
@@ -24,16 +27,38 @@ from fastroute.data.row_values import refuse_bad
 from fastroute.errors import InvalidInputError
 
 
+class FileRecords(NamedTuple):
+    """What one file holds, as it stands in it."""
+
+    battles: list[JudgedBattle]
+    graded: list[GradedResult]
+    difficulty: list[RatedPrompt | HarderPrompt]
+    report: FileReport
+
+
 def read_records(
     path: str | os.PathLike[str], *, turns: Turns = "first", skip_bad: bool = False
 ) -> tuple[list[JudgedBattle], list[GradedResult], FileReport]:
-    """The battles and graded results of one file, as they stand in it.
+    """The battles and graded results of one file; as ``read_file`` without difficulty."""
+    battles, graded, _, report = read_file(path, turns=turns, skip_bad=skip_bad)
+    return battles, graded, report
+
+
+def read_file(
+    path: str | os.PathLike[str],
+    *,
+    turns: Turns = "first",
+    skip_bad: bool = False,
+    difficulty: bool = False,
+) -> FileRecords:
+    """The records of one file, as they stand in it.
 
     Args:
         path: ``.jsonl``, ``.csv`` or ``.parquet``, each perhaps ``.gz``, in one of the layouts of
             ``fastroute.data.layouts``; rows of a file may differ.
         turns: which of a conversation's turns is the prompt: "first", "last" or "all".
         skip_bad: leave malformed rows out instead of raising.
+        difficulty: take labels of difficulty too; a row with nothing else is malformed without.
 
     Raises InvalidInputError for malformed rows, each by line (row in Parquet), or for a file that
     can't be read; MissingDependencyError for Parquet without pyarrow.
@@ -44,17 +69,28 @@ def read_records(
     battles: list[JudgedBattle] = []
     graded: list[tuple[int, GradedResult]] = []
     bad: dict[int, str] = {}
+    labels: list[RatedPrompt | HarderPrompt] = []
     rows = list(read_rows(file))
-    columns = Columns(row for _, row in rows if isinstance(row, dict) and is_flat(row))
+    columns = Columns(
+        row
+        for _, row in rows
+        if isinstance(row, dict) and is_flat(row) and not (difficulty and is_rated(row))
+    )
     for number, (where, row) in enumerate(rows):
         try:
-            parsed = parse_row(row, file.name, where, columns, turns)
+            parsed = parse_row(row, file.name, where, columns, turns, difficulty)
         except ValueError as error:
             bad[number] = f"{where}: {error}"
             continue
         battles += parsed.battles
         if parsed.graded is not None:
             graded.append((number, parsed.graded))
+        if parsed.difficulty is not None:
+            labels.append(parsed.difficulty)
+            for name in row:
+                if name not in NOT_MODELS | OF_DIFFICULTY:
+                    report.left_out.setdefault(name, "its row is labelled by difficulty")
+            continue
         report.without_prompt += not parsed.battles and parsed.graded is None
         report.repaired += parsed.repaired
     low, high = report.scale = scale_of(s for _, row in graded for s in row.scores.values())
@@ -66,13 +102,13 @@ def read_records(
                     "of the others"
                 )
     kept = [result for number, result in graded if number not in bad]
-    report.left_out = columns.others
+    report.left_out |= columns.others
     report.models = sorted({model for result in kept for model in result.scores})
     malformed = [bad[number] for number in sorted(bad)]
     refuse_bad(file, malformed, skip_bad)
     report.rows, report.malformed, report.examples = len(rows), len(bad), malformed[:5]
-    report.battles, report.graded = len(battles), len(kept)
-    return battles, kept, report
+    report.battles, report.graded, report.difficulty = len(battles), len(kept), len(labels)
+    return FileRecords(battles, kept, labels, report)
 
 
 def _on_unit_scale(graded: GradedResult, scale: tuple[float, float]) -> GradedResult:
@@ -91,18 +127,19 @@ def read_training_data(
     conflicts: Conflicts = "remove",
     skip_bad: bool = False,
     english: bool = False,
+    difficulty: bool = False,
 ) -> TrainingData:
     """All records of ``paths``, cleaned: see ``fastroute.data.cleaning``.
 
     Args:
-        paths: files, as for ``read_records``, or folders: of one all such files that are in it,
+        paths: files, as for ``read_file``, or folders: of one all such files that are in it,
             by name; other files and folders in it are not looked at.
         exclude: prompts of evaluation sets, which are removed.
-        turns, skip_bad: as for ``read_records``.
+        turns, skip_bad, difficulty: as for ``read_file``.
         conflicts: "remove" labels that disagree on the same prompt and models, or "average" them.
         english: leave out what is not in English (``fastroute.data.language``).
 
-    Raises InvalidInputError as ``read_records``, and where nothing is left.
+    Raises InvalidInputError as ``read_file``, and where nothing is left.
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
@@ -112,25 +149,33 @@ def read_training_data(
     report = DataReport()
     battles: list[JudgedBattle] = []
     graded: list[GradedResult] = []
+    labels: list[RatedPrompt | HarderPrompt] = []
     for file in [file for path in paths for file in data_files(check_path("path", path))]:
-        more_battles, more_graded, of_file = read_records(file, turns=turns, skip_bad=skip_bad)
-        battles += more_battles
-        graded += [_on_unit_scale(row, of_file.scale) for row in more_graded]
-        report.files.append(of_file)
+        found = read_file(file, turns=turns, skip_bad=skip_bad, difficulty=difficulty)
+        battles += found.battles
+        graded += [_on_unit_scale(row, found.report.scale) for row in found.graded]
+        labels += found.difficulty
+        report.files.append(found.report)
     if english:
-        read = len(battles) + len(graded)
+        read = len(battles) + len(graded) + len(labels)
         battles, graded = list(filter(is_english, battles)), list(filter(is_english, graded))
-        report.not_english = read - len(battles) - len(graded)
+        labels = list(filter(is_english, labels))
+        report.not_english = read - len(battles) - len(graded) - len(labels)
     if exclude is not None:
-        battles, graded = exclude.remove_from(battles, graded, report)
+        matches: dict[str, Match] = {}
+        battles = exclude.remove_from(battles, report, matches)
+        graded = exclude.remove_from(graded, report, matches)
+        labels = exclude.remove_from(labels, report, matches)
     battles, graded = clean(battles, graded, report, conflicts)
-    if not battles and not graded:
+    rated, harder = clean_difficulty(labels, report, conflicts)
+    if not (battles or graded or rated or harder):
         raise InvalidInputError(
             f"{', '.join(map(str, paths))}: nothing is left to train on: "
             f"{'; '.join(report.lines())}"
         )
-    data = TrainingData(tuple(battles), tuple(graded), report)
+    data = TrainingData(tuple(battles), tuple(graded), report, tuple(rated), tuple(harder))
     report.battles, report.graded = len(battles), len(graded)
+    report.difficulty = len(rated) + len(harder)
     report.prompts, report.models = len(data.prompts), len(data.models)
     return data
 

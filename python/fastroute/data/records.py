@@ -91,6 +91,66 @@ class JudgedBattle:
         return Battle(self.prompt, self.model_a, self.model_b, self.winner)
 
 
+@dataclass(frozen=True, slots=True)
+class RatedPrompt:
+    """How hard one prompt is, on the scale of its file and dataset.
+
+    Attributes:
+        file: name of the file that it was read from.
+        dataset: the dataset that the prompt belongs to; may be empty.
+        prompt: the prompt.
+        difficulty: a number that is greater for harder prompts.
+        standard_error: of ``difficulty``, 0 where not known.
+        where: line or row of the file.
+    """
+
+    file: str
+    dataset: str
+    prompt: str
+    difficulty: float
+    standard_error: float = 0.0
+    where: str = field(default="", compare=False)
+
+    @property
+    def group(self) -> str:
+        """File and dataset: within it difficulties are comparable."""
+        return group_name(self.file, self.dataset)
+
+
+@dataclass(frozen=True, slots=True)
+class HarderPrompt:
+    """Which of two prompts is harder.
+
+    Attributes:
+        file: name of the file that it was read from.
+        dataset: the dataset that the prompts belong to; may be empty.
+        prompt, prompt_b: two different prompts.
+        harder: how far ``prompt_b`` is harder: 1, 0.5 where they are equally hard, 0.
+        where: line or row of the file.
+    """
+
+    file: str
+    dataset: str
+    prompt: str
+    prompt_b: str
+    harder: float
+    where: str = field(default="", compare=False)
+
+    @property
+    def group(self) -> str:
+        """File and dataset."""
+        return group_name(self.file, self.dataset)
+
+
+def prompts_of(
+    record: JudgedBattle | GradedResult | RatedPrompt | HarderPrompt,
+) -> tuple[str, ...]:
+    """The prompts that a record is on: one or two."""
+    if isinstance(record, HarderPrompt):
+        return record.prompt, record.prompt_b
+    return (record.prompt,)
+
+
 @dataclass(slots=True)
 class FileReport:
     """What was read from one file.
@@ -98,7 +158,7 @@ class FileReport:
     Attributes:
         file: its path.
         rows: its rows, malformed ones too.
-        battles, graded: the battles and graded results in them.
+        battles, graded, difficulty: the battles, graded results and labels of difficulty in them.
         malformed: rows that could not be read; only where they may be skipped.
         without_prompt: rows of Chatbot Arena whose turns are all null or blank; left out.
         repaired: prompts of Chatbot Arena with a lone surrogate, which became U+FFFD.
@@ -112,6 +172,7 @@ class FileReport:
     rows: int = 0
     battles: int = 0
     graded: int = 0
+    difficulty: int = 0
     malformed: int = 0
     without_prompt: int = 0
     repaired: int = 0
@@ -125,10 +186,8 @@ class FileReport:
         said = []
         if self.left_out:
             columns = listed(f"{name} ({why})" for name, why in self.left_out.items())
-            said.append(
-                f"{self.file}: columns not read as scores: {columns}; the models are "
-                f"{listed(self.models) or 'none'}"
-            )
+            models = "" if self.difficulty else f"; the models are {listed(self.models) or 'none'}"
+            said.append(f"{self.file}: columns not read as scores: {columns}{models}")
         if self.scale != (0.0, 1.0):
             low, high = self.scale
             said.append(f"{self.file}: scores are from {low:g} to {high:g}")
@@ -146,10 +205,10 @@ class DataReport:
         duplicates: labels that say again what another said: same prompt, models and label.
         conflicts: labels removed because labels of the same prompt and models disagree, or made
             one mean where that was asked for.
-        not_english: battles and results left out because only English was asked for.
+        not_english: records left out because only English was asked for.
         excluded_exact: prompts removed that are in an evaluation set but for case and punctuation.
         excluded_overlap: prompts removed that share more than half of their 8-grams with one.
-        battles, graded, prompts, models: what is left.
+        battles, graded, difficulty, prompts, models: what is left.
         examples: the first removed ones of each kind, as "file, line 3: ...".
     """
 
@@ -162,6 +221,7 @@ class DataReport:
     excluded_overlap: int = 0
     battles: int = 0
     graded: int = 0
+    difficulty: int = 0
     prompts: int = 0
     models: int = 0
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -172,10 +232,7 @@ class DataReport:
 
     def lines(self) -> list[str]:
         """The report in words, a line each; what did not occur is left out."""
-        said = [
-            f"{f.file}: {f.rows:,} rows, {f.battles:,} battles, {f.graded:,} graded results"
-            for f in self.files
-        ]
+        said = [f"{f.file}: {f.rows:,} rows, {_counted(f)}" for f in self.files]
         said += [line for f in self.files for line in f.column_lines()]
         for count, what in (
             (sum(f.malformed for f in self.files), "malformed rows left out"),
@@ -184,16 +241,14 @@ class DataReport:
             (self.both_orders, "verdicts in both orders taken together"),
             (self.duplicates, "duplicate labels left out"),
             (self.conflicts, "conflicting labels left out, or averaged where asked"),
-            (self.not_english, "battles and graded results that are not in English left out"),
+            (self.not_english, "labels of prompts that are not in English left out"),
             (self.excluded_exact, "prompts of an evaluation set left out"),
             (self.excluded_overlap, "prompts much like one of an evaluation set left out"),
         ):
             if count:
                 said.append(f"{count:,} {what}")
-        said.append(
-            f"left: {self.battles:,} battles and {self.graded:,} graded results of "
-            f"{self.models:,} models on {self.prompts:,} prompts"
-        )
+        models = f" of {self.models:,} models" if self.models else ""
+        said.append(f"left: {_counted(self)}{models} on {self.prompts:,} prompts")
         return said
 
     def note(self, kind: str, example: str, most: int = 5) -> None:
@@ -203,13 +258,30 @@ class DataReport:
             kept.append(example)
 
 
+def _counted(report: FileReport | DataReport) -> str:
+    """How many records of each kind, in words."""
+    counts = [f"{report.battles:,} battles", f"{report.graded:,} graded results"]
+    if report.difficulty:
+        said = f"{report.difficulty:,} labels of difficulty"
+        return f"{', '.join(counts)}, {said}" if report.battles + report.graded else said
+    return " and ".join(counts)
+
+
 @dataclass(frozen=True)
 class TrainingData:
-    """Battles and graded results, and the report on how they came to be these."""
+    """Training data, and the report on how it came to be this.
+
+    Attributes:
+        battles, graded: what was said of models.
+        report: what was read and removed.
+        rated, harder: what was said of prompts: their difficulty, and which of two is harder.
+    """
 
     battles: Sequence[JudgedBattle]
     graded: Sequence[GradedResult]
     report: DataReport
+    rated: Sequence[RatedPrompt] = ()
+    harder: Sequence[HarderPrompt] = ()
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -220,5 +292,8 @@ class TrainingData:
     @cached_property
     def prompts(self) -> tuple[str, ...]:
         """Every distinct prompt, in the order of the data; battles first."""
-        both = [*(b.prompt for b in self.battles), *(row.prompt for row in self.graded)]
-        return tuple(dict.fromkeys(both))
+        every = [
+            *(row.prompt for rows in (self.battles, self.graded, self.rated) for row in rows),
+            *(prompt for row in self.harder for prompt in (row.prompt, row.prompt_b)),
+        ]
+        return tuple(dict.fromkeys(every))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         rate_difficulty,
     )
     from fastroute.training.mf.add import ModelAddition, add_model_to_router
+    from fastroute.training.mf.difficulty import DifficultyTraining, train_mf_on_difficulty
     from fastroute.training.mf.train import MfTraining, train_mf
     from fastroute.training.sw_ranking import RankingTraining, train_sw_ranking
 
@@ -31,6 +32,7 @@ __all__ = [
     "AcceptanceTraining",
     "DifficultyJudge",
     "DifficultyReport",
+    "DifficultyTraining",
     "MfTraining",
     "ModelAddition",
     "RankingTraining",
@@ -40,6 +42,7 @@ __all__ = [
     "train_bert",
     "train_causal_llm",
     "train_mf",
+    "train_mf_on_difficulty",
     "train_sw_ranking",
 ]
 
@@ -50,6 +53,8 @@ __getattr__, __dir__ = lazy_exports(
         "train_acceptance": "fastroute.training.acceptance",
         "DifficultyJudge": "fastroute.training.label.difficulty",
         "DifficultyReport": "fastroute.training.label.difficulty",
+        "DifficultyTraining": "fastroute.training.mf.difficulty",
+        "train_mf_on_difficulty": "fastroute.training.mf.difficulty",
         "rate_difficulty": "fastroute.training.label.difficulty",
         "MfTraining": "fastroute.training.mf.train",
         "ModelAddition": "fastroute.training.mf.add",

@@ -132,17 +132,21 @@ def train_mf(
 
 
 def router_of(
-    head: Head, prompts: Sequence[str], embedder: Embedder | None
+    head: Head,
+    prompts: Sequence[str],
+    embedder: Embedder | None,
+    strong: str = STRONG,
+    weak: str = WEAK,
 ) -> MatrixFactorizationRouter:
-    """The router of a head that was fitted to ``prompts``."""
+    """The router between two models of a head that was fitted to ``prompts``."""
     half = (head.pair / 2.0).astype(np.float32)
     return MatrixFactorizationRouter(
-        [STRONG, WEAK],
+        [strong, weak],
         np.eye(2, dtype=np.float32),
         np.stack([half, -half]),
         np.ones(2, dtype=np.float32),
-        strong_model=STRONG,
-        weak_model=WEAK,
+        strong_model=strong,
+        weak_model=weak,
         embedder=embedder,
         provenance=calibrated(
             Provenance(

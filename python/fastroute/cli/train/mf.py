@@ -1,4 +1,4 @@
-"""``fastroute train mf``: a matrix factorisation router between any number of models."""
+"""``fastroute train mf``: a router between any number of models, or by how hard prompts are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastroute.cli.options import say_warnings
 from fastroute.cli.streams import say
 from fastroute.cli.train.options import (
+    DATA_HELP,
     add_data,
     add_embedder,
     add_output,
@@ -19,6 +20,7 @@ from fastroute.cli.train.options import (
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from fastroute.data import TrainingData
     from fastroute.training.mf.factorization import Settings
 
 # Of the factors, which two models do not have.
@@ -27,7 +29,11 @@ _OF_FACTORS = ("dimensions", "epochs", "patience", "ridge")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    add_data(parser)
+    add_data(
+        parser,
+        what=f"{DATA_HELP}; or how hard prompts are: prompt and difficulty, or prompt, "
+        "prompt_b and harder",
+    )
     add_output(parser)
     add_embedder(parser)
     add_pair(parser)
@@ -69,7 +75,9 @@ def run(options: argparse.Namespace) -> int:
 
     settings = _settings(options)
     check_output(options)
-    data = read_data(options)
+    data = read_data(options, difficulty=True)
+    if data.rated or data.harder:
+        return _run_on_difficulty(options, data)
     given = [f"--{name}" for name in _OF_FACTORS if getattr(options, name) is not None]
     if len(data.models) == 2 and given:
         raise InvalidInputError(
@@ -94,6 +102,30 @@ def run(options: argparse.Namespace) -> int:
     print(f"\nwrote {options.output}: {len(router.models)} models, default pair "
           f"{router.strong_model} and {router.weak_model}")  # fmt: skip
     say_next("mf", options.output, router)
+    return say_warnings([], trained.losses())
+
+
+def _run_on_difficulty(options: argparse.Namespace, data: TrainingData) -> int:
+    from fastroute.training import train_mf_on_difficulty
+
+    given = [
+        f"--{name}"
+        for name in (*_OF_FACTORS, "held-out", "centre-by", "compare-ties", "resume")
+        if getattr(options, name.replace("-", "_")) not in (None, False)
+    ]
+    if given or options.ties != "use":
+        raise InvalidInputError(
+            f"{', '.join(given) or '--ties'}: has no effect on labels of difficulty, which are "
+            "centred by dataset, fitted in one step and measured on folds; leave it out"
+        )
+    trained = train_mf_on_difficulty(
+        data, options.output, embedder=options.embedder, strong_model=options.strong_model,
+        weak_model=options.weak_model, seed=options.seed, overwrite=options.overwrite,
+        progress=True, facts={"turns": options.turns, "conflicts": options.conflicts},
+    )  # fmt: skip
+    print(f"\n{trained.table()}")
+    print(f"\nwrote {options.output}: the harder a prompt, the higher its win rate")
+    say_next("mf", options.output, trained.router)
     return say_warnings([], trained.losses())
 
 

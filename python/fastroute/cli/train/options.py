@@ -112,7 +112,9 @@ def add_pairs(parser: argparse.ArgumentParser) -> None:
         )  # fmt: skip
 
 
-def read_files(options: argparse.Namespace, files: list[str]) -> TrainingData:
+def read_files(
+    options: argparse.Namespace, files: list[str], *, difficulty: bool = False
+) -> TrainingData:
     """The data of ``files``, cleaned as the options of ``add_data`` say."""
     from fastroute.data import read_training_data
     from fastroute.training.exclusion import read_evaluation_prompts
@@ -125,15 +127,18 @@ def read_files(options: argparse.Namespace, files: list[str]) -> TrainingData:
         conflicts=options.conflicts,
         skip_bad=options.skip_bad,
         english=options.english,
+        difficulty=difficulty,
     )
 
 
-def read_data(options: argparse.Namespace, *, aside: bool = False) -> TrainingData:
-    """The data of ``--data``, cleaned; says what was removed.
+def read_data(
+    options: argparse.Namespace, *, aside: bool = False, difficulty: bool = False
+) -> TrainingData:
+    """The data of ``--data``, cleaned, with labels of ``difficulty`` or not; says what was removed.
 
     On standard output, or with ``aside`` on standard error, where the output is a document.
     """
-    data = read_files(options, options.data)
+    data = read_files(options, options.data, difficulty=difficulty)
     for line in data.report.lines():
         if aside:
             say(line)

@@ -126,6 +126,11 @@ def train_mf(
     """
     settings = settings or Settings()
     folder = check_output(output, overwrite=overwrite, resume=resume)
+    if data.rated or data.harder:
+        raise InvalidInputError(
+            "the data has labels of difficulty, which say nothing of models; give them to "
+            "train_mf_on_difficulty, without other labels"
+        )
     pairs = pairs_of(data, seed=settings.seed)
     two = len(data.models) == 2
     check_request(pairs, held_out=held_out, strong_model=strong_model, weak_model=weak_model)
