@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,50 @@ def test_route_reads_lines_from_standard_input() -> None:
     ]  # fmt: skip
     text = fastroute("route", "--router", "length", "hello").out
     assert text.startswith("weak  win rate 0.0164 <  threshold 0.5000  (length, ")
+    assert text.endswith(" us)  hello\n")
+
+
+def test_several_prompts_are_a_table() -> None:
+    prompts = ["short", "two\nlines\tand  spaces", "\u8bc1\u660e" * 100, "e\u0301" * 200]
+    names = ("--strong-model", "the-big-one", "--weak-model", "\u5c0f")
+    options = ("--router", "random,seed=3", "--strong-share", "0.25", *names)
+    ran = fastroute("route", *options, *prompts)
+    assert ran.status == 0, ran.err
+    title, header, *rows = ran.out.splitlines()
+    assert title.startswith("router random, threshold 0.75")
+    assert title.endswith("for 25 % strong calls")
+    assert header.split() == ["model", "harder", "than", "win", "rate", "prompt"]
+    decisions = map(json.loads, fastroute("route", "--json", *options, *prompts).out.splitlines())
+    wide = sum(unicodedata.east_asian_width(c) == "W" for c in rows[0])
+    assert header.index("prompt") - wide == rows[0].index("short")
+    for row, decision in zip(rows, decisions, strict=True):
+        assert row.startswith(decision["model"] + " ")
+        assert f"{decision['win_rate']:.4f}" in row
+        assert f" {int(100 * decision['difficulty'])} % " in row
+        assert row.count("\u2588") == round(10 * decision["difficulty"])
+        assert row.count("\u2588") + row.count("\u2591") == 10
+        columns = sum(
+            0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+            for c in row
+        )
+        assert columns <= 100
+    assert rows[1].endswith("  two lines and spaces")
+    assert rows[2].endswith("\u8bc1\u2026") or rows[2].endswith("\u660e\u2026")
+
+
+def test_a_prompt_is_shown_where_its_characters_can_not_be_printed() -> None:
+    done = in_shell('route --router random "$P" x', PYTHONIOENCODING="ascii", P="\u8bc1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2].endswith("  \\u8bc1")
+    assert "#" in done.stdout
+    assert done.stdout.isascii()
+
+
+def test_a_threshold_that_no_prompt_crosses_is_a_line_on_standard_error() -> None:
+    ran = fastroute("route", "--threshold", "0.0001", "x", "y", "z")
+    assert ran.status == 0
+    assert ran.err.startswith("fastroute: threshold 0.0001 sends nearly every prompt to the strong")
+    assert ran.err.count("\n") == 1
 
 
 def test_strong_share_takes_the_router_s_calibration() -> None:
@@ -157,6 +202,8 @@ def test_a_reader_that_stops_is_no_error() -> None:
     assert process.stderr is not None
     process.stdin.write("one\n")
     process.stdin.flush()
+    assert process.stdout.readline() == "router length, threshold 0.5000\n"
+    assert process.stdout.readline().split() == ["model", "win", "rate", "prompt"]
     assert process.stdout.readline().startswith("weak")  # each decision at once
     process.stdout.close()
     try:

@@ -11,11 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastroute._validate import check_prompts
 from fastroute.data.battles import read_battles
+from fastroute.decider import Decider
+from fastroute.embedders import StaticEmbedder
+from fastroute.embedders.base import Embedder
+from fastroute.embedders.vocabulary import Signal, Vocabulary
 from fastroute.errors import InvalidInputError, InvalidTypeError, UnknownRouterError
+from fastroute.provenance import Provenance
 from fastroute.routers import (
     ROUTER_NAMES,
     LengthRouter,
+    MatrixFactorizationRouter,
     RandomRouter,
     Router,
     create_router,
@@ -172,3 +179,84 @@ def test_no_battles(tmp_path: Path) -> None:
 def test_options_reach_the_router(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"config of router 'sw_ranking'.*'colour'"):
         create_router("sw_ranking", battles=_file(tmp_path, _line()), embedder=object(), colour=1)
+
+
+BLANK = [
+    "",
+    " ",
+    "\n\t",
+    "\U0001f44d",
+    "\U0001f389 \u2764\ufe0f",
+    "???",
+    "_",
+    "\u3002\u2026",
+    "\u0301",
+]
+SAID = ["a", "1", "\u00e9", "\u8bc1", "\U0001f44d ok", "x+y", "\u0967", "why?"]
+
+
+class Counted(Embedder):
+    """The same vector for every text; none where there is no character."""
+
+    name, dimensions = "counted", 2
+
+    def embed(self, prompt: str) -> Any:
+        return self.embed_batch([prompt])[0]
+
+    def embed_batch(self, prompts: Any) -> Any:
+        return np.array(
+            [[1.0, 0.5] if p else [0.0, 0.0] for p in check_prompts(prompts)], dtype=np.float32
+        )
+
+
+def _linear(calibration: Any) -> MatrixFactorizationRouter:
+    eye = np.eye(2, dtype=np.float32)
+    return MatrixFactorizationRouter(
+        ["a", "b"], eye, eye, np.ones(2, np.float32), strong_model="a", weak_model="b",
+        embedder=Counted(), provenance=Provenance(calibration=calibration),
+    )  # fmt: skip
+
+
+def _native(calibration: Any) -> MatrixFactorizationRouter:
+    """A router that goes from text to a win rate in the core, which knows marks and emoji."""
+    pieces = sorted({*"\U0001f44d\U0001f389?_a1ox", " "}, key=lambda piece: piece.encode())
+    joined = [piece.encode() for piece in pieces]
+    vocabulary = Vocabulary(
+        np.frombuffer(b"".join(joined), dtype=np.uint8),
+        np.cumsum([0, *map(len, joined)]).astype(np.uint32),
+        signals=(Signal("one", "one", 1.0),),
+    )
+    rows = len(pieces)
+    embedder = StaticEmbedder(
+        np.ones((rows, 2), np.int8), np.ones(rows, np.float32), vocabulary, name="marks"
+    )
+    half = np.full((1, 3), 0.3, dtype=np.float32)
+    return MatrixFactorizationRouter(
+        ["a", "b"], np.eye(2, dtype=np.float32), np.concatenate([half, -half]),
+        np.ones(2, np.float32), strong_model="a", weak_model="b", embedder=embedder,
+        provenance=Provenance(calibration=calibration),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [_linear, _native])
+def test_a_prompt_without_a_letter_or_digit_is_the_easiest(make: Any) -> None:
+    router = make(np.linspace(0.25, 0.75, 11, dtype=np.float32))
+    assert router.win_rates(BLANK).tolist() == [0.25] * len(BLANK)
+    assert [router.win_rate(prompt) for prompt in BLANK] == [0.25] * len(BLANK)
+    together = router.win_rates([*SAID, *BLANK])
+    assert together.tolist() == [router.win_rate(prompt) for prompt in [*SAID, *BLANK]]
+    assert (together[: len(SAID)] != 0.25).all()
+    decider = Decider([router], "big", "small")
+    for threshold in (None, 0.26, 0.75):
+        decision = decider.decide("\U0001f44d", threshold=threshold)
+        assert (decision.model, decision.difficulty) == ("small", 0.0)
+    for bad in ("\ud800", "?\ud800"):
+        with pytest.raises(InvalidInputError, match="lone surrogate"):
+            router.win_rate(bad)
+
+
+def test_without_calibration_nothing_is_known_of_such_a_prompt() -> None:
+    router = _linear(None)
+    assert router.win_rate("") == router.win_rate_without_signal == 0.5
+    assert router.win_rate("???") == 0.5
+    assert router.win_rates(["", "???", "a"])[:2].tolist() == [0.5, 0.5]

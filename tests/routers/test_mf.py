@@ -282,12 +282,12 @@ def test_an_artifact(tmp_path: Path) -> None:
     embedder = FakeEmbedder(20)
     prompts = ["hello there", "", "a", "prove it", ""]
     wanted = [
-        reference.mf_win_rate(P, W, c[0], 0, 1, embedder.embed(p)) if p else 0.5 for p in prompts
+        reference.mf_win_rate(P, W, c[0], 0, 1, embedder.embed(p)) if p else 0.0 for p in prompts
     ]
     np.testing.assert_allclose(router.win_rates(prompts), wanted, atol=1e-6)
     assert [router.win_rate(p) for p in prompts] == list(router.win_rates(prompts))
     assert router.win_rates([]).shape == (0,)
-    assert list(router.win_rates(["", ""])) == [0.5, 0.5]
+    assert list(router.win_rates(["", ""])) == [0.0, 0.0]  # the least of the calibration
     assert router.provenance.calibration is not None
     assert router.provenance.calibration.shape == (1001,)
     assert router.provenance.trained_on is not None

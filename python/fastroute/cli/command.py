@@ -10,11 +10,19 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn, TextIO
 
 from fastroute.cli.streams import checked_streams, say, silence_output
-from fastroute.errors import ConfigError, DispatchError, FastRouteError, OutputError
+from fastroute.errors import (
+    ConfigError,
+    DispatchError,
+    FastRouteError,
+    OutputError,
+    ThresholdWarning,
+)
 
 # Each command is the module of its name here, with ``configure(parser)`` and ``run(options)``. It
 # is imported only when it is called, because `fastroute route` should start fast.
@@ -40,7 +48,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments`` (by default the process's) and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with checked_streams():
+    with checked_streams(), _plain_warnings():
         try:
             return _run(words)
         except KeyboardInterrupt:
@@ -64,6 +72,29 @@ def _run(words: Sequence[str]) -> int:
     status = int(options.run(options))
     sys.stdout.flush()
     return status
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Inside, fastroute's own warnings are a line without the code that they come from."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, ThresholdWarning):
+                say(f"fastroute: {message}")
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _complain(error: Exception) -> None:

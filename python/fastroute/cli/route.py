@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from fastroute.cli.decision_table import Table, beginning, line_width, percent
 from fastroute.cli.options import ROUTER_HELP, number, text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.decider import Decider
     from fastroute.routers.base import Router
+    from fastroute.types import Decision
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,21 +52,38 @@ def run(options: argparse.Namespace) -> int:
     """Print a decision a prompt, each as soon as it is made."""
     from fastroute.decider import Decider
 
-    router = _router(options)
-    decider = Decider([router], options.strong_model, options.weak_model)
-    threshold = _threshold(options, decider, router.name)
+    decider = Decider([_router(options)], options.strong_model, options.weak_model)
+    threshold, share = (
+        None if word is None else number(option, word)
+        for option, word in (
+            ("--threshold", options.threshold),
+            ("--strong-share", options.strong_share),
+        )
+    )
+    several = len(options.prompts) > 1 or "-" in options.prompts
+    table: Table | None = None
     for prompt in _prompts(options.prompts):
-        decision = decider.decide(prompt, router.name, threshold)
+        decision = decider.decide(prompt, None, threshold, strong_share=share)
         if options.json:
             print(json.dumps(decision._asdict()), flush=True)
+        elif several:
+            if table is None:
+                table = Table(decider, decision, share)
+            print(table.row(decision, prompt), flush=True)
         else:
-            sign = ">=" if decision.strong else "< "
-            print(
-                f"{decision.model}  win rate {decision.win_rate:.4f} {sign} threshold "
-                f"{decision.threshold:.4f}  ({decision.router}, {decision.latency_us:.0f} us)",
-                flush=True,
-            )
+            print(_line(decision, prompt), flush=True)
     return 0
+
+
+def _line(decision: Decision, prompt: str) -> str:
+    """One decision, for people."""
+    sign = ">=" if decision.strong else "< "
+    difficulty = "" if decision.difficulty is None else f"harder than {percent(decision)}, "
+    line = (
+        f"{decision.model}  {difficulty}win rate {decision.win_rate:.4f} {sign} threshold "
+        f"{decision.threshold:.4f}  ({decision.router}, {decision.latency_us:.0f} us)  "
+    )
+    return line + beginning(prompt, line_width() - len(line))
 
 
 def _router(options: argparse.Namespace) -> Router:
@@ -80,17 +98,6 @@ def _router(options: argparse.Namespace) -> Router:
             if value != key.removesuffix("_model"):
                 choice.config.setdefault(key, value)
     return choice.make()
-
-
-def _threshold(options: argparse.Namespace, decider: Decider, router: str) -> float:
-    from fastroute.policy import check_threshold
-
-    if options.threshold is not None:
-        return check_threshold(number("--threshold", options.threshold))
-    if options.strong_share is None:
-        return decider.default_threshold(router)
-    share = number("--strong-share", options.strong_share)
-    return decider.threshold_for_strong_share(router, share)
 
 
 def _prompts(words: Sequence[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Self
@@ -14,6 +15,8 @@ from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.provenance import Provenance
 from fastroute.types import Float32Array, Float64Array
+
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 
 
 def check_embedder(embedder: Embedder | None) -> Embedder | None:
@@ -76,8 +79,23 @@ class Router(ABC):
         """Win rates of many prompts, float64[n]: the same numbers as ``win_rate`` of each."""
 
 
+def has_words(prompt: str) -> bool:
+    """Whether ``prompt`` has a letter or a digit of any script; emoji and marks are neither."""
+    return _LETTER_OR_DIGIT.search(prompt) is not None
+
+
+def without_words(prompts: Sequence[str]) -> list[int]:
+    """The indices of the prompts that have none."""
+    return [i for i, prompt in enumerate(prompts) if not has_words(prompt)]
+
+
 class EmbeddingRouter(Router):
-    """A router that looks at a prompt only through its embedding."""
+    """A router that looks at a prompt only through its embedding.
+
+    A prompt without a letter or a digit ("", emoji, "???") asks for nothing that could be hard: its
+    win rate is the least of the router's calibration, so its difficulty is 0. A router without
+    calibration gives it ``win_rate_without_signal``, as any router does to words without tokens.
+    """
 
     _embedder_or_none: Embedder | None = None
 
@@ -111,17 +129,27 @@ class EmbeddingRouter(Router):
 
     def win_rate(self, prompt: str) -> float:
         x = self._embedder().embed(prompt)  # which checks it
+        if not has_words(prompt):
+            return self.win_rate_without_words
         # One nonzero element settles it, and looking at one takes a tenth of looking at all.
         if x[0] or x.any():
             return self.win_rate_from_embedding(x)
         return self.win_rate_without_signal
+
+    @property
+    def win_rate_without_words(self) -> float:
+        """Win rate of a prompt without a letter or a digit."""
+        calibration = self.provenance.calibration
+        return self.win_rate_without_signal if calibration is None else float(calibration[0])
 
     def win_rates(self, prompts: Sequence[str]) -> Float64Array:
         texts = list_prompts(prompts)
         rates = np.full(len(texts), self.win_rate_without_signal)
         if texts:
             X = self._embedder().embed_batch(texts)
-            has_signal = X.any(axis=1)
+            has_signal = np.asarray(X.any(axis=1))
+            blank = without_words(texts)
+            rates[blank], has_signal[blank] = self.win_rate_without_words, False
             if has_signal.all():  # the usual case, without a copy
                 return self.win_rates_from_embeddings(X)
             if has_signal.any():

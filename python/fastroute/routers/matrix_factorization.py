@@ -25,7 +25,13 @@ from fastroute.embedders.beside import embedder_beside
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
 from fastroute.provenance import CALIBRATION, TRAINED_ON, Provenance
-from fastroute.routers.base import EmbeddingRouter, check_embedder, check_pair
+from fastroute.routers.base import (
+    EmbeddingRouter,
+    check_embedder,
+    check_pair,
+    has_words,
+    without_words,
+)
 from fastroute.routers.spec import RouterSpec
 from fastroute.types import Float32Array, Float64Array
 
@@ -209,7 +215,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
                 check_prompt(prompt)
                 raise
             if rate == rate:  # not NaN
-                return rate
+                return rate if has_words(prompt) else self.win_rate_without_words
         return super().win_rate(prompt)
 
     def win_rates(self, prompts: Sequence[str]) -> Float64Array:
@@ -219,6 +225,7 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         rates = self._scorer.win_rates(texts, available_threads())
         for i in np.flatnonzero(np.isnan(rates)):
             rates[i] = super().win_rate(texts[i])
+        rates[without_words(texts)] = self.win_rate_without_words
         return rates
 
     @property
