@@ -15,8 +15,12 @@ from pyarrow import parquet
 
 from fastroute.data import read_training_data
 from fastroute.errors import InvalidInputError, MissingDependencyError
-from fastroute.evaluation.benchmarks.traffic import load_pairs, load_prompts, load_traffic
-from fastroute.evaluation.benchmarks.transfer import parse_pair
+from fastroute.evaluation.benchmarks.traffic import (
+    load_pairs,
+    load_prompts,
+    load_traffic,
+    parse_pair,
+)
 from fastroute.types import ModelPair
 
 ROWS: list[dict[str, Any]] = [

@@ -88,7 +88,7 @@ def load_benchmarks(
 ) -> list[Benchmark]:
     """The benchmarks of ``--benchmark``; says on standard error what was left out of files."""
     from fastroute.evaluation.benchmarks.routellm import LOADERS
-    from fastroute.evaluation.benchmarks.transfer import parse_pair
+    from fastroute.evaluation.benchmarks.traffic import parse_pair
 
     model_pairs = [parse_pair(words) for words in pairs]
     found: list[Benchmark] = []

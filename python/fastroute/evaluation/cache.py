@@ -15,7 +15,6 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -121,12 +120,7 @@ class WinRateCache:
     def __enter__(self) -> WinRateCache:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _unusable(self, error: Exception) -> InvalidInputError:

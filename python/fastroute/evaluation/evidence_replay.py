@@ -16,7 +16,13 @@ import numpy as np
 from fastroute._checks import check_integer, check_resampling
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.benchmarks.answers import RecordedAnswers
-from fastroute.evaluation.metrics.bootstrap import Estimate, estimate, resample_counts
+from fastroute.evaluation.metrics.bootstrap import (
+    Estimate,
+    Ranked,
+    estimate,
+    least_share,
+    resample_counts,
+)
 from fastroute.evaluation.plain import plain
 from fastroute.evidence.acceptance import fold_numbers, out_of_fold
 from fastroute.evidence.comparison import compare
@@ -130,12 +136,7 @@ def replay(
         raise InvalidInputError(f"each model can have one part only, got {', '.join(models)}")
     if prices is not None and (missing := [m for m in models if m not in prices]):
         raise InvalidInputError(f"no price for {', '.join(missing)}; give one for every model")
-    w, s = recorded.scores[weak], recorded.scores[strong]
-    if not s.mean() > w.mean():
-        raise InvalidInputError(
-            f"{strong} scores {s.mean():.4g} and {weak} {w.mean():.4g}: the strong model must be "
-            "better; swap them"
-        )
+    w, s = recorded.pair_scores(weak, strong)
     cheap = [weak, *helpers]
     table = AnswerTable(recorded, cheap)
     costs = _costs(recorded, models, prices)
@@ -361,28 +362,34 @@ class _Measure:
         always: Float64Array,
         escalated: BoolArray | None,
     ) -> Policy:
-        order = np.argsort(-score, kind="stable")
-        falling = score[order]
-        ends = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(order) - 1)
+        costs = (None, None) if cost is None else (cost, self.strong_cost)
+        points = Ranked(score, quality, self.strong, *costs)
 
-        def figures(counts: Float64Array) -> tuple[float, float, float]:
-            n = counts.sum()
-            share, q = _cumulative(counts, order, ends, quality, self.strong)
+        def figures(counts: Float64Array) -> Float64Array:
+            """APGR, parity and its cost, float64[b, 3], of rows of counts, float64[b, n]."""
+            n = counts.shape[1]
+            ranked = counts[:, points.order]
+            share = points.at_group_ends(ranked) / n
+            gain = points.at_group_ends(ranked * points.gain) / n
+            q = (ranked @ points.weak / n)[:, None] + gain
             weak, strong = counts @ self.weak / n, counts @ self.strong / n
-            apgr = (np.trapezoid(q, share) - weak) / (strong - weak) if strong > weak else np.nan
-            parity = _first_reach(share, q, strong)
-            if cost is None or self.strong_cost is None or not np.isfinite(parity):
-                return apgr, parity, np.nan
-            _, dollars = _cumulative(counts, order, ends, cost, self.strong_cost)
-            spent = float(np.interp(parity, share, dollars)) + counts @ always / n
-            return apgr, parity, spent / (counts @ self.strong_cost / n)
+            gap = np.where(strong > weak, strong - weak, np.nan)
+            apgr = (np.trapezoid(q, share, axis=1) - weak) / gap
+            parity = least_share(share, q - strong[:, None], 0.0)
+            spent = np.full(len(counts), np.nan)
+            if not (points.cost_weak is None or points.extra is None or self.strong_cost is None):
+                extra = points.at_group_ends(ranked * points.extra) / n
+                at_parity = [np.interp(*row) for row in zip(parity, share, extra, strict=True)]
+                spent = np.array(at_parity) + ranked @ points.cost_weak / n + counts @ always / n
+                spent /= counts @ self.strong_cost / n
+            return np.stack([apgr, parity, spent], axis=1)
 
-        samples = np.array([figures(row) for chunk in self.counts for row in chunk])
+        samples = np.concatenate([figures(chunk) for chunk in self.counts] or [np.empty((0, 3))])
         apgr, parity, parity_cost = (
             Estimate(value)
             if not (len(samples) and np.isfinite(value))
             else estimate(float(value), samples[np.isfinite(samples[:, i]), i])
-            for i, value in enumerate(figures(np.ones(len(score))))
+            for i, value in enumerate(figures(np.ones((1, len(score))))[0].tolist())
         )
         at_quality, at_share, usd = float("nan"), float("nan"), None
         if escalated is not None:
@@ -393,30 +400,3 @@ class _Measure:
         return Policy(
             name, apgr, at_quality, at_share, usd, parity, None if cost is None else parity_cost
         )
-
-
-def _cumulative(
-    counts: Float64Array,
-    order: IntArray,
-    ends: IntArray,
-    below: Float64Array,
-    above: Float64Array,
-) -> tuple[Float64Array, Float64Array]:
-    """Share of strong calls, and the mean of ``above`` for them and ``below`` for the others."""
-    c = counts[order]
-    n = c.sum()
-    calls = np.append(0.0, np.cumsum(c)[ends])
-    gain = np.append(0.0, np.cumsum(c * (above - below)[order])[ends])
-    return calls / n, (c @ below[order] + gain) / n
-
-
-def _first_reach(share: Float64Array, quality: Float64Array, target: float) -> float:
-    """The least share at which straight lines through the points reach ``target``; NaN for none."""
-    reached = np.flatnonzero(quality >= target - 1e-12)
-    if not len(reached):
-        return float("nan")
-    i = int(reached[0])
-    if i == 0 or quality[i] == quality[i - 1]:
-        return float(share[i])
-    part = (target - quality[i - 1]) / (quality[i] - quality[i - 1])
-    return float(share[i - 1] + part * (share[i] - share[i - 1]))

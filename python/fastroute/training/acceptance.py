@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from fastroute.artifacts import prompt_hash
-from fastroute.errors import InvalidInputError
 from fastroute.evaluation.benchmarks.answers import RecordedAnswers
 from fastroute.evaluation.evidence_replay import AnswerTable
 from fastroute.evaluation.metrics.baselines import length_apgr, losses
@@ -90,12 +89,7 @@ def train_acceptance(
     """
     folder = check_output(output, overwrite=overwrite)
     recorded.check_models([weak, *helpers, strong])
-    w, s = recorded.scores[weak], recorded.scores[strong]
-    if not s.mean() > w.mean():
-        raise InvalidInputError(
-            f"{strong} scores {s.mean():.4g} and {weak} {w.mean():.4g}: the strong model must be "
-            "better; swap them"
-        )
+    w, s = recorded.pair_scores(weak, strong)
     cheap = [weak, *helpers]
     table = AnswerTable(recorded, cheap)
     first = table.served(plurality=True, model=0)

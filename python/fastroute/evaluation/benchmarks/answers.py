@@ -64,6 +64,16 @@ class RecordedAnswers:
                     f"no answers of {model!r}; the models are {', '.join(self.models)}"
                 )
 
+    def pair_scores(self, weak: str, strong: str) -> tuple[Float64Array, Float64Array]:
+        """Scores of the two, float64[m]. Raises InvalidInputError unless ``strong`` is better."""
+        w, s = self.scores[weak], self.scores[strong]
+        if not s.mean() > w.mean():
+            raise InvalidInputError(
+                f"{strong} scores {s.mean():.4g} and {weak} {w.mean():.4g}: the strong model must "
+                "be better; swap them"
+            )
+        return w, s
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:

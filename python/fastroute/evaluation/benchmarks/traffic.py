@@ -113,6 +113,17 @@ def load_prompts(path: str | os.PathLike[str], *, skip_bad: bool = False) -> tup
     return tuple(prompts)
 
 
+def parse_pair(words: Sequence[str]) -> ModelPair:
+    """A pair from ``["strong=gpt-4o", "weak=gemma"]``, in either order."""
+    parts = [word.partition("=") for word in words]
+    named = {name: column for name, _, column in parts}
+    if len(words) != 2 or set(named) != {"strong", "weak"} or not all(named.values()):
+        raise InvalidInputError(f"a pair is strong=COLUMN weak=COLUMN, got {' '.join(words)!r}")
+    if named["strong"] == named["weak"]:
+        raise InvalidInputError(f"a pair needs two models, got {named['strong']!r} twice")
+    return ModelPair(strong=named["strong"], weak=named["weak"])
+
+
 class _Row(NamedTuple):
     prompt: str
     id: str

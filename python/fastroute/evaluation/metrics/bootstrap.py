@@ -113,7 +113,7 @@ def resample_curves(
         check_columns(rates, weak, strong, cost_weak, cost_strong)
     shares = np.empty(0) if grid is None else grid
     columns = (weak, strong, cost_weak, cost_strong)
-    routers = {name: _Ranked(rates, *columns) for name, rates in win_rates.items()}
+    routers = {name: Ranked(rates, *columns) for name, rates in win_rates.items()}
     chunks: dict[str, list[Resampled]] = {name: [] for name in routers}
     for counts in resample_counts(len(weak), resamples, seed):
         for name, ranked in routers.items():
@@ -199,7 +199,7 @@ def _check_samples(name: str, value: object) -> None:
         )
 
 
-class _Ranked:
+class Ranked:
     """One router's prompts by falling win rate, ready to be counted."""
 
     def __init__(
@@ -230,8 +230,8 @@ class _Ranked:
     ) -> Resampled:
         """``metrics`` by method="exact", for all rows of ``counts`` at once."""
         ranked = counts[:, self.order]
-        gain = self._at_group_ends(ranked * self.gain)
-        x = self._at_group_ends(ranked if self.extra is None else ranked * self.extra)
+        gain = self.at_group_ends(ranked * self.gain)
+        x = self.at_group_ends(ranked if self.extra is None else ranked * self.extra)
         weak = ranked @ self.weak / ranked.shape[1]
         gap, total = gain[:, -1].copy(), x[:, -1].copy()
         undefined = ~((gap > 0) & (total > 0))
@@ -241,7 +241,7 @@ class _Ranked:
         area = np.einsum("bg,bg->b", np.diff(x, axis=1), gain[:, 1:] + gain[:, :-1]) / 2.0
         gap /= ranked.shape[1]
         at_targets = (
-            np.stack([_least_share(x, gain, target) for target in targets], axis=1)
+            np.stack([least_share(x, gain, target) for target in targets], axis=1)
             if targets
             else np.empty((len(x), 0))
         )
@@ -291,14 +291,15 @@ class _Ranked:
                 result.bill[row] = [dollars_saved(points, t, method=method) for t in targets]
         return result
 
-    def _at_group_ends(self, values: Float64Array) -> Float64Array:
+    def at_group_ends(self, values: Float64Array) -> Float64Array:
+        """Running sums of float64[b, n], ranked, at the points of the curve: float64[b, points]."""
         sums = np.cumsum(values, axis=1)
         ends = np.zeros((len(values), len(self.last) + 1))
         ends[:, 1:] = sums if len(self.last) == values.shape[1] else sums[:, self.last]
         return ends
 
 
-def _least_share(x: Float64Array, pgr: Float64Array, target: float) -> Float64Array:
+def least_share(x: Float64Array, pgr: Float64Array, target: float) -> Float64Array:
     """CPT of each row: the least x at which the piecewise straight curve reaches ``target``."""
     reached = pgr >= target - 1e-12
     if (np.diff(x, axis=1) >= 0).all():

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-import textwrap
 
 from fastroute.evaluation.evidence_replay import AGREEMENT, Replay
 from fastroute.evaluation.metrics.bootstrap import Estimate
+from fastroute.evaluation.report.tables import (
+    Column,
+    aligned,
+    cell,
+    percent,
+    three_digits,
+    wrapped,
+)
 
-_WIDTH = 100
 _LEGEND = (
     "APGR: share of the quality gap between the weak and the strong model that is recovered, "
     "averaged over all shares of strong calls (random routing: 0.5; 95 % intervals). Strong calls, "
@@ -35,53 +41,33 @@ def conclusion(replay: Replay) -> str:
 
 def to_text(replay: Replay) -> str:
     """The figures for a terminal."""
-    priced = any(p.usd is not None for p in replay.policies)
-    head = ["policy", "APGR", "strong calls", "quality", "parity: strong calls"]
-    head += ["parity: cost", "usd/1,000"] if priced else []
-    rows = [head]
-    for p in replay.policies:
-        row = [p.name, _estimate(p.apgr), _share(p.strong_share), _number(p.quality)]
-        row.append(_estimate(p.parity_share))
-        if priced:
-            row.append(_estimate(p.parity_cost))
-            row.append("" if p.usd is None else f"{1000 * p.usd:.4g}")
-        rows.append(row)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = [
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+    policies = replay.policies
+    columns = [
+        Column("policy", [(p.name, "") for p in policies]),
+        Column("APGR", [cell(p.apgr, three_digits) for p in policies]),
+        Column("strong calls", [cell(Estimate(p.strong_share), percent) for p in policies]),
+        Column("quality", [cell(Estimate(p.quality), "{:.4f}".format) for p in policies]),
+        Column("parity: strong calls", [cell(p.parity_share, three_digits) for p in policies]),
     ]
-    lines.insert(1, "  ".join("-" * w for w in widths))
+    if any(p.usd is not None for p in policies):
+        nothing = Estimate(math.nan)
+        costs = [cell(p.parity_cost or nothing, three_digits) for p in policies]
+        dollars = [("" if p.usd is None else f"{1000 * p.usd:.4g}", "") for p in policies]
+        columns += [Column("parity: cost", costs), Column("usd/1,000", dollars)]
     outcomes = ", ".join(f"{count:,} {name}" for name, count in replay.outcomes.items())
     latency = []
     if replay.median_latency_s is not None:
         median, most = replay.median_latency_s, replay.p99_latency_s
         latency = [f"Latency of the rule of agreement: median {median:.2f} s, p99 {most:.2f} s."]
     notes = [
-        conclusion(replay),
+        *aligned(columns),
         "",
-        *lines,
-        "",
-        *textwrap.wrap(_LEGEND, _WIDTH),
+        wrapped([_LEGEND]),
         f"Answers: {outcomes}. Sent on acceptance by the last cascade: {replay.served}.",
         f"Calibration error of P(accept): {replay.calibration_error:.3f}, {replay.folds} folds.",
         *latency,
         *(f"Note: {note}." for note in replay.notes),
+        "",
+        wrapped([conclusion(replay)]),
     ]
     return "\n".join(notes) + "\n"
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4f}"
-
-
-def _share(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.1%}"
-
-
-def _estimate(estimate: Estimate | None) -> str:
-    if estimate is None or math.isnan(estimate.value):
-        return ""
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"

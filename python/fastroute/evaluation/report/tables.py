@@ -52,21 +52,19 @@ def to_text(report: Report, *, points: Sequence[Point] = (), timings: bool = Fal
         names = Column("router", [(row.name, "") for row in result.rows])
         others = other_columns(report, result) + _p_columns(report, result)
         for columns in (cost_columns(result), others):
-            lines += ["", *_aligned([names, *columns])]
+            lines += ["", *aligned([names, *columns])]
         for cascade in result.cascades:
-            lines += ["", cascade_title(cascade), "", *_aligned(cascade_columns(cascade))]
+            lines += ["", cascade_title(cascade), "", *aligned(cascade_columns(cascade))]
         best = best_row(result)
         if best.thresholds:
-            lines += ["", f"thresholds of {best.name}", *_aligned(point_columns(result, best))]
-            lines.append(_wrapped([point_note(result)]))
+            lines += ["", f"thresholds of {best.name}", *aligned(point_columns(result, best))]
+            lines.append(wrapped([point_note(result)]))
         lines += ["", *remarks(report, result, points)]
         if timings:
             lines += ["", *_timing_lines(result)]
         blocks.append("\n".join(lines).rstrip())
-    blocks.append(_wrapped([f"{term}: {said}" for term, said in explanations(report).items()]))
-    blocks.append(
-        _wrapped([f"{r.benchmark.name}: {conclusion(report, r)}" for r in report.results])
-    )
+    blocks.append(wrapped([f"{term}: {said}" for term, said in explanations(report).items()]))
+    blocks.append(wrapped([f"{r.benchmark.name}: {conclusion(report, r)}" for r in report.results]))
     return "\n\n\n".join(blocks) + "\n"
 
 
@@ -106,9 +104,9 @@ def to_markdown(report: Report, *, points: Sequence[Point] = ()) -> str:
 def cost_columns(result: BenchmarkResult) -> list[Column]:
     """APGR, CPT and what is saved."""
     rows = result.rows
-    columns = [Column("APGR", [_cell(row.apgr, three_digits) for row in rows])]
+    columns = [Column("APGR", [cell(row.apgr, three_digits) for row in rows])]
     columns += [
-        Column(f"CPT({target:.0%})", [_cell(row.cpt[target], percent) for row in rows])
+        Column(f"CPT({target:.0%})", [cell(row.cpt[target], percent) for row in rows])
         for target in CPT_TARGETS
     ]
     return columns
@@ -132,15 +130,15 @@ def other_columns(report: Report, result: BenchmarkResult) -> list[Column]:
     """What is saved, the area, and calibration where a router has any."""
     rows = result.rows
     columns = [
-        Column(f"saved({target:.0%})", [_cell(row.saved[target], percent) for row in rows])
+        Column(f"saved({target:.0%})", [cell(row.saved[target], percent) for row in rows])
         for target in SAVED_SHOWN
     ]
     if report.axis == "cost":
         columns += [
-            Column(f"bill({target:.0%})", [_cell(row.bill_saved[target], percent) for row in rows])
+            Column(f"bill({target:.0%})", [cell(row.bill_saved[target], percent) for row in rows])
             for target in SAVED_SHOWN
         ]
-    columns.append(Column("AUC", [_cell(row.auc, four_digits) for row in rows]))
+    columns.append(Column("AUC", [cell(row.auc, four_digits) for row in rows]))
     if any(row.brier is not None for row in rows):
         columns.append(Column("Brier", [(_maybe(row.brier), "") for row in rows]))
         columns.append(Column("ECE", [(_maybe(row.calibration_error), "") for row in rows]))
@@ -208,7 +206,7 @@ def cascade_columns(cascade: CascadeResult) -> list[Column]:
     points = [point for _, point in rows]
     return [
         Column("sent on", [(name, "") for name, _ in rows]),
-        Column("APGR", [_cell(p.apgr, three_digits) for p in points]),
+        Column("APGR", [cell(p.apgr, three_digits) for p in points]),
         Column("mean ms", [(f"{p.mean_ms:.3g}", "") for p in points]),
         Column("of slow's", [(percent(p.mean_ms / cascade.slow_ms), "") for p in points]),
     ]
@@ -303,7 +301,10 @@ def four_digits(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-def _cell(value: Estimate, show: Show) -> tuple[str, str]:
+def cell(value: Estimate, show: Show) -> tuple[str, str]:
+    """A cell of an estimate: the value and its interval; nothing where it is undefined."""
+    if math.isnan(value.value):
+        return "", ""
     ends = _ends(value, lambda end: show(end).removesuffix("%"))
     return show(value.value), f"[{ends}]" if ends else ""
 
@@ -343,7 +344,8 @@ def _piped(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _aligned(columns: Sequence[Column]) -> list[str]:
+def aligned(columns: Sequence[Column]) -> list[str]:
+    """The lines of a table; intervals stand under their values."""
     lines = [[column.name for column in columns]]
     for cells in zip(*(column.cells for column in columns), strict=True):
         lines.append([value for value, _ in cells])
@@ -359,7 +361,8 @@ def _aligned(columns: Sequence[Column]) -> list[str]:
     ]
 
 
-def _wrapped(lines: Sequence[str]) -> str:
+def wrapped(lines: Sequence[str]) -> str:
+    """Paragraphs of at most 100 characters a line."""
     return "\n".join(
         textwrap.fill(line, _WIDTH, break_on_hyphens=False, break_long_words=False)
         for line in lines

@@ -17,6 +17,7 @@ from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.metrics.baselines import losses
 from fastroute.evaluation.metrics.bootstrap import (
     Estimate,
+    Ranked,
     check_confidence,
     estimate,
     resample_counts,
@@ -202,16 +203,10 @@ class _Choice:
     def __init__(
         self, win_rates: Float64Array, half: Benchmark, target: float, measure: Measure
     ) -> None:
+        costs = (half.cost_weak, half.cost_strong)
         self._points = curve(win_rates, half.weak, half.strong)
-        self._n = len(half)
-        self._last = np.rint(self._points.share[1:] * self._n).astype(np.intp) - 1
-        self._order = np.argsort(-win_rates, kind="stable")
-        self._weak = half.weak[self._order]
-        self._gain = (half.strong - half.weak)[self._order]
-        self._extra: Float64Array | None = None
-        if half.cost_weak is not None and half.cost_strong is not None:
-            self._extra = (half.cost_strong - half.cost_weak)[self._order]
-        self._target, self._measure = target, measure
+        self._ranked = Ranked(win_rates, half.weak, half.strong, *costs)
+        self._n, self._target, self._measure = len(half), target, measure
 
     def threshold(
         self, resamples: int, confidence: float, seed: int, advance: Callable[[int], None]
@@ -230,10 +225,11 @@ class _Choice:
 
     def _chosen(self, counts: Float64Array) -> npt.NDArray[np.intp]:
         """The point of the curve for each row of counts, float64[b, n], of the prompts."""
-        ranked = counts[:, self._order]
-        gain = self._at_points(ranked * self._gain)
-        spent = self._at_points(ranked if self._extra is None else ranked * self._extra)
-        weak = ranked @ self._weak
+        points = self._ranked
+        ranked = counts[:, points.order]
+        gain = points.at_group_ends(ranked * points.gain)
+        spent = points.at_group_ends(ranked if points.extra is None else ranked * points.extra)
+        weak = ranked @ points.weak
         strong = weak + gain[:, -1]
         goal = self._target * strong
         if self._measure == "pgr":
@@ -244,11 +240,6 @@ class _Choice:
             reached[:, 0] = False  # no threshold keeps a win rate of 1 from the strong model
         chosen: npt.NDArray[np.intp] = np.argmin(np.where(reached, spent, np.inf), axis=1)
         return chosen
-
-    def _at_points(self, values: Float64Array) -> Float64Array:
-        sums = np.zeros((len(values), len(self._last) + 1))
-        sums[:, 1:] = np.cumsum(values, axis=1)[:, self._last]
-        return sums
 
 
 def _shares(win_rates: Float64Array, threshold: Estimate) -> Estimate:
