@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import socket
 import statistics
@@ -90,8 +91,8 @@ async def load(port: int, raw: bytes, concurrency: int, count: int) -> list[floa
 
 
 @contextmanager
-def running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
-    """A server in a process of its own, until it answers and until the block ends."""
+def running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[int]:
+    """The id of a server's process, from when it answers until the block ends."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             command, stdout=said, stderr=said, env=os.environ | environment, cwd=HERE
@@ -108,7 +109,7 @@ def running(command: list[str], port: int, environment: dict[str, str]) -> Itera
                         raise SystemExit(said.read().decode()[-3000:]) from None
                     time.sleep(0.1)
             time.sleep(1.0)
-            yield
+            yield process.pid
         finally:
             process.terminate()
             try:
@@ -116,6 +117,15 @@ def running(command: list[str], port: int, environment: dict[str, str]) -> Itera
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of processor time that a process took so far; NaN where /proc does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return math.nan
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def contenders(url: str, rival: str | None, folder: str) -> dict[str, tuple[list[str], int, str]]:
@@ -158,42 +168,62 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--rival-python", metavar="PATH")
+    parser.add_argument(
+        "--other-source",
+        metavar="FOLDER",
+        help="the python folder of another checkout, whose gateway is measured in turns with ours",
+    )
     options = parser.parse_args()
     environment = {"OPENAI_API_KEY": "sk-mock", "LITELLM_TELEMETRY": "False"}
     environment |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "*"}  # no traffic outside
     with tempfile.TemporaryDirectory() as folder, upstream() as url, ExitStack() as stack:
         direct_port = int(url.rsplit(":", 1)[1].split("/")[0])
         found = contenders(url, options.rival_python, folder)
-        started: set[int] = set()
-        for command, port, _ in found.values():
+        if options.other_source:
+            ours = [name for name in found if name.startswith("fastroute")]
+            port = free_port()
+            for name in ours:
+                command, _, model = found[name]
+                found[name.replace("fastroute", "other source")] = (
+                    [*command[:-1], str(port)],
+                    port,
+                    model,
+                )
+        started: dict[int, int] = {}
+        for name, (command, port, _) in found.items():
             if port not in started:
-                stack.enter_context(running(command, port, environment))
-                started.add(port)
+                other = {"PYTHONPATH": options.other_source} if name.startswith("other") else {}
+                started[port] = stack.enter_context(running(command, port, environment | other))
         targets = {"direct": (direct_port, "mock")}
         targets |= {name: (port, model) for name, (_, port, model) in found.items()}
         print(f"{os.cpu_count()} cores")
         for concurrency, share in ((1, 0.5), (64, 1.0)):
-            rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in targets}
+            rows: dict[str, list[tuple[float, float, float, float]]] = {
+                name: [] for name in targets
+            }
             for number in range(options.rounds + 1):  # the first warms up
                 for name, (port, model) in targets.items():
                     slow = "RouteLLM" in name or "LiteLLM" in name
                     count = max(64, int(options.count * share * (0.2 if slow else 1.0)))
                     raw = request_bytes(model, port)
-                    began = time.perf_counter()
+                    pid = started.get(port, 0)
+                    began, began_s = time.perf_counter(), processor_s(pid)
                     taken = sorted(asyncio.run(load(port, raw, concurrency, count)))
                     rate = count / (time.perf_counter() - began)
                     if number:
                         p99 = taken[int(0.99 * len(taken))]
-                        rows[name].append((rate, statistics.median(taken), p99))
+                        used_s = (processor_s(pid) - began_s) / count
+                        rows[name].append((rate, statistics.median(taken), p99, used_s))
             base = statistics.median(row[1] for row in rows["direct"])
             for name, measured in rows.items():
-                rate, median, p99 = (
+                rate, median, p99, used_s = (
                     statistics.median(column) for column in zip(*measured, strict=True)
                 )
                 more_ms = (median - base) * 1e3
                 print(
                     f"concurrency {concurrency:>2}  {name:<24}{rate:>8.0f} requests/s  median "
-                    f"{median * 1e3:>8.2f} ms ({more_ms:+.2f})  p99 {p99 * 1e3:>8.2f} ms"
+                    f"{median * 1e3:>8.2f} ms ({more_ms:+.2f})  p99 {p99 * 1e3:>8.2f} ms  "
+                    f"processor {used_s * 1e6:>5.0f} us"
                 )
 
 
