@@ -358,12 +358,12 @@ def test_a_trickle_does_not_outlive_the_timeout(server: View) -> None:
 
 
 def test_the_deadline_bounds_all_attempts_together(server: View) -> None:
-    server.plan(*[{"kind": "stall", "seconds": 3}] * 20)
+    server.plan(*[{"kind": "stall", "seconds": 9}] * 20)
     start = time.monotonic()
-    with pytest.raises(EmbeddingError, match=r"deadline_s=0\.5 leaves"):
-        make(server, timeout_s=0.2, deadline_s=0.5, max_retries=50).embed("a")
-    assert time.monotonic() - start < 2.5
-    assert 2 <= len(server.requests()) <= 4
+    with pytest.raises(EmbeddingError, match=r"deadline_s=2 leaves"):
+        make(server, timeout_s=0.4, deadline_s=2, max_retries=50).embed("a")
+    assert time.monotonic() - start < 6
+    assert 2 <= len(server.requests()) <= 6
 
 
 def test_a_wait_that_overslept_the_deadline_is_no_crash(

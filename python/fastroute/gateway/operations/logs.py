@@ -23,6 +23,7 @@ MAX_QUEUED = 10_000
 #: Seconds that the end of the process waits for that reader.
 FLUSH_S = 1.0
 _BATCH_S = 0.02
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
 class _JsonLines(logging.Formatter):
@@ -43,7 +44,7 @@ class _JsonLines(logging.Formatter):
 def _line(event: str, level: str, facts: Mapping[str, Any], time_s: float | None = None) -> str:
     moment = datetime.datetime.fromtimestamp(time_s or time.time(), datetime.UTC)
     line = {"time": moment.isoformat(timespec="milliseconds"), "level": level, "event": event}
-    return json.dumps({**line, **facts}, ensure_ascii=False, default=str)
+    return _ENCODER.encode({**line, **facts})
 
 
 class _StderrHandler(logging.Handler):
@@ -68,8 +69,9 @@ class _StderrHandler(logging.Handler):
             if len(self._lines) >= MAX_QUEUED:
                 self._dropped += 1
             else:
+                if not self._lines:
+                    self._wake.set()
                 self._lines.append(line)
-                self._wake.set()
 
     def flush(self) -> None:
         """Wait until all is written, or FLUSH_S."""
@@ -106,6 +108,8 @@ def configure_logs(level: str) -> None:
     root.setLevel(logging.WARNING)
     LOGGER.setLevel(level.upper())
     logging.captureWarnings(True)
+    # No line shows them, and to find them costs as much as the rest of a record.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     sys.excepthook = lambda *raised: LOGGER.critical("uncaught exception", exc_info=raised)
     threading.excepthook = lambda raised: LOGGER.critical(
         "uncaught exception in a thread", exc_info=raised.exc_value
@@ -115,7 +119,9 @@ def configure_logs(level: str) -> None:
 def log(event: str, level: int = logging.INFO, **facts: Any) -> None:
     """Log ``event`` with facts that are safe to keep."""
     if LOGGER.isEnabledFor(level):
-        LOGGER.log(level, event, extra={"facts": facts})
+        # As LOGGER.log does it, without looking for the line of code that called.
+        extra = {"facts": facts}
+        LOGGER.handle(LOGGER.makeRecord(LOGGER.name, level, "", 0, event, (), None, extra=extra))
 
 
 def log_failure(event: str) -> None:

@@ -91,7 +91,11 @@ class UsageReader:
             self._read_events(bytes(self._tail) + b"\n\n")
             self._tail.clear()
         else:
-            self._found = next(_members_named_usage(self._head, bytes(self._tail)), {})
+            is_whole = self._bytes == len(self._head)
+            found = next(_usage_of_object(self._head), None) if is_whole else None
+            if found is None:  # only a part of an answer is kept, or came
+                found = next(_members_named_usage(self._head, bytes(self._tail)), {})
+            self._found = found
         return usage_of(self._found)
 
     def estimate(self, input_tokens: int) -> Usage:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -16,10 +17,16 @@ from fastroute.gateway.protocol.replies import RefusalError
 
 # Whoever asks for a gateway's health may know it by another name.
 _OPEN_PATHS = ("/health", "/ready")
+_MOST_HOST_CHARS = 255  # of a DNS name
 
 
 def is_loopback(host: str) -> bool:
     """Whether ``host``, a name or an address without a port, is this machine itself."""
+    return len(host) <= _MOST_HOST_CHARS and _is_loopback(host)
+
+
+@lru_cache(maxsize=256)  # each request asks twice
+def _is_loopback(host: str) -> bool:
     if host.lower().rstrip(".") == "localhost":
         return True
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -82,7 +82,7 @@ class ProxyEndpoint:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request."""
         state = self._state
-        facts = Facts(self._path, secrets.token_hex(8))
+        facts = Facts(self._path, os.urandom(8).hex())
         try:
             state.admission.enter()
         except RefusalError as refusal:

@@ -26,6 +26,7 @@ MAX_REPLAYED = 8
 MAX_CHARACTERS = 100_000
 #: A part of a message up to here is quicker read than looked through, and can't nest too deep.
 SHORT_BYTES = 512
+_SORTED = json.JSONEncoder(sort_keys=True)
 
 
 def messages_of(fields: Mapping[str, Any], path: str) -> list[Any]:
@@ -240,7 +241,7 @@ def session_key(
     if not named:
         return None
     try:
-        text = json.dumps(_without_cache_marks([caller, named]), sort_keys=True)
+        text = _SORTED.encode(_without_cache_marks([caller, named]))
     except RecursionError:  # so deep that it can't be told from others: each request by itself
         return None
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
