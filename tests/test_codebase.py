@@ -152,7 +152,10 @@ def test_one_door_to_the_compiled_core() -> None:
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("faiss", {"fastroute.routers.sw_ranking.neighbors"}),
+        (
+            "faiss",
+            {"fastroute.routers.many_models.neighbors", "fastroute.routers.sw_ranking.neighbors"},
+        ),
         (
             "onnxruntime",
             {

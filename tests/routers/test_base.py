@@ -87,7 +87,16 @@ def test_random_is_uniform_and_a_sequence_by_its_seed() -> None:
 
 
 def test_names() -> None:
-    assert ROUTER_NAMES == ("mf", "sw_ranking", "bert", "causal_llm", "cascade", "length", "random")
+    assert ROUTER_NAMES == (
+        "mf",
+        "sw_ranking",
+        "bert",
+        "causal_llm",
+        "cascade",
+        "models",
+        "length",
+        "random",
+    )
     assert create_router("length", half_length=10).win_rate("x" * 10) == 0.5
     assert create_router("random", seed=3).win_rate("") == RandomRouter(3).win_rate("")
     for name in ("length", "random"):
@@ -104,7 +113,7 @@ def test_a_seed_is_an_int() -> None:
 def test_an_unknown_name(name: Any) -> None:
     with pytest.raises(
         UnknownRouterError,
-        match="the routers are mf, sw_ranking, bert, causal_llm, cascade, length, random",
+        match="the routers are mf, sw_ranking, bert, causal_llm, cascade, models, length, random",
     ):
         create_router(name)
 

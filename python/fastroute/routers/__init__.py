@@ -1,8 +1,8 @@
 """Prompts in, win rates out: the routers, by the names that configs have (``registry``).
 
 A router is one file here, or a package of its name with the class in ``router``: ``sw_ranking``,
-``causal_llm``, ``cascade``. ``mf`` is ``matrix_factorization``, which reads RouteLLM's checkpoint
-by ``routellm_checkpoint``. Each is a ``Router`` of ``base``.
+``causal_llm``, ``cascade``, and ``many_models`` for ``models``. ``mf`` is ``matrix_factorization``,
+which reads RouteLLM's checkpoint by ``routellm_checkpoint``. Each is a ``Router`` of ``base``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         OnnxLabelEngine,
     )
     from fastroute.routers.length import LengthRouter
+    from fastroute.routers.many_models import Estimates, ModelsRouter, SuccessEstimator
     from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
     from fastroute.routers.random import RandomRouter
     from fastroute.routers.registry import ROUTER_NAMES, create_router
@@ -43,12 +44,15 @@ __all__ = [
     "CausalLLMRouter",
     "CompletionsLabelEngine",
     "EmbeddingRouter",
+    "Estimates",
     "LengthRouter",
     "MatrixFactorizationRouter",
+    "ModelsRouter",
     "OnnxLabelEngine",
     "RandomRouter",
     "Router",
     "SimilarityWeightedRouter",
+    "SuccessEstimator",
     "create_router",
     "load_cascade",
     "save_cascade",
@@ -66,12 +70,15 @@ __getattr__, __dir__ = lazy_exports(
         "CausalLLMRouter": "fastroute.routers.causal_llm",
         "CompletionsLabelEngine": "fastroute.routers.causal_llm",
         "EmbeddingRouter": "fastroute.routers.base",
+        "Estimates": "fastroute.routers.many_models",
         "LengthRouter": "fastroute.routers.length",
         "MatrixFactorizationRouter": "fastroute.routers.matrix_factorization",
+        "ModelsRouter": "fastroute.routers.many_models",
         "OnnxLabelEngine": "fastroute.routers.causal_llm",
         "RandomRouter": "fastroute.routers.random",
         "Router": "fastroute.routers.base",
         "SimilarityWeightedRouter": "fastroute.routers.sw_ranking",
+        "SuccessEstimator": "fastroute.routers.many_models",
         "create_router": "fastroute.routers.registry",
         "load_cascade": "fastroute.routers.cascade",
         "save_cascade": "fastroute.routers.cascade",

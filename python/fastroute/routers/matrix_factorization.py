@@ -241,6 +241,13 @@ class MatrixFactorizationRouter(EmbeddingRouter):
     ) -> Float64Array:
         return _native.pair_win_rates(self._pair, X, 1 if num_threads is None else num_threads)
 
+    @property
+    def direction(self) -> Float32Array:
+        """The pair's vector, float32[d]: win rate = sigmoid(direction . x). It can't be changed."""
+        direction: Float32Array = self._pair.view()
+        direction.flags.writeable = False
+        return direction
+
     def deltas_from_embeddings(
         self, X: Float32Array, *, num_threads: int | None = None
     ) -> Float32Array:

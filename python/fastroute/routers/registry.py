@@ -17,6 +17,7 @@ _MODULES = {
     "bert": "fastroute.routers.bert",
     "causal_llm": "fastroute.routers.causal_llm.spec",
     "cascade": "fastroute.routers.cascade.spec",
+    "models": "fastroute.routers.many_models.router",
     "length": "fastroute.routers.length",
     "random": "fastroute.routers.random",
 }
@@ -48,6 +49,8 @@ def create_router(name: str, **config: Any) -> Router:
     - ``causal_llm``: ``checkpoint_path`` (a folder of ``fastroute export causal_llm``),
       ``score_threshold`` and the arguments of ``OnnxLabelEngine``; or ``base_url``, ``model`` and
       those of ``CompletionsLabelEngine``.
+    - ``models``: ``checkpoint_path`` (folder that ``fastroute train models`` wrote),
+      ``strong_model``, ``weak_model``, ``embedder``.
     - ``random``: ``seed``. ``length``: ``half_length``.
     - ``cascade``: ``checkpoint_path`` (folder that ``fastroute calibrate --slow`` wrote); or
       ``fast`` and ``slow`` (a router's name, or a mapping of ``router``, its name, and its

@@ -1,11 +1,11 @@
 """Training: makes routers, embedders and labels from the user's data. Needs the extra ``train``.
 
 Each kind has a package or module of its name: ``mf``, ``sw_ranking``, ``bert``, ``causal_llm``,
-``static`` (embedders), ``signals`` (cheap features beside an embedding) and ``label`` (judges and
-answer keys). What several of them share: ``labels``, ``pairs`` and ``pair_outcomes`` (data as a
-router learns it), ``graded_battles``, ``heads`` and ``recipe`` (one head for a pair), ``folds``,
-``dataset_folds`` and ``measures`` (held-out figures), ``with_tokens``, ``embedder_choice`` and
-``checkpoint_file``.
+``many_models`` (the ``models`` router), ``static`` (embedders), ``signals`` (cheap features beside
+an embedding) and ``label`` (judges and answer keys). What several of them share: ``labels``,
+``pairs`` and ``pair_outcomes`` (data as a router learns it), ``graded_battles``, ``heads`` and
+``recipe`` (one head for a pair), ``folds``, ``dataset_folds`` and ``measures`` (held-out figures),
+``with_tokens``, ``embedder_choice`` and ``checkpoint_file``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
         DifficultyReport,
         rate_difficulty,
     )
+    from fastroute.training.many_models import (
+        ModelsAddition,
+        ModelsTraining,
+        add_model_to_models,
+        train_models,
+    )
     from fastroute.training.mf.add import ModelAddition, add_model_to_router
     from fastroute.training.mf.difficulty import DifficultyTraining, train_mf_on_difficulty
     from fastroute.training.mf.train import MfTraining, train_mf
@@ -35,7 +41,10 @@ __all__ = [
     "DifficultyTraining",
     "MfTraining",
     "ModelAddition",
+    "ModelsAddition",
+    "ModelsTraining",
     "RankingTraining",
+    "add_model_to_models",
     "add_model_to_router",
     "rate_difficulty",
     "train_acceptance",
@@ -43,6 +52,7 @@ __all__ = [
     "train_causal_llm",
     "train_mf",
     "train_mf_on_difficulty",
+    "train_models",
     "train_sw_ranking",
 ]
 
@@ -58,6 +68,10 @@ __getattr__, __dir__ = lazy_exports(
         "rate_difficulty": "fastroute.training.label.difficulty",
         "MfTraining": "fastroute.training.mf.train",
         "ModelAddition": "fastroute.training.mf.add",
+        "ModelsAddition": "fastroute.training.many_models",
+        "ModelsTraining": "fastroute.training.many_models",
+        "add_model_to_models": "fastroute.training.many_models",
+        "train_models": "fastroute.training.many_models",
         "RankingTraining": "fastroute.training.sw_ranking",
         "add_model_to_router": "fastroute.training.mf.add",
         "train_bert": "fastroute.training.bert.recipe",

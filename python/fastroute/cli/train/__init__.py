@@ -12,7 +12,8 @@ __all__ = ["configure", "run"]
 _KINDS: dict[str, str] = {
     "mf": "Train a router between any number of models on battles and graded results.",
     "sw_ranking": "Fit the router that rates models on the battles nearest to a prompt.",
-    "add-model": "Add a model to a trained mf router from a few hundred prompts.",
+    "models": "Train P(success) of each of many models on graded results.",
+    "add-model": "Add a model to a trained mf or models router from a few prompts.",
     "acceptance": "Learn when a cascade by evidence may send a cheap answer.",
     "bert": "Fine-tune an encoder as a router, and export it to ONNX.",
     "causal_llm": "Fine-tune a decoder with five label tokens, and export it.",

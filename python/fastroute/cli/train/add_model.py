@@ -1,4 +1,4 @@
-"""``fastroute train add-model``: one model more in a trained mf router, the others unchanged."""
+"""``fastroute train add-model``: one model more in a trained router, the others unchanged."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from fastroute.cli.train.options import (
     read_files,
     say_next,
 )
+from fastroute.errors import InvalidInputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "--router", type=text, required=True, metavar="FOLDER", help="a trained mf router"
+        "--router", type=text, required=True, metavar="FOLDER", help="a trained mf or models router"
     )
     parser.add_argument(
         "--model", type=text, required=True, metavar="NAME", help="the new model, as in the data"
@@ -30,15 +31,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "that would be",
     )  # fmt: skip
     parser.add_argument(
-        "--held-out", type=float, default=0.2, metavar="P",
+        "--held-out", type=float, metavar="P",
         help="share of the prompts that the figures are on; the router is fitted to all "
-        "(default: 0.2)",
+        "(default: 0.2; a models router has 5 folds)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is held out")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fit the new model's vector, save, and print the figures."""
+    """Fit the new model, save, and print the figures."""
+    from fastroute.artifacts import load_artifact
+
+    if load_artifact(options.router, only=()).kind == "models":
+        return _run_models(options)
     from fastroute.training import add_model_to_router
     from fastroute.training.mf.add import check_folders
 
@@ -47,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
     added = add_model_to_router(
         options.router, options.model, read_data(options), options.output,
         retrain_data=read_files(options, [*again, *options.data]) if again else None,
-        held_out=options.held_out, seed=options.seed, overwrite=options.overwrite, progress=True,
+        held_out=0.2 if options.held_out is None else options.held_out,
+        seed=options.seed, overwrite=options.overwrite, progress=True,
     )  # fmt: skip
     router = added.router
     print(f"\nheld-out log-loss of {options.model}, {added.held_out_prompts:,} prompts (learnt "
@@ -68,3 +74,22 @@ def run(options: argparse.Namespace) -> int:
           "the others' scores are unchanged")  # fmt: skip
     say_next("mf", options.output, router)
     return say_warnings(warnings, added.losses())
+
+
+def _run_models(options: argparse.Namespace) -> int:
+    from fastroute.training import add_model_to_models
+
+    if options.retrain_data or options.held_out is not None:
+        raise InvalidInputError(
+            "--retrain-data and --held-out are for mf routers; the figures of a models router are "
+            "of 5 folds"
+        )
+    added = add_model_to_models(
+        options.router, options.model, read_data(options), options.output, seed=options.seed,
+        overwrite=options.overwrite, progress=True,
+    )  # fmt: skip
+    print(f"\nheld-out log-loss of {options.model}, {added.prompts:,} prompts in 5 folds")
+    print(f"  {added.log_loss:.4f}  the estimates")
+    print(f"  {added.level_log_loss:.4f}  its level alone")
+    print(f"\nwrote {options.output}: {len(added.router.models)} models; the others are unchanged")
+    return say_warnings([], added.losses())

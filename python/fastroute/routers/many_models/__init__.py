@@ -1,0 +1,22 @@
+"""The ``models`` router: P(success) of each of many models on a prompt, calibrated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastroute._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from fastroute.routers.many_models.estimator import Estimates, SuccessEstimator
+    from fastroute.routers.many_models.router import ModelsRouter
+
+__all__ = ["Estimates", "ModelsRouter", "SuccessEstimator"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Estimates": "fastroute.routers.many_models.estimator",
+        "ModelsRouter": "fastroute.routers.many_models.router",
+        "SuccessEstimator": "fastroute.routers.many_models.estimator",
+    },
+)

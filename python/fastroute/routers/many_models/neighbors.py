@@ -1,0 +1,93 @@
+"""The graded prompts nearest to a prompt, by FAISS.
+
+Nearness is the cosine of embeddings less their mean: many embedders give all texts a large part in
+common, beside which other differences would be small.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastroute.types import Float32Array, Float64Array, IntArray
+
+
+class Evidence(NamedTuple):
+    """What the neighbours of n prompts say.
+
+    Attributes:
+        shared, shared_count: float64[n], mean and number of what all models share.
+        own, own_count: float64[n, m], mean and number of each model's deviations; 0 where none.
+    """
+
+    shared: Float64Array
+    shared_count: Float64Array
+    own: Float64Array
+    own_count: Float64Array
+
+
+class GradedNeighbors:
+    """Graded prompts, and which of them are nearest by cosine similarity.
+
+    Args:
+        X: float32[n, d], embeddings of the prompts, none of them zero.
+        shared: float32[n], how far the grades on a prompt are above the models' levels, in the
+            mean over the models; NaN where not known.
+        own: float32[n, m], how far each model's grade is above its level and ``shared``; NaN where
+            it has no grade.
+        count: how many neighbours are looked at.
+    """
+
+    def __init__(
+        self, X: Float32Array, shared: Float32Array, own: Float32Array, count: int
+    ) -> None:
+        self.X, self.shared, self.own = X, shared, own
+        self.count = min(count, len(X))
+        self._build()
+
+    def _build(self) -> None:
+        import faiss
+
+        self._centre = self.X.mean(axis=0)
+        self._index: Any = faiss.IndexFlatIP(self.X.shape[1])
+        self._index.add(unit(self.X - self._centre))
+
+    def with_own(self, own: Float32Array) -> GradedNeighbors:
+        """The same prompts with the deviations of other models, or in another order."""
+        twin = object.__new__(GradedNeighbors)
+        twin.X, twin.shared, twin.own, twin.count = self.X, self.shared, own, self.count
+        twin._centre, twin._index = self._centre, self._index
+        return twin
+
+    def evidence(self, X: Float32Array) -> Evidence:
+        """What the neighbours of prompts with embeddings ``X``, float32[n, d], say."""
+        rows, _ = self.nearest(X)
+        return Evidence(*_mean(self.shared[rows]), *_mean(self.own[rows]))
+
+    def nearest(self, X: Float32Array) -> tuple[IntArray, Float32Array]:
+        """Rows and cosine similarities of the nearest prompts, [n, count] each, nearest first."""
+        similarities, rows = self._index.search(unit(X - self._centre), self.count)
+        return rows, similarities
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._build()
+
+
+def unit(X: Float32Array) -> Float32Array:
+    """Rows scaled to length one; zero rows stay."""
+    lengths = np.linalg.norm(X, axis=1, keepdims=True)
+    scaled: Float32Array = np.divide(X, lengths, out=np.zeros_like(X), where=lengths > 0)
+    return scaled
+
+
+def _mean(values: Float32Array) -> tuple[Float64Array, Float64Array]:
+    """Mean and number along axis 1 of what is not NaN; 0 and 0 where all is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=1).astype(np.float64)
+    total = np.where(known, values, 0.0).sum(axis=1, dtype=np.float64)
+    return total / np.maximum(count, 1.0), count

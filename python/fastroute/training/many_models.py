@@ -1,0 +1,226 @@
+"""Trains ``models`` routers on graded prompts, and adds a model to one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastroute.artifacts import load_artifact, prompt_hash
+from fastroute.data import TrainingData
+from fastroute.data.grade_table import GradeTable
+from fastroute.embedders.base import Embedder
+from fastroute.embedders.beside import embedder_folder
+from fastroute.errors import InvalidInputError
+from fastroute.provenance import Provenance
+from fastroute.routers.many_models import ModelsRouter
+from fastroute.routers.many_models.add_model import add_model
+from fastroute.routers.many_models.fit import Fitted, fit_estimator, log_loss
+from fastroute.routers.many_models.router import KIND
+from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+from fastroute.training.embedder_choice import choose_embedder, embedder_kept
+from fastroute.training.embedding import embed
+from fastroute.training.folds import fold_numbers
+from fastroute.training.outcome import check_output, data_facts
+from fastroute.training.with_tokens import with_tokens
+from fastroute.types import Float32Array
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class ModelsTraining:
+    """A trained and saved ``models`` router, and how it did on held-out prompts.
+
+    Attributes:
+        router: fitted to all prompts.
+        folder: where it was saved.
+        prompts: how many it was fitted to.
+        log_loss, level_log_loss: nats a grade on held-out prompts: the router's, and that of the
+            models' levels alone.
+        standard_error: of their difference.
+        neighbors: how many graded neighbours it looks at; 0 where they did not help.
+    """
+
+    router: ModelsRouter
+    folder: Path
+    prompts: int
+    log_loss: float
+    level_log_loss: float
+    standard_error: float
+    neighbors: int
+
+    def losses(self) -> list[str]:
+        """The baselines that the router does not beat on held-out prompts, in words."""
+        if self.log_loss < self.level_log_loss - self.standard_error:
+            return []
+        levels = f"{self.level_log_loss:.4f}, that of the models' levels alone"
+        least = f"by more than the standard error, {self.standard_error:.4f}"
+        return [f"its log-loss, {self.log_loss:.4f}, is not below {levels}, {least}"]
+
+
+def train_models(
+    data: TrainingData,
+    output: str | os.PathLike[str],
+    *,
+    embedder: str = "default",
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = False,
+    facts: Mapping[str, Any] | None = None,
+) -> ModelsTraining:
+    """Train a ``models`` router on the graded results in ``data``, save it, and measure it.
+
+    Args:
+        data: graded results, from ``fastroute.data.read_training_data``; battles are not used.
+        output: the folder to write.
+        embedder: "default" (the bundled one), "static:FOLDER" or "onnx:FOLDER".
+        seed: of the folds.
+        overwrite: replace what is in ``output``.
+        progress: show a progress bar on a terminal.
+        facts: further facts to record in the artifact, plain JSON.
+
+    Raises InvalidInputError for arguments or data that can't be used.
+    """
+    folder = check_output(output, overwrite=overwrite)
+    table = GradeTable.of(data.graded)
+    if len(table.models) < 2:
+        raise InvalidInputError(f"the data has grades of {table.models[0]!r} only; give two models")
+    chosen, source = choose_embedder(embedder, folder)
+    X = embed(chosen, table.prompts, progress=progress)
+    fitted = fit_table(table, X, chosen, seed=seed)
+    router = ModelsRouter(fitted.estimator, embedder=chosen, provenance=_provenance(data, table))
+    recorded = {
+        "data": data_facts(data),
+        "settings": {"seed": seed, **fitted.settings._asdict(), **(facts or {})},
+        "log_loss": fitted.log_loss,
+        "level_log_loss": fitted.level_log_loss,
+    }
+    with embedder_kept(chosen, source, folder):
+        router.save(folder, training=recorded)
+    return ModelsTraining(
+        router, folder, len(fitted.held_out), fitted.log_loss, fitted.level_log_loss,
+        fitted.standard_error, fitted.settings.neighbors,
+    )  # fmt: skip
+
+
+def fit_table(table: GradeTable, X: Float32Array, embedder: Embedder, *, seed: int = 0) -> Fitted:
+    """Fit the estimator of all models in ``table``, whose prompts have embeddings ``X``.
+
+    Prompts without known tokens teach nothing. Raises as ``fit_estimator``.
+    """
+    said = with_tokens(X, embedder)
+    folds = fold_numbers(table.prompts, FOLDS, seed)
+    bundled = MatrixFactorizationRouter.load_default()
+    same = bundled.embedder is not None and bundled.embedder.name == embedder.name
+    return fit_estimator(
+        table.models, np.ascontiguousarray(X[said]), table.grades[said], folds[said],
+        difficulty=bundled.direction if same else None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelsAddition:
+    """A saved ``models`` router with one model more.
+
+    Attributes:
+        router: knows the new model too; estimates of the others are unchanged.
+        folder: where it was saved.
+        model: the new model.
+        prompts: how many graded prompts it was learnt from.
+        log_loss, level_log_loss: nats a grade on prompts held out in 5 folds: of the estimates, and
+            of the model's level alone.
+    """
+
+    router: ModelsRouter
+    folder: Path
+    model: str
+    prompts: int
+    log_loss: float
+    level_log_loss: float
+
+    def losses(self) -> list[str]:
+        """The baselines that the estimates do not beat on held-out prompts, in words."""
+        if self.log_loss < self.level_log_loss:
+            return []
+        level = f"{self.level_log_loss:.4f}, that of its level alone"
+        return [f"the log-loss of {self.model}, {self.log_loss:.4f}, is not below {level}"]
+
+
+def add_model_to_models(
+    router_folder: str | os.PathLike[str],
+    model: str,
+    data: TrainingData,
+    output: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> ModelsAddition:
+    """Learn one model more from a few graded prompts (50 are enough), and save a new router.
+
+    Args:
+        router_folder: a saved ``models`` router.
+        model: the new model, as ``data`` names it.
+        data: graded results of it; those of other models are not used.
+        output: the folder to write, another than ``router_folder``.
+        seed: of the folds of the figures.
+        overwrite: replace what is in ``output``.
+        progress: show a progress bar on a terminal.
+
+    Raises InvalidInputError for arguments or data that can't be used.
+    """
+    if Path(output).resolve() == Path(router_folder).resolve():
+        raise InvalidInputError(f"output is {os.fspath(output)!r}, the router itself; name another")
+    folder = check_output(output, overwrite=overwrite)
+    router = ModelsRouter.load(router_folder)
+    if router.embedder is None:
+        raise InvalidInputError(
+            f"router {os.fspath(router_folder)}: its embedder is neither the bundled one nor in "
+            "its folder"
+        )
+    graded = [row for row in data.graded if model in row.scores]
+    if not graded:
+        raise InvalidInputError(f"the data has no grade of model {model!r}")
+    table = GradeTable.of(graded)
+    X = embed(router.embedder, table.prompts, progress=progress)
+    said = with_tokens(X, router.embedder)
+    X, grades = np.ascontiguousarray(X[said]), table.grades[said, table.models.index(model)]
+    added = add_model(router.estimator, model, X, grades)
+    folds = np.random.default_rng(seed).permutation(len(X)) % FOLDS
+    held_out, levels = np.empty(len(X)), np.empty(len(X))
+    for k in range(FOLDS):
+        held = folds == k
+        part = add_model(router.estimator, model, np.ascontiguousarray(X[~held]), grades[~held])
+        held_out[held] = part.select([model]).estimate(X[held]).probability[:, 0]
+        levels[held] = grades[~held].mean()
+    losses = log_loss(held_out, grades), log_loss(levels, grades)
+    recorded = dict(load_artifact(router_folder, kind=KIND).config.get("training", {}))
+    recorded["added"] = [
+        *recorded.get("added", []),
+        {"model": model, "data": data_facts(data), "log_loss": losses[0]},
+    ]
+    known = router.provenance
+    hashes = _provenance(data, table).trained_on
+    assert hashes is not None
+    if known.trained_on is not None:
+        hashes = np.union1d(known.trained_on, hashes)
+    larger = ModelsRouter(
+        added, strong_model=router.strong_model, weak_model=router.weak_model,
+        embedder=router.embedder, provenance=replace(known, trained_on=hashes, checksum=None),
+    )  # fmt: skip
+    with embedder_kept(router.embedder, embedder_folder(router_folder), folder):
+        larger.save(folder, training=recorded)
+    return ModelsAddition(larger, folder, model, len(X), *losses)
+
+
+def _provenance(data: TrainingData, table: GradeTable) -> Provenance:
+    hashes = sorted({prompt_hash(prompt) for prompt in table.prompts})
+    return Provenance(
+        data=tuple(Path(file.file).name for file in data.report.files),
+        trained_on=np.array(hashes, dtype=np.uint64),
+    )

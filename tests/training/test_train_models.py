@@ -1,0 +1,112 @@
+"""``fastroute train models`` and ``add-model``, from a file to a router that routes."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from cli_runner import fastroute as run
+from fastroute.artifacts import load_artifact
+from fastroute.routers import ModelsRouter, create_router
+
+NOUNS = ("rain", "horses", "a river", "stars", "bread", "the sea", "winter", "a train")
+
+
+def write_grades(file: Path, models: dict[str, tuple[float, float]], per_kind: int = 60) -> Path:
+    """Grades of ``models``, by their P(success) on poems and on sums."""
+    chance = random.Random(0)
+    rows = []
+    for i in range(per_kind):
+        a, b = chance.choice(NOUNS), chance.choice(NOUNS)
+        for kind, prompt in enumerate(
+            (
+                f"Write a poem of {i} lines about {a} and {b}.",
+                f"Compute {i} times {i + 7} plus {3 * i}.",
+            )
+        ):
+            scores = {m: float(chance.random() < p[kind]) for m, p in models.items()}
+            rows.append({"prompt": prompt, "dataset": "made", "scores": scores})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    data = write_grades(
+        root / "graded.jsonl", {"poet": (0.9, 0.2), "sums": (0.2, 0.9), "both": (0.7, 0.6)}
+    )
+    ran = run("train", "models", "--data", data, "--output", root / "router")
+    assert ran.status == 0, ran.err
+    assert "120 prompts" in ran.out
+    assert "the models' levels alone" in ran.out
+    return root
+
+
+def test_the_router_knows_what_each_model_is_good_at(folder: Path) -> None:
+    router = create_router("models", checkpoint_path=folder / "router")
+    assert isinstance(router, ModelsRouter)
+    poem, sum_ = router.estimate(
+        ["Write a poem about winter.", "Compute 5 times 12 plus 15."]
+    ).probability
+    assert poem[router.models.index("poet")] > poem[router.models.index("sums")] + 0.3
+    assert sum_[router.models.index("sums")] > sum_[router.models.index("poet")] + 0.3
+    assert router.provenance.data == ("graded.jsonl",)
+    assert router.provenance.trained_on is not None
+    assert len(router.provenance.trained_on) == 120
+    recorded = load_artifact(folder / "router").config["training"]
+    assert recorded["log_loss"] < recorded["level_log_loss"]
+    assert str(folder) not in json.dumps(recorded)
+
+
+def test_a_model_is_added_from_50_prompts_and_the_others_stay(folder: Path, tmp_path: Path) -> None:
+    data = write_grades(tmp_path / "new.jsonl", {"new": (0.9, 0.1)}, per_kind=25)
+    ran = run(
+        "train", "add-model", "--router", folder / "router", "--model", "new", "--data", data,
+        "--output", tmp_path / "larger",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    old, new = ModelsRouter.load(folder / "router"), ModelsRouter.load(tmp_path / "larger")
+    assert new.models == (*old.models, "new")
+    prompts = ["Write a poem about winter.", "Compute 5 times 12 plus 15."]
+    assert new.estimate(prompts).probability[:, :3] == pytest.approx(
+        old.estimate(prompts).probability, abs=1e-6
+    )
+    poem, sum_ = new.estimate(prompts).probability[:, 3]
+    assert poem > sum_ + 0.3
+    assert new.provenance.trained_on is not None
+    assert len(new.provenance.trained_on) > 130  # the sums are the same
+    assert load_artifact(tmp_path / "larger").config["training"]["added"][0]["model"] == "new"
+
+
+def test_what_can_not_be_learnt_is_said(folder: Path, tmp_path: Path) -> None:
+    few = write_grades(tmp_path / "few.jsonl", {"a": (1, 0), "b": (0, 1)}, per_kind=20)
+    ran = run("train", "models", "--data", few, "--output", tmp_path / "x")
+    assert ran.status == 2
+    assert "40 graded prompts; at least 50" in ran.err
+    one = write_grades(tmp_path / "one.jsonl", {"a": (1, 0)})
+    ran = run("train", "models", "--data", one, "--output", tmp_path / "x")
+    assert ran.status == 2
+    assert "grades of 'a' only" in ran.err
+    ran = run(
+        "train", "add-model", "--router", folder / "router", "--model", "z", "--data", one,
+        "--output", tmp_path / "x",
+    )  # fmt: skip
+    assert ran.status == 2
+    assert "no grade of model 'z'" in ran.err
+    ran = run(
+        "train", "add-model", "--router", folder / "router", "--model", "a", "--data", one,
+        "--output", tmp_path / "x", "--held-out", "0.3",
+    )  # fmt: skip
+    assert ran.status == 2
+    assert "5 folds" in ran.err
+
+
+def test_grades_without_any_relation_to_the_prompt_are_a_warning(tmp_path: Path) -> None:
+    noise = write_grades(tmp_path / "noise.jsonl", {"a": (0.5, 0.5), "b": (0.6, 0.6)})
+    ran = run("train", "models", "--data", noise, "--output", tmp_path / "router")
+    assert ran.status == 3
+    assert "does not beat the baselines" in ran.err
