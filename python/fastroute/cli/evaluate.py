@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.cli.evaluate_answers import add_answer_options, run_answers
+from fastroute.cli.evaluate_models import add_model_options, run_models
 from fastroute.cli.options import (
     DATA_HELP,
     NAMED_BENCHMARKS,
@@ -90,6 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of a cascade: prompts to measure latencies on (default: 200)",
     )  # fmt: skip
     add_answer_options(parser)
+    add_model_options(parser)
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print JSON instead of tables")
     output.add_argument("--markdown", action="store_true", help="print Markdown tables")
@@ -105,10 +107,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report, and write it to files if that is asked for."""
+    if options.models:
+        return run_models(options)
+    if options.candidates or options.embedder or options.leave_one_dataset_out:
+        raise InvalidInputError(
+            "--candidates, --embedder and --leave-one-dataset-out need --models"
+        )
     if options.answers:
         return run_answers(options)
     if not options.benchmark:
-        raise InvalidInputError("give --benchmark, or --answers with --weak and --strong")
+        raise InvalidInputError(
+            "give --benchmark, or --answers with --weak and --strong, or --models"
+        )
     if options.helper or options.price:
         raise InvalidInputError("--helper and --price go with --answers")
     from fastroute.evaluation.benchmarks.published import mt_bench_points

@@ -31,6 +31,11 @@ def choose_embedder(choice: str, output: str | os.PathLike[str]) -> tuple[Embedd
     wrote, and as the embedders do for a folder that holds none.
     """
     _check_others(Path(output))
+    return open_choice(choice)
+
+
+def open_choice(choice: str) -> tuple[Embedder, Path | None]:
+    """``choose_embedder`` where nothing is written."""
     if choice == "default":
         return StaticEmbedder.load_default(), None
     kind, _, folder = choice.partition(":")

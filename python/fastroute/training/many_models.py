@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.random import default_rng
 
 from fastroute.artifacts import load_artifact, prompt_hash
 from fastroute.data import TrainingData
@@ -191,7 +192,7 @@ def add_model_to_models(
     said = with_tokens(X, router.embedder)
     X, grades = np.ascontiguousarray(X[said]), table.grades[said, table.models.index(model)]
     added = add_model(router.estimator, model, X, grades)
-    folds = np.random.default_rng(seed).permutation(len(X)) % FOLDS
+    folds = default_rng(seed).permutation(len(X)) % FOLDS
     held_out, levels = np.empty(len(X)), np.empty(len(X))
     for k in range(FOLDS):
         held = folds == k

@@ -1,0 +1,1 @@
+"""Evaluation of choices among many models, on graded prompts with prices."""
