@@ -101,6 +101,8 @@ class Controller(Decider, ChatClient):
         self.model_counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._counting = ForkSafeLock()
         self._helpers = _check_helpers(helpers, self.model_pair)
+        if cascade is not None:
+            cascade.check_models(1 + len(self._helpers))
         self._settings = cascade
         self._sender: CascadeSender | None = None
 

@@ -12,8 +12,13 @@ from scipy.optimize import minimize
 from fastroute.artifacts import load_artifact, save_artifact
 from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.evidence import Answer, Expectation
-from fastroute.evidence.acceptance import AcceptanceModel, fit_acceptance, out_of_fold
-from fastroute.evidence.signals import SIGNALS, signals
+from fastroute.evidence.acceptance import (
+    AcceptanceModel,
+    fit_acceptance,
+    out_of_fold,
+    useful_signals,
+)
+from fastroute.evidence.signals import AGREES, SIGNALS, signals
 from fastroute.provenance import OperatingPoint, Provenance
 
 RNG = np.random.default_rng(7)
@@ -30,6 +35,43 @@ def test_signals_of_agreement() -> None:
     assert found["united_against"] == pytest.approx(2 / 3)
     assert of("How many?", "#### 7")["agreeing"] == 0
     assert of("Describe it.", "A long text. " * 30, "Another text. " * 30)["incomparable"] == 1
+
+
+def test_signals_say_which_models_agree() -> None:
+    answers = [Answer(text) for text in ("#### 7", "#### 7", "#### 9", "#### x")]
+    found = of("How many?", "#### 7", "#### 7", "#### 9", "#### x")
+    assert [found[name] for name in AGREES] == [1, 1, 0, 0, 0, 0, 0, 0]
+    placed = signals("How many?", answers, places=[4, 1, 0, 2])
+    assert [placed[SIGNALS.index(name)] for name in AGREES] == [0, 1, 0, 0, 1, 0, 0, 0]
+    none = signals("How many?", answers[::-1], places=[3, 2, 1, 0])
+    assert not any(none[SIGNALS.index(name)] for name in AGREES)
+    with pytest.raises(InvalidInputError, match="places has 1 numbers for 4"):
+        signals("How many?", answers, places=[0])
+
+
+def test_the_model_learns_whose_agreement_counts() -> None:
+    rng = np.random.default_rng(5)
+    X = np.zeros((2000, len(SIGNALS)))
+    second, third = (SIGNALS.index(name) for name in ("agrees_2", "agrees_3"))
+    X[:, [second, third]] = rng.random((2000, 2)) < 0.5
+    X[:, SIGNALS.index("agreeing")] = X[:, [second, third]].mean(1)
+    y = (rng.random(2000) < 0.2 + 0.6 * X[:, second]).astype(float)  # the third's says nothing
+    rows = np.zeros((2, len(SIGNALS)))
+    rows[0, second] = rows[1, third] = 1
+    rows[:, SIGNALS.index("agreeing")] = 0.5
+    trusted, other = fit_acceptance(X, y).probabilities(rows)
+    assert trusted == pytest.approx(0.8, abs=0.05)
+    assert other == pytest.approx(0.2, abs=0.05)
+
+
+def test_signals_that_say_something_of_so_many_models() -> None:
+    others = set(SIGNALS) - set(AGREES)
+    assert set(useful_signals(2)) == others  # "agreeing" says it
+    assert set(useful_signals(3)) == others | set(AGREES[:3])
+    assert useful_signals(None) == useful_signals(20) == list(SIGNALS)
+    X, y, _ = planted(300, 6)
+    model = fit_acceptance(X, y, cheap_models=2)
+    assert (set(model.names), model.cheap_models) == (others, 2)
 
 
 def test_signals_of_one_answer() -> None:

@@ -463,6 +463,28 @@ def test_the_default_threshold_is_the_acceptance_models() -> None:
     assert CascadeSettings(acceptance=pointed, threshold=0.2).accepts(0.2)
 
 
+def test_an_acceptance_model_knows_the_places_of_the_models(models: dict[str, View]) -> None:
+    # Only the agreement of the third model counts.
+    model = AcceptanceModel(
+        ("agrees_3",), np.array([9.0]), -4.0, np.zeros(1), np.ones(1), 3.0, cheap_models=3
+    )
+    settings = CascadeSettings(acceptance=model)
+    for helper, other, accepted in (("8", "7", True), ("7", "8", False)):
+        models["weak"].plan(says("#### 7"))
+        models["helper"].plan(says(f"#### {helper}"))
+        models["other"].plan(says(f"#### {other}"))
+        _, evidence = run(models, settings, cheap=("weak", "helper", "other"))
+        assert evidence.reason == ("accepted" if accepted else "rejected")
+    models["weak"].plan(says("#### 7"))
+    models["helper"].plan({"kind": "status", "status": 500})  # the places of the others stay
+    models["other"].plan(says("#### 7"))
+    _, evidence = run(models, settings, cheap=("weak", "helper", "other"))
+    assert evidence.reason == "accepted"
+    settings.check_models(3)
+    with pytest.raises(InvalidInputError, match="trained with 3 cheap models, and there are 2"):
+        settings.check_models(2)
+
+
 def test_a_cheap_answer_has_a_longest_length(models: dict[str, View]) -> None:
     models["weak"].plan(says("#### 7" + " " * MOST_ANSWER_BYTES))
     models["helper"].plan(says("#### 7"))

@@ -45,6 +45,10 @@ def outcome(*texts: str, prompt: str = "", quorum: int = 2) -> str:
         ("", "Paris", "Rome", "disagree"),
         ("", '{"answer": "[(4, 1), (2, 3)]"}', '{"answer": "[(4,1),(2,3)]"}', "agree"),
         ("", '{"answer": "[(4, 1), (2, 3)]"}', '{"answer": "[(4, 1), (2, 2)]"}', "disagree"),
+        ("", "{\"answer\": \"'00019'\"}", '{"answer": "0019"}', "disagree"),
+        ("", '{"answer": "0019"}', '{"answer": "19"}', "disagree"),
+        ("", "{\"answer\": \"'0019'\"}", '{"answer": "0019"}', "agree"),
+        ("", '{"answer": "0.50"}', '{"answer": "0.5"}', "agree"),
         ("", "{\"answer\": \"'abc'\"}", '{"answer": "abc"}', "agree"),
         (
             "Write a function.",

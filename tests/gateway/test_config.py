@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +279,12 @@ def test_the_check_loads_the_acceptance_model(tmp_path: Path) -> None:
     assert str(tmp_path / "nowhere") in done.stderr
     names = ("agreeing", "unmarked")
     model = AcceptanceModel(names, np.ones(2), 0.0, np.zeros(2), np.ones(2), 3.0)
-    model.save(tmp_path / "nowhere")
+    replace(model, cheap_models=3).save(tmp_path / "nowhere")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "was trained with 3 cheap models, and there are 2" in done.stderr
+    shutil.rmtree(tmp_path / "nowhere")
+    replace(model, cheap_models=2).save(tmp_path / "nowhere")
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

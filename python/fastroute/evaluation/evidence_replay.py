@@ -223,14 +223,14 @@ class AnswerTable:
         """float64[m, len(SIGNALS)], with the answer ``first`` of each prompt as the one to send."""
         key = first.tobytes()
         if key not in self._signals:
-            self._signals[key] = np.array(
-                [
-                    signals(prompt, (answers[i], *answers[:i], *answers[i + 1 :]), expectation)
-                    for prompt, answers, expectation, i in zip(
-                        self._prompts, self._answers, self._expectations, first, strict=True
-                    )
-                ]
-            )
+            rows = []
+            for prompt, answers, expectation, i in zip(
+                self._prompts, self._answers, self._expectations, first, strict=True
+            ):
+                places = [i, *(j for j in range(len(answers)) if j != i)]
+                ordered = [answers[j] for j in places]
+                rows.append(signals(prompt, ordered, expectation, places=places))
+            self._signals[key] = np.array(rows)
         return self._signals[key]
 
 
@@ -273,7 +273,11 @@ def _learned(
         if name not in predictions:
             accepted = (qualities[name] >= strong).astype(np.float64)
             predictions[name] = out_of_fold(
-                table.signals(choices[name]), accepted, folds=folds, seed=seed
+                table.signals(choices[name]),
+                accepted,
+                cheap_models=table.groups.shape[1],
+                folds=folds,
+                seed=seed,
             )
         probability, rank = predictions[name]
         quality[rows], predicted[rows] = qualities[name][rows], probability[rows]

@@ -17,7 +17,7 @@ from numpy.random import default_rng
 
 from fastroute.artifacts import load_artifact, save_artifact
 from fastroute.errors import ArtifactError, InvalidInputError
-from fastroute.evidence.signals import SIGNALS
+from fastroute.evidence.signals import AGREES, SIGNALS
 from fastroute.provenance import Provenance
 from fastroute.types import BoolArray, Float64Array, IntArray
 
@@ -39,6 +39,8 @@ class AcceptanceModel:
         bias: added to the weighted sum.
         mean, scale: float64[n], what a signal is standardised with.
         penalty: the strength of the penalty that held-out log-loss chose.
+        cheap_models: how many cheap models it was trained with, the weak one first; it knows them
+            by their places. None where that is not recorded.
         provenance: what it was trained on; its operating point is the P(accept) from which a cheap
             answer is sent.
     """
@@ -49,6 +51,7 @@ class AcceptanceModel:
     mean: Float64Array
     scale: Float64Array
     penalty: float
+    cheap_models: int | None = None
     provenance: Provenance = field(default=Provenance(), compare=False)
 
     def save(
@@ -65,6 +68,7 @@ class AcceptanceModel:
                 "signals": list(self.names),
                 "bias": self.bias,
                 "penalty": self.penalty,
+                "cheap_models": self.cheap_models,
                 "training": dict(training or {}),
             },
             arrays={"weights": self.weights, "mean": self.mean, "scale": self.scale},
@@ -85,6 +89,9 @@ class AcceptanceModel:
                 np.asarray(arrays[name], np.float64) for name in ("weights", "mean", "scale")
             )
             bias, penalty = float(config["bias"]), float(config["penalty"])
+            cheap_models = (
+                None if config.get("cheap_models") is None else int(config["cheap_models"])
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
                 f"{artifact.path} is not an acceptance model ({error}); train it again"
@@ -95,7 +102,7 @@ class AcceptanceModel:
                 f"{artifact.path} has signals that this fastroute does not know "
                 f"({', '.join(unknown) or 'their number differs'}); train it again"
             )
-        return cls(names, weights, bias, mean, scale, penalty, artifact.provenance)
+        return cls(names, weights, bias, mean, scale, penalty, cheap_models, artifact.provenance)
 
     def probabilities(self, features: Float64Array) -> Float64Array:
         """P(accept) of rows of signals, float64[m, len(SIGNALS)] -> float64[m].
@@ -117,7 +124,8 @@ def fit_acceptance(
     features: Float64Array,
     accepted: Float64Array,
     *,
-    names: Sequence[str] = SIGNALS,
+    names: Sequence[str] | None = None,
+    cheap_models: int | None = None,
     seed: int = 0,
 ) -> AcceptanceModel:
     """Fit the model by penalised maximum likelihood; the penalty by held-out log-loss in 5 folds.
@@ -125,7 +133,8 @@ def fit_acceptance(
     Args:
         features: float64[m, len(SIGNALS)], from ``signals``.
         accepted: float64[m], 1 where the cheap answer was at least as good as the strong one's.
-        names: the signals to use.
+        names: the signals to use; by default those of ``useful_signals``.
+        cheap_models: how many there are, to be saved with the model.
         seed: of the folds.
 
     Raises InvalidInputError for fewer than 20 rows, labels that are all the same, shapes that
@@ -144,6 +153,7 @@ def fit_acceptance(
             f"acceptance can't be learnt from {len(accepted)} rows with a mean of "
             f"{accepted.mean() if len(accepted) else 0:g}: at least 20 of both kinds are needed"
         )
+    names = useful_signals(cheap_models) if names is None else names
     unknown = set(names) - set(SIGNALS)
     if unknown or not names:
         raise InvalidInputError(f"unknown signals {sorted(unknown)}; known: {', '.join(SIGNALS)}")
@@ -155,7 +165,15 @@ def fit_acceptance(
     ]
     penalty = PENALTIES[int(np.argmin(losses))]
     mean, scale, weights, bias = _fit(X, accepted, penalty)
-    return AcceptanceModel(tuple(names), weights, bias, mean, scale, penalty)
+    return AcceptanceModel(tuple(names), weights, bias, mean, scale, penalty, cheap_models)
+
+
+def useful_signals(cheap_models: int | None) -> list[str]:
+    """The signals that say something of so many cheap models: with one helper, whose agreement it
+    is says nothing that "agreeing" does not say."""
+    count = 0 if cheap_models is not None and cheap_models < 3 else cheap_models
+    unused = AGREES if count == 0 else () if count is None else AGREES[count:]
+    return [name for name in SIGNALS if name not in unused]
 
 
 def fold_numbers(n: int, folds: int, seed: int) -> IntArray:
@@ -165,7 +183,12 @@ def fold_numbers(n: int, folds: int, seed: int) -> IntArray:
 
 
 def out_of_fold(
-    features: Float64Array, accepted: Float64Array, *, folds: int = 5, seed: int = 0
+    features: Float64Array,
+    accepted: Float64Array,
+    *,
+    cheap_models: int | None = None,
+    folds: int = 5,
+    seed: int = 0,
 ) -> tuple[Float64Array, Float64Array]:
     """P(accept) of each row by a model fitted on the other folds, and its rank within its fold.
 
@@ -179,7 +202,9 @@ def out_of_fold(
     probability, rank = np.empty(len(features)), np.empty(len(features))
     for k in range(folds):
         rows = fold == k
-        model = fit_acceptance(features[~rows], accepted[~rows], seed=seed)
+        model = fit_acceptance(
+            features[~rows], accepted[~rows], cheap_models=cheap_models, seed=seed
+        )
         probability[rows] = p = model.probabilities(features[rows])
         ordered = np.sort(p)
         rank[rows] = (

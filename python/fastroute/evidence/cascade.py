@@ -116,6 +116,16 @@ class CascadeSettings:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise InvalidInputError(f"threshold must be from 0 to 1, got {self.threshold}")
 
+    def check_models(self, count: int) -> None:
+        """Raise InvalidInputError where ``count`` cheap models are not those of the acceptance
+        model, which knows them by their places."""
+        known = None if self.acceptance is None else self.acceptance.cheap_models
+        if known is not None and known != count:
+            raise InvalidInputError(
+                f"the acceptance model was trained with {known} cheap models, and there are "
+                f"{count}: name the same, in the same order, or train it again"
+            )
+
     def accepts(self, probability: float) -> bool:
         """Whether a cheap answer with this P(accept) is sent."""
         if self.threshold is not None:
@@ -281,10 +291,15 @@ class _Run:
             return "incomparable", None, comparison
         if settings.acceptance is None:
             return "disagree", None, comparison
-        answers = [call.answer for call in answered if call.answer is not None]
         best = comparison.majority
-        ordered = [answers[best], *answers[:best], *answers[best + 1 :]]
-        found = signals(prompt, ordered, expectation, prompt_win_rate=win_rate)
+        ordered = [answered[best], *answered[:best], *answered[best + 1 :]]
+        found = signals(
+            prompt,
+            [call.answer for call in ordered if call.answer is not None],
+            expectation,
+            prompt_win_rate=win_rate,
+            places=[self.calls.index(call) for call in ordered],
+        )
         accepted = settings.accepts(float(settings.acceptance.probabilities(found)[0]))
         return (
             ("accepted", answered[best], comparison) if accepted else ("rejected", None, comparison)

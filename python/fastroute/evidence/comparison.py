@@ -33,6 +33,8 @@ _NUMBER_FIRST = re.compile(
     r"[\s*`\\$\u20ac\u00a3\u00a5.<>~\u2212\u2013-]*\d|[a-z]+\W*$", re.IGNORECASE
 )
 
+_CODE_NUMBER = re.compile(r"['\"`\s]*0\d+['\"`\s.]*$")  # such as 0019, which is not 19
+
 Same = Callable[[object, object], bool]
 
 
@@ -129,7 +131,10 @@ def kind_of(answers: Sequence[Answer], expectation: Expectation) -> Kind | None:
         literals = [read_literal(mark) for mark in marked if mark is not None]
         if any(isinstance(literal, (list, tuple, dict, set)) for literal in literals):
             return "text"
-        return "number" if all(number is not None for number in numbers) else "text"
+        is_number = None not in numbers and not any(
+            _CODE_NUMBER.match(mark or "") for mark in marked
+        )
+        return "number" if is_number else "text"
     if all(len(text) <= SHORT_TEXT_CHARACTERS for text in texts):
         return "text"
     if all(isinstance(find_json(text), (dict, list)) for text in texts):
@@ -168,7 +173,7 @@ def _short_text(text: str) -> object:
         said = text if len(text) <= SHORT_TEXT_CHARACTERS else None
     if said is None:
         return None
-    if _NUMBER_FIRST.match(said):
+    if _NUMBER_FIRST.match(said) and not _CODE_NUMBER.match(said):
         quantity = read_quantity(said)
         if quantity is not None and len(normalize(said.replace(",", "")).split()) <= 3:
             return quantity

@@ -23,6 +23,9 @@ from fastroute.evidence.numbers import Quantity
 from fastroute.evidence.structures import find_json, valid_arguments
 from fastroute.types import Float64Array
 
+#: Whether each of the cheap models, the weak one first, says the first answer's value: some models
+#: are right more often than others. Of more models, the others are in "agreeing" alone.
+AGREES = tuple(f"agrees_{place}" for place in range(1, 9))
 #: The names of the signals, in the order of ``signals``.
 SIGNALS = (
     "agreeing",  # share of the helpers whose value is the first answer's
@@ -46,6 +49,7 @@ SIGNALS = (
     "least_logprob",
     "without_logprobs",
     "prompt_win_rate",
+    *AGREES,
 )
 
 _CHECKED_CHARACTERS = 10_000
@@ -88,6 +92,7 @@ def signals(
     expectation: Expectation | None = None,
     *,
     prompt_win_rate: float = 0.5,
+    places: Sequence[int] | None = None,
 ) -> Float64Array:
     """The signals of one request, float64[len(SIGNALS)].
 
@@ -96,14 +101,24 @@ def signals(
         answers: the answer that would be sent, then the helpers'.
         expectation: what the request asks for; by default told from the prompt.
         prompt_win_rate: the win rate that the prompt's router gives.
+        places: of each answer's model among the cheap models, 0 for the weak one; by default
+            ``answers`` are those of the first cheap models, in order.
 
-    Raises InvalidInputError where there is no answer.
+    Raises InvalidInputError where there is no answer, or not one place for each.
     """
     if not answers:
         raise InvalidInputError("answers is empty; pass at least one")
     expectation = expectation or Expectation.from_prompt(prompt)
+    places = range(len(answers)) if places is None else places
+    if len(places) != len(answers):
+        raise InvalidInputError(f"places has {len(places)} numbers for {len(answers)} answers")
     first, helpers = answers[0], answers[1:]
     comparison = compare(answers, expectation)
+    same = {
+        place
+        for place, g in zip(places, comparison.groups, strict=True)
+        if g == comparison.groups[0] >= 0
+    }
     group, others = comparison.groups[0], comparison.groups[1:]
     against = [others.count(g) for g in set(others) - {group, -1}]
     right, wrong = _equations(first.text)
@@ -133,6 +148,7 @@ def signals(
         "least_logprob": max(min(logprobs, default=0.0), -20.0),
         "without_logprobs": not logprobs,
         "prompt_win_rate": prompt_win_rate,
+        **{name: place in same for place, name in enumerate(AGREES)},
     }
     return np.array([float(found[name]) for name in SIGNALS])
 

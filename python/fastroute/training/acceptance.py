@@ -96,8 +96,9 @@ def train_acceptance(
     grades = np.column_stack([recorded.scores[m] for m in cheap])
     quality = grades[np.arange(len(w)), first]
     features, accepted = table.signals(first), (quality >= s).astype(np.float64)
-    model = fit_acceptance(features, accepted, seed=seed)
-    probability, rank = out_of_fold(features, accepted, folds=folds, seed=seed)
+    count = len(cheap)
+    model = fit_acceptance(features, accepted, cheap_models=count, seed=seed)
+    probability, rank = out_of_fold(features, accepted, cheap_models=count, folds=folds, seed=seed)
     agreeing = features[:, SIGNALS.index("agreeing")] * (table.outcomes == "agree")
     threshold = _parity_threshold(probability, quality, s)
     asked = probability < threshold
@@ -146,7 +147,9 @@ def _parity_threshold(p: Float64Array, quality: Float64Array, strong: Float64Arr
     """The least P(accept) at which what the cascade sends is as good as the strong model's."""
     order = np.argsort(p, kind="stable")  # asked first: the least sure
     gain = np.append(0.0, np.cumsum((strong - quality)[order])) + quality.sum()
-    reached = np.flatnonzero(gain >= strong.sum() - 1e-9)
+    rising = p[order]
+    apart = np.concatenate([[True], rising[1:] > rising[:-1], [True]])  # equal ones share a fate
+    reached = np.flatnonzero((gain >= strong.sum() - 1e-9) & apart)
     if not len(reached) or reached[0] == len(p):
         return DEFAULT_THRESHOLD
-    return float(p[order][reached[0]])
+    return float(rising[reached[0]])

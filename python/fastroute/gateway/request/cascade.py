@@ -29,9 +29,13 @@ class CascadeTransport(WrappingTransport):
 
 
 def cascade_settings(section: CascadeConfig) -> CascadeSettings:
-    """The settings of a section. Raises ArtifactError for an acceptance model that can't load."""
+    """The settings of a section.
+
+    Raises ArtifactError for an acceptance model that can't load, InvalidInputError for one of other
+    cheap models.
+    """
     folder = section.acceptance
-    return CascadeSettings(
+    settings = CascadeSettings(
         quorum=section.quorum,
         deadline_s=section.deadline_s,
         early_strong_s=section.early_strong_s,
@@ -40,3 +44,5 @@ def cascade_settings(section: CascadeConfig) -> CascadeSettings:
         expectation=section.expectation,
         logprobs=section.logprobs,
     )
+    settings.check_models(1 + len(section.helpers))
+    return settings
