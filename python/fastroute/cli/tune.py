@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.cli.options import price, text
@@ -83,6 +84,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what was understood of the export, and stop"
     )
+    parser.add_argument(
+        "--suggest", type=int, metavar="N",
+        help="write the N prompts to grade next to --output, a .jsonl file, and stop",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -93,6 +98,8 @@ def run(options: argparse.Namespace) -> int:
     from fastroute.learning.tune.words import lines
     from fastroute.training.outcome import check_output
 
+    if options.suggest is not None:
+        return _suggest(options)
     prices = _prices(options)
     goal = _goal(options)
     if options.output is None and not options.dry_run:
@@ -122,6 +129,27 @@ def run(options: argparse.Namespace) -> int:
     return 0 if found.verdict == "use" else DO_NOT_USE
 
 
+def _suggest(options: argparse.Namespace) -> int:
+    """Write the rows of the export to grade next, as they stand in it."""
+    from fastroute.data.jsonl import check_not_read, write_rows
+    from fastroute.data.row_files import read_rows
+    from fastroute.learning import suggest_prompts
+
+    if options.output is None or not options.output.endswith(".jsonl"):
+        raise InvalidInputError("--suggest needs --output FILE.jsonl")
+    check_not_read(options.output, export=options.export)
+    if Path(options.output).exists() and not options.overwrite:
+        raise InvalidInputError(f"--output {options.output} exists; pass --overwrite to replace it")
+    export = _read(options, {}, need_grades=False)
+    chosen = suggest_prompts(export, options.suggest, progress=True)
+    rows = dict(read_rows(Path(options.export)))
+    picked = [rows[export.where[i]] for i in chosen]
+    # Parquet has dates, which JSON has not.
+    write_rows(options.output, [json.loads(json.dumps(row, default=str)) for row in picked])
+    print(f"wrote {options.output}: {len(picked):,} prompts to grade, the most informative first")
+    return 0
+
+
 def _written(folder: str, with_router: bool) -> str:
     if not with_router:
         return "result.json and report.html, but no router (--keep writes it anyway)"
@@ -146,7 +174,9 @@ def _goal(options: argparse.Namespace) -> Goal:
     return Goal("quality", quality, options.confidence)
 
 
-def _read(options: argparse.Namespace, prices: dict[str, Price]) -> Export:
+def _read(
+    options: argparse.Namespace, prices: dict[str, Price], *, need_grades: bool = True
+) -> Export:
     from fastroute.learning import read_export
 
     return read_export(
@@ -159,4 +189,5 @@ def _read(options: argparse.Namespace, prices: dict[str, Price]) -> Export:
         time_column=options.time_column,
         output_tokens=options.output_tokens,
         skip_bad=options.skip_bad,
+        need_grades=need_grades,
     )

@@ -116,6 +116,7 @@ def read_export(
     time_column: str | None = None,
     output_tokens: int = 300,
     skip_bad: bool = False,
+    need_grades: bool = True,
 ) -> Export:
     """Read an export; see the module for its layouts.
 
@@ -128,6 +129,7 @@ def read_export(
         prompt_column, time_column: names of columns; by default told from their names.
         output_tokens: length of an answer where neither tokens nor answers are in the file.
         skip_bad: leave malformed rows out instead of raising.
+        need_grades: raise where there is no grade; otherwise such an export has NaN only.
 
     Raises InvalidInputError for a file or arguments that can't be used, each malformed row by its
     line; MissingDependencyError for Parquet without pyarrow.
@@ -155,20 +157,24 @@ def read_export(
         else:
             found = Columns(dicts).models
             models = tuple(named) if len(named) == 2 else found
-            for name in models:
+            for name in models if need_grades else ():
                 columns.check_column("model", name, names)
             records = _of_columns(rows, names, prompt, models, time, bad)
     refuse_bad(file, bad, skip_bad)
     if bad:
         said.append(f"left out: {len(bad):,} malformed rows")
-    pair = _pair(file, records, models, weak, strong)
+    if len(models) < 2 and not need_grades:
+        pair = ModelPair(strong=strong or "strong", weak=weak or "weak")
+    else:
+        pair = _pair(file, records, models, weak, strong)
     records = [record for record in records if record.prompt]
     raw = np.array([[record.grades.get(m, math.nan) for m in (pair.weak, pair.strong)]
                     for record in records], dtype=np.float64).reshape(-1, 2)  # fmt: skip
     known = raw[~np.isnan(raw)]
-    if not len(known):
+    if not len(known) and need_grades:
         raise InvalidInputError(f"{file}: no row has a grade of {pair.weak!r} or {pair.strong!r}")
-    scale = tell_scale(known.tolist()) if grades is None else read_scale(grades)
+    given = "0-1" if grades is None and not len(known) else grades
+    scale = tell_scale(known.tolist()) if given is None else read_scale(given)
     outside: npt.NDArray[np.bool_] = np.any((raw < scale.low) | (raw > scale.high), axis=1)
     stray = [
         f"{record.where}: grades {record.grades} are not on the scale {scale}"
