@@ -184,8 +184,8 @@ def save_artifact(
 def save_provenance(folder: str | os.PathLike[str], provenance: Provenance) -> None:
     """Replace the provenance of a saved artifact; everything else stays.
 
-    Raises as ``load_artifact`` and ``save_artifact``.
     The artifact gets another checksum: a cascade that names it by the old one must be saved again.
+    Raises as ``load_artifact`` and ``save_artifact``.
     """
     path = check_folder(folder)
     load_artifact(path)  # says what is wrong with a folder that can't be locked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from fastroute.artifacts import load_artifact, save_artifact
 from fastroute.embedders import StaticEmbedder
 from fastroute.embedders.static import DEFAULT_FOLDER
 from fastroute.errors import InvalidTypeError
+from fastroute.provenance import Provenance
 from fastroute.routers import MatrixFactorizationRouter, create_router
 from fastroute.training.heads import save_mf
 
@@ -78,6 +80,7 @@ def test_mf_from_data_to_decisions(tmp_path: Path, graded: Path) -> None:
     assert sorted(p.name for p in out.iterdir()) == [
         "arrays.safetensors", "artifact.json", "card.md"
     ]  # fmt: skip
+    _check_operating_point(artifact.provenance, ran.out)
     # Any pair can be asked for, by the commands that route and evaluate.
     for strong, weak in (("large", "tiny"), ("large", "small")):
         router = create_router("mf", checkpoint_path=out, strong_model=strong, weak_model=weak)
@@ -113,6 +116,18 @@ def test_a_router_that_loses_is_not_called_a_success(tmp_path: Path, graded: Pat
     assert "does not beat the baselines: its APGR" in warning
     assert "that of random routing" in warning or "the length of the prompt" in warning
     assert b"**Warning:**" in load_artifact(tmp_path / "mf", kind="mf").files["card.md"]
+
+
+def _check_operating_point(known: Provenance, said: str) -> None:
+    """That of half of the held-out prompts, and that the command tells it."""
+    assert known.calibration is not None
+    assert known.calibrated_on is not None
+    assert re.fullmatch(r"\d+ held-out prompts", known.calibrated_on)
+    point = known.operating_point
+    assert point is not None
+    assert point.strong_share == 0.5
+    assert point.threshold == pytest.approx(known.calibration[500], abs=1e-3)
+    assert f"default: {point.threshold:.5f}, for 50% strong calls" in said
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +225,7 @@ def test_sw_ranking_and_its_options(tmp_path: Path, graded: Path) -> None:
     assert ran.status == 0, ran.err
     assert "threshold for a share of strong calls" in ran.out
     router = create_router("sw_ranking", checkpoint_path=out)
+    _check_operating_point(router.provenance, ran.out)
     hard, easy = router.win_rates(["prove the river engine now", "greet the river engine now"])
     assert hard > easy
     assert router.provenance.calibration is not None
@@ -236,13 +252,30 @@ def test_an_embedder_of_ones_own_travels_with_the_router(tmp_path: Path, graded:
         assert ran.status == 0, ran.err
         router = create_router(kind, checkpoint_path=out)
         assert router.embedder.name == name  # type: ignore[attr-defined] # both kinds embed
-        assert 0.0 < router.win_rate("prove the river") < 1.0
+        win_rate = router.win_rate("prove the river")
+        assert 0.0 < win_rate < 1.0
+        # A new operating point leaves router and embedder as they are.
+        saved = fastroute(
+            "calibrate",
+            "--router",
+            f"{kind}={out}",
+            "--strong-share",
+            "0.2",
+            "--save",
+            "--no-cache",
+        )
+        assert saved.status == 0, saved.err
+        again = create_router(kind, checkpoint_path=out)
+        assert again.win_rate("prove the river") == win_rate
+        point = again.provenance.operating_point
+        assert point is not None
+        assert point.strong_share == 0.2
     # Trained again with the default, the folder forgets it.
-    again = fastroute(
+    ran = fastroute(
         "train", "mf", "--data", graded, "--output", tmp_path / "mf", "--held-out", "0.3",
         "--overwrite",
     )  # fmt: skip
-    assert again.status == 0, again.err
+    assert ran.status == 0, ran.err
     assert not list((tmp_path / "mf").glob("embedder*"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.cli.calibrate_band import add_band_options, is_band_goal, run_band
@@ -26,6 +27,7 @@ from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from fastroute.evaluation.thresholds.quality import Measure
+    from fastroute.routers.specification import RouterChoice
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -72,12 +74,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pair", nargs=2, metavar=PAIR_METAVAR, help="as in fastroute evaluate")
     add_intervals(parser)
     add_leniency(parser)
+    parser.add_argument(
+        "--save", action="store_true",
+        help="make the threshold the default of the saved router --router NAME=FOLDER, and the "
+        "win rates of --prompts its calibration",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the threshold or the band, with what it does."""
     if is_band_goal(options):
+        if options.save:
+            raise InvalidInputError("--save goes without --slow; --output writes a cascade")
         return run_band(options)
     if options.strong_share is not None:
         if options.benchmark or options.pair or options.data:
@@ -95,14 +104,35 @@ def run(options: argparse.Namespace) -> int:
     return _quality(options)
 
 
+def _folder(options: argparse.Namespace, choice: RouterChoice) -> Path | None:
+    """The folder of the router that ``--save`` writes to; None without it."""
+    from fastroute.evaluation.thresholds.saving import check_saved
+
+    if not options.save:
+        return None
+    models = [key for key in ("strong_model", "weak_model") if key in choice.config]
+    if models:
+        raise InvalidInputError(
+            f"--save: a saved router has the calibration of its own pair; leave {models[0]} out"
+        )
+    return check_saved(choice.config.get("checkpoint_path"))
+
+
+def _saved(folder: Path | None) -> list[str]:
+    return [] if folder is None else [f"saved in {folder}"]
+
+
 def _share(options: argparse.Namespace) -> int:
     from fastroute.evaluation.benchmarks.traffic import load_prompts
     from fastroute.evaluation.metrics.bootstrap import cautions
     from fastroute.evaluation.thresholds.calibration import calibrate_share
+    from fastroute.evaluation.thresholds.saving import save_calibration
+    from fastroute.provenance import OperatingPoint
     from fastroute.routers.specification import parse_router
 
     share = number("--strong-share", options.strong_share)
     choice = parse_router(options.router)
+    folder = _folder(options, choice)
     label, router = choice.label, choice.make()
     prompts = None
     if options.prompts:
@@ -111,6 +141,15 @@ def _share(options: argparse.Namespace) -> int:
         found = calibrate_share(
             router, share, prompts=prompts, cache=cache, **common_settings(options)
         )
+        if folder is not None:
+            whose = "its own quantiles"
+            if prompts is not None:
+                whose = f"{found.prompts:,} prompts of {Path(options.prompts).name}"
+            point = OperatingPoint(found.threshold.value, share, f"fastroute calibrate, on {whose}")
+            save_calibration(
+                folder, router, point, prompts, calibrated_on=whose,
+                drop_trained=options.drop_trained, cache=cache,
+            )  # fmt: skip
     if prompts is None:
         source = f"the {found.prompts:,} quantiles that come with the router, counted as prompts"
     else:
@@ -118,6 +157,7 @@ def _share(options: argparse.Namespace) -> int:
     lines = [
         f"threshold {found.threshold.value!r}{interval_text(found.threshold, '.4f')}",
         f"strong calls {found.share.value:.2%}{interval_text(found.share, '.2%')}, from {source}",
+        *_saved(folder),
     ]
     facts = {"router": label, "source": source, **asdict(found)}
     notes = cautions(found.prompts, options.resamples)
@@ -135,12 +175,15 @@ def _quality(options: argparse.Namespace) -> int:
     from fastroute.evaluation.metrics.bootstrap import cautions
     from fastroute.evaluation.thresholds.calibration import calibrate_quality
     from fastroute.evaluation.thresholds.quality import SPLITS
+    from fastroute.evaluation.thresholds.saving import save_calibration
+    from fastroute.provenance import OperatingPoint
     from fastroute.routers.specification import parse_router
 
     measure: Measure = "quality" if options.target_pgr is None else "pgr"
     target = number(f"--target-{measure}", getattr(options, f"target_{measure}"))
     benchmark = load_benchmark(options)
     choice = parse_router(options.router)
+    folder = _folder(options, choice)
     label, router = choice.label, choice.make()
     with open_cache(options.no_cache) as cache:
         found = calibrate_quality(
@@ -166,6 +209,10 @@ def _quality(options: argparse.Namespace) -> int:
     lines.append(f"APGR       {found.apgr.value:.4f}{ends}; random routing 0.5{length}")
     facts = {"router": label, "benchmark": benchmark.name, "unit": benchmark.unit, **asdict(found)}
     facts["warnings"] = [*found.warnings(), *found.losses()]
+    if folder is not None and not found.losses():
+        goal = f"fastroute calibrate, for {target:.2%} {what} on {benchmark.name}"
+        save_calibration(folder, router, OperatingPoint(found.threshold.value, None, goal))
+        lines += _saved(folder)
     notes = cautions(min(found.chosen_on.prompts, found.held_out.prompts), options.resamples)
     show(
         options,

@@ -187,11 +187,14 @@ def say_next(name: str, folder: str, router: Router) -> None:
     """The thresholds for some shares of strong calls, and what to run next."""
     from fastroute.policy import threshold_for_strong_share
 
-    quantiles = router.provenance.calibration
-    if quantiles is not None:
+    known = router.provenance
+    if known.calibration is not None:
         print("\nthreshold for a share of strong calls, on held-out prompts")
         for share in _SHARES:
-            print(f"  {share:>4.0%}  {threshold_for_strong_share(quantiles, share):.5f}")
+            print(f"  {share:>4.0%}  {threshold_for_strong_share(known.calibration, share):.5f}")
+    point = known.operating_point
+    if point is not None and point.strong_share is not None:
+        print(f"default: {point.threshold:.5f}, for {point.strong_share:.0%} strong calls")
     specification = f"{name},checkpoint_path={folder}"
     print("\nnext")
     print(f"  fastroute evaluate --router {specification} --benchmark GRADED.jsonl")
