@@ -223,7 +223,7 @@ def test_in_domain_trains_mf_and_sw_ranking_on_folds(tmp_path: Path) -> None:
         assert found[router]["apgr"]["low"] > 0.6
         assert found[router]["p_random"] < 0.05
     assert ran.json["notes"] == [
-        "3 folds: mf, sw_ranking trained on the others; the rest as it is."
+        "3 folds: mf, sw_ranking trained on the other folds, the rest as it is."
     ]
     assert "battles has no effect" in refused(
         "evaluate", "--benchmark", path, "--router", "sw_ranking,battles=x", "--protocol",
@@ -401,7 +401,7 @@ def test_calibrating_a_router_that_loses_fails(graded: Path, tmp_path: Path) -> 
         ([], "one of the arguments --strong-share --target-quality --target-pgr --tolerance"),
         (["--strong-share", "0.5", "--target-quality", "0.9"], "not allowed with"),
         (["--strong-share", "half"], "--strong-share must be a number"),
-        (["--strong-share", "0.5"], "comes without calibration quantiles"),
+        (["--strong-share", "0.5"], "has no calibration quantiles"),
         (["--strong-share", "0.5", "--benchmark", "x.csv"], "go with a target"),
         (["--target-quality", "0.9"], "need --benchmark"),
         (["--target-quality", "0.9", "--prompts", "x.txt"], "--prompts goes with --strong-share"),
@@ -428,8 +428,8 @@ def test_intervals_from_too_little_are_called_what_they_are(tmp_path: Path) -> N
     write_json_lines(path, [{"prompt": "x", "weak": 0, "strong": 1}])
     base = ["--router", "length", "--no-cache"]
     note = (
-        "Intervals and p-values from 1 prompt (fewer than 30) and 1 resample (fewer than 100) mean "
-        "nothing; do not rely on them."
+        "Intervals and p-values are unreliable: they are from 1 prompt (fewer than 30) and 1 "
+        "resample (fewer than 100)."
     )
     for out in ("--json", "--markdown", None):
         more = ["--resamples", "1", *([out] if out else [])]
@@ -438,12 +438,12 @@ def test_intervals_from_too_little_are_called_what_they_are(tmp_path: Path) -> N
         if out == "--json":
             assert ran.json["benchmarks"][0]["notes"] == [note]
     calm = fastroute("evaluate", "--benchmark", path, *base, "--resamples", "0").out
-    assert "mean nothing" not in calm  # nor are there any intervals
+    assert "unreliable" not in calm  # nor are there any intervals
 
     share = ["calibrate", *base, "--strong-share", "0.5", "--prompts", path]
-    alone = "Intervals and p-values from 1 prompt (fewer than 30) mean nothing"
+    alone = "Intervals and p-values are unreliable: they are from 1 prompt (fewer than 30)."
     assert alone in fastroute(*share).out
-    assert fastroute(*share, "--json").json["notes"] == [f"{alone}; do not rely on them."]
+    assert fastroute(*share, "--json").json["notes"] == [alone]
     mine = traffic(tmp_path / "mine.jsonl", 200)
     quality = ["calibrate", *base, "--benchmark", mine, "--target-pgr", "0.5"]
     assert "99 resamples (fewer than 100)" in fastroute(*quality, "--resamples", "99").out

@@ -148,7 +148,7 @@ def _benchmark(**changes: object) -> Benchmark:
             r"cost_strong\[0\] is 1e\+308 .*must be 0 to 1e\+100",
         ),
         ({"weak": [0.0, 1.0]}, r"weak must be float64\[2\], got list"),
-        ({"prompts": "ab"}, "prompts is one str"),
+        ({"prompts": "ab"}, "prompts must be a tuple, got one str"),
     ],
 )
 def test_benchmark_checks_its_columns(changes: dict[str, object], message: str) -> None:

@@ -156,9 +156,9 @@ def test_what_calibration_refuses() -> None:
         ((fast, slow, "share", 1.5, {"benchmark": toy}), r"share must be in 0\.\.1"),
         ((fast, slow, "mean_latency_ms", 0, {"benchmark": toy}), "mean_latency_ms must be above 0"),
         ((fast, slow, "tolerance", 0.1, {"prompts": ["x"]}), "needs a benchmark"),
-        ((fast, slow, "share", 0.1, {}), "a benchmark or prompts, one of them"),
+        ((fast, slow, "share", 0.1, {}), "give either benchmark or prompts"),
         ((fast, slow, "mean_latency_ms", 0.05, {"benchmark": toy}), "fast router alone takes 0.1"),
-        ((fast, slow, "mean_latency_ms", 0.05, {"prompts": toy.prompts}), "allow more"),
+        ((fast, slow, "mean_latency_ms", 0.05, {"prompts": toy.prompts}), "give a greater value"),
     ):  # fmt: skip
         *positional, named = arguments
         with pytest.raises(InvalidInputError, match=message):
@@ -230,20 +230,20 @@ def test_the_report_has_the_curve_and_the_verdict(toy_report) -> None:  # type: 
     assert cascade.holds  # the middle is all that the fast router does not know
     text = to_text(toy_report)
     assert (
-        "both: stated (fast, 0.1 ms a call), then stated (slow, 10 ms), single calls as given"
+        "both: stated (fast, 0.1 ms per call), then stated (slow, 10 ms), single calls as given"
         in text
     )
-    assert "it reaches it within 0.005 at less than 50%" in text
+    assert "it is as good (within 0.005) at less than 50% of the latency" in text
     assert f"its own, {100 * cascade.own.share_sent_on:.1f}%" in text
-    assert "the fast one alone would do" not in text
+    assert "use the fast one alone" not in text
     swapped = evaluate(
         {"both": CascadeRouter(Stated(1), Stated(0), band=(0.3, 0.7))},
         [result.benchmark], resamples=0, latency_ms=(0.1, 10),
     )  # fmt: skip
-    assert "the fast one alone would do" in to_text(swapped)
+    assert "use the fast one alone" in to_text(swapped)
     worse = replace(cascade, own=replace(cascade.own, mean_ms=6.0))
     worse_report = replace(toy_report, results=(replace(result, cascades=(worse,)),))
-    assert "does NOT reach it" in to_text(worse_report)
+    assert "it is NOT as good" in to_text(worse_report)
     assert "| sent on | APGR | mean ms |" in to_markdown(toy_report)
     (read,) = json.loads(json.dumps(to_dict(toy_report), allow_nan=False))["benchmarks"][0][
         "cascades"
@@ -256,7 +256,7 @@ def test_the_report_has_the_curve_and_the_verdict(toy_report) -> None:  # type: 
 def test_the_curve_is_drawn(toy_report, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     save_figure(toy_report, tmp_path / "f.svg")
     drawn = (tmp_path / "f.svg").read_text()
-    assert "Mean latency (ms a prompt)" in drawn
+    assert "Mean latency (ms per prompt)" in drawn
     assert "fast: stated" in drawn
     assert "slow: stated" in drawn
     write_html(toy_report, tmp_path / "f.html")

@@ -65,20 +65,23 @@ WRONG_TYPES: list[tuple[Callable[[], object], str]] = [
     (lambda: interval(LIST), "samples must be a float64 array"),
     (lambda: interval(HALF, "x"), "confidence must be a number"),  # type: ignore[arg-type]
     (lambda: evaluate([Numbered()], [TOY]), "routers must be a mapping by label, got list"),  # type: ignore[arg-type]
-    (lambda: evaluate({1: Numbered()}, [TOY]), "routers has the label 1"),  # type: ignore[dict-item]
+    (lambda: evaluate({1: Numbered()}, [TOY]), "the labels of routers must be str, got 1"),  # type: ignore[dict-item]
     (lambda: evaluate(N, TOY), "benchmarks must be a sequence .* wrap it in a list"),
-    (lambda: evaluate(N, ["mmlu"]), r"benchmarks\[0\] is a str, no Benchmark"),  # type: ignore[list-item]
+    (lambda: evaluate(N, ["mmlu"]), r"benchmarks\[0\] must be a Benchmark, got str"),  # type: ignore[list-item]
     (lambda: evaluate(N, [TOY], trainers=[1]), "trainers must be a mapping"),  # type: ignore[arg-type]
     (lambda: evaluate(N, [TOY], resamples=1.5), "resamples must be an int, got float 1.5"),  # type: ignore[arg-type]
     (lambda: evaluate(N, [TOY], resamples="5"), "resamples must be an int, got str '5'"),  # type: ignore[arg-type]
     (lambda: evaluate(N, [TOY], resamples=True), "resamples must be an int, got bool"),
     (lambda: evaluate(N, [TOY], seed="x"), "seed must be an int, got str 'x'"),  # type: ignore[arg-type]
     (lambda: evaluate(N, [TOY], confidence="x"), "confidence must be a number"),  # type: ignore[arg-type]
-    (lambda: score(Numbered(), TOY), "prompts is a Benchmark; pass .*benchmark.prompts"),
+    (
+        lambda: score(Numbered(), TOY),
+        "prompts must be a sequence of texts, got a Benchmark; pass benchmark.prompts",
+    ),
     (lambda: score(Numbered(), "abc"), "prompts must be a sequence of str, got one string"),
-    (lambda: score("mf", ["x"]), "router is a str, no Router"),  # type: ignore[arg-type]
+    (lambda: score("mf", ["x"]), "router must be a Router, got str"),  # type: ignore[arg-type]
     (lambda: calibrate_share(LengthRouter(), 0.5, prompts="abc"), "got one string"),
-    (lambda: calibrate_share("mf", 0.5), "router is a str, no Router"),  # type: ignore[arg-type]
+    (lambda: calibrate_share("mf", 0.5), "router must be a Router, got str"),  # type: ignore[arg-type]
     (lambda: calibrate_quality(Numbered(), "mmlu", 0.5), "benchmark must be a Benchmark"),  # type: ignore[arg-type]
     (lambda: load_traffic(None), "path must be a path, got NoneType"),  # type: ignore[arg-type]
     (lambda: load_traffic("a.jsonl", pair=("a", "b")), "pair must be a ModelPair"),  # type: ignore[arg-type]
@@ -157,7 +160,7 @@ def test_a_part_of_a_score_of_nothing_is_no_goal() -> None:
     below = toy_benchmark()
     object.__setattr__(below, "weak", below.weak - 9.0)
     object.__setattr__(below, "strong", below.strong - 5.0)
-    with pytest.raises(InvalidInputError, match="no goal; take a part of the gap"):
+    with pytest.raises(InvalidInputError, match="can't be a goal: use measure 'pgr'"):
         threshold_for_quality(RATES, below, 0.9)
     assert threshold_for_quality(RATES, below, 0.9, measure="pgr").chosen_on.reached.value >= 0.9
 
@@ -165,5 +168,5 @@ def test_a_part_of_a_score_of_nothing_is_no_goal() -> None:
 def test_cautions() -> None:
     assert cautions(30, 100) == cautions(1, 0) == []
     assert cautions(29, 1000) == [
-        "Intervals and p-values from 29 prompts (fewer than 30) mean nothing; do not rely on them."
+        "Intervals and p-values are unreliable: they are from 29 prompts (fewer than 30)."
     ]

@@ -197,7 +197,7 @@ def test_equal_input_gives_equal_json(recorded: RecordedAnswers) -> None:
     ("changes", "message"),
     [
         ({"weak": "nobody"}, "no answers of 'nobody'"),
-        ({"helpers": ["weak"]}, "one part only"),
+        ({"helpers": ["weak"]}, "must be different models"),
         ({"weak": "strong", "strong": "weak"}, "swap"),
         ({"prices": {"weak": (1, 1)}}, "no price for h1, strong"),
         ({"folds": 1}, "folds"),

@@ -149,7 +149,7 @@ def test_trained_prompts_can_be_left_out_for_every_router() -> None:
     report = evaluate({"n": router, "m": Numbered()}, [TOY], drop_trained=True, resamples=0)
     assert report.results[0].dropped == 30
     assert report.results[0].benchmark.ids == TOY.ids[30:]
-    with pytest.raises(InvalidInputError, match="nothing is left"):
+    with pytest.raises(InvalidInputError, match="none is left"):
         evaluate({"n": Numbered(trained_on=TOY.prompts)}, [TOY], drop_trained=True)
 
 
@@ -174,12 +174,12 @@ def test_in_domain_trains_on_the_other_folds_and_scores_the_rest_as_it_is() -> N
     assert not set.intersection(*seen)
     assert contaminated.asked == []
     assert report.results[0].dropped == 0
-    assert "n trained on the others" in report.notes[0]
+    assert "n trained on the other folds" in report.notes[0]
     with pytest.raises(ContaminationError):
         evaluate({"n": contaminated}, [TOY], protocol="in-domain")
     with pytest.raises(InvalidInputError, match="in-domain"):
         evaluate({"n": Numbered()}, [TOY], trainers={"n": train})
-    with pytest.raises(InvalidInputError, match="trainers names m"):
+    with pytest.raises(InvalidInputError, match="trainers has m"):
         evaluate({"n": Numbered()}, [TOY], protocol="in-domain", trainers={"m": train})
 
 
@@ -227,11 +227,11 @@ def test_cache_is_used(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("routers", "options", "kind", "message"),
     [
-        ({"oracle": Numbered()}, {}, InvalidInputError, "labelled 'oracle'"),
-        ({"random": Numbered()}, {}, InvalidInputError, "labelled 'random'"),
-        ({"random": LengthRouter()}, {}, InvalidInputError, "labelled 'random'"),
-        ({"length": RandomRouter()}, {}, InvalidInputError, "labelled 'length'"),
-        ({"n": "mf"}, {}, InvalidTypeError, "is a str, no Router"),
+        ({"oracle": Numbered()}, {}, InvalidInputError, "label 'oracle' is taken"),
+        ({"random": Numbered()}, {}, InvalidInputError, "label 'random' is taken"),
+        ({"random": LengthRouter()}, {}, InvalidInputError, "label 'random' is taken"),
+        ({"length": RandomRouter()}, {}, InvalidInputError, "label 'length' is taken"),
+        ({"n": "mf"}, {}, InvalidTypeError, "must be a Router, got str"),
         ({}, {"axis": "time"}, InvalidInputError, "axis"),
         ({}, {"method": "other"}, InvalidInputError, "method"),
         ({}, {"protocol": "other"}, InvalidInputError, "protocol"),
@@ -253,7 +253,7 @@ def test_a_router_that_gives_no_number_is_named() -> None:
         def win_rate(self, prompt: str) -> float:
             return float("nan") if prompt else 0.0
 
-    with pytest.raises(InvalidInputError, match="router 'mine' gave"):
+    with pytest.raises(InvalidInputError, match="router 'mine' returned"):
         Scorer("mine", Broken(), None).win_rates(TOY.prompts, "title", False)
 
 

@@ -238,5 +238,5 @@ def test_training_prompts_are_never_calibrated_on() -> None:
     found = calibrate_quality(router, toy, 0.9, drop_trained=True, resamples=0)
     assert found.chosen_on.prompts + found.held_out.prompts == 60
     assert not set(router.asked) & set(toy.prompts[:40])
-    with pytest.raises(InvalidInputError, match="none is left"):
+    with pytest.raises(InvalidInputError, match="no prompts are left"):
         calibrate_share(router, 0.3, prompts=toy.prompts[:40], drop_trained=True)

@@ -266,7 +266,7 @@ def test_a_member_that_gives_no_win_rate_is_named(rate: float) -> None:
             router.win_rate("x")
         with pytest.raises(InvalidInputError, match=f"{which} router 'broken'"):
             router.win_rates(["x"])
-    with pytest.raises(InvalidInputError, match="slow router 'broken' gave"):
+    with pytest.raises(InvalidInputError, match="slow router 'broken' returned"):
         CascadeRouter(good, Broken(0.5, 3), band=(0, 1)).win_rates(["x", "y"])
 
 
@@ -311,7 +311,7 @@ def test_by_name() -> None:
         ({"fast": "random", "slow": "length"}, "either band or share"),
         ({"fast": {"seed": 1}, "slow": "length", "share": 0.1}, "fast must be a router, the name"),
         ({"fast": {"router": "cascade"}, "slow": "length", "share": 0.1}, "not be a cascade"),
-        ({"checkpoint_path": "x", "fast": "mf"}, "checkpoint_path has a calibrated cascade"),
+        ({"checkpoint_path": "x", "fast": "mf"}, "checkpoint_path is a calibrated cascade"),
     ):
         with pytest.raises(InvalidInputError, match=message):
             create_router("cascade", **config)
@@ -371,10 +371,10 @@ def test_a_member_is_found_beside_it_and_must_be_the_same(
     assert loaded.slow.provenance.checksum == router.slow.provenance.checksum
     assert loaded.provenance.checksum is None  # length has none, so nothing pins the whole
     make_mf(home / "mf", 2.0)
-    with pytest.raises(ArtifactError, match="slow router is not the one that the band was found"):
+    with pytest.raises(ArtifactError, match="checksum of its slow router differs"):
         load_cascade(home / "c", create_router)
     (home / "mf" / "artifact.json").unlink()
-    with pytest.raises(ArtifactError, match="its slow router can't be made"):
+    with pytest.raises(ArtifactError, match="its slow router can't be loaded"):
         load_cascade(home / "c", create_router)
     save_artifact(home / "bad", kind="cascade", config={"band": [0.1, 0.2]}, arrays={})
     with pytest.raises(ArtifactError, match="has a band that can't be used"):

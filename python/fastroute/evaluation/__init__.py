@@ -1,6 +1,7 @@
 """Evaluation: benchmarks, cost-quality metrics, intervals, protocols and reports.
 
-``evaluate`` is the way in; ``load_mmlu`` and its kin, or ``load_traffic``, give it benchmarks.
+Start with ``evaluate``. Its benchmarks come from ``load_mmlu``, ``load_gsm8k``, ``load_mt_bench``
+and ``load_traffic``.
 """
 
 from __future__ import annotations

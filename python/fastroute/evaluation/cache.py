@@ -1,9 +1,9 @@
-"""Win rates that were computed before, in a file of the user's cache folder.
+"""A cache of win rates, in a file of the user's cache folder.
 
 Keyed by the router's identity (name, artifact checksum, embedder; see ``router_identity``) and
-the exact prompt. SQLite keeps it whole under several processes at once: a writer that meets another
-waits. Its write-ahead log would be quicker, but must not be used on a network file system, where
-home folders often are.
+the exact prompt. Several processes may use it at once: SQLite makes a writer wait for
+another. Its write-ahead log would be faster, but does not work on a network file system, where home
+folders often are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ create table if not exists win_rates (
 
 
 def cache_folder() -> Path:
-    """Where fastroute may keep files: FASTROUTE_CACHE, or the platform's place for caches."""
+    """The folder for cached files: FASTROUTE_CACHE, or the platform's folder for caches."""
     chosen = os.environ.get("FASTROUTE_CACHE")
     if chosen:
         return Path(chosen)
@@ -46,10 +46,10 @@ def cache_folder() -> Path:
 
 
 def router_identity(router: Router) -> str | None:
-    """What determines a router's win rates, or None where that is not known.
+    """An identifier of everything that determines a router's win rates, or None if there is none.
 
-    Known for a router that was loaded from an artifact, because its checksum pins every number
-    in it. A router that was fitted in this process has no such name, and is not cached.
+    A router that was loaded from an artifact has one, because the checksum covers every number in
+    it. A router that was fitted in this process has none, and is not cached.
     """
     if router.provenance.checksum is None:
         return None
@@ -73,7 +73,7 @@ class WinRateCache:
     Args:
         path: the file; by default ``win_rates.sqlite3`` in ``cache_folder()``.
 
-    Raises InvalidInputError if the file can't be opened or is no such cache.
+    Raises InvalidInputError if the file can't be opened or is not a cache of win rates.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -92,7 +92,7 @@ class WinRateCache:
             raise self._unusable(error) from error
 
     def lookup(self, identity: str, prompts: Sequence[str]) -> Float64Array:
-        """Win rates of prompts, float64[n], NaN where one is not known."""
+        """Win rates of prompts, float64[n]; NaN where one is not cached."""
         found = np.full(len(prompts), np.nan)
         select = "select win_rate from win_rates where key = ?"
         try:
@@ -105,7 +105,7 @@ class WinRateCache:
         return found
 
     def store(self, identity: str, prompts: Sequence[str], win_rates: Float64Array) -> None:
-        """Remember win rates, float64[n]; all of them or none."""
+        """Store win rates, float64[n], in one transaction."""
         rows = zip(_keys(identity, prompts), win_rates.tolist(), strict=True)
         try:
             with self._database:
@@ -126,7 +126,7 @@ class WinRateCache:
     def _unusable(self, error: Exception) -> InvalidInputError:
         return InvalidInputError(
             f"the cache {self.path} can't be used ({error}); delete it, set FASTROUTE_CACHE to "
-            "a folder that can be written, or go without (--no-cache)"
+            "a writable folder, or use no cache (--no-cache)"
         )
 
 

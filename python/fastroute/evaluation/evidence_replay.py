@@ -1,8 +1,8 @@
-"""Replay recorded answers: what a cascade by evidence would have sent to the strong model.
+"""Replay recorded answers: which prompts a cascade by evidence sends to the strong model.
 
 Every prompt is answered by the weak model and the helpers. The cascade sends one of their answers,
-or asks the strong model. Its figures are beside those of prompt routers, which pay for one call
-each, on two axes: the share of strong calls and dollars, with every call counted.
+or asks the strong model. Its figures stand beside those of prompt routers, which make one call per
+prompt, on two axes: the share of strong calls, and dollars, with every call counted.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _AGREEING = SIGNALS.index("agreeing")
 
 @dataclass(frozen=True)
 class Policy:
-    """One way to answer, as figures with 95 % intervals.
+    """Figures of one policy, with 95 % intervals.
 
     Attributes:
-        name: what it is.
+        name: of the policy.
         apgr: mean performance gap recovered over the share of strong calls, against the weak
             model alone; NaN for a single model.
         quality: mean score at its operating point (single models, and the rule of agreement).
         strong_share: the share of strong calls at that point.
-        usd: dollars a prompt at that point, None without prices.
+        usd: dollars per prompt at that point, None without prices.
         parity_share: the least share of strong calls with the strong model's quality; NaN for none.
         parity_cost: the least cost with the strong model's quality, as a share of the strong
             model's own cost, every call counted; None without prices, NaN where it isn't reached.
@@ -79,7 +79,7 @@ class Replay:
             equally filled bins, out of fold.
         folds: in how many the acceptance model was fitted and scored.
         median_latency_s, p99_latency_s: of the rule of agreement; None without recorded times.
-        notes: what a reader must know, such as estimated token counts.
+        notes: what a reader must know to interpret the figures, such as estimated token counts.
     """
 
     prompts: int
@@ -133,7 +133,9 @@ def replay(
     models = [weak, *helpers, strong]
     recorded.check_models(models)
     if len(set(models)) < len(models):
-        raise InvalidInputError(f"each model can have one part only, got {', '.join(models)}")
+        raise InvalidInputError(
+            f"weak, strong and helpers must be different models, got {', '.join(models)}"
+        )
     if prices is not None and (missing := [m for m in models if m not in prices]):
         raise InvalidInputError(f"no price for {', '.join(missing)}; give one for every model")
     w, s = recorded.pair_scores(weak, strong)
@@ -171,7 +173,7 @@ def replay(
     latency = _latency(recorded, cheap, strong, table)
     notes = []
     if recorded.estimated_tokens and prices is not None:
-        notes.append("token counts are estimated from characters, 4 to a token")
+        notes.append("token counts are estimated at 4 characters per token")
     if recorded.dropped:
         notes.append(f"{recorded.dropped} rows have no match in every file and are left out")
     return Replay(
@@ -331,7 +333,7 @@ class _Measure:
     def single(
         self, name: str, quality: Float64Array, cost: Float64Array | None, strong: bool
     ) -> Policy:
-        """One model for every prompt."""
+        """One model for all prompts."""
         nothing = Estimate(float("nan"))
         usd = None if cost is None else float(cost.mean())
         parity = None if cost is None else nothing

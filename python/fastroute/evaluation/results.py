@@ -1,4 +1,4 @@
-"""What an evaluation found: one report, with a result a benchmark and a row a router."""
+"""Results of an evaluation: a report with a result per benchmark and a row per router."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ GRID = np.linspace(0.0, 1.0, 101)
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds that one router took on one benchmark, without resampling.
+    """Seconds spent on one router and one benchmark, without resampling.
 
     Attributes:
         prompts: prompts that were scored here.
-        cached: prompts whose win rates were known.
-        check_s: looking whether the router was trained on the prompts.
+        cached: prompts whose win rates were in the cache or repeated.
+        check_s: the check whether the router was trained on the prompts.
         embed_s: text to vectors; 0 for a router without an embedder.
-        score_s: the rest of the way to win rates.
+        score_s: computing win rates, without the embedding.
         metrics_s: curve, metrics and calibration.
     """
 
@@ -44,7 +44,7 @@ class Timings:
 
     @property
     def total_s(self) -> float:
-        """All of it."""
+        """The sum of all steps."""
         return self.check_s + self.embed_s + self.score_s + self.metrics_s
 
 
@@ -63,13 +63,13 @@ class RouterResult:
         p_random, p_length: paired p-value of "APGR is that of random (length)"; None without
             resamples, or against itself.
         brier, calibration_error, reliability: of the win rates as probabilities; None or empty for
-            baselines, whose scores are an order only. Reliability is in groups of equal size.
+            baselines, whose scores only rank prompts. Reliability is in groups of equal size.
         curve: the cost-quality curve, in the benchmark's scores.
         band: float64[101, 2], low and high quality at GRID, or None: the interval of the gap
-            recovered, laid over the gap between the two models on all prompts.
-        timings: where the time went.
+            recovered, scaled to the gap between the two models on all prompts.
+        timings: seconds per step.
         thresholds: what it does at some thresholds, by rising share of strong calls; empty
-            where win rates are an order only.
+            for baselines other than length.
     """
 
     name: str
@@ -92,7 +92,7 @@ class RouterResult:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two routers on one benchmark: APGR of ``first`` minus ``second``, paired."""
+    """Two routers on one benchmark: the paired difference of APGR, ``first`` minus ``second``."""
 
     first: str
     second: str
@@ -107,7 +107,7 @@ class CascadePoint:
     Attributes:
         share_sent_on: share of the prompts that the slow router is asked for.
         apgr: of the cascade.
-        mean_ms: mean milliseconds a prompt.
+        mean_ms: mean milliseconds per prompt.
     """
 
     share_sent_on: float
@@ -115,8 +115,8 @@ class CascadePoint:
     mean_ms: float
 
 
-#: By how much a cascade's APGR may miss its better member's, and what part of the slow member's
-#: mean latency it may take, to be called as good for less than half the time.
+#: A cascade counts as equally good at half the latency if its APGR is at most this far below that
+#: of its better member, and its mean latency is below this share of the slow member's.
 CASCADE_TOLERANCE, CASCADE_LATENCY = 0.005, 0.5
 
 
@@ -128,13 +128,13 @@ class CascadeResult:
         name: its label.
         fast, slow: names of its members.
         band: its own band, win rates of the fast member, or None.
-        own: what its own band does.
-        points: bands that grow from none to all.
+        own: figures of its own band.
+        points: figures of bands that grow from none to all prompts.
         fast_apgr, slow_apgr: of its members.
         better: which of them has the greater APGR.
         difference: APGR of ``own`` less that of the better member, paired.
         fast_ms, slow_ms: mean milliseconds of a single call of each.
-        timed_prompts: prompts that these were measured on; 0 where they were given.
+        timed_prompts: number of prompts that they were measured on; 0 where they were given.
         latency_budget_ms: its budget, or None.
         share_kept_for_budget: share of the prompts that the budget kept from the slow member.
     """
@@ -162,7 +162,7 @@ class CascadeResult:
 
     @property
     def holds(self) -> bool:
-        """Whether it is as good as its better member for less than half the slow one's time."""
+        """Whether it is as good as its better member at less than half the slow one's latency."""
         close = self.difference.value >= -CASCADE_TOLERANCE
         return close and self.latency_ratio < CASCADE_LATENCY
 
@@ -172,11 +172,11 @@ class BenchmarkResult:
     """All routers on one benchmark.
 
     Attributes:
-        benchmark: what was scored.
+        benchmark: the scored prompts.
         rows: routers by falling APGR, then length, random and the oracle.
-        comparisons: every pair of routers that are no baseline.
+        comparisons: every pair of routers, without baselines.
         dropped: prompts left out because a router was trained on them.
-        resample_s: seconds that the intervals took.
+        resample_s: seconds spent on intervals.
         cascades: quality against latency of those routers that are cascades.
     """
 
@@ -200,13 +200,13 @@ class BenchmarkResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything an evaluation found, and how it was run.
+    """All results of an evaluation, and its settings.
 
     Attributes:
-        results: one a benchmark, in the order asked for.
+        results: one per benchmark, in the given order.
         protocol, method, axis, resamples, confidence, seed: as given to ``evaluate``.
         version: of fastroute.
-        notes: what a reader must know to read the numbers right.
+        notes: what a reader must know to interpret the figures.
     """
 
     results: tuple[BenchmarkResult, ...]

@@ -1,4 +1,4 @@
-"""The one way in: routers and benchmarks in, a report out."""
+"""Evaluate routers on benchmarks."""
 
 from __future__ import annotations
 
@@ -76,30 +76,30 @@ def evaluate(
     latency_prompts: int = LATENCY_PROMPTS,
     progress: bool = False,
 ) -> Report:
-    """Measure routers on benchmarks; random, length and the oracle stand in every result.
+    """Measure routers on benchmarks; every result has random, length and the oracle as well.
 
     Args:
-        routers: routers by label. ``random`` is averaged analytically and never asked.
+        routers: routers by label. ``random`` is computed analytically and never called.
         benchmarks: from ``benchmarks`` and ``traffic``.
-        protocol: see ``protocols``; with "in-domain", routers in ``trainers`` are trained anew
-            on the other folds, and those not in it are scored as they are, after the check that
-            they were not trained on the benchmark.
+        protocol: see ``protocols``; with "in-domain", routers in ``trainers`` are trained on
+            the other folds; the others are scored as they are, after the check that they were not
+            trained on the benchmark.
         method: "exact" or "routellm", see ``metrics``.
-        axis: "calls", or "cost" for benchmarks with dollars a prompt.
+        axis: "calls", or "cost" for benchmarks with dollars per prompt.
         resamples: bootstrap resamples, at most 1,000,000; 0 for no intervals.
         confidence: of the intervals.
         seed: of resamples and folds, 0 or more.
         trainers: for "in-domain", how to train each router, by label.
         fold_count: for "in-domain".
-        cache: remembers win rates of routers that were loaded from artifacts.
-        drop_trained: leave out prompts that any of the routers was trained on, for all of them,
-            instead of raising.
-        latency_ms: milliseconds of a call of a cascade's fast and slow member; by default they are
-            measured here, on ``latency_prompts`` prompts of each benchmark.
+        cache: stores win rates of routers that were loaded from artifacts.
+        drop_trained: leave out prompts that any of the routers was trained on, for all routers,
+            instead of raising an error.
+        latency_ms: milliseconds per call of a cascade's fast and slow member; by default they are
+            measured, on ``latency_prompts`` prompts of each benchmark.
         latency_prompts: see ``latency_ms``.
         progress: show a progress bar on standard error (needs tqdm).
 
-    Raises ContaminationError if a router was trained on what the protocol scores it on,
+    Raises ContaminationError if a router was trained on prompts that the protocol scores,
     InvalidInputError for arguments that can't be used.
     """
     from fastroute import __version__
@@ -120,7 +120,7 @@ def evaluate(
             )
     trainers = dict(trainers or {})
     _check_labels(routers, trainers, protocol)
-    # Random routing is the straight line, and length is in every report: both are made here.
+    # Random routing is a straight line, and length is in every report: both are made here.
     asked = {k: r for k, r in routers.items() if not isinstance(r, RandomRouter)}
     if not any(isinstance(router, LengthRouter) for router in asked.values()):
         asked["length"] = LengthRouter()
@@ -131,14 +131,16 @@ def evaluate(
         latency_prompts,
     )  # fmt: skip
     as_they_are = {label: r for label, r in asked.items() if label not in trainers}
-    # Everything that can be refused is refused here, before any long work.
+    # All checks come before any long computation.
     parts = [_scored_part(b, as_they_are, settings, drop_trained) for b in benchmarks]
     scorers = {label: _scorer(label, router, cache) for label, router in asked.items()}
     results = [_evaluate_one(part, scorers, settings, progress) for part in parts]
     notes = []
     if protocol == "in-domain":
         trained = ", ".join(trainers) or "no router"
-        notes.append(f"{fold_count} folds: {trained} trained on the others; the rest as it is.")
+        notes.append(
+            f"{fold_count} folds: {trained} trained on the other folds, the rest as it is."
+        )
     return Report(
         tuple(results), protocol, method, axis, resamples, confidence, seed, __version__,
         tuple(notes),
@@ -162,7 +164,9 @@ def _check_benchmarks(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
         raise InvalidInputError("benchmarks is empty; name at least one")
     for i, benchmark in enumerate(listed):
         if not isinstance(benchmark, Benchmark):
-            raise InvalidTypeError(f"benchmarks[{i}] is a {type(benchmark).__name__}, no Benchmark")
+            raise InvalidTypeError(
+                f"benchmarks[{i}] must be a Benchmark, got {type(benchmark).__name__}"
+            )
     return listed
 
 
@@ -176,15 +180,17 @@ def _check_labels(
     }
     for label, router in routers.items():
         if not isinstance(label, str):
-            raise InvalidTypeError(f"routers has the label {label!r}; a label is a str")
+            raise InvalidTypeError(f"the labels of routers must be str, got {label!r}")
         check_router(f"routers[{label!r}]", router)
         if label in reserved and not isinstance(router, reserved[label]):
-            raise InvalidInputError(f"a router can't be labelled {label!r}: reports have that row")
+            raise InvalidInputError(
+                f"the label {label!r} is taken by a baseline of the report; choose another label"
+            )
     unknown = set(trainers) - set(routers)
     if unknown or (trainers and protocol != "in-domain"):
         raise InvalidInputError(
-            f"trainers names {', '.join(sorted(unknown)) or 'routers'}; it is for routers that "
-            "are evaluated, by protocol in-domain"
+            f"trainers has {', '.join(sorted(unknown)) or 'routers'}; it is for routers that are "
+            "evaluated, with protocol 'in-domain'"
         )
 
 
@@ -204,7 +210,7 @@ class _Settings:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What is scored of a benchmark, after every check."""
+    """The prompts of a benchmark that are scored, after all checks."""
 
     benchmark: Benchmark
     costs: tuple[Float64Array, Float64Array] | tuple[None, None]
@@ -215,7 +221,7 @@ class _Part:
 def _scored_part(
     benchmark: Benchmark, routers: Mapping[str, Router], settings: _Settings, drop_trained: bool
 ) -> _Part:
-    """What the protocol scores, without prompts that were trained on if that is asked for."""
+    """The prompts that the protocol scores, with ``drop_trained`` without training prompts."""
     part = scored(benchmark, settings.protocol)
     dropped = 0
     hashes = [r.provenance.trained_on for r in routers.values()]
@@ -224,7 +230,7 @@ def _scored_part(
         seen = np.isin(prompt_hashes(part.prompts), np.concatenate(trained))
         if seen.all():
             raise InvalidInputError(
-                f"every prompt of {part.name!r} was trained on; nothing is left to score"
+                f"every prompt of {part.name!r} is a training prompt of a router; none is left"
             )
         part, dropped = (part.select(~seen) if seen.any() else part), int(seen.sum())
     check_s = {}
@@ -236,7 +242,7 @@ def _scored_part(
     if settings.axis == "cost":
         if part.cost_weak is None or part.cost_strong is None:
             raise InvalidInputError(
-                f"axis 'cost' needs dollars a prompt, and benchmark {part.name!r} has none; give "
+                f"axis 'cost' needs dollars per prompt, and benchmark {part.name!r} has none; give "
                 "cost_weak and cost_strong columns, or take axis 'calls'"
             )
         costs = (part.cost_weak, part.cost_strong)
@@ -262,7 +268,7 @@ def _evaluate_one(
         else:
             rates[label], spent = scorer.win_rates(benchmark.prompts, title, progress)
             timings[label] = replace(spent, check_s=part.check_s[label])
-    rates["random"] = np.zeros(len(benchmark))  # one group of ties: the mean over all its orders
+    rates["random"] = np.zeros(len(benchmark))  # one group of ties: the mean over all orders
     rates["oracle"] = oracle_win_rates(benchmark.weak, benchmark.strong, *part.costs)
 
     start = time.perf_counter()
@@ -318,7 +324,7 @@ def _cascade(
 
 
 def _method(label: str, settings: _Settings) -> Method:
-    # Random and the oracle have no thresholds, so the deciles of "routellm" mean nothing to them.
+    # Random and the oracle have no thresholds, so deciles do not apply to them.
     return "exact" if label in ("random", "oracle") else settings.method
 
 

@@ -1,4 +1,4 @@
-"""Win rates of many prompts: each distinct one asked once, through the cache, with a clock."""
+"""Win rates of many prompts: each distinct prompt is scored once, cached and timed."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ def score(
     cache: WinRateCache | None = None,
     progress: bool = False,
 ) -> Float64Array:
-    """Win rates of ``prompts``, float64[n], each distinct one asked once.
+    """Win rates of ``prompts``, float64[n]; each distinct prompt is scored once.
 
     Args:
         router: any router.
         prompts: n texts.
-        cache: remembers the win rates of a router that was loaded from an artifact.
+        cache: stores the win rates of a router that was loaded from an artifact.
         progress: show a progress bar on standard error.
 
-    Raises InvalidInputError if the router gives something else than one finite number a prompt,
-    InvalidTypeError for no Router or no sequence of texts.
+    Raises InvalidInputError unless the router returns one finite number per prompt,
+    InvalidTypeError for something that is not a Router or not a sequence of texts.
     """
     check_router("router", router)
     if isinstance(prompts, Benchmark):
-        raise InvalidTypeError("prompts is a Benchmark; pass its prompts: benchmark.prompts")
+        raise InvalidTypeError(
+            "prompts must be a sequence of texts, got a Benchmark; pass benchmark.prompts"
+        )
     prompts = check_prompts(prompts)
     return Scorer(router.name, router, cache).win_rates(prompts, router.name, progress)[0]
 
@@ -48,11 +50,11 @@ def score(
 def check_router(name: str, value: object) -> None:
     """Raise InvalidTypeError unless ``value`` is a Router."""
     if not isinstance(value, Router):
-        raise InvalidTypeError(f"{name} is a {type(value).__name__}, no Router")
+        raise InvalidTypeError(f"{name} must be a Router, got {type(value).__name__}")
 
 
 class Scorer:
-    """Asks one router for win rates, each distinct prompt once, and measures the time."""
+    """Scores each distinct prompt once with a router, and measures the time."""
 
     def __init__(self, label: str, router: Router, cache: WinRateCache | None) -> None:
         self.label = label
@@ -63,8 +65,8 @@ class Scorer:
         self._timer: _TimedEmbedder | None = None
         self._asked = router
         if isinstance(router, EmbeddingRouter) and router.embedder is not None:
-            # A second face of the same router, so that the caller's keeps its own embedder. Not
-            # copy.copy, because a router may refuse to be copied.
+            # A second instance of the same router, so that the caller's keeps its embedder. Not
+            # copy.copy, because a router may not support it.
             timed = object.__new__(type(router))
             vars(timed).update(vars(router))
             timed.embedder = self._timer = _TimedEmbedder(router.embedder)
@@ -101,13 +103,13 @@ class Scorer:
     def _check(self, chunk: Sequence[str], rates: Float64Array) -> None:
         if rates.shape != (len(chunk),) or not np.isfinite(rates).all():
             raise InvalidInputError(
-                f"router {self.label!r} gave {rates.shape} win rates for {len(chunk)} prompts, or "
-                "some that are not finite; a router gives one number a prompt"
+                f"router {self.label!r} returned win rates of shape {rates.shape} for {len(chunk)} "
+                "prompts, or some that are not finite; it must return one finite number per prompt"
             )
 
 
 class _TimedEmbedder(Embedder):
-    """Another embedder, with a clock."""
+    """An embedder that measures the time spent in another."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder

@@ -1,4 +1,4 @@
-"""Recorded answers of several models with their grades: what a cascade by evidence is measured on.
+"""Recorded answers of several models with their grades, to measure cascades by evidence.
 
 Two layouts are read, from JSON lines, CSV or Parquet: rows with ``answers`` and ``scores``, each a
 dict by model; and columns in pairs, ``NAME`` with a grade and ``NAME_response`` with the answer, as
@@ -25,7 +25,7 @@ from fastroute.types import Float64Array
 _RESPONSE = "_response"
 _TRUTHS = {"true": 1.0, "false": 0.0}
 
-#: Characters of a token, where a file has no token counts: typical of English.
+#: Characters per token where a file has no token counts: typical of English.
 CHARACTERS_PER_TOKEN = 4.0
 
 
@@ -39,7 +39,7 @@ class RecordedAnswers:
         scores: by model, float64[m].
         tokens: by model, float64[m, 2]: tokens in and out, estimated where a file has none.
         latency_s: by model, float64[m] seconds; only the models that have them for every prompt.
-        dropped: how many rows had no match in every file.
+        dropped: number of rows without a match in every file.
         estimated_tokens: whether token counts were estimated from characters.
     """
 
@@ -87,9 +87,8 @@ class _Row:
 def read_answers(paths: Sequence[str | os.PathLike[str]]) -> RecordedAnswers:
     """Read one file, or several that are joined by their question.
 
-    A row's question is its ``question``, or else its ``prompt``; differences of white space don't
-    count. The prompt that is scored is that of the first file. A model in two files is taken from
-    the first.
+    A row's question is its ``question``, or else its ``prompt``; differences of white space are
+    ignored. The prompt is that of the first file. A model in two files is read from the first.
 
     Raises InvalidInputError for a file that can't be read, a row without a prompt or answers, a
     grade that isn't a number, or files without a common question.

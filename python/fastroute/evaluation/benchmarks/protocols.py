@@ -43,8 +43,8 @@ def prompt_hashes(prompts: Iterable[str]) -> npt.NDArray[np.uint64]:
 def is_gold(prompts: Iterable[str]) -> npt.NDArray[np.bool_]:
     """Which MMLU prompts the gold protocol may train on, bool[n].
 
-    Decided by the prompt's text alone, so it is the same for ever and wherever the prompt stands,
-    and equal prompts fall on one side.
+    Decided by the prompt's text alone, so the choice never changes, and is the same for equal
+    prompts.
     """
     gold: npt.NDArray[np.bool_] = prompt_hashes(prompts) % np.uint64(1000) < GOLD_PER_THOUSAND
     return gold
@@ -70,7 +70,7 @@ def check_untrained(
         hint = (
             "--protocol gold scores only the part that is never trained on"
             if benchmark.name == "mmlu"
-            else "take a router that was not, or leave them out with drop_trained (--drop-trained)"
+            else "use a router that was not, or leave them out with drop_trained (--drop-trained)"
         )
         raise ContaminationError(
             f"router {router!r} was trained on {int(seen.sum())} of the {len(seen)} prompts of "
@@ -99,7 +99,7 @@ def in_domain_win_rates(
 
     Args:
         benchmark: what is trained and scored on.
-        fit: trains a router on a part of the benchmark, given as a Benchmark.
+        fit: trains a router on a part of the benchmark.
         fold_count: number of folds, at least 2.
         seed: of the folds.
     """
@@ -109,8 +109,8 @@ def in_domain_win_rates(
         held_out = number == fold
         if held_out.all() or not held_out.any():
             raise InvalidInputError(
-                f"fold {fold} of {fold_count} holds {int(held_out.sum())} of {len(benchmark)} "
-                "prompts; take fewer folds or more prompts"
+                f"fold {fold} of {fold_count} has {int(held_out.sum())} of {len(benchmark)} "
+                "prompts; use fewer folds or more prompts"
             )
         router = fit(benchmark.select(~held_out))
         win_rates[held_out] = router.win_rates(benchmark.select(held_out).prompts)

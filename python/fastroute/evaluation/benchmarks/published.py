@@ -1,8 +1,8 @@
-"""Published results to stand beside ours: RouteLLM's paper, and two commercial routers.
+"""Published results for comparison: RouteLLM's paper, and two commercial routers.
 
 APGR values are from the paper (arXiv 2406.18665 v4); the points in the plane of MT-Bench from the
-``benchmarks`` folder of RouteLLM's repository, whose judgements are read again where a checkout
-is at hand.
+``benchmarks`` folder of RouteLLM's repository, recomputed from its judgements where a checkout is
+given.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Point:
     """A router at one threshold.
 
     Attributes:
-        label: whose it is.
+        label: the name of the router.
         share: share of strong calls, 0..1.
         quality: mean score.
-        recomputed: whether ``quality`` was computed here from judgements, not copied.
-        note: what keeps it from being compared point for point.
+        recomputed: whether ``quality`` was computed from judgements, not copied.
+        note: differences to our figures.
     """
 
     label: str

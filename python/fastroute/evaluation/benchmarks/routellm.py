@@ -38,18 +38,18 @@ class Benchmark:
 
     Attributes:
         name: short name, for example ``"mmlu"``.
-        prompts: what the router sees, n of them.
+        prompts: n prompts, as the router sees them.
         weak: float64[n], the weak model's score on each prompt.
         strong: float64[n], the strong model's score on each prompt.
         pair: the names of the two models.
-        ids: one identifier a prompt.
+        ids: one identifier per prompt.
         cost_weak: float64[n], dollars that the weak model's answer costs, or None.
         cost_strong: float64[n], dollars that the strong model's answer costs, or None.
         scale: scores are multiplied by it for display (100 for correctness in percent).
         unit: what a displayed score is.
 
     Raises:
-        InvalidInputError: no prompts, lengths that differ, scores that are not finite, scores or
+        InvalidInputError: no prompts, different lengths, scores that are not finite, scores or
             costs beyond 1e100, negative costs, or only one of the two costs.
     """
 
@@ -67,7 +67,7 @@ class Benchmark:
     def __post_init__(self) -> None:
         prompts: object = self.prompts
         if isinstance(prompts, str):
-            raise InvalidTypeError(f"benchmark {self.name!r}: prompts is one str; pass a tuple")
+            raise InvalidTypeError(f"benchmark {self.name!r}: prompts must be a tuple, got one str")
         n = len(self.prompts)
         if n == 0:
             raise InvalidInputError(f"benchmark {self.name!r} has no prompts")
@@ -160,7 +160,7 @@ def load_gsm8k(data: str | os.PathLike[str], *, pair: ModelPair = ROUTELLM_PAIR)
 
 
 def load_mt_bench(data: str | os.PathLike[str], *, pair: ModelPair = ROUTELLM_PAIR) -> Benchmark:
-    """MT-Bench: two-turn questions; a question's score is the mean of a judge's 1 to 10 a turn.
+    """MT-Bench: two-turn questions; a question's score is the mean over turns of a judge's 1 to 10.
 
     The router sees the first turn only, as in RouteLLM, so both turns go to one model. A
     question is dropped if either of its turns was found in training data. Arguments and errors
@@ -269,8 +269,8 @@ def _correctness_rows(path: Path, pair: ModelPair) -> Iterator[_Row]:
                 )
         except (KeyError, csv.Error, UnicodeDecodeError) as error:
             raise InvalidInputError(
-                f"{path}, line {reader.line_num}: {error}, where a row of prompt and True or "
-                "False a model was expected"
+                f"{path}, line {reader.line_num}: {error}; a row needs a prompt, and True or False "
+                "for each model"
             ) from error
 
 

@@ -72,7 +72,7 @@ def load_pairs(
     skip_bad: bool = False,
     name: str | None = None,
 ) -> list[Traffic]:
-    """One benchmark a pair from one file, which is read once; see ``load_traffic``."""
+    """One benchmark per pair from one file, which is read once; see ``load_traffic``."""
     file = check_path("path", path)
     for pair in pairs:
         if pair is not None and not isinstance(pair, ModelPair):
@@ -80,7 +80,7 @@ def load_pairs(
     battles, graded, report = read_records(file, skip_bad=skip_bad)
     if not battles and not graded:
         raise InvalidInputError(f"{file} has no usable rows")
-    # The file's whole name, so that a file called mmlu.jsonl does not pass for the benchmark.
+    # The whole file name, so that mmlu.jsonl is not taken for the benchmark.
     return [
         _traffic(
             name or (file.name if pair is None else f"{file.name}: {pair.strong} or {pair.weak}"),
@@ -96,7 +96,7 @@ def load_pairs(
 def load_prompts(path: str | os.PathLike[str], *, skip_bad: bool = False) -> tuple[str, ...]:
     """Read prompts only: the ``prompt`` of each row, or each line of a ``.txt`` file.
 
-    Errors as ``load_traffic``; blank lines of a ``.txt`` file are no prompts.
+    Errors as ``load_traffic``; blank lines of a ``.txt`` file are skipped.
     """
     file = check_path("path", path)
     kind = file_kind(file)

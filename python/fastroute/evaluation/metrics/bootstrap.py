@@ -29,18 +29,18 @@ from fastroute.types import Float64Array
 # Numbers in memory at a time, for each of a handful of arrays: 4 MB.
 _NUMBERS_PER_CHUNK = 500_000
 
-#: Resamples in which the strong model is not better have no PGR. With more of them than this the
-#: percentiles would say too little, so there is no interval.
+#: PGR is undefined in resamples in which the strong model is not better. With a greater share of
+#: them than this there is no interval.
 MOST_UNDEFINED = 0.05
 
-#: With fewer prompts or resamples than these, percentiles say nothing of prompts to come.
+#: With fewer prompts or resamples than these, a report warns that intervals are unreliable.
 FEWEST_PROMPTS = 30
 FEWEST_RESAMPLES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value, and its interval where it was resampled.
+    """A value, with its interval where it was resampled.
 
     Attributes:
         value: measured on all prompts.
@@ -177,7 +177,7 @@ def paired_p_value(a: Float64Array, b: Float64Array) -> float:
 
 
 def cautions(prompts: int, resamples: int) -> list[str]:
-    """What a reader must be told of intervals from so few prompts or resamples; often nothing."""
+    """Warnings about intervals from too few prompts or resamples."""
     few = []
     if prompts < FEWEST_PROMPTS:
         few.append(f"{prompts} prompt{'s' if prompts != 1 else ''} (fewer than {FEWEST_PROMPTS})")
@@ -186,7 +186,7 @@ def cautions(prompts: int, resamples: int) -> list[str]:
         few.append(f"{resamples} resample{plural} (fewer than {FEWEST_RESAMPLES})")
     if not few or not resamples:
         return []
-    return [f"Intervals and p-values from {' and '.join(few)} mean nothing; do not rely on them."]
+    return [f"Intervals and p-values are unreliable: they are from {' and '.join(few)}."]
 
 
 def _check_samples(name: str, value: object) -> None:
@@ -200,7 +200,7 @@ def _check_samples(name: str, value: object) -> None:
 
 
 class Ranked:
-    """One router's prompts by falling win rate, ready to be counted."""
+    """Prompts by falling win rate of a router, for resampling."""
 
     def __init__(
         self,

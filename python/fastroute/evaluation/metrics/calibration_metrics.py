@@ -1,4 +1,4 @@
-"""Is a win rate a probability? Brier score, expected calibration error, reliability bins.
+"""Calibration of win rates: Brier score, expected calibration error, reliability bins.
 
 The outcome that a win rate predicts is 1 where the strong model scored higher, 0 where the weak
 one did, and 1/2 where they scored the same: a tie is half a win each, as in the routers.

@@ -1,11 +1,11 @@
-"""Cascades in a report: APGR against mean latency, with the band from none to all.
+"""Cascades in a report: APGR against mean latency, for bands from no prompt to all.
 
 The curve runs through the cascade's own band. For the share p of prompts sent on, the band lies
 between the quantiles c (1 - p) and c (1 - p) + p of the fast router's win rates, where c is such
-that the cascade's band is one of them: it grows from one point to everything.
+that the cascade's own band is one of them.
 
-What a band sends on is asked of both members' win rates on every prompt, so that a curve costs no
-call; latencies are those of single calls, ``fastroute.evaluation.metrics.latency``.
+Both members score every prompt once, so that further bands need no calls; latencies are those of
+single calls (``fastroute.evaluation.metrics.latency``).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ SHARES = tuple(i / 10 for i in range(11))
 
 
 class CascadeScorer(Scorer):
-    """Asks both members of a cascade for every prompt, and puts its win rates together.
+    """Scores every prompt with both members of a cascade, and combines the win rates.
 
-    Where a latency budget is set, the cascade is asked itself too: what it keeps back depends on
-    the clock.
+    With a latency budget, the cascade itself is called too: what it keeps back depends on measured
+    time.
     """
 
     def __init__(self, label: str, router: CascadeRouter, cache: WinRateCache | None) -> None:
@@ -65,7 +65,7 @@ class CascadeScorer(Scorer):
 
 
 def growing_bands(fast: Float64Array, band: Band | None) -> list[Band | None]:
-    """The bands of SHARES, through ``band``; where ties leave none, the next wider one there is."""
+    """The bands of SHARES, one of which is ``band``; None where ties leave no band."""
     first = last = 0.5
     if band is not None:
         first, last = float((fast < band.low).mean()), float((fast <= band.high).mean())
@@ -74,8 +74,8 @@ def growing_bands(fast: Float64Array, band: Band | None) -> list[Band | None]:
     found: list[Band | None] = []
     for share in SHARES:
         low = centre * (1.0 - share)
-        cuts = np.quantile(fast, [low, min(1.0, low + share)])
-        found.append(None if not cuts[0] < cuts[1] else band_between(fast, low, low + share))
+        ends = np.quantile(fast, [low, min(1.0, low + share)])
+        found.append(None if not ends[0] < ends[1] else band_between(fast, low, low + share))
     found[-1] = Band(0.0, 1.0)
     return found
 

@@ -8,11 +8,11 @@ share that reaches PGR x (Ong et al. 2024, section 3).
 Two methods:
 
 ``"exact"``
-    Every distinct win rate is a threshold. Prompts of equal win rate are indistinguishable to
-    the router, so the curve runs straight over them: their mean over all orders. CPT is read
+    Every distinct win rate is a threshold. The router can't order prompts of equal
+    win rate, so the curve is straight there: the mean over all orders. CPT is read
     off the monotone envelope, that is, at the first share where the curve reaches the target.
 ``"routellm"``
-    What RouteLLM's evaluation prints: thresholds at the 11 decile edges of the win rates
+    As RouteLLM's evaluation does: thresholds at the 11 decile edges of the win rates
     (linear quantiles), ``win_rate >= threshold``, ``>`` at the last; trapezoids over the share; CPT
     by ``numpy.interp`` on quality even where the curve is not monotone. Where two decile
     edges are equal, RouteLLM stops with an error of pandas; here equal edges give equal points,
@@ -50,7 +50,7 @@ class Curve:
         quality: float64[m], mean score.
         threshold: float64[m], the win rate from which prompts are strong calls; ``inf`` first
             (no strong calls).
-        cost: float64[m], mean dollars a prompt, or None without costs.
+        cost: float64[m], mean dollars per prompt, or None without costs.
     """
 
     share: Float64Array
@@ -89,8 +89,8 @@ def curve(
         cost_weak, cost_strong: float64[n] dollars; with both, ``share`` is of extra dollars.
         method: see the module.
 
-    Raises InvalidInputError for lengths that differ, no prompts, NaN or infinity, or costs by
-    which the strong model is not dearer in sum.
+    Raises InvalidInputError for different lengths, no prompts, NaN or infinity, or a strong model
+    that is not more expensive in total.
     """
     check_method(method)
     check_columns(win_rates, weak, strong, cost_weak, cost_strong)
@@ -114,8 +114,8 @@ def curve(
     cheap, dear = float(cost_weak.mean()), float(cost_strong.mean())
     if not dear > cheap:
         raise InvalidInputError(
-            f"the strong model costs {dear} dollars a prompt and the weak one {cheap}: with a "
-            "strong model that is not dearer there is nothing to save; swap the pair"
+            f"the strong model costs {dear} dollars per prompt and the weak one {cheap}: without a "
+            "more expensive strong model there is nothing to save; swap the pair"
         )
     return Curve((cost - cheap) / (dear - cheap), quality, threshold, cost)
 
@@ -173,7 +173,7 @@ def cost_saved(points: Curve, target: float, *, method: Method = "exact") -> flo
 
     ``1 - CPT(x) / x``, because random routing reaches PGR x with a share x of strong calls:
     RouteLLM's cost saving ratio r (section 5.3 of its paper) is ``r = 1 / (1 - saved)``. Below
-    0, the router needs more strong calls than a coin.
+    0, the router needs more strong calls than random routing.
     """
     if not 0.0 < check_number("target", target) <= 1.0:
         raise InvalidInputError(f"target must be a PGR above 0 and at most 1, got {target!r}")
@@ -212,7 +212,7 @@ def oracle_win_rates(
 
     No order of the prompts gives a higher curve at any share of strong calls. With costs the
     order is by gain a dollar (the greedy order of the fractional knapsack), which is optimal
-    where each strong answer is the dearer one.
+    where each strong answer is the more expensive one.
     """
     check_columns(None, weak, strong, cost_weak, cost_strong)
     gain: Float64Array = strong - weak
@@ -221,9 +221,11 @@ def oracle_win_rates(
     extra = cost_strong - cost_weak
     least = np.min(extra[extra > 0], initial=np.inf)
     if not np.isfinite(least):
-        raise InvalidInputError("no strong answer is dearer than the weak one; swap the pair")
-    # A strong answer that costs no more and gains is taken first, one that loses last.
-    # A ratio that overflows is still of the greatest, and only the order matters.
+        raise InvalidInputError(
+            "no strong answer is more expensive than the weak one; swap the pair"
+        )
+    # Strong answers that cost no more come first if they are better, and last if worse.
+    # A ratio may overflow: only the order matters.
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         free = np.sign(gain) * ((np.abs(gain).max() + 1.0) / (least * 0.5))
         ratio = np.where(extra > 0, gain / np.where(extra > 0, extra, 1.0), free)
@@ -277,5 +279,5 @@ def _check_gap(weak: float, strong: float) -> None:
     if not strong > weak:
         raise InvalidInputError(
             f"the strong model scores {strong} and the weak one {weak}: without a gap there is "
-            "nothing to recover; swap the pair or take other models"
+            "nothing to recover; swap the pair or choose other models"
         )

@@ -1,4 +1,4 @@
-"""What routers take for one prompt: single calls, in turns, on stated prompts."""
+"""Latency of routers: single calls, alternating between two routers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastroute.errors import InvalidInputError
 from fastroute.routers.base import Router
 from fastroute.types import Float64Array
 
-#: Prompts that latencies are measured on, unless another number is asked for.
+#: Default number of prompts that latencies are measured on.
 LATENCY_PROMPTS = 200
 
 
@@ -47,7 +47,7 @@ class MemberLatency:
     def cascade_mean_ms(
         self, sent_on: np.ndarray[tuple[int], np.dtype[np.bool_]], share: float | None = None
     ) -> float:
-        """Mean of a cascade: each prompt pays the fast router, and those that go on the slow one.
+        """Mean of a cascade: the fast router for every prompt, and the slow one for those sent on.
 
         Args:
             sent_on: which of all the benchmark's prompts go on, bool[all]: of the timed ones among
@@ -77,10 +77,10 @@ def measure_latency(
     seed: int = 0,
     progress: bool = False,
 ) -> MemberLatency:
-    """Time single calls of two routers, in turns, on ``count`` of the prompts, drawn by ``seed``.
+    """Time single, alternating calls of two routers on ``count`` of the prompts, drawn by ``seed``.
 
-    In turns, so that a busy moment meets both. A first call of each, which loads and warms, does
-    not count.
+    Alternating, so that load on the machine affects both. A first call of each, to warm up, is not
+    counted.
     """
     count = min(check_integer("count", count, 1), len(prompts))
     rows = np.sort(default_rng(seed).choice(len(prompts), count, replace=False))

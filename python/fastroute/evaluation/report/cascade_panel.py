@@ -1,4 +1,4 @@
-"""The panel of a cascade: APGR against mean latency, with the band from none to all."""
+"""The panel of a cascade: APGR against mean latency, for bands from no prompt to all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastroute.evaluation.results import BenchmarkResult, CascadeResult
 
 
 def draw_cascade(ax: Any, result: BenchmarkResult, cascade: CascadeResult) -> None:
-    """The curve with its intervals, the members at its ends, the cascade's own band, on an axes."""
+    """Draw the curve with intervals, the members at its ends, and the cascade's own band."""
     ax.set_visible(True)
     colour = line_styles(result)[cascade.name]["color"]
     points = sorted(cascade.points, key=lambda p: p.mean_ms)
@@ -31,7 +31,7 @@ def draw_cascade(ax: Any, result: BenchmarkResult, cascade: CascadeResult) -> No
         (f"slow: {cascade.slow}", cascade.slow_ms, cascade.slow_apgr.value),
     )
     for name, ms, value in ends:
-        left = ms < most / 2.0  # a name stands inside of the panel
+        left = ms < most / 2.0  # names stay inside the panel
         ax.plot(
             [ms], [value], marker="s", markersize=4.5, color=INK, markerfacecolor=PAGE,
             markeredgewidth=0.9, zorder=4,
@@ -60,5 +60,5 @@ def draw_cascade(ax: Any, result: BenchmarkResult, cascade: CascadeResult) -> No
     ax.margins(y=0.15)
     ax.grid(axis="y", color=GRID_LINE, linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.set_xlabel("Mean latency (ms a prompt)")
+    ax.set_xlabel("Mean latency (ms per prompt)")
     ax.set_ylabel("APGR")

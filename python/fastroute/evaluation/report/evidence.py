@@ -1,4 +1,4 @@
-"""The figures of a replayed cascade as text: a sentence, a table, and what its columns mean."""
+"""The figures of a replayed cascade as text: a table, its terms, and the conclusion."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ def draw_curves(
 ) -> None:
     """Quality against the share of strong calls, or dollars, on a matplotlib axes.
 
-    Bands are intervals of the gap recovered, drawn on the gap between the two models: what the
-    whole benchmark's level could have been is left out, because it moves all routers together.
+    Shaded areas are intervals of the gap recovered, scaled to the gap between the two models. The
+    uncertainty of the level of the whole benchmark is left out: it moves all routers together.
     """
     ax.set_visible(True)
     b = result.benchmark
@@ -50,7 +50,7 @@ def draw_curves(
     ax.plot(at(oracle.share), oracle.quality * b.scale, **_ORACLE_LINE)
     goal = goal_of(b)
     ax.axhline(goal.quality, color=MUTED, linewidth=0.9, linestyle=":", zorder=0)
-    # A name on the page is the user's and can be long.
+    # A model's name can be long.
     ax.annotate(
         textwrap.shorten(goal.text, 44, placeholder=" ..."), (0.015, goal.quality),
         xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
@@ -73,14 +73,14 @@ def draw_curves(
         )
     top = float(oracle.quality.max()) * b.scale
     ax.set_xlim(at(np.array([-0.015, 1.015])))
-    drawn = points if report.axis == "calls" else ()  # points know no dollars
+    drawn = points if report.axis == "calls" else ()  # points have no dollars
     low = min(weak, *(point.quality for point in drawn)) if drawn else weak
     high = max(top, *(point.quality for point in drawn)) if drawn else top
     ax.set_ylim(low - 0.15 * (high - low), high + 0.06 * (high - low))
     ax.set_xlabel("Strong calls (%)" if report.axis == "calls" else "Dollars per 1,000 prompts")
     ax.set_ylabel(b.unit[:1].upper() + b.unit[1:])
     for i, point in enumerate(drawn):
-        up = -1 if i % 2 else 1  # labels above and below in turn, so that neighbours keep clear
+        up = -1 if i % 2 else 1  # labels alternate, so that neighbours do not overlap
         ax.plot(
             [100 * point.share], [point.quality], marker="Ds^vP"[i % 5], markersize=4.5, color=INK,
             markerfacecolor=PAGE, markeredgewidth=0.9, linestyle="none", zorder=4,
@@ -175,7 +175,7 @@ def draw_reliability(ax: Any, result: BenchmarkResult) -> None:
 
 
 def line_styles(result: BenchmarkResult) -> dict[str, dict[str, Any]]:
-    """Line of each row but random and oracle; by name, so that panels agree."""
+    """Line styles of all rows but random and oracle, the same in all panels."""
     routers = sorted(row.name for row in result.rows if row.kind == "router")
     styles: dict[str, dict[str, Any]] = {
         name: {
@@ -192,13 +192,13 @@ def line_styles(result: BenchmarkResult) -> dict[str, dict[str, Any]]:
 
 
 def draw_legend(figure: Any, report: Report, per_row: int) -> None:
-    """The names of the lines, above all panels of a matplotlib figure."""
+    """A legend above all panels of a matplotlib figure."""
     from matplotlib.lines import Line2D
 
     result = report.results[0]
     styles = {row.name: line_styles(result).get(row.name) for row in result.rows}
     styles |= {"random": _RANDOM_LINE, "oracle": _ORACLE_LINE}
-    # The space is for names that begin with _, which matplotlib would hide.
+    # matplotlib hides names that begin with _, hence the space.
     lines = [Line2D([], [], label=f" {name}", **(style or {})) for name, style in styles.items()]
     figure.legend(
         handles=lines, loc="outside upper left", ncols=min(len(lines), per_row), frameon=False,
@@ -207,7 +207,7 @@ def draw_legend(figure: Any, report: Report, per_row: int) -> None:
 
 
 def _across(report: Report, points: Curve) -> Callable[[Float64Array], Float64Array]:
-    """Shares to what stands on the horizontal axis: percent, or dollars per 1,000 prompts."""
+    """Shares to units of the horizontal axis: percent, or dollars per 1,000 prompts."""
     if report.axis == "calls" or points.cost is None:
         return lambda share: np.asarray(100.0 * share)
     cheap, dear = 1000.0 * float(points.cost[0]), 1000.0 * float(points.cost[-1])
@@ -222,7 +222,7 @@ def _value_at_the_edge(ax: Any, y: float, value: float, colour: str) -> None:
 
 
 def apgr_rows(result: BenchmarkResult) -> int:
-    """How many rows ``draw_apgr`` needs."""
+    """Number of rows of ``draw_apgr``."""
     published = len(ROUTELLM_APGR.get(result.benchmark.name, ()))
     return len(line_styles(result)) + (published + 1 if published else 0)
 

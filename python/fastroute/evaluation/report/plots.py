@@ -1,6 +1,6 @@
 """Figures of a report: one file for a paper, or SVG inside the HTML page. Needs matplotlib.
 
-In SVG for the page, colours are CSS variables, so that one picture serves light and dark pages.
+In SVG for the page, colours are CSS variables, for light and dark pages.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ _RC = {
     "ytick.major.size": 3.0,
     "text.color": INK,
     "axes.titlesize": 8.0,
-    "svg.fonttype": "none",  # text stays text: it can be selected and found
-    "svg.hashsalt": "fastroute",  # equal figures are equal files
+    "svg.fonttype": "none",  # text can be selected and searched
+    "svg.hashsalt": "fastroute",  # the same figure gives the same file
     "pdf.fonttype": 42,
     "text.parse_math": False,  # a $ in a name is a $
 }
@@ -70,8 +70,8 @@ def save_figure(
 ) -> None:
     """Write curves, APGR and reliability of every benchmark as one PNG (300 dpi), SVG or PDF.
 
-    One benchmark is as wide as a column of a paper, several stand three abreast. ``points`` are
-    drawn on the benchmark "mt-bench". Raises InvalidInputError for another ending or a path that
+    One benchmark is as wide as a column of a paper; several are in rows of three. ``points`` are
+    drawn on the benchmark "mt-bench". Raises InvalidInputError for another suffix or a path that
     can't be written, MissingDependencyError without matplotlib.
     """
     file = check_figure_file(path)
@@ -114,7 +114,7 @@ def save_figure(
 
 
 def check_figure_file(path: str | os.PathLike[str]) -> Path:
-    """The path, if its ending is one that a figure can be written as."""
+    """The path, if its suffix is a supported format."""
     file = Path(path)
     if file.suffix.lower() not in _FORMATS:
         raise InvalidInputError(f"{file} must end in {', '.join(_FORMATS)}")
@@ -148,7 +148,7 @@ def cascade_svg(result: BenchmarkResult, cascade: CascadeResult) -> str:
 
 
 def css_colours() -> str:
-    """The CSS variables that the figures of the HTML report are coloured by."""
+    """The CSS variables of the colours of the HTML report's figures."""
     light = "".join(f"--c{i}:{c};" for i, c in enumerate((*PALETTE, LENGTH)))
     dark = "".join(f"--c{i}:{c};" for i, c in enumerate((*DARK_PALETTE, DARK_LENGTH)))
     return f":root{{{light}}}@media (prefers-color-scheme: dark){{:root{{{dark}}}}}"
@@ -172,7 +172,7 @@ def _svg(
         figure = Figure(figsize=size_in, layout="constrained")
         draw(figure.subplots())
         if legend_of is not None:
-            # Long names take room.
+            # Long names need more space.
             many = sum(len(row.name) for row in legend_of.results[0].rows) > 36
             draw_legend(figure, legend_of, per_row=4 if many else 5)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -183,7 +183,7 @@ def _svg(
     variables |= {colour: f"--c{i}" for i, colour in enumerate((*PALETTE, LENGTH))}
     for colour, name in variables.items():
         text = text.replace(colour, f"var({name})")
-    # Ids are unique within a figure only, and a page has several.
+    # Make ids unique among the figures of a page.
     salt = f"f{zlib.crc32(text.encode()):08x}-"
     text = re.sub(r'id="', f'id="{salt}', text)
     text = re.sub(r"url\(#", f"url(#{salt}", text)
@@ -191,7 +191,7 @@ def _svg(
 
 
 def load_matplotlib() -> Any:
-    """matplotlib, or MissingDependencyError with the name of the extra that brings it."""
+    """matplotlib, or MissingDependencyError that names the extra to install."""
     try:
         import matplotlib
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""One row of a report: all metrics of one router on one benchmark, and rows against each other."""
+"""Rows of a report: all metrics of a router on a benchmark, and comparisons of routers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def measure(
         samples: resampled metrics by label; empty for no intervals.
         method, confidence: as for ``evaluate``.
         length: label of the length baseline.
-        timings: what the win rates took.
+        timings: seconds spent on the win rates.
     """
     start = time.perf_counter()
     points = curve(rates, benchmark.weak, benchmark.strong, *costs, method=method)
@@ -126,14 +126,14 @@ def _p_value(samples: Mapping[str, Resampled], label: str, other: str) -> float 
 
 
 def _paired(a: Float64Array, b: Float64Array) -> float | None:
-    """The p-value, or None where the few resamples there are happen to be undefined."""
+    """The p-value, or None where all resamples are undefined."""
     return None if np.isnan(a - b).all() else paired_p_value(a, b)
 
 
 def comparisons(
     rows: Sequence[RouterResult], samples: Mapping[str, Resampled], confidence: float
 ) -> tuple[Comparison, ...]:
-    """Every two routers of ``rows`` that are no baseline, paired; none without ``samples``."""
+    """All pairs of routers in ``rows``, without baselines; none without ``samples``."""
     routers = [row for row in rows if row.kind == "router"]
     found = []
     for i, first in enumerate(routers if samples else ()):

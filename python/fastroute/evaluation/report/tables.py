@@ -21,7 +21,7 @@ from fastroute.evaluation.results import (
 )
 from fastroute.evaluation.thresholds.measured import MeasuredThreshold, goal_of
 
-#: PGR levels at which what is saved is shown; CPT is shown at all of CPT_TARGETS.
+#: PGR levels at which savings are shown; CPT is shown at all of CPT_TARGETS.
 SAVED_SHOWN = (0.5, 0.8)
 _WIDTH = 100
 
@@ -33,7 +33,7 @@ class Column(NamedTuple):
 
     Attributes:
         name: its header.
-        cells: a row each: a value, and its interval or "".
+        cells: one per row: a value, and its interval or "".
     """
 
     name: str
@@ -44,7 +44,7 @@ def to_text(report: Report, *, points: Sequence[Point] = (), timings: bool = Fal
     """The report for a terminal: tables, what their columns mean, and the conclusions.
 
     Intervals stand under their values; thresholds are those of the router with the greatest APGR.
-    ``points`` are listed under the benchmark "mt-bench"; ``timings`` adds where the time went.
+    ``points`` are listed under the benchmark "mt-bench"; ``timings`` adds the seconds per step.
     """
     blocks = []
     for result in report.results:
@@ -69,10 +69,10 @@ def to_text(report: Report, *, points: Sequence[Point] = (), timings: bool = Fal
 
 
 def to_markdown(report: Report, *, points: Sequence[Point] = ()) -> str:
-    """The report as Markdown tables, one a benchmark, in the layout of RouteLLM's paper.
+    """The report as Markdown tables, one per benchmark, in the layout of RouteLLM's paper.
 
-    Columns: router, CPT(50 %), CPT(80 %), APGR and what it improves on random routing by; then
-    what that paper has not: cost saved, calibration, and p-values.
+    Columns: router, CPT(50 %), CPT(80 %), APGR and its improvement over random routing; then cost
+    saved, calibration and p-values, which that paper does not have.
     """
     header = ["router", "CPT(50%)", "CPT(80%)", "APGR", "improvement", "saved(50%)"]
     header += ["Brier", "ECE", "p (random)", "p (length)"]
@@ -102,7 +102,7 @@ def to_markdown(report: Report, *, points: Sequence[Point] = ()) -> str:
 
 
 def cost_columns(result: BenchmarkResult) -> list[Column]:
-    """APGR, CPT and what is saved."""
+    """APGR and CPT."""
     rows = result.rows
     columns = [Column("APGR", [cell(row.apgr, three_digits) for row in rows])]
     columns += [
@@ -127,7 +127,7 @@ def _p_columns(report: Report, result: BenchmarkResult) -> list[Column]:
 
 
 def other_columns(report: Report, result: BenchmarkResult) -> list[Column]:
-    """What is saved, the area, and calibration where a router has any."""
+    """Savings, the area, and calibration where a router has any."""
     rows = result.rows
     columns = [
         Column(f"saved({target:.0%})", [cell(row.saved[target], percent) for row in rows])
@@ -200,7 +200,7 @@ def explanations(report: Report) -> dict[str, str]:
 
 
 def cascade_columns(cascade: CascadeResult) -> list[Column]:
-    """A cascade's bands, from none to all, and its own."""
+    """Bands of a cascade from no prompt to all, and its own."""
     rows = [(percent(p.share_sent_on), p) for p in cascade.points]
     rows.append((f"its own, {percent(cascade.own.share_sent_on)}", cascade.own))
     points = [point for _, point in rows]
@@ -213,38 +213,37 @@ def cascade_columns(cascade: CascadeResult) -> list[Column]:
 
 
 def cascade_title(cascade: CascadeResult) -> str:
-    """What a cascade is made of, and what its latencies were measured on."""
+    """The members of a cascade, and the source of their latencies."""
     source = f"timed on {cascade.timed_prompts:,} prompts" if cascade.timed_prompts else "as given"
     return (
-        f"{cascade.name}: {cascade.fast} (fast, {cascade.fast_ms:.3g} ms a call), then "
+        f"{cascade.name}: {cascade.fast} (fast, {cascade.fast_ms:.3g} ms per call), then "
         f"{cascade.slow} (slow, {cascade.slow_ms:.3g} ms), single calls {source}"
     )
 
 
 def cascade_verdict(cascade: CascadeResult) -> str:
-    """Whether its own band is as good as the better member for less than half the time."""
+    """Whether its own band is as good as the better member at less than half the latency."""
     ends = _ends(cascade.difference, "{:+.3f}".format)
     ends = f" [{ends}]" if ends else ""
     kept = (
         f" Its budget of {cascade.latency_budget_ms:g} ms kept "
-        f"{percent(cascade.share_kept_for_budget)} of the prompts with {cascade.fast}."
+        f"{percent(cascade.share_kept_for_budget)} of the prompts at {cascade.fast}."
         if cascade.latency_budget_ms is not None
         else ""
     )
     better = cascade.slow if cascade.better == "slow" else cascade.fast
     if cascade.better == "fast":
-        kept += " The slow one is the worse here: the fast one alone would do."
+        kept += " The slow member is worse here: use the fast one alone."
     return (
-        f"{cascade.name}: APGR {cascade.difference.value:+.4f}{ends} from its better member, "
+        f"{cascade.name}: APGR {cascade.difference.value:+.4f}{ends} against its better member, "
         f"the {cascade.better} one ({better}), at {cascade.latency_ratio:.0%} of the slow one's "
-        f"mean latency: it {'reaches' if cascade.holds else 'does NOT reach'} it within "
-        f"{CASCADE_TOLERANCE} at less "
-        f"than {CASCADE_LATENCY:.0%}.{kept}"
+        f"mean latency: it is {'as good' if cascade.holds else 'NOT as good'} (within "
+        f"{CASCADE_TOLERANCE}) at less than {CASCADE_LATENCY:.0%} of the latency.{kept}"
     )
 
 
 def title(report: Report, result: BenchmarkResult) -> str:
-    """What was measured on what, in one line."""
+    """The benchmark and the settings in one line."""
     b = result.benchmark
     plural = "s" if report.resamples != 1 else ""
     intervals = (
@@ -260,7 +259,7 @@ def title(report: Report, result: BenchmarkResult) -> str:
 
 
 def remarks(report: Report, result: BenchmarkResult, points: Sequence[Point] = ()) -> list[str]:
-    """What stands under a table: routers against each other, published values, what is missing."""
+    """Notes under the tables: routers compared, published values, prompts left out."""
     lines = cautions(len(result.benchmark), report.resamples)
     for c in result.comparisons:
         ends = _ends(c.difference, "{:+.3f}".format)
@@ -270,7 +269,7 @@ def remarks(report: Report, result: BenchmarkResult, points: Sequence[Point] = (
         lines.append(f"{c.first} - {c.second}: {difference}, paired p = {p_value}")
     lines += [cascade_verdict(cascade) for cascade in result.cascades]
     if result.dropped:
-        lines.append(f"{result.dropped:,} prompts that a router was trained on are left out.")
+        lines.append(f"{result.dropped:,} training prompts of a router are left out.")
     if result.benchmark.name in ROUTELLM_APGR:
         published = ", ".join(
             f"{name} {value:.3f} ({trained})"
@@ -319,7 +318,7 @@ def _shown(value: str, ends: str) -> str:
 
 
 def _ends(value: Estimate, show: Show) -> str:
-    # Random routing's APGR is 0.5 whatever is drawn: an interval of no width says nothing.
+    # Random routing's APGR is always 0.5: an interval without width is not shown.
     if value.low is None or value.high is None or show(value.low) == show(value.high):
         return ""
     return f"{show(value.low)}, {show(value.high)}"
@@ -340,7 +339,7 @@ def _p(value: float | None) -> str:
 
 
 def _piped(cells: Sequence[str]) -> str:
-    # A label is the user's, and may hold what Markdown takes for the end of a cell.
+    # A label may contain what ends a cell in Markdown.
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

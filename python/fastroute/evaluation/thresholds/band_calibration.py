@@ -1,4 +1,4 @@
-"""Calibration of a cascade: from two routers and prompts of the user's to a band, and its map."""
+"""Calibration of a cascade: the band of two routers, and the map of their win rates."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from fastroute.routers.cascade.router import CascadeRouter
 
 @dataclass(frozen=True, slots=True)
 class BandCalibration:
-    """A calibrated cascade, and what it does.
+    """A calibrated cascade, and its figures.
 
     Attributes:
         router: the cascade, with its band, its map and its ``calibration`` quantiles.
-        goal, target: what was asked for.
-        chosen_on: what the band does on the prompts that it was chosen on.
-        held_out: what it does on the other half, by which to judge; None without scores.
+        goal, target: as given.
+        chosen_on: figures on the prompts that the band was chosen on.
+        held_out: figures on the other half, which took no part in the choice; None without scores.
         fast_ms, slow_ms: mean milliseconds of a single call of each member, or None.
-        timed_prompts: prompts that these were measured on; 0 where they were given.
+        timed_prompts: number of prompts that they were measured on; 0 where they were given.
         length_apgr: of the length of the prompt on the held-out half; None without scores.
     """
 
@@ -98,11 +98,11 @@ def calibrate_band(
         goal: "tolerance" (of APGR, below the better member), "share" (of prompts sent on) or
             "mean_latency_ms".
         target: of the goal: 0.005, 0.3, 5.0.
-        benchmark: scored prompts; a band is chosen on one half of them, and reported on the other.
-        prompts: instead of a benchmark, texts like those to come; for a share or a mean latency.
-        latency_ms: milliseconds of a call of the fast and the slow router; by default they are
-            measured here, on ``latency_prompts`` of the prompts.
-        drop_trained: leave out prompts that a member was trained on instead of raising.
+        benchmark: scored prompts; the band is chosen on one half and measured on the other.
+        prompts: instead of a benchmark, texts like those to be routed; for goals without quality.
+        latency_ms: milliseconds per call of the fast and the slow router; by default they are
+            measured, on ``latency_prompts`` of the prompts.
+        drop_trained: leave out prompts that a member was trained on instead of raising an error.
         resamples, confidence, seed: of the intervals, the halves and the timed prompts.
         cache, progress: as for ``score``.
 
@@ -113,9 +113,9 @@ def calibrate_band(
     check_confidence(confidence)
     _check_goal(goal, target)
     if (benchmark is None) == (prompts is None):
-        raise InvalidInputError("give a benchmark or prompts, one of them")
+        raise InvalidInputError("give either benchmark or prompts")
     if benchmark is None and goal == "tolerance":
-        raise InvalidInputError("a tolerance needs a benchmark: only scored prompts know quality")
+        raise InvalidInputError("goal 'tolerance' needs a benchmark: it compares quality")
     if benchmark is not None and not isinstance(benchmark, Benchmark):
         raise InvalidTypeError(f"benchmark must be a Benchmark, got {type(benchmark).__name__}")
     cascade = CascadeRouter(fast, slow)
@@ -139,7 +139,7 @@ def calibrate_band(
     length: float | None = None
     if benchmark is None:
         band = choose_middle(goal, target, f, mean_ms)
-        # Only these are asked about: the map needs no others.
+        # The map needs the slow win rates of these only.
         s = np.zeros(len(texts))
         middle = np.flatnonzero(sent_on(band, f))
         s[middle] = score(slow, [texts[i] for i in middle], cache=cache, progress=progress)

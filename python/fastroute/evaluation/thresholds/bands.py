@@ -1,18 +1,17 @@
 """The band of a cascade, chosen from both members' win rates; see ``routers.cascade.band``.
 
-Candidates run between two of 21 quantiles of the fast router's win rates, 5 % apart, so that their
-shares of prompts sent on are multiples of 5 %. By goal:
+A candidate lies between two of 21 quantiles of the fast router's win rates, 5 % apart, so that the
+share of prompts sent on is a multiple of 5 %. By goal:
 
 tolerance
     The narrowest band whose APGR is at most ``tolerance`` below that of the better member; of
-    equally narrow ones the best.
+    equally narrow ones the one of greatest APGR.
 share
     The best band that sends this share on; without scores, the middle one.
 mean latency
-    The best band of which a prompt takes at most so many milliseconds on average; without scores
-    the widest middle one.
+    The best band with at most this mean latency; without scores the widest middle one.
 
-What is chosen by APGR is chosen on one half of the benchmark, and reported on the other.
+A band that is chosen by APGR is chosen on one half of the benchmark and measured on the other.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ from fastroute.types import Float64Array
 
 Goal = Literal["tolerance", "share", "mean_latency_ms"]
 
-#: Quantiles that bands of chosen ends run between.
+#: Number of steps between the quantiles that candidate bands lie between.
 STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class BandResult:
-    """What a band does on some prompts.
+    """Figures of a band on some prompts.
 
     Attributes:
         prompts: their number.
         share_sent_on: share of them that the slow router is asked for.
         apgr, fast_apgr, slow_apgr: of the cascade and its members; None without scores.
         difference: APGR of the cascade less that of the better member, paired; None without scores.
-        mean_ms: mean milliseconds a prompt, or None where no latency was measured.
+        mean_ms: mean milliseconds per prompt, or None where no latency was measured.
         slow_ratio: ``mean_ms`` against the slow router alone, or None.
     """
 
@@ -62,7 +61,7 @@ class BandResult:
 
 
 def ranks(band: Band | None, fast: Float64Array, slow: Float64Array) -> Float64Array:
-    """Win rates, float64[n], in the order of a cascade of this band; their map does not matter."""
+    """Win rates, float64[n], that rank prompts as a cascade of this band does."""
     rates = fast.copy()
     if band is not None:
         middle = band.contains(fast)
@@ -162,10 +161,10 @@ def measure_band(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> BandResult:
-    """What ``band`` does on prompts with these win rates of the members, float64[n].
+    """Figures of ``band`` on prompts with these win rates of the members, float64[n].
 
-    ``all_fast`` are those of all prompts that ``latency`` was measured among, where these are a
-    part of them.
+    ``all_fast`` has the fast win rates of all prompts among which ``latency`` was measured, where
+    these are a part of them.
     """
     asked = sent_on(band, fast)
     share = float(asked.mean())
@@ -187,7 +186,7 @@ def measure_band(
 def _band(fast: Float64Array, first: float, last: float) -> Band | None:
     try:
         return band_between(fast, first, last)
-    except InvalidInputError:  # ties of the fast router: no band parts these quantiles
+    except InvalidInputError:  # ties of the fast router: no band separates these quantiles
         return None
 
 
@@ -195,6 +194,6 @@ def _why_none(goal: Goal, target: float, mean_ms: Callable[[Band | None], float]
     if goal == "mean_latency_ms" and mean_ms is not None:
         return (
             f"mean_latency_ms is {target:g}, and the fast router alone takes {mean_ms(None):.3g} "
-            "ms; allow more"
+            "ms; give a greater value"
         )
-    return f"no band has a {goal.replace('_', ' ')} of {target:g}: give another"
+    return f"no band has a {goal.replace('_', ' ')} of {target:g}; give another value"

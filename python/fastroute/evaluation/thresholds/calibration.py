@@ -1,6 +1,6 @@
-"""Calibration of a router: from its win rates on prompts of the user's, or its own quantiles.
+"""Calibration of a router: thresholds from its win rates on given prompts, or its own quantiles.
 
-Prompts that the router was trained on are refused: its win rates there are not those to come.
+Prompts that the router was trained on are refused: win rates of new prompts differ from those.
 """
 
 from __future__ import annotations
@@ -47,19 +47,18 @@ def calibrate_share(
     """The threshold at which a share of prompts are strong calls.
 
     Args:
-        router: its ``calibration`` quantiles are taken where no prompts are given. They were
-            measured on prompts that it was not trained on; their interval is that of as many
-            prompts as there are quantiles.
+        router: without prompts, its ``calibration`` quantiles are used. They were measured on
+            prompts that it was not trained on; the interval treats each quantile as a prompt.
         share: wanted share of strong calls, 0..1.
-        prompts: n texts like those to come.
-        drop_trained: leave out prompts that the router was trained on instead of raising.
+        prompts: n texts like those to be routed.
+        drop_trained: leave out prompts that the router was trained on instead of raising an error.
         resamples, confidence, seed: of the intervals; 0 resamples for none.
         cache, progress: as for ``score``.
 
     Raises ContaminationError for prompts that the router was trained on, InvalidInputError for
     arguments that can't be used.
     """
-    # All that can be refused is refused before the long work.
+    # All checks come before the long computation.
     _check(router, resamples, seed, confidence)
     check_share(share)
     if prompts is not None:
@@ -71,8 +70,7 @@ def calibrate_share(
         win_rates = np.asarray(router.provenance.calibration, dtype=np.float64)
     else:
         raise InvalidInputError(
-            f"router {router.name!r} comes without calibration quantiles; give prompts "
-            "(--prompts FILE)"
+            f"router {router.name!r} has no calibration quantiles; give prompts (--prompts FILE)"
         )
     return threshold_for_share(
         win_rates, share, resamples=resamples, confidence=confidence, seed=seed, progress=progress
@@ -118,18 +116,22 @@ def _check(router: object, resamples: object, seed: object, confidence: float) -
 def untrained(
     router: Router, prompts: Sequence[str], drop_trained: bool
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which prompts the router was not trained on, bool[n]; raises for others, or drops them."""
+    """Which prompts the router was not trained on, bool[n].
+
+    Raises ContaminationError where it was trained on some, unless ``drop_trained`` is set."""
     keep = np.ones(len(prompts), dtype=np.bool_)
     if router.provenance.trained_on is not None and len(prompts):
         keep = ~np.isin(prompt_hashes(prompts), router.provenance.trained_on)
     if not keep.all() and not drop_trained:
         raise ContaminationError(
             f"router {router.name!r} was trained on {int((~keep).sum())} of the {len(keep)} "
-            "prompts: its win rates there say nothing on prompts to come; leave them out with "
+            "prompts: win rates of new prompts differ from those; leave them out with "
             "drop_trained (--drop-trained)"
         )
     if not keep.any():
         raise InvalidInputError(
-            "prompts: none is left" if len(keep) else "prompts is empty; give at least one"
+            "no prompts are left without training prompts; give others"
+            if len(keep)
+            else "prompts is empty; give at least one"
         )
     return keep

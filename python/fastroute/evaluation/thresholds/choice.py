@@ -24,11 +24,11 @@ class ShareThreshold:
     """A threshold for a share of strong calls.
 
     Attributes:
-        target_share: the share that was asked for.
-        threshold: win rates from it on are strong calls; the interval says how much it depends on
-            which prompts happened to be drawn.
+        target_share: the share that was given.
+        threshold: prompts with at least this win rate are strong calls; with its bootstrap
+            interval over prompts.
         share: share of strong calls at ``threshold.value``; ties may keep it from the target.
-        prompts: number of win rates that it was found on.
+        prompts: number of win rates.
     """
 
     target_share: float
@@ -49,7 +49,7 @@ def threshold_for_share(
     """The threshold whose share of strong calls is nearest to ``share``.
 
     Args:
-        win_rates: float64[n], of prompts like those to come, and not of training prompts.
+        win_rates: float64[n], of prompts like those to be routed, without training prompts.
         share: wanted share of strong calls, 0..1.
         resamples, confidence, seed: of the intervals; 0 resamples for none.
         progress: show a progress bar on standard error (needs tqdm).
@@ -80,7 +80,7 @@ def threshold_for_share(
 
 
 def shortest_between(low: float, high: float) -> float:
-    """A number in (low, high] with few digits: the same decisions, easier to write down."""
+    """The number in (low, high] with the fewest digits: it makes the same decisions."""
     for digits in range(2, 17):
         short = round(high, digits)
         if short > high:
@@ -93,7 +93,7 @@ def shortest_between(low: float, high: float) -> float:
 def threshold_at(points: Curve, i: int) -> float:
     """The threshold with few digits that makes the strong calls of point ``i`` of an exact curve.
 
-    It is 0 where all prompts are strong calls: whatever the win rate, not only those seen here.
+    It is 0 where all prompts are strong calls, so that this holds for every win rate.
     """
     values = points.threshold
     if i + 1 == len(values):
@@ -120,10 +120,10 @@ def _nearest(falling: Float64Array, counts: Float64Array, share: float) -> tuple
     i = int(np.argmin(np.abs(shares - share)))
     below = float(values[i + 1]) if i + 1 < len(values) else -1.0
     if share == 1.0 and i == len(values) - 1:
-        return 0.0, 1.0  # whatever the win rate, not just those seen here
+        return 0.0, 1.0  # for every win rate, not only those seen here
     return shortest_between(below, float(values[i])), float(shares[i])
 
 
 def _above(greatest: float) -> float | None:
-    """A threshold that no win rate seen reaches; None if the greatest is 1, the most there is."""
+    """A threshold above the greatest win rate; None if that is 1."""
     return shortest_between(greatest, 1.0) if greatest < 1.0 else None

@@ -14,12 +14,12 @@ from fastroute.types import Float64Array
 
 #: Shares of strong calls at which a router is shown.
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-# A goal that the weak model nearly reaches alone says little about a router.
+# A goal that the weak model nearly reaches alone does not tell routers apart.
 _LEAST_PGR = 0.2
 
 
 class Goal(NamedTuple):
-    """A quality to reach.
+    """The quality that a report states the cost of.
 
     Attributes:
         pgr: as performance gap recovered.
@@ -34,14 +34,14 @@ class Goal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MeasuredThreshold:
-    """What a router does at one threshold.
+    """Figures of a router at one threshold.
 
     Attributes:
         threshold: prompts with at least this win rate are strong calls.
         share: share of strong calls.
         quality: mean score, in the benchmark's unit.
         pgr: performance gap recovered.
-        cost: mean dollars a prompt, or None without costs.
+        cost: mean dollars per prompt, or None without costs.
         reaches_goal: whether it is the cheapest point that reaches the report's goal.
     """
 

@@ -40,14 +40,14 @@ WIDE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class HalfResult:
-    """What a threshold did on one half of a benchmark.
+    """Figures of a threshold on one half of a benchmark.
 
     Attributes:
         prompts: their number.
         share: share of strong calls.
         quality: mean score, in the benchmark's unit.
-        reached: the reached part of what was asked for: of the strong model's quality, or PGR.
-        cost: mean dollars a prompt, or None without costs.
+        reached: the part of the strong model's quality that is reached, or PGR.
+        cost: mean dollars per prompt, or None without costs.
     """
 
     prompts: int
@@ -59,10 +59,10 @@ class HalfResult:
 
 @dataclass(frozen=True, slots=True)
 class QualityThreshold:
-    """The cheapest threshold that reaches a quality on one half, and what it did on the other.
+    """The cheapest threshold that reaches a quality on one half, with its figures on the other.
 
     Attributes:
-        target: what was asked for, as a part of the strong model's quality or as PGR.
+        target: as given, a part of the strong model's quality or PGR.
         measure: "quality" or "pgr", what ``target`` and ``reached`` are parts of.
         threshold: chosen on the first half; the interval is of the choice on resampled prompts.
         share: share of all prompts that are strong calls at the threshold and at the ends of its
@@ -70,7 +70,7 @@ class QualityThreshold:
         splits: the least and the greatest threshold that SPLITS other splits of the benchmark give;
             None where none of them has the better strong model in both halves.
         chosen_on: the first half; the threshold was chosen on it, so its figures are optimistic.
-        held_out: the second half, by which to judge.
+        held_out: the second half, which took no part in the choice.
         apgr: of the router on all prompts.
         length_apgr: of the length of the prompt; None where that is the router itself.
     """
@@ -87,7 +87,7 @@ class QualityThreshold:
 
     @property
     def prompts_needed(self) -> int | None:
-        """Prompts with which the interval would span WIDE; None where it spans no more."""
+        """Number of prompts for an interval that spans WIDE; None where it spans no more."""
         if self.share.low is None or self.share.high is None:
             return None
         times = ((self.share.high - self.share.low) / WIDE) ** 2  # width falls as 1 / sqrt(n)
@@ -98,7 +98,7 @@ class QualityThreshold:
         return int(math.ceil(needed / step) * step)
 
     def warnings(self) -> list[str]:
-        """What keeps the threshold from being relied on, in words."""
+        """Reasons not to rely on the threshold, in words."""
         found = []
         if self.held_out.reached.value < self.target:
             found.append(
@@ -160,8 +160,8 @@ def threshold_for_quality(
         if measure == "quality" and not half.strong_quality > 0:
             raise InvalidInputError(
                 f"the strong model scores {half.strong_quality:.4g} on a half of "
-                f"{benchmark.name!r}, and a part of that is no goal; take a part of the gap, "
-                "measure 'pgr' (--target-pgr)"
+                f"{benchmark.name!r}; a part of that can't be a goal: use measure 'pgr' "
+                "(--target-pgr), a part of the gap"
             )
     choice = _Choice(*halves[0], target, measure)
     shown = progress and resamples > 0

@@ -1,7 +1,7 @@
-"""The ``cascade`` router: a fast router where it is sure, a slow one in the uncertain middle.
+"""The ``cascade`` router: a fast router, and a slow one where the fast one is uncertain.
 
-``router`` asks both and keeps the latency budget (``latency_estimate``). ``band`` says which
-prompts go on, and how two scores become one. ``artifact`` saves and loads a calibrated one.
+``router`` calls both within the latency budget (``latency_estimate``). ``band`` decides which
+prompts are sent on, and combines the two win rates. ``artifact`` saves and loads a calibrated one.
 """
 
 from __future__ import annotations

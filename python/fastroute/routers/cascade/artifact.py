@@ -1,12 +1,12 @@
-"""Saves and loads a calibrated ``cascade``: its band, its map, and which routers are its members.
+"""Save and load a calibrated ``cascade``: its band, its map, and the configs of its members.
 
 An artifact of kind "cascade" (``fastroute.artifacts``). Its config holds::
 
-    fast, slow          a member each: ``router``, its name, and the keys of its config
+    fast, slow          the members: ``router``, the name, and the keys of its config
     fast_checksum, slow_checksum
                         of the members' own artifacts, or null where they have none
     band                [low, high], or null for none
-    found               what calibration measured, for the reader
+    found               figures of the calibration, for information
 
 and its arrays ``slow_knots`` and ``band_knots`` (``cascade.band``) and ``calibration_win_rates``.
 Members are not copied: a relative ``checkpoint_path`` or ``battles`` of one is taken from the
@@ -39,7 +39,7 @@ _PATHS = ("checkpoint_path", "battles", "embedder_path")
 
 
 def make_member(which: str, config: object, create: Callable[..., Router]) -> Router:
-    """A member of a cascade, of a router, a name, or a name and its config in one mapping.
+    """A member of a cascade, from a router, a name, or a mapping with a name and its config.
 
     ``{"router": "mf", "checkpoint_path": "..."}`` is ``create("mf", checkpoint_path=...)``, where
     ``create`` is ``create_router``.
@@ -69,12 +69,13 @@ def save_cascade(
     """Write a cascade that ``create_router("cascade", checkpoint_path=folder)`` reads.
 
     Args:
-        folder: where it goes.
+        folder: the folder to write.
         router: its band, map and provenance are kept; a latency budget is not, because it
             belongs to the machine that routes.
-        fast, slow: how to make the members again: ``{"router": "mf", "checkpoint_path": "..."}``.
-            Relative paths are of the working directory, and are written relative to ``folder``.
-        found: what calibration measured, plain JSON.
+        fast, slow: the configs of the members: ``{"router": "mf", "checkpoint_path": "..."}``.
+            Relative paths are relative to the working directory, and are written relative to
+            ``folder``.
+        found: figures of the calibration, plain JSON.
     """
     target = check_folder(folder)
     if not isinstance(router, CascadeRouter):
@@ -91,7 +92,7 @@ def save_cascade(
         "band": None if band is None else [band.low, band.high],
         "found": dict(found or {}),
     }
-    # The members have the hashes of their prompts.
+    # The members store the hashes of their prompts.
     known = replace(router.provenance, trained_on=None)
     save_artifact(target, kind=KIND, config=config, arrays=arrays, provenance=known)
 
@@ -104,13 +105,13 @@ def load_cascade(
 ) -> CascadeRouter:
     """Load a cascade and its members, which ``create`` (``create_router``) makes.
 
-    Raises ArtifactError and its kin for a folder that can't be used, also where a member is not
-    the one that the band was found for: its win rates would mean something else.
+    Raises ArtifactError for a folder that can't be used, and where the checksum of a member differs
+    from that of the calibration: its win rates may differ.
     """
     artifact = load_artifact(folder, kind=KIND)
     band = _read_band(artifact)
     fast, slow = (_read_member(artifact, which, create) for which in ("fast", "slow"))
-    # The budget follows the clock, so that nothing identifies the win rates.
+    # With a budget, win rates depend on measured time: no checksum identifies them.
     checksum = _checksum(artifact, fast, slow) if latency_budget_ms is None else None
     return CascadeRouter(
         fast,
@@ -122,7 +123,7 @@ def load_cascade(
 
 
 def _moved(config: Mapping[str, Any], base: Path, target: Path) -> dict[str, Any]:
-    """The config with relative paths, which are of ``base``, made relative to ``target``."""
+    """The config, with paths relative to ``base`` made relative to ``target``."""
     moved = dict(config)
     for key in _PATHS:
         if isinstance(moved.get(key), (str, os.PathLike)):
@@ -159,20 +160,20 @@ def _read_member(artifact: Artifact, which: str, create: Callable[..., Router]) 
         member = make_member(which, config, create)
     except FastRouteError as error:
         raise ArtifactError(
-            f"{artifact.path}: its {which} router can't be made ({error}); put it where the "
-            "cascade looks for it, or calibrate the cascade again"
+            f"{artifact.path}: its {which} router can't be loaded ({error}); restore it there, "
+            "or calibrate the cascade again"
         ) from error
     wanted = artifact.config.get(f"{which}_checksum")
     if wanted is not None and member.provenance.checksum != wanted:
         raise ArtifactError(
-            f"{artifact.path}: its {which} router is not the one that the band was found for (its "
-            "checksum differs); calibrate the cascade again"
+            f"{artifact.path}: the checksum of its {which} router differs from that of the "
+            "calibration; calibrate the cascade again"
         )
     return member
 
 
 def _checksum(artifact: Artifact, *members: Router) -> str | None:
-    """What identifies every win rate; None where a member has no checksum."""
+    """An identifier of all win rates; None where a member has no checksum."""
     parts = [artifact.provenance.checksum]
     for member in members:
         if member.provenance.checksum is None:

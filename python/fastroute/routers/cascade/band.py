@@ -1,23 +1,23 @@
-"""The band of a cascade: which win rates are uncertain, and where the slow router's go in it.
+"""The band of a cascade: the uncertain win rates, and how the slow router's are mapped into it.
 
-A cascade is one router, so what it returns must be one scale that any threshold can cut. With f the
-fast router's win rate, s the slow one's and [low, high] the band::
+A cascade is one router, so its win rates must be on one scale, for any threshold. With f the fast
+router's win rate, s the slow one's and [low, high] the band::
 
     win rate = f                 outside the band
              = G(s)              inside it, low <= f <= high
 
-where G rises strictly from [0, 1] onto [low, high]. So the fast router's order outside the band
-stands, everything below the band stays below everything in it, and the slow router orders the
-middle. For a threshold t:
+where G rises strictly from [0, 1] onto [low, high]. So the fast router ranks the prompts outside
+the band, all prompts below the band stay below those in it, and the slow router ranks those in it.
+For a threshold t:
 
-- t <= low or t > high: the whole band goes to one side. What the slow router says is of no
-  consequence, and the decisions are the fast router's.
-- otherwise: below the band weak, above it strong, and in it the slow router decides, at its own
+- t <= low or t > high: all prompts in the band get the same decision, whatever the slow router's
+  win rate is.
+- otherwise: below the band weak, above it strong, and in it the slow router decides, with the
   threshold G^-1(t).
 
-``Band.fitted`` takes G from prompts in the band: it maps quantiles of s to quantiles of f. The
-cascade's win rates are then spread as the fast router's are, so that a threshold keeps its share of
-strong calls whether or not the slow router is asked.
+``Band.fitted`` fits G on prompts in the band: it maps quantiles of s to quantiles of f. The
+cascade's win rates then have the distribution of the fast router's, so that a threshold keeps its
+share of strong calls whether or not the slow router is called.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from fastroute._arrays import check_array, check_finite
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.types import Float32Array, Float64Array
 
-#: Quantiles that ``Band.fitted`` takes at most: more would follow single prompts.
+#: Most quantiles that ``Band.fitted`` uses: more would overfit to single prompts.
 KNOTS = 101
 
 _ENDS = np.array([0.0, 1.0])
@@ -45,8 +45,8 @@ class Band:
     Attributes:
         low, high: ends of the band, 0 <= low < high <= 1.
         slow_knots: float64[k], win rates of the slow router, strictly rising from 0 to 1.
-        band_knots: float64[k], what G gives for them, strictly rising from ``low`` to ``high``;
-            straight lines between. By default one straight line.
+        band_knots: float64[k], their values of G, strictly rising from ``low`` to ``high``;
+            linear between. By default one straight line.
 
     Raises InvalidInputError or InvalidTypeError for anything else.
     """
@@ -71,7 +71,7 @@ class Band:
         object.__setattr__(self, "high", float(self.high))
         if self.band_knots is None:
             straight = self.low + (self.high - self.low) * np.asarray(self.slow_knots)
-            straight[-1:] = self.high  # the sum may end an ulp beside it
+            straight[-1:] = self.high  # rounding may give a neighbouring number
             object.__setattr__(self, "band_knots", straight)
         for name, first, last in (("slow_knots", 0.0, 1.0), ("band_knots", self.low, self.high)):
             knots = getattr(self, name)
@@ -94,8 +94,8 @@ class Band:
 
         Args:
             low, high: ends of the band.
-            fast_win_rates, slow_win_rates: float64[n], of prompts like those to come. Only those
-                in the band are looked at; with none of them G is a straight line.
+            fast_win_rates, slow_win_rates: float64[n], of prompts like those to be routed. Only
+                those in the band are used; without any, G is a straight line.
         """
         band = cls(low, high)
         for name, rates in (("fast", fast_win_rates), ("slow", slow_win_rates)):
@@ -113,8 +113,8 @@ class Band:
         levels = np.linspace(0.0, 1.0, min(KNOTS, count))
         x = np.quantile(slow_win_rates[inside], levels)
         y = np.quantile(fast_win_rates[inside], levels)
-        # Equal win rates of either router give a step or a flat piece; a line across it keeps the
-        # map a function, and keeps the slow router's order where the fast one has none.
+        # Ties of either router give a step or a flat piece; a line across it keeps the map a
+        # function, and keeps the slow router's order where the fast one has ties.
         knots = [(0.0, band.low)]
         for at, place in zip(x.tolist(), y.tolist(), strict=True):
             if knots[-1][0] < at < 1.0 and knots[-1][1] < place < band.high:
@@ -127,7 +127,7 @@ class Band:
 
     @property
     def places(self) -> Float64Array:
-        """``band_knots``, which are never None once the band is made."""
+        """``band_knots``, which is never None after construction."""
         assert self.band_knots is not None
         return self.band_knots
 

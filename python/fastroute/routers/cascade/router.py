@@ -20,8 +20,8 @@ from fastroute.routers.cascade.band import Band, as_band, check_rates, middle_ba
 from fastroute.routers.cascade.latency_estimate import LatencyEstimate
 from fastroute.types import Float64Array
 
-#: Of so many prompts in a row that the budget keeps from the slow router, the last is sent on all
-#: the same: an estimate from a busy moment would otherwise stay for ever.
+#: After so many consecutive prompts kept back by the budget, one is sent on to renew the estimate:
+#: an estimate from a moment of high load would otherwise persist.
 PROBE_EVERY = 64
 
 Member = Literal["fast", "slow"]
@@ -31,11 +31,11 @@ class CascadeExplanation(NamedTuple):
     """Which member of a cascade gave a prompt its win rate, and why.
 
     Attributes:
-        win_rate: the cascade's.
+        win_rate: of the cascade.
         decided_by: "fast" or "slow".
         reason: in words.
-        fast_win_rate: the fast router's.
-        slow_win_rate: the slow router's, or None where it was not asked.
+        fast_win_rate: of the fast router.
+        slow_win_rate: of the slow router, or None where it was not called.
         predicted_ms: what the slow router was expected to take, or None without a budget, outside
             the band, or before its first call.
     """
@@ -50,12 +50,12 @@ class CascadeExplanation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CascadeStatistics:
-    """What a cascade has done since it was made, or since ``reset_statistics``.
+    """Counts since a cascade was made, or since ``reset_statistics``.
 
     Attributes:
         prompts: all that were scored.
         sent_on: those that the slow router scored.
-        kept_for_budget: those in the band that it would have taken too long for, by estimate.
+        kept_for_budget: those in the band for which its estimated latency exceeded the budget.
         slow_s: seconds spent in the slow router.
     """
 
@@ -76,24 +76,24 @@ class CascadeStatistics:
 
 
 class CascadeRouter(Router):
-    """Asks ``fast`` for every prompt, and ``slow`` where the fast win rate lies in the band.
+    """Calls ``fast`` for every prompt, and ``slow`` where the fast win rate is in the band.
 
-    Both scores are brought onto one scale, that of the fast router; ``cascade.band`` has the
-    formula. A batch makes one call to each, with only the middle going to the slow one.
+    Both win rates are on the scale of the fast router; ``cascade.band`` has the formula. A batch
+    makes one call to each, with only the prompts in the band for the slow one.
 
     Args:
-        fast: a router that costs little, asked for every prompt.
-        slow: a router that is better and costs more.
-        band: win rates (low, high) of the fast router, both included, between which a prompt goes
-            on; a ``Band`` that ``fastroute calibrate`` fitted; None for none.
-        share: instead of a band, the share of prompts like those that the fast router was
-            calibrated on that go on: the middle ones by win rate.
+        fast: a fast router, called for every prompt.
+        slow: a better, slower router.
+        band: win rates (low, high) of the fast router, both included, between which a prompt is
+            sent on; a ``Band`` that ``fastroute calibrate`` fitted; None for none.
+        share: instead of a band, the share of prompts to send on, the middle ones by win rate, of
+            prompts like those that the fast router was calibrated on.
         latency_budget_ms: the most milliseconds that the slow router may take for a prompt, by a
             running estimate from its own calls and the prompt's length in characters. A prompt in
-            the band above it keeps the fast win rate, and is counted (``statistics``). The estimate
-            follows the clock, so that win rates then depend on what the machine does; without a
-            budget they depend on the prompt alone. Before the first call there is no estimate, and
-            every 64th prompt that is kept back in a row is sent on to renew it.
+            the band above it keeps the fast win rate, and is counted (``statistics``). Win rates
+            then depend on measured time; without a budget they depend on the prompt alone. Before
+            the first call there is no estimate, and every 64th consecutive prompt that is kept
+            back is sent on to renew it.
         provenance: what is recorded of the cascade; ``trained_on`` comes from its members.
 
     Raises InvalidTypeError and InvalidInputError for arguments that can't be used.
@@ -122,7 +122,7 @@ class CascadeRouter(Router):
             if fast.provenance.calibration is None:
                 raise InvalidInputError(
                     f"share needs the quantiles of the fast router, and {fast.name!r} was never "
-                    "calibrated; give band=(low, high), or find one with fastroute calibrate"
+                    "calibrated; give band=(low, high), or run fastroute calibrate"
                 )
             band = middle_band(fast.provenance.calibration, share)
         self.fast, self.slow = fast, slow
@@ -145,7 +145,7 @@ class CascadeRouter(Router):
 
     @property
     def statistics(self) -> CascadeStatistics:
-        """What was sent on, and what the budget kept, so far."""
+        """Counts so far."""
         with self._lock:
             return self._statistics
 
@@ -162,7 +162,7 @@ class CascadeRouter(Router):
         rates = np.array(self.fast.win_rates(texts), dtype=np.float64)
         if rates.shape != (len(texts),):
             raise InvalidInputError(
-                f"fast router {self.fast.name!r} gave {rates.shape} win rates for {len(texts)} "
+                f"fast router {self.fast.name!r} returned {rates.shape} win rates for {len(texts)} "
                 "prompts; fix the router"
             )
         check_rates(f"fast router {self.fast.name!r}: win_rates", rates)
@@ -178,7 +178,7 @@ class CascadeRouter(Router):
 
     def explain(self, prompt: str) -> CascadeExplanation:
         """Score ``prompt``, and say which member decided. Raises as ``win_rate``."""
-        fast = self.fast.win_rate(prompt)  # which checks it
+        fast = self.fast.win_rate(prompt)  # checks the prompt
         if not 0.0 <= fast <= 1.0:
             check_rates(f"fast router {self.fast.name!r}: win_rates", np.array([fast]))
         band = self.band
@@ -208,8 +208,7 @@ class CascadeRouter(Router):
     def combine(self, fast_win_rates: Float64Array, slow_win_rates: Float64Array) -> Float64Array:
         """The cascade's win rates, float64[n], of those of its members on the same n prompts.
 
-        They are what ``win_rates`` gives where no budget keeps a prompt back, without asking
-        anybody; evaluation has both members' anyway.
+        Equal to ``win_rates`` without a budget, but without calling the members.
         """
         rates = np.array(fast_win_rates, dtype=np.float64)
         if self.band is not None:
@@ -219,7 +218,7 @@ class CascadeRouter(Router):
 
     def _ask_slow(self, texts: list[str]) -> Float64Array:
         begin = time.perf_counter()
-        # One prompt is asked as one: a router may do that faster than a batch.
+        # A single call may be faster than a batch of one.
         rates = (
             np.array([self.slow.win_rate(texts[0])], dtype=np.float64)
             if len(texts) == 1
@@ -228,7 +227,7 @@ class CascadeRouter(Router):
         took = time.perf_counter() - begin
         if rates.shape != (len(texts),):
             raise InvalidInputError(
-                f"slow router {self.slow.name!r} gave {rates.shape} win rates for {len(texts)} "
+                f"slow router {self.slow.name!r} returned {rates.shape} win rates for {len(texts)} "
                 "prompts; fix the router"
             )
         check_rates(f"slow router {self.slow.name!r}: win_rates", rates)
@@ -244,7 +243,7 @@ class CascadeRouter(Router):
             return 1e3 * self._estimate.predict_s(len(text)) if self._estimate.calls else None
 
     def _within_budget(self, texts: list[str]) -> npt.NDArray[np.bool_]:
-        """Which prompts of the middle go on, bool[n]."""
+        """Which prompts of the band are sent on, bool[n]."""
         within = np.ones(len(texts), dtype=np.bool_)
         if self.latency_budget_ms is None:
             return within

@@ -1,4 +1,4 @@
-"""How a cascade of routers is made from the keys of its config."""
+"""Creates a cascade of routers from its config."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _make_cascade(
     if checkpoint_path is not None:
         if any(value is not None for value in (fast, slow, band, share)):
             raise InvalidInputError(
-                "checkpoint_path has a calibrated cascade, with its members and its band; only "
-                "latency_budget_ms goes with it"
+                "checkpoint_path is a calibrated cascade with its own members and band; only "
+                "latency_budget_ms may be given with it"
             )
         return load_cascade(checkpoint_path, create, latency_budget_ms=latency_budget_ms)
     if fast is None or slow is None or (band is None and share is None):
