@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fakes import gateway as gateways
 from fakes import openai_chat
 from fakes.gateway import Answer, Gateway
 from fakes.planned import Server, View
@@ -19,6 +20,7 @@ from gateway.cascade_models import (
     ASKED,
     NAMES,
     ask,
+    config,
     content_of,
     says,
     start,
@@ -365,6 +367,23 @@ def test_models_and_decisions_name_it(gateway: Gateway, models: dict[str, View])
     routed = ask(gateway, model="router-length-0.5")
     assert "x-fastroute-evidence" not in routed.headers
     assert models["helper"].requests() == []
+
+
+def test_only_prompts_decisions_count_for_a_share_that_is_held(
+    running: dict[str, Server], models: dict[str, View], tmp_path: Path
+) -> None:
+    options = 'helpers = ["helper"]\nstreams = "prompt_only"'
+    text = config(running, options).replace(
+        'routers = ["length"]\nthreshold = 0.5', 'routers = ["mf"]\nstrong_share = 0.5'
+    )
+    text += "[routing.held_share]\nenabled = true\n"
+    with gateways.start("--config", gateways.write_config(tmp_path, text)) as gateway:
+        plan(models, weak="#### 7", helper="#### 7")
+        assert ask(gateway).headers["x-fastroute-evidence"] == "agree 2/2"
+        assert ask(gateway, stream=True).status == 200
+        metrics = gateway.ask("GET", "/metrics").body.decode()
+    held = re.findall(r"^fastroute_held_\w+_total\{.*\} (\S+)$", metrics, re.MULTILINE)
+    assert sum(map(float, held)) == 1
 
 
 # Log-probabilities

@@ -67,6 +67,12 @@ def _with_query(path: str, query: bytes, endpoint: Endpoint) -> str:
     return path if own or not asked else f"{path}?{asked}"
 
 
+def _is_for_evidence(cascade: CascadeConfig, fields: Mapping[str, Any]) -> bool:
+    """Whether cheap answers decide on a request, and not the prompt's router."""
+    exempt = cascade.streams == "prompt_only" and bool(fields.get("stream"))
+    return not exempt and is_applicable(fields)
+
+
 class Routed(NamedTuple):
     """Where a request goes.
 
@@ -158,11 +164,16 @@ class Gateway:
             named = parse_model_name(name)
         except (InvalidModelNameError, InvalidThresholdError) as error:
             raise RefusalError(400, "invalid_model", str(error), param="model") from error
-        if name == DEFAULT_NAME:
+        cascade = self.config.cascade if name == CASCADE_MODEL else None
+        if name == DEFAULT_NAME or cascade is not None:
             named = (self.config.routing.router, self._fixed_threshold)
-        if name == CASCADE_MODEL and self.config.cascade is not None:
-            return await self._route_cascade(
-                self.config.cascade, document, path, headers, caller, remember
+        if cascade is not None and path != _CASCADED_PATH:
+            raise RefusalError(
+                400,
+                "not_cascaded",
+                f'the model "{CASCADE_MODEL}" answers requests to {_CASCADED_PATH} only, not to '
+                f'{path}; name "{DEFAULT_NAME}", a router or a model',
+                param="model",
             )
         keeper = await self._keeper(document.fields, caller) if path == "/responses" else None
         if named is None:
@@ -175,6 +186,8 @@ class Gateway:
                 param="model",
             )
         routed = await self._decide(document, path, headers, caller, named, remember)
+        if cascade is not None and _is_for_evidence(cascade, document.fields):
+            return routed._replace(model=self.config.routing.strong_model, cascade=True)
         routed = routed if keeper is None else self._kept(routed, keeper)
         control, decision = self.decider.share_control, routed.decision
         if named[1] is not None or control is None or decision is None or not remember:
@@ -366,32 +379,6 @@ class Gateway:
             # Such as a lone surrogate in the prompt, which no tokenizer takes.
             raise RefusalError(400, "invalid_prompt", str(error), param="messages") from error
         return Routed(decision.model, decision, stayed, perf_counter() - began, prompt)
-
-    async def _route_cascade(
-        self,
-        section: CascadeConfig,
-        document: Document,
-        path: str,
-        headers: Mapping[str, str],
-        caller: str,
-        remember: bool,
-    ) -> Routed:
-        """Where a request for the model "cascade" goes: to every cheap model, or, where evidence
-        can't decide or the configuration exempts it, where the prompt's router says."""
-        if path != _CASCADED_PATH:
-            raise RefusalError(
-                400,
-                "not_cascaded",
-                f'the model "{CASCADE_MODEL}" answers requests to {_CASCADED_PATH} only, not to '
-                f'{path}; name "{DEFAULT_NAME}", a router or a model',
-                param="model",
-            )
-        named = (self.config.routing.router, self._fixed_threshold)
-        routed = await self._decide(document, path, headers, caller, named, remember)
-        exempt = section.streams == "prompt_only" and bool(document.fields.get("stream"))
-        if exempt or not is_applicable(document.fields):
-            return routed
-        return routed._replace(model=self.config.routing.strong_model, cascade=True)
 
     async def _keeper(self, fields: Mapping[str, Any], caller: str) -> Keeper | None:
         """Who keeps what a request goes on with; a response of another worker, or of before a

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastroute.gateway.gateway import Gateway, Routed
 
 
-@dataclass
+@dataclass(eq=False)
 class _Call:
     """A call that may be billed."""
 
@@ -178,9 +178,7 @@ class Bill:
         longest = max(of_model.values(), key=lambda usage: usage.output_tokens, default=None)
         like = longest if answered is None else found[answered]
         return [
-            _given_up(call.request, of_model.get(call.request.model, like))
-            if usage is None
-            else usage
+            usage or _given_up(call.request, of_model.get(call.request.model, like))
             for usage, call in zip(found, self._calls, strict=True)
         ]
 
