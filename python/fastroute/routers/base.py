@@ -86,7 +86,10 @@ def has_words(prompt: str) -> bool:
 
 def without_words(prompts: Sequence[str]) -> list[int]:
     """The indices of the prompts that have none."""
-    return [i for i, prompt in enumerate(prompts) if not has_words(prompt)]
+    # Nearly every prompt begins with a letter, which takes a third of the time to see.
+    return [
+        i for i, prompt in enumerate(prompts) if not prompt[:1].isalnum() and not has_words(prompt)
+    ]
 
 
 class EmbeddingRouter(Router):

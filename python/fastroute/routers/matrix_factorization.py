@@ -215,7 +215,9 @@ class MatrixFactorizationRouter(EmbeddingRouter):
                 check_prompt(prompt)
                 raise
             if rate == rate:  # not NaN
-                return rate if has_words(prompt) else self.win_rate_without_words
+                if prompt[:1].isalnum() or has_words(prompt):
+                    return rate
+                return self.win_rate_without_words
         return super().win_rate(prompt)
 
     def win_rates(self, prompts: Sequence[str]) -> Float64Array:
