@@ -7,11 +7,12 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastroute.errors import BodyError
 from fastroute.gateway.config.settings import SessionAffinityConfig
+from fastroute.gateway.request import document
 from fastroute.gateway.request.conversation import (
     MAX_REPLAYED,
     messages_of,
@@ -309,3 +310,20 @@ def test_a_long_string_is_read_at_both_ends_wherever_it_is_cut(unit: str, shift:
     assert text.endswith(character * 1000 + "end")
     assert len(text) <= LONG_BYTES + 1
     text.encode()  # no half of a pair is left
+
+
+@given(
+    units=st.lists(
+        st.sampled_from(["\\\\", '\\"', "\\n", "\\u00e9", "u00", "n", "\\/", "é"]), min_size=90
+    )
+)
+@settings(max_examples=500)
+def test_a_long_string_of_any_escapes_is_read_at_both_ends(units: list[str]) -> None:
+    raw = ('"' + "".join(units) + '"').encode()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(document, "LONG_BYTES", 80)
+        text = read_bounded(raw, 0, len(raw))
+    whole = json.loads(raw)
+    # At a cut a few characters may be lost, or left of an escape.
+    assert whole.startswith(text[:4])
+    assert whole.endswith(text[-3:])

@@ -27,8 +27,9 @@ router = "length"
 base_url = "{base_url}"
 """
 SIZE = 32 * 2**20 - 2**16
-#: It is 50 ms on a quiet machine, and 1 to 3 s without bounds; this process and others add to it.
-MOST_S = 0.3
+#: The least of five waits on two processors that eight other processes share: 90 ms at most was
+#: measured there, 350 ms before copies left the loop's thread, and 1 to 3 s without bounds.
+MOST_S = 0.15
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -127,7 +128,7 @@ def test_no_field_holds_the_event_loop(gateway: Gateway, place: str, value: str)
     path, before, after = CASES[place]
     body = before + VALUES[value] + after
     waits = []
-    for _ in range(3):  # another process may have held the processor
+    for _ in range(5):  # another process may have held the processor
         wait_s, status = longest_wait(gateway, path, body)
         assert status < 500
         waits.append(round(wait_s, 3))

@@ -184,9 +184,12 @@ class ProxyEndpoint:
             if other is None
             else partial(gateway.request, other, document, self._path, headers, query=query)
         )
-        asked = gateway.request(
-            routed.model, document, self._path, headers, fallback, query, routed.keeper
-        )
+        write = partial(
+            gateway.request,
+            routed.model, document, self._path, headers, fallback, query, routed.keeper,
+        )  # fmt: skip
+        # A copy with another model takes 40 ms for 32 MB.
+        asked = await asyncio.to_thread(write) if len(document.raw) > LONG_BYTES else write()
         stored = document.fields if self._path == "/responses" else None
         return await self._exchange(gateway, routed, [asked], request, facts, stored)
 

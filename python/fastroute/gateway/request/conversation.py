@@ -15,6 +15,7 @@ from fastroute.gateway.request.document import (
     LONG_BYTES,
     Fields,
     LongValue,
+    copy_part,
     read_bounded,
     read_json,
 )
@@ -89,7 +90,7 @@ def messages_of_long(fields: Fields, path: str, window: int) -> list[Any]:
     read = _item if path == "/responses" else _message
     first: list[Any] = []
     while len(first) < len(spans):
-        text = raw[spans[len(first)].value_begin : spans[len(first)].value_end]
+        text = copy_part(raw, spans[len(first)].value_begin, spans[len(first)].value_end)
         whole = spans[len(first)].value_end <= LONG_BYTES
         message = read(text, whole=whole)
         first.append(message if whole else LongMessage(message, text))
@@ -98,7 +99,7 @@ def messages_of_long(fields: Fields, path: str, window: int) -> list[Any]:
     last: list[Any] = []
     wanted = max(window, MAX_REPLAYED + 1)
     for span in reversed(spans[len(first) :]):
-        message = read(raw[span.value_begin : span.value_end], whole=False)
+        message = read(copy_part(raw, span.value_begin, span.value_end), whole=False)
         if _is_users(message):
             last.append(message)
             wanted -= bool(message["content"])
@@ -158,7 +159,7 @@ def _texts(message: Fields) -> Any:
         return message["content"]
     parts: list[Any] = []
     for span in spans:
-        text = raw[span.value_begin : span.value_end]
+        text = copy_part(raw, span.value_begin, span.value_end)
         if len(text) <= SHORT_BYTES:
             parts.append(read_json(text, 0, len(text)))
             continue

@@ -21,6 +21,9 @@ from fastroute.types import JsonSpan
 #: A longer body's messages are read one by one, and not in the event loop.
 LONG_BYTES = 256 * 1024
 _STRICT = json.JSONDecoder()
+# What is left of \uXXXX at a cut; not of a backslash and a "u".
+_CUT_ESCAPE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[0-9a-fA-F]{0,3}$")
+_ESCAPED = frozenset({b'"', b"/", b"b", b"f", b"n", b"r", b"t", b"u"})
 # Python refuses to read integers of more than 4,300 digits; a proxy has no opinion on them.
 _LENIENT = json.JSONDecoder(parse_int=float)
 
@@ -44,7 +47,7 @@ class Fields(Mapping[str, Any]):
     def raw(self, name: str) -> bytes:
         """The bytes of the value of ``name``."""
         span = self.spans[name]
-        return self._raw[span.value_begin : span.value_end]
+        return copy_part(self._raw, span.value_begin, span.value_end)
 
     def __contains__(self, name: object) -> bool:
         return name in self.spans
@@ -92,6 +95,11 @@ class Document:
         return self._written[model]
 
 
+def copy_part(raw: bytes, begin: int, end: int) -> bytes:
+    """``raw[begin:end]``, copied without holding up other threads, as a slice of megabytes does."""
+    return b"".join([memoryview(raw)[begin:end]])
+
+
 def read_document(raw: bytes) -> Document:
     """Read ``raw``. Raises BodyError, which says where the text stops being JSON."""
     fault, at, members = find_json_members(raw)
@@ -114,20 +122,19 @@ def read_bounded(raw: bytes, begin: int, end: int) -> Any:
     half = LONG_BYTES // 2
     head, tail = raw[begin + 1 : begin + 1 + half], raw[end - 1 - half : end - 1]
     # Neither may begin or end inside an escape, which is read by twos.
-    if _backslashes(head) % 2:
+    if (len(head) - len(head.rstrip(b"\\"))) % 2:
         head = head[:-1]
-    if _backslashes(raw[begin + 1 : end - 1 - half]) % 2:
-        tail = tail[1:]
+    after = tail.lstrip(b"\\")
+    if len(after) < len(tail) or raw[end - 2 - half : end - 1 - half] == b"\\":
+        # Those before it may be megabytes. What follows is part of an escape, if it can be one.
+        pairs = (len(tail) - len(after)) // 2 * 2
+        tail = tail[:pairs] + (after[1:] if after[:1] in _ESCAPED else after)
     return f"{_text(head)}\n{_text(tail)}"
-
-
-def _backslashes(text: bytes) -> int:
-    return len(text) - len(text.rstrip(b"\\"))
 
 
 def _text(part: bytes) -> str:
     """A part of a JSON string, without what its ends have of a character."""
-    inside = re.sub(rb"\\u[0-9a-fA-F]{0,3}$", b"", part).decode(errors="ignore")
+    inside = _CUT_ESCAPE.sub(rb"\1", part).decode(errors="ignore")
     text = str(_STRICT.decode(f'"{inside}"'))
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
 
@@ -152,15 +159,28 @@ def _error(raw: bytes, fault: str, at: int) -> BodyError:
             "the body begins with a byte order mark, which JSON does not allow (RFC 8259, 8.1): "
             "send UTF-8 without one"
         )
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as error:
-        return BodyError(f"the body is not UTF-8: {error.reason} at byte {error.start}")
+    # A piece at a time: other threads wait while one is read.
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for begin in range(0, len(raw), LONG_BYTES):
+        held = len(decoder.getstate()[0])
+        try:
+            decoder.decode(raw[begin : begin + LONG_BYTES], begin + LONG_BYTES >= len(raw))
+        except UnicodeDecodeError as error:
+            where = begin - held + error.start
+            return BodyError(f"the body is not UTF-8: {error.reason} at byte {where}")
     if fault == "no_object":
         return BodyError('the body must be a JSON object, such as {"model": ..., ...}')
     if fault == "too_deep":
         return BodyError("the body is nested too deeply")
     if fault == "too_many":
         return BodyError("the body has more than 100,000 members")
-    where = json.JSONDecodeError(fault, text, len(raw[:at].decode()))
-    return BodyError(f"the body is not JSON: {where}")
+    line, column, characters = 1, 1, 0
+    decoder.reset()
+    for begin in range(0, at, LONG_BYTES):
+        text = decoder.decode(raw[begin : min(begin + LONG_BYTES, at)])
+        characters += len(text)
+        line += text.count("\n")
+        column = len(text) - text.rfind("\n") if "\n" in text else column + len(text)
+    return BodyError(
+        f"the body is not JSON: {fault}: line {line} column {column} (char {characters})"
+    )
