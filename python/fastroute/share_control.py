@@ -15,8 +15,11 @@ step * (strong calls - p * T), for any sequence of T win rates below 1::
     |share of strong calls - p| <= 1 / (step * T)                since the start
     |share of strong calls - p| <= (1 + step) / (step * T)       over any T requests in a row
 
-Nothing is assumed of the prompts: they may drift, jump, or be chosen against it. A win rate of
-exactly 1 goes to the strong model whatever the threshold.
+Nothing is assumed of the prompts: they may drift, jump, or be chosen against it. A decision that
+would push q past where the threshold can follow (a strong call at ``max_threshold``, a weak one at
+``min_threshold``) does not move q and does not count for T: the bound holds over the others. With
+the default limits, 0 and 1, that happens only to win rates of exactly 1, which are strong whatever
+the threshold, and to decisions that something else has overruled.
 """
 
 from __future__ import annotations
