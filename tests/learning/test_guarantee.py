@@ -88,6 +88,17 @@ def test_testing_stops_at_the_first_threshold_that_fails() -> None:
     assert (found.threshold, found.tested) == (0.1, 2)
 
 
+def test_a_sorted_export_does_not_certify_what_its_whole_misses() -> None:
+    rng = np.random.default_rng(8)
+    n = 4000
+    strong = np.ones(n)
+    weak = np.where(np.arange(n) < n // 2, 1.0, rng.random(n) < 0.75)  # easy prompts first
+    graded = Graded(weak.astype(np.float64), strong, None, None, np.arange(n))
+    found = certify(_QUALITY, np.array([1.0]), np.full(n, 0.5), graded)  # all to the weak model
+    assert weak.mean() < 0.9
+    assert found.threshold is None
+
+
 def test_a_group_counts_as_one_prompt() -> None:
     graded, rates = _graded(40, np.random.default_rng(3), gap=0.0)
     repeated = Graded(

@@ -105,7 +105,7 @@ def test_the_promise_holds_on_fresh_traffic(tuned: tuple[Ran, Path]) -> None:
 
 def test_the_report_has_the_verdict_the_curve_and_prompts(tuned: tuple[Ran, Path]) -> None:
     page = (tuned[1] / "report.html").read_text()
-    assert '<h1 class="use">Use it: ' in page
+    assert '<h1 class="use">Use it: it sends ' in page
     assert page.count("<svg") == 2
     assert "Worst choices" in page
     assert "http://" not in page.replace("http://www.w3.org", "")

@@ -120,12 +120,13 @@ def run(options: argparse.Namespace) -> int:
         prices=prices, requests_per_month=options.requests_per_month, seed=options.seed,
         progress=True,
     )  # fmt: skip
-    found = save_result(found, options.output, keep=options.keep)
+    output: str = options.output
+    found = save_result(found, output, keep=options.keep)
     if options.json:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
     else:
         print("\n".join(lines(found)))
-        print(f"\nwrote {options.output}: {_written(options.output, found.folder is not None)}")
+        print(f"\nwrote {output}: {_written(output, found.folder is not None)}")
     return 0 if found.verdict == "use" else DO_NOT_USE
 
 

@@ -24,6 +24,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import default_rng
 
 from fastroute.errors import InvalidInputError
 from fastroute.types import Float64Array
@@ -87,7 +88,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graded:
-    """n graded prompts to test on, in an order that does not depend on their grades.
+    """n graded prompts to test on.
 
     Attributes:
         weak, strong: float64[n], grades on 0..1.
@@ -150,6 +151,9 @@ def certify(
     strong = win_rates >= thresholds[:, None]
     losses, low, high = goal.losses(graded, strong)
     units = graded.by_unit(np.asarray(losses, dtype=np.float64))
+    # An export may be sorted by time or topic. Bets need a random order: otherwise easy prompts at
+    # its beginning would count for those after them.
+    units = units[:, default_rng(0).permutation(units.shape[-1])]
     p = betting_p_values(units, low, high, 1.0 - goal.confidence)
     failed = np.flatnonzero(p > 1.0 - goal.confidence)
     passed = int(failed[0]) if len(failed) else len(p)
@@ -165,6 +169,7 @@ def certify(
 def betting_p_values(losses: Float64Array, low: float, high: float, level: float) -> Float64Array:
     """P-values of "the mean loss is above 0", float64[m], of losses float64[m, n] in [low, high].
 
+    The n losses must be in a random order.
     A gambler bets against the hypothesis at fair odds; the p-value is 1 over the most that a stake
     of 1 grew to (Ville). Stakes depend on the losses before, never on the present one: the
     variance so far sets them, with the value that is best for n prompts and ``level``.

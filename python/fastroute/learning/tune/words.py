@@ -23,10 +23,10 @@ def headline(found: TuneResult) -> str:
         model = getattr(found.pair, _ADVICE[found.recommendation])
         return f"Do not use this router: send every request to {model}."
     saved = policy.saved_usd_per_1000
-    money = "" if saved is None else f", which saves {dollars(saved)} per 1,000 requests"
+    money = "" if saved is None else f", saves {dollars(saved)} dollars per 1,000 requests"
     return (
-        f"Use it: {policy.strong_share.value:.0%} of the requests go to {found.pair.strong}"
-        f"{money} and keeps {policy.quality.value:.1%} of its quality on test prompts."
+        f"Use it: it sends {policy.strong_share.value:.0%} of the requests to {found.pair.strong}"
+        f"{money}, and keeps {policy.quality.value:.1%} of its quality on test prompts."
     )
 
 
