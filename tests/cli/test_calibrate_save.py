@@ -126,4 +126,4 @@ def test_routers_that_can_not_be_saved_to(
     said = refused("calibrate", "--router", named, "--strong-share", "0.3", "--save")
     assert message in said
     band = ("--slow", "random", "--share-sent-on", "0.3", "--prompts", _prompts(tmp_path))
-    assert "--save goes without --slow" in refused("calibrate", "--save", *band)
+    assert "--save can't be used with --slow" in refused("calibrate", "--save", *band)

@@ -139,7 +139,7 @@ def test_transfer_to_other_pairs(tmp_path: Path) -> None:
     assert [(b["name"], b["prompts"]) for b in ran.json["benchmarks"]] == [
         ("many.jsonl: a or c", 40)
     ]
-    assert "--strong and --weak belong together" in refused(
+    assert "give both --strong and --weak" in refused(
         "evaluate", "--benchmark", path, "--strong", "a", "--router", "length"
     )
 
@@ -316,7 +316,7 @@ def test_calibrate_by_share_from_prompts_and_from_quantiles(tmp_path: Path) -> N
         "calibrate", "--router", "random", "--strong-share", "0.3", "--no-cache", "--json"
     )
     assert quantiles.json["threshold"]["value"] == pytest.approx(0.7, abs=0.002)
-    assert "1,001 quantiles" in quantiles.json["source"]
+    assert "1,001 calibration quantiles" in quantiles.json["source"]
     routed = fastroute("route", "--router", "random,seed=1", "--strong-share", "0.3", "--json", "x")
     assert routed.json["threshold"] == pytest.approx(quantiles.json["threshold"]["value"], abs=2e-3)
 
@@ -402,9 +402,9 @@ def test_calibrating_a_router_that_loses_fails(graded: Path, tmp_path: Path) -> 
         (["--strong-share", "0.5", "--target-quality", "0.9"], "not allowed with"),
         (["--strong-share", "half"], "--strong-share must be a number"),
         (["--strong-share", "0.5"], "has no calibration quantiles"),
-        (["--strong-share", "0.5", "--benchmark", "x.csv"], "go with a target"),
+        (["--strong-share", "0.5", "--benchmark", "x.csv"], "need a target"),
         (["--target-quality", "0.9"], "need --benchmark"),
-        (["--target-quality", "0.9", "--prompts", "x.txt"], "--prompts goes with --strong-share"),
+        (["--target-quality", "0.9", "--prompts", "x.txt"], "--prompts needs --strong-share"),
         (["--target-pgr", "2", "--benchmark", "EVALS"], "target must be above 0"),
         (["--target-pgr", "0.5", "--benchmark", "EVALS", "--seed", "-1"], "seed must be 0 or more"),
         (["--target-pgr", "0.5", "--benchmark", ""], "argument --benchmark: is empty"),

@@ -314,7 +314,7 @@ def test_calibrate_and_evaluate_on_the_command_line(tmp_path: Path) -> None:
     (found,) = report.json["benchmarks"][0]["cascades"]
     assert (found["timed_prompts"], len(found["points"])) == (5, 11)
     share = fastroute("calibrate", "--router", cascade, "--strong-share", "0.3", "--no-cache")
-    assert "1,001 quantiles" in share.out
+    assert "1,001 calibration quantiles" in share.out
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_calibrate_and_evaluate_on_the_command_line(tmp_path: Path) -> None:
     [
         (["--tolerance", "0.005"], "--tolerance needs --slow"),
         (["--strong-share", "0.3", "--slow", "length"], "--slow needs a goal"),
-        (["--share-sent-on", "0.3", "--slow", "length"], "--benchmark (scored prompts) or"),
+        (["--share-sent-on", "0.3", "--slow", "length"], "either --benchmark (scored prompts) or"),
         (["--share-sent-on", "x", "--slow", "length"], "--share-sent-on must be a number"),
     ],
 )  # fmt: skip

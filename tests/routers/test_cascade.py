@@ -148,7 +148,7 @@ def test_a_share_of_the_prompts_that_the_fast_router_was_calibrated_on() -> None
     assert whole is not None
     assert (whole.low, whole.high) == (0.0, 1.0)
     assert band_between(np.array([0.2, 0.4]), 0.5, 0.5) is None
-    with pytest.raises(InvalidInputError, match="no band parts them"):
+    with pytest.raises(InvalidInputError, match="no band separates them"):
         middle_band(np.full(9, 0.5), 0.5)
 
 

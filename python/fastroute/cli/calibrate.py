@@ -58,13 +58,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     goal.add_argument(
         "--mean-latency-ms", metavar="MS",
-        help="with --slow: find the band that takes this long a prompt on average",
+        help="with --slow: find the band with this mean latency per prompt",
     )  # fmt: skip
     add_band_options(parser)
     parser.add_argument(
         "--prompts", type=text, metavar="FILE",
-        help="with --strong-share: your prompts, a line each (.txt) or .jsonl, .csv, .parquet with "
-        "prompt; without it the quantiles that come with the router",
+        help="with --strong-share: your prompts, one per line (.txt) or .jsonl, .csv, .parquet "
+        "with prompt; without it the router's own calibration quantiles",
     )  # fmt: skip
     parser.add_argument(
         "--benchmark", type=text, metavar="B",
@@ -83,23 +83,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the threshold or the band, with what it does."""
+    """Print the threshold or the band, with its figures."""
     if is_band_goal(options):
         if options.save:
-            raise InvalidInputError("--save goes without --slow; --output writes a cascade")
+            raise InvalidInputError("--save can't be used with --slow; --output writes a cascade")
         return run_band(options)
     if options.strong_share is not None:
         if options.benchmark or options.pair or options.data:
             raise InvalidInputError(
-                "--benchmark, --data and --pair go with a target; --strong-share takes --prompts"
+                "--benchmark, --data and --pair need a target; --strong-share uses --prompts"
             )
         return _share(options)
     if options.prompts:
-        raise InvalidInputError("--prompts goes with --strong-share; a target needs --benchmark")
+        raise InvalidInputError("--prompts needs --strong-share; a target needs --benchmark")
     if not options.benchmark:
         raise InvalidInputError(
-            "--target-quality and --target-pgr need --benchmark: quality is known for graded "
-            "prompts only"
+            "--target-quality and --target-pgr need --benchmark, with graded prompts"
         )
     return _quality(options)
 
@@ -151,7 +150,7 @@ def _share(options: argparse.Namespace) -> int:
                 drop_trained=options.drop_trained, cache=cache,
             )  # fmt: skip
     if prompts is None:
-        source = f"the {found.prompts:,} quantiles that come with the router, counted as prompts"
+        source = f"the router's {found.prompts:,} calibration quantiles, counted as prompts"
     else:
         source = f"{found.prompts:,} prompts of {options.prompts}"
     lines = [
@@ -198,7 +197,7 @@ def _quality(options: argparse.Namespace) -> int:
     share = f"{found.share.value:.1%}{interval_text(found.share, '.1%')}"
     lines.append(f"share      {share} strong calls on all prompts")
     for name, half in (("chosen on", found.chosen_on), ("held out", found.held_out)):
-        cost = "" if half.cost is None else f", {half.cost.value:.4g} dollars a prompt"
+        cost = "" if half.cost is None else f", {half.cost.value:.4g} dollars per prompt"
         lines.append(
             f"{name:<10} {half.prompts:>6,} prompts: {half.reached.value:.2%}"
             f"{interval_text(half.reached, '.2%')} {what}, strong calls {half.share.value:.2%}"

@@ -31,11 +31,11 @@ _OWN = ("slow", "output", "latency_ms", "latency_prompts")
 
 
 def add_band_options(parser: argparse.ArgumentParser) -> None:
-    """Add what only the calibration of a cascade needs."""
+    """Add the options of cascades."""
     parser.add_argument(
         "--slow", type=text, metavar="R",
-        help="calibrate a cascade: --router is asked for every prompt, and this one, written as "
-        "--router is, for the uncertain ones in a band",
+        help="calibrate a cascade: --router is called for every prompt, and this one, given like "
+        "--router, for the uncertain prompts in a band",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=text, metavar="FOLDER",
@@ -46,7 +46,7 @@ def add_band_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--latency-ms", type=float, nargs=2, metavar=("FAST", "SLOW"),
-        help="with --slow: what a call of each takes; measured if not given",
+        help="with --slow: milliseconds per call of each; measured if not given",
     )  # fmt: skip
     parser.add_argument(
         "--latency-prompts", type=int, metavar="N",
@@ -55,7 +55,7 @@ def add_band_options(parser: argparse.ArgumentParser) -> None:
 
 
 def is_band_goal(options: argparse.Namespace) -> bool:
-    """Whether a band is asked for. Raises InvalidInputError for half of what that needs."""
+    """Whether the options are of a cascade. Raises InvalidInputError where some are missing."""
     goal = next((name for name in _GOALS if getattr(options, name) is not None), None)
     if goal is None:
         given = [name for name in _OWN if getattr(options, name) is not None]
@@ -67,13 +67,13 @@ def is_band_goal(options: argparse.Namespace) -> bool:
         return False
     if options.slow is None:
         raise InvalidInputError(
-            f"--{goal.replace('_', '-')} needs --slow, the router to send on to"
+            f"--{goal.replace('_', '-')} needs --slow, the slow router of the cascade"
         )
     return True
 
 
 def run_band(options: argparse.Namespace) -> int:
-    """Find the band, write the cascade if asked to, and print what it does."""
+    """Find the band, write the cascade to ``--output``, and print its figures."""
     from fastroute.evaluation.benchmarks.traffic import load_prompts
     from fastroute.evaluation.metrics.bootstrap import cautions
     from fastroute.evaluation.thresholds.band_calibration import calibrate_band
@@ -88,9 +88,7 @@ def run_band(options: argparse.Namespace) -> int:
     if options.output:
         check_output(options.output, overwrite=options.overwrite)
     if bool(options.prompts) == bool(options.benchmark):
-        raise InvalidInputError(
-            "a band needs --benchmark (scored prompts) or --prompts, one of them"
-        )
+        raise InvalidInputError("a band needs either --benchmark (scored prompts) or --prompts")
     members = {}
     for which, words in (("fast", options.router), ("slow", options.slow)):
         name, _, config = parse_router(words)
@@ -148,7 +146,7 @@ def _lines(found: BandCalibration) -> list[str]:
         "no band: the fast router alone"
         if band is None
         else f"band {band.low!r} to {band.high!r}, win rates of {name}",
-        f"latency {source}: fast {found.fast_ms:.4g} ms, slow {found.slow_ms:.4g} ms a call",
+        f"latency {source}: fast {found.fast_ms:.4g} ms, slow {found.slow_ms:.4g} ms per call",
         _half("chosen on" if found.held_out else "prompts", found.chosen_on),
     ]
     return lines + ([_half("held out", found.held_out)] if found.held_out else [])
@@ -157,7 +155,9 @@ def _lines(found: BandCalibration) -> list[str]:
 def _half(name: str, half: BandResult) -> str:
     words = [f"{half.share_sent_on:.1%} sent on"]
     if half.mean_ms is not None and half.slow_ratio is not None:
-        words.append(f"{half.mean_ms:.4g} ms a prompt, {half.slow_ratio:.2f} of the slow router's")
+        words.append(
+            f"{half.mean_ms:.4g} ms per prompt, {half.slow_ratio:.2f} of the slow router's"
+        )
     if half.apgr and half.fast_apgr and half.slow_apgr:
         words.append(
             f"APGR {half.apgr.value:.4f}{interval_text(half.apgr, '.3f')}, fast "

@@ -84,7 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--latency-ms", type=float, nargs=2, metavar=("FAST", "SLOW"),
-        help="of a cascade: what a call of each member takes; measured if not given",
+        help="of a cascade: milliseconds per call of each member; measured if not given",
     )  # fmt: skip
     parser.add_argument(
         "--latency-prompts", type=int, default=200, metavar="N",
@@ -106,7 +106,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report, and write it to files if that is asked for."""
+    """Print the report, and write it to the files of ``--html`` and ``--plot``."""
     if options.models:
         return run_models(options)
     if options.candidates or options.embedder or options.leave_one_dataset_out:
@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
             "give --benchmark, or --answers with --weak and --strong, or --models"
         )
     if options.helper or options.price:
-        raise InvalidInputError("--helper and --price go with --answers")
+        raise InvalidInputError("--helper and --price need --answers")
     from fastroute.evaluation.benchmarks.published import mt_bench_points
     from fastroute.evaluation.report.page import write_html
     from fastroute.evaluation.report.plots import check_figure_file, load_matplotlib, save_figure
@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
     from fastroute.evaluation.report.tables import to_markdown, to_text
     from fastroute.evaluation.run import evaluate
 
-    # What can go wrong at the end is looked at before the long work.
+    # Outputs are checked before the long computation.
     figures = list(options.plot or ())
     for file in figures:
         check_figure_file(file)
@@ -178,7 +178,7 @@ def _pairs(options: argparse.Namespace) -> list[list[str]]:
     """The pairs of ``--pair``, and the one of ``--strong`` and ``--weak``."""
     pairs: list[list[str]] = list(options.pair or [])
     if (options.strong is None) != (options.weak is None):
-        raise InvalidInputError("--strong and --weak belong together: give both, or neither")
+        raise InvalidInputError("give both --strong and --weak, or neither")
     if options.strong is not None:
         pairs.append([f"strong={options.strong}", f"weak={options.weak}"])
     return pairs

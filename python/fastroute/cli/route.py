@@ -28,14 +28,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--router", type=text, default="mf", metavar="R", help=f"{ROUTER_HELP} (default: mf)"
     )
-    cut = parser.add_mutually_exclusive_group()
-    cut.add_argument(
+    threshold = parser.add_mutually_exclusive_group()
+    threshold.add_argument(
         "--threshold",
         metavar="T",
         help="win rate, 0 to 1, from which the strong model answers (default: the router's "
         "operating point, or 0.5)",
     )
-    cut.add_argument(
+    threshold.add_argument(
         "--strong-share",
         metavar="P",
         help="choose the threshold that sends this share, 0 to 1, of prompts like the ones the "

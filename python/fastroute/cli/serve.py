@@ -32,15 +32,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="routers to load, as NAME, NAME=FOLDER or NAME,KEY=VALUE (default: mf); the first "
         "decides",
     )
-    cut = parser.add_mutually_exclusive_group()
-    cut.add_argument(
+    threshold = parser.add_mutually_exclusive_group()
+    threshold.add_argument(
         "--threshold",
         type=float,
         metavar="T",
         help="win rate, 0 to 1, from which the strong model answers (default: the router's "
         "operating point, or 0.5)",
     )
-    cut.add_argument(
+    threshold.add_argument(
         "--strong-share",
         type=float,
         metavar="P",

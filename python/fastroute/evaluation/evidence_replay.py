@@ -1,7 +1,7 @@
 """Replay recorded answers: which prompts a cascade by evidence sends to the strong model.
 
 Every prompt is answered by the weak model and the helpers. The cascade sends one of their answers,
-or asks the strong model. Its figures stand beside those of prompt routers, which make one call per
+or asks the strong model. It is compared with prompt routers, which make one call per
 prompt, on two axes: the share of strong calls, and dollars, with every call counted.
 """
 

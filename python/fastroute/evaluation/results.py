@@ -105,7 +105,7 @@ class CascadePoint:
     """One band of a cascade.
 
     Attributes:
-        share_sent_on: share of the prompts that the slow router is asked for.
+        share_sent_on: share of the prompts that is sent on to the slow router.
         apgr: of the cascade.
         mean_ms: mean milliseconds per prompt.
     """

@@ -1,4 +1,4 @@
-"""Whether a router is worth more than the baselines that every report shows."""
+"""Comparison of a router with the baselines that every report shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conclusion of a benchmark in one sentence: what the best router is worth, or that it lost."""
+"""The conclusion of a benchmark in one sentence: whether the best router beats the baselines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def conclusion(report: Report, result: BenchmarkResult) -> str:
 
 
 def _verdict(report: Report, result: BenchmarkResult, best: RouterResult) -> str:
-    """What it does against the baselines: "beats random routing, but loses to ..."."""
+    """The comparison with the baselines: "beats random routing, but loses to ..."."""
     rivals = {"random routing": (result.row("random"), best.p_random)}
     if best.kind == "router":
         rivals["the length of the prompt"] = (_length(result), best.p_length)
@@ -50,7 +50,7 @@ def _verdict(report: Report, result: BenchmarkResult, best: RouterResult) -> str
 
 
 def _needs(report: Report, result: BenchmarkResult, best: RouterResult) -> str:
-    """What the goal takes with it and with the baselines; nothing without thresholds."""
+    """The cost of the goal with the router and the baselines; empty without thresholds."""
     own, goal = goal_point(best), goal_of(result.benchmark)
     if own is None:
         return ""

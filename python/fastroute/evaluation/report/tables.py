@@ -41,9 +41,9 @@ class Column(NamedTuple):
 
 
 def to_text(report: Report, *, points: Sequence[Point] = (), timings: bool = False) -> str:
-    """The report for a terminal: tables, what their columns mean, and the conclusions.
+    """The report for a terminal: tables, their terms, and the conclusions.
 
-    Intervals stand under their values; thresholds are those of the router with the greatest APGR.
+    Intervals are under their values; thresholds are those of the router with the greatest APGR.
     ``points`` are listed under the benchmark "mt-bench"; ``timings`` adds the seconds per step.
     """
     blocks = []
@@ -165,7 +165,7 @@ def point_columns(result: BenchmarkResult, row: RouterResult) -> list[Column]:
 
 
 def point_note(result: BenchmarkResult) -> str:
-    """What stands under the thresholds."""
+    """The note under a table of thresholds."""
     return (
         f"* the cheapest that reaches {goal_of(result.benchmark).text}. Chosen on these prompts; "
         "fastroute calibrate checks a threshold on others."
@@ -344,7 +344,7 @@ def _piped(cells: Sequence[str]) -> str:
 
 
 def aligned(columns: Sequence[Column]) -> list[str]:
-    """The lines of a table; intervals stand under their values."""
+    """The lines of a table; intervals are under their values."""
     lines = [[column.name for column in columns]]
     for cells in zip(*(column.cells for column in columns), strict=True):
         lines.append([value for value, _ in cells])

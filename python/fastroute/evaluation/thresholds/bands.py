@@ -43,7 +43,7 @@ class BandResult:
 
     Attributes:
         prompts: their number.
-        share_sent_on: share of them that the slow router is asked for.
+        share_sent_on: share of them that is sent on to the slow router.
         apgr, fast_apgr, slow_apgr: of the cascade and its members; None without scores.
         difference: APGR of the cascade less that of the better member, paired; None without scores.
         mean_ms: mean milliseconds per prompt, or None where no latency was measured.
@@ -90,7 +90,7 @@ def choose(
     """The best band for a goal, by APGR on ``benchmark``; see the module.
 
     Args:
-        goal, target: what is asked for.
+        goal, target: see the module.
         fast, slow: float64[n], win rates of the members on its prompts.
         mean_ms: with goal "mean_latency_ms", mean milliseconds of a cascade of a band.
     """
@@ -142,7 +142,7 @@ def choose_middle(
 
 
 def sent_on(band: Band | None, fast: Float64Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which prompts the slow router is asked for, bool[n]."""
+    """Which prompts are sent on to the slow router, bool[n]."""
     if band is None:
         return np.zeros(len(fast), dtype=np.bool_)
     inside: np.ndarray[tuple[int], np.dtype[np.bool_]] = band.contains(fast)

@@ -139,7 +139,7 @@ class Band:
     def place(self, slow_win_rates: Float64Array) -> Float64Array:
         """G of win rates of the slow router, float64[n]."""
         placed = np.interp(slow_win_rates, self.slow_knots, self.places)
-        # Never an ulp outside, where the fast router's decisions are.
+        # Rounding must not place a win rate outside the band.
         return np.clip(placed, self.low, self.high)
 
     def slow_threshold(self, threshold: float) -> float:
@@ -152,9 +152,9 @@ def middle_band(fast_win_rates: Float32Array | Float64Array, share: float) -> Ba
 
     Args:
         fast_win_rates: [n], or quantiles such as ``Provenance.calibration``.
-        share: wanted share of prompts in the band, 0..1; 1 is all there can be.
+        share: wanted share of prompts in the band, 0..1.
 
-    Raises InvalidInputError where the middle win rates are all the same, so that no band parts
+    Raises InvalidInputError where the middle win rates are all equal, so that no band separates
     them from the others.
     """
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0.0 <= share <= 1.0:
@@ -165,20 +165,20 @@ def middle_band(fast_win_rates: Float32Array | Float64Array, share: float) -> Ba
 def band_between(
     fast_win_rates: Float32Array | Float64Array, first: float, last: float
 ) -> Band | None:
-    """The band from quantile ``first`` to ``last`` of win rates; None where they are one.
+    """The band from quantile ``first`` to ``last`` of win rates; None where these are equal.
 
-    Quantile 0 is win rate 0 and quantile 1 win rate 1, whatever was seen. Raises as
+    Quantile 0 is taken as win rate 0 and quantile 1 as win rate 1. Raises as
     ``middle_band``.
     """
     if not first < last:
         return None
-    cuts = np.quantile(np.asarray(fast_win_rates, dtype=np.float64), [first, last])
-    low = 0.0 if first <= 0.0 else float(cuts[0])
-    high = 1.0 if last >= 1.0 else float(cuts[1])
+    ends = np.quantile(np.asarray(fast_win_rates, dtype=np.float64), [first, last])
+    low = 0.0 if first <= 0.0 else float(ends[0])
+    high = 1.0 if last >= 1.0 else float(ends[1])
     if not low < high:
         raise InvalidInputError(
             f"the fast router's win rates from quantile {first:.3f} to {last:.3f} are all {low!r}: "
-            "no band parts them; take another share, or give band=(low, high)"
+            "no band separates them; choose another share, or give band=(low, high)"
         )
     return Band(low, high)
 
