@@ -231,6 +231,8 @@ def test_a_held_share_moves_the_threshold_of_default_decisions_alone() -> None:
     state = decider.share_control.state
     assert (state.requests, state.strong) == (4001, sum(strong))
     assert decider.decide_batch(["x"]).threshold == state.threshold
+    assert decider.default_threshold("fixed") == state.threshold
+    assert decider.default_threshold("random") == 0.5
     for held in (1.5, True, "0.3"):
         with pytest.raises(InvalidInputError, match="strong_share"):
             Decider([router], "big", "small", held_share=held)  # type: ignore[arg-type]

@@ -132,11 +132,7 @@ class Decider:
         started_ns = perf_counter_ns()
         name = self.default_router if router is None else router
         measured = self._measures(name, self._router(name))
-        if threshold is None and strong_share is None and self._holds(name):
-            assert self.share_control is not None
-            threshold = self.share_control.threshold
-        else:
-            threshold = self._threshold(name, measured, threshold, strong_share, depth=4)
+        threshold = self._threshold(name, measured, threshold, strong_share, depth=4)
         win_rates = self.batch_calculate_win_rate(prompts, name)
         strong = are_strong(win_rates, threshold)
         scale = measured.scale
@@ -185,7 +181,10 @@ class Decider:
         return np.concatenate(parts) if parts else chosen.win_rates(texts)
 
     def default_threshold(self, router: str) -> float:
-        """The router's operating point, or 0.5. Raises as ``decide``."""
+        """What decides where none is given: the router's operating point, or 0.5; with
+        ``held_share`` the present threshold. Raises as ``decide``."""
+        if self.share_control is not None and router == self.default_router:
+            return self.share_control.threshold
         return self._measures(router, self._router(router)).threshold
 
     def threshold_for_strong_share(self, router: str, share: float) -> float:
@@ -219,16 +218,13 @@ class Decider:
             or strong_share is not None
             or not measured.least <= threshold <= measured.greatest
         ):
-            if threshold is None and strong_share is None and self._holds(name):
-                assert self.share_control is not None
+            control = self.share_control if name == self.default_router else None
+            if control is not None and threshold is None and strong_share is None:
                 win_rate = check_win_rate(chosen.win_rate(prompt))
-                return name, measured.scale, win_rate, *self.share_control.decide(win_rate)
+                return name, measured.scale, win_rate, *control.decide(win_rate)
             threshold = self._threshold(name, measured, threshold, strong_share)
         win_rate = check_win_rate(chosen.win_rate(prompt))
         return name, measured.scale, win_rate, threshold, win_rate >= threshold
-
-    def _holds(self, router: str) -> bool:
-        return self.share_control is not None and router == self.default_router
 
     def _threshold(
         self,
@@ -241,7 +237,7 @@ class Decider:
         """The threshold that arguments ask for; ``depth`` calls below who is warned of it."""
         if threshold is None:
             if share is None:
-                return measured.threshold
+                return self.default_threshold(router)
             return self.threshold_for_strong_share(router, share)
         if share is not None:
             raise InvalidInputError("give threshold or strong_share, not both")
