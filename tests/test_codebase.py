@@ -28,7 +28,7 @@ LAYERS = [
     {"policy", "share_control"},
     {"decider"},
     {"chat"},
-    {"evidence"},
+    {"evidence", "many_models"},
     {"controller"},
     {"evaluation"},
     {"training"},

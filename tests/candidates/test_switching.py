@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastroute.candidates import Candidate, Turn, without_reasoning
+from fastroute.candidates.prices import Prices
 
 MODELS = [
     Candidate("opus", 15.0, 75.0, 1.5, provider="anthropic"),
@@ -95,16 +96,27 @@ def test_the_first_turn_is_free() -> None:
 
 
 def test_a_switch_pays_for_the_lost_cache() -> None:
-    away = Turn("opus", cached_tokens=50_000).dollars_of(MODELS, 60_000, 0)
+    prices = Prices(MODELS)
+    away = prices.dollars(60_000, 0, cached_at="opus", cached_tokens=50_000)
     assert away == pytest.approx(
         [(10_000 * 15 + 50_000 * 1.5) / 1e6, 60_000 * 1.0 / 1e6, 60_000 * 2.0 / 1e6]
     )
-    fresh = Turn().dollars_of(MODELS, 60_000, 0)
-    assert fresh == pytest.approx([0.9, 0.06, 0.12])
+    assert prices.dollars(60_000, 0) == pytest.approx([0.9, 0.06, 0.12])
     # A cache larger than the prompt, as after a cut history, is not paid back.
-    assert Turn("opus", 10**9).dollars_of(MODELS, 100, 0)[0] == pytest.approx(100 * 1.5e-6)
-    limited = Turn().dollars_of(MODELS, 0, 10)
-    assert limited[0] == pytest.approx(10 * 75e-6)  # the limit is below the expected answer
+    cut = prices.dollars(100, 0, cached_at="opus", cached_tokens=10**9)
+    assert cut[0] == pytest.approx(100 * 1.5e-6)
+    no_price = prices.dollars(100, 0, cached_at="gpt", cached_tokens=50)
+    assert no_price[2] == pytest.approx(100 * 2e-6)
+
+
+def test_prices_are_those_of_each_candidate() -> None:
+    models = [*MODELS, Candidate("long", 1.0, 2.0, answer_tokens=5000)]
+    for limit in (None, 10, 1000, 10_000):
+        expected = [
+            m.dollars(300, m.answer_tokens if limit is None else min(m.answer_tokens, limit))
+            for m in models
+        ]
+        assert Prices(models).dollars(300, limit) == pytest.approx(expected)
 
 
 def test_20_000_conversations_have_no_unsafe_switch() -> None:

@@ -11,6 +11,9 @@ from fastroute.errors import InvalidInputError, InvalidTypeError
 #: What a request can ask of a model beside text.
 ABILITIES = ("vision", "audio", "tools", "json_schema", "reasoning")
 
+#: Bytes of a token in the mean, where its price is estimated.
+BYTES_PER_TOKEN = 4.0
+
 #: Length of an answer in tokens, where nothing is known of it.
 DEFAULT_ANSWER_TOKENS = 256
 

@@ -4,7 +4,7 @@ A conversation stays with its model while a tool call is open: other models reje
 identifiers of calls that they did not make. It stays with the provider while its history holds
 signed thinking blocks or encrypted reasoning, which another provider rejects. These rules hold for
 messages of OpenAI's Chat Completions and of Anthropic's Messages, and for items of OpenAI's
-Responses. A switch also loses the provider's prompt cache; ``dollars_of`` counts that.
+Responses. A switch also loses the provider's prompt cache; ``Prices.dollars`` counts that.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from fastroute.candidates.candidate import Candidate
-from fastroute.types import Float64Array
 
 _CALLS = frozenset({"tool_use", "server_tool_use", "function_call", "custom_tool_call"})
 _RESULTS = frozenset({"tool_result", "function_call_output", "custom_tool_call_output"})
@@ -72,30 +69,6 @@ class Turn:
             owner = provider or "the provider"
             return f"the history holds signed reasoning of {owner} ({self.model})"
         return None
-
-    def dollars_of(
-        self,
-        candidates: Sequence[Candidate],
-        input_tokens: float,
-        output_tokens: int | None = None,
-    ) -> Float64Array:
-        """Expected dollars of each candidate's answer: float64[n].
-
-        Cached tokens are cheaper at the present model only, so a switch pays for the lost cache.
-        ``output_tokens`` is a limit of the answer; by default there is none.
-        """
-        most = float("inf") if output_tokens is None else float(output_tokens)
-        cached = min(float(self.cached_tokens), input_tokens)
-        return np.array(
-            [
-                c.dollars(
-                    input_tokens,
-                    min(c.answer_tokens, most),
-                    cached if c.name == self.model else 0.0,
-                )
-                for c in candidates
-            ]
-        )
 
 
 def has_open_tool_call(messages: Sequence[Mapping[str, Any]]) -> bool:

@@ -16,6 +16,7 @@ from numpy.random import default_rng
 
 from fastroute._checks import check_integer, check_resampling
 from fastroute.candidates import Candidate
+from fastroute.candidates.candidate import BYTES_PER_TOKEN
 from fastroute.data.grade_table import GradeTable
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
@@ -30,7 +31,6 @@ PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 _WHOLE = 0.9
 _BINS = 10
-_BYTES_PER_TOKEN = 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -275,7 +275,7 @@ def _dollars(table: GradeTable, candidates: Sequence[Candidate]) -> Float64Array
     priced = np.array(
         [
             [by_name[m].dollars(t) if m in by_name else np.nan for m in table.models]
-            for t in (tokens / _BYTES_PER_TOKEN).tolist()
+            for t in (tokens / BYTES_PER_TOKEN).tolist()
         ]
     )
     usd: Float64Array = np.where(np.isnan(table.usd), priced, table.usd)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from fastroute.errors import InvalidInputError
-from fastroute.routers.many_models.estimator import Heads, SuccessEstimator
+from fastroute.routers.many_models.estimator import EDGE, Heads, SuccessEstimator
 from fastroute.types import Float32Array, Float64Array
 
 LEAST_PROMPTS = 10
-#: Variance of a model's level at least, and of its deviation outside the known models' directions,
+#: Variance of a model's level at least; and of its deviation outside the known models' directions,
 #: in units of the grades' own variance.
 _LEAST_VARIANCE = 0.01
 _OUTSIDE = 0.02
@@ -49,9 +49,14 @@ def add_model(
     alpha = np.linalg.solve(kernel + noise * np.eye(len(away)), grades - level - shared)
     own = known.T @ (of_known.T @ alpha) + outside * (away.T @ alpha)
     level += variance * float(alpha.sum())
+    # The calibration of a usual model, that keeps the level.
+    slope = float(np.median(estimator.heads.slope))
+    p = min(max(level, EDGE), 1.0 - EDGE)
+    offset = (1.0 - slope) * float(np.log(p / (1.0 - p)))
     head = Heads(
-        own[None, :].astype(np.float32), np.array([np.inf]), np.array([level]), np.ones(1),
-        np.zeros(1), np.array([np.sqrt(noise)]), np.array([float(len(grades))]),
+        own[None, :].astype(np.float32), np.array([np.inf]), np.array([level]),
+        np.array([slope]), np.array([offset]), np.array([np.sqrt(noise)]),
+        np.array([float(len(grades))]),
     )  # fmt: skip
     neighbors = estimator.neighbors
     if neighbors is not None:

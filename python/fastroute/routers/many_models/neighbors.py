@@ -80,13 +80,18 @@ class GradedNeighbors:
 
 def unit(X: Float32Array) -> Float32Array:
     """Rows scaled to length one; zero rows stay."""
-    lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    scaled: Float32Array = np.divide(X, lengths, out=np.zeros_like(X), where=lengths > 0)
+    lengths = np.sqrt(np.einsum("ij,ij->i", X, X))
+    scaled: Float32Array = (X / np.where(lengths > 0, lengths, 1)[:, None]).astype(
+        np.float32, copy=False
+    )
     return scaled
 
 
 def _mean(values: Float32Array) -> tuple[Float64Array, Float64Array]:
     """Mean and number along axis 1 of what is not NaN; 0 and 0 where all is."""
+    total: Float64Array = values.sum(axis=1, dtype=np.float64)
+    if not np.isnan(total).any():
+        return total / values.shape[1], np.full(total.shape, float(values.shape[1]))
     known = ~np.isnan(values)
     count = known.sum(axis=1).astype(np.float64)
     total = np.where(known, values, 0.0).sum(axis=1, dtype=np.float64)

@@ -101,6 +101,10 @@ class ModelsRouter(EmbeddingRouter):
             return self.estimator.estimate(np.empty((0, self.estimator.dimensions), np.float32))
         return self.estimator.estimate(self._embedder().embed_batch(texts))
 
+    def embed(self, prompt: str) -> Float32Array:
+        """The embedding of one prompt as a row for the estimator, float32[1, d]."""
+        return self._embedder().embed(prompt)[None, :]
+
     def win_rate_from_embedding(self, x: Float32Array) -> float:
         return float(self.win_rates_from_embeddings(x[None, :])[0])
 

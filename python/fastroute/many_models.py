@@ -1,0 +1,307 @@
+"""Decisions among any number of candidate models.
+
+A request's needs leave the eligible candidates, a ``models`` router estimates P(success) of each,
+and a policy chooses by quality and dollars. A pair of models is the special case that
+``fastroute.decider`` decides faster.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter_ns
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastroute.candidates import (
+    Candidate,
+    CandidateSet,
+    ChoicePolicy,
+    Eligibility,
+    Needs,
+    Turn,
+    parse_policy,
+)
+from fastroute.candidates.candidate import BYTES_PER_TOKEN
+from fastroute.candidates.prices import Prices
+from fastroute.chat.needs import needs_of
+from fastroute.chat.prompts import prompt_from_messages
+from fastroute.errors import InvalidTypeError, NoEligibleModelError
+from fastroute.routers import ModelsRouter, SuccessEstimator
+from fastroute.types import Float64Array
+
+__all__ = [
+    "CandidateDecider",
+    "CandidateDecision",
+    "CandidateView",
+]
+
+#: Expected quality of a candidate of which nothing is known.
+UNKNOWN_QUALITY = 0.5
+
+
+class CandidateView(NamedTuple):
+    """What a decision knew of one candidate.
+
+    Attributes:
+        name: of the model.
+        quality: P(success), calibrated.
+        low, high: its 95 % interval.
+        usd: expected dollars.
+        reason: why it could not be chosen; None where it could.
+    """
+
+    name: str
+    quality: float
+    low: float
+    high: float
+    usd: float
+    reason: str | None
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it could be chosen."""
+        return self.reason is None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateDecision:
+    """Which candidate answers, and why.
+
+    Attributes:
+        model: its name.
+        quality: its P(success), calibrated.
+        usd: its expected dollars.
+        policy: what chose it, as ``parse_policy`` reads it.
+        abstained: whether the graded prompts say nothing of this one, so that levels decided.
+        latency_us: microseconds from the request to this decision.
+        candidates: what was known of each; empty unless asked for by ``explain``.
+    """
+
+    model: str
+    quality: float
+    usd: float
+    policy: str
+    abstained: bool
+    latency_us: float
+    candidates: tuple[CandidateView, ...] = ()
+
+
+class _Prepared(NamedTuple):
+    """Candidates as they were at one time, and what follows from them."""
+
+    candidates: tuple[Candidate, ...]
+    eligibility: Eligibility
+    prices: Prices
+    estimator: SuccessEstimator | None
+    priors: Float64Array
+
+
+class CandidateDecider:
+    """Chooses among candidates for each request; nothing is sent. Safe in several threads.
+
+    Args:
+        candidates: a ``CandidateSet``, or what makes one: candidates, or the path of a TOML file.
+        policy: a ``ChoicePolicy``, or the text of one, such as "spend_at_most=1.2".
+        router: a ``models`` router, or the folder of one. Candidates that it does not know have
+            their ``quality_prior``. Without a router all have.
+        count_tokens: counts the tokens of a text. It is called where the length in bytes does not
+            show that every candidate has room.
+        drop_reasoning: whether signed reasoning is removed from a history before a switch to
+            another provider, instead of staying with the provider.
+
+    Raises InvalidInputError, InvalidTypeError for an argument that can't be used.
+    """
+
+    def __init__(
+        self,
+        candidates: CandidateSet | Iterable[Candidate] | str | os.PathLike[str],
+        policy: ChoicePolicy | str = "max_quality",
+        router: ModelsRouter | str | os.PathLike[str] | None = None,
+        *,
+        count_tokens: Callable[[str], int] | None = None,
+        drop_reasoning: bool = False,
+    ) -> None:
+        self.candidates = (
+            candidates if isinstance(candidates, CandidateSet) else CandidateSet(candidates)
+        )
+        self.policy = parse_policy(policy) if isinstance(policy, str) else policy
+        if not isinstance(self.policy, ChoicePolicy):
+            raise InvalidTypeError(f"policy must be a ChoicePolicy or a text, got {policy!r}")
+        if isinstance(router, (str, os.PathLike)):
+            router = ModelsRouter.load(router)
+        if router is not None and not isinstance(router, ModelsRouter):
+            raise InvalidTypeError(f"router must be a ModelsRouter or a folder, got {router!r}")
+        self.router = router
+        self._policy_text = repr(self.policy)
+        self.drop_reasoning = drop_reasoning
+        self._count_tokens = count_tokens
+        self._prepared = self._prepare()
+
+    def decide(
+        self,
+        prompt: str,
+        *,
+        needs: Needs | None = None,
+        turn: Turn | None = None,
+        explain: bool = False,
+    ) -> CandidateDecision:
+        """Choose a candidate for ``prompt``.
+
+        Args:
+            prompt: what is scored.
+            needs: of the whole request; by default those of the prompt alone.
+            turn: where the conversation stands; by default at its start.
+            explain: whether to state what was known of each candidate.
+
+        Raises:
+            NoEligibleModelError: no candidate can answer; it names each and why not.
+            InvalidInputError, InvalidTypeError: a prompt that is not text.
+        """
+        started_ns = perf_counter_ns()
+        if needs is None:
+            if not isinstance(prompt, str):
+                raise InvalidTypeError(f"prompt must be a str, got {type(prompt).__name__}")
+            needs = Needs.of_text(prompt)
+        return self._decide(prompt, prompt, needs, turn or Turn(), explain, started_ns)
+
+    def decide_request(
+        self,
+        body: Mapping[str, Any],
+        *,
+        allow: Iterable[str] = (),
+        deny: Iterable[str] = (),
+        model: str = "",
+        cached_tokens: int = 0,
+        explain: bool = False,
+    ) -> CandidateDecision:
+        """Choose a candidate for the body of a chat request.
+
+        Args:
+            body: with ``messages``; its tools, images, limits and formats are taken into account.
+            allow: tags, of which the candidate must have one.
+            deny: tags, of which it must have none.
+            model: the candidate that gave the conversation's last answer; "" at its start.
+            cached_tokens: input tokens that its provider last read from its cache.
+            explain: whether to state what was known of each candidate.
+
+        Raises as ``decide``, and InvalidPromptError for messages that can't be read.
+        """
+        started_ns = perf_counter_ns()
+        messages = body.get("messages", ())
+        prompt = prompt_from_messages(messages)
+        needs = needs_of(body)
+        if allow or deny:
+            needs = replace(needs, allow=frozenset(allow), deny=frozenset(deny))
+        turn = Turn.read(messages, model, cached_tokens) if model else Turn()
+        return self._decide(prompt, body, needs, turn, explain, started_ns)
+
+    def _decide(
+        self,
+        prompt: str,
+        counted: object,
+        needs: Needs,
+        turn: Turn,
+        explain: bool,
+        started_ns: int,
+    ) -> CandidateDecision:
+        prepared = self._now()
+        candidates = prepared.candidates
+        tokens = needs.most_tokens / BYTES_PER_TOKEN
+        if self._count_tokens is not None and prepared.eligibility.needs_count(needs):
+            count = self._count_tokens(counted if isinstance(counted, str) else _text_of(counted))
+            needs, tokens = needs.counted(count), float(count)
+        eligible = prepared.eligibility.find(needs)
+        locks: list[str | None] = []
+        if turn.model:
+            locks = turn.lock_reasons(candidates, drop_reasoning=self.drop_reasoning)
+            eligible = [i for i in eligible if locks[i] is None]
+            if not eligible:
+                raise _locked(candidates, prepared.eligibility.reasons(needs), locks)
+        usd = prepared.prices.dollars(
+            tokens, needs.max_output_tokens, cached_at=turn.model, cached_tokens=turn.cached_tokens
+        )
+        quality, low, high, abstained = self._estimate(prepared, prompt)
+        choose = self.policy.choose_safely if abstained else self.policy.choose
+        if len(eligible) == len(candidates):
+            chosen = choose(quality, usd)
+        else:
+            chosen = eligible[choose(quality[eligible], usd[eligible])]
+        views: tuple[CandidateView, ...] = ()
+        if explain:
+            views = _views(prepared, needs, locks, quality, low, high, usd)
+        return CandidateDecision(
+            candidates[chosen].name, float(quality[chosen]), float(usd[chosen]), self._policy_text,
+            abstained, (perf_counter_ns() - started_ns) / 1000, views,
+        )  # fmt: skip
+
+    def _estimate(
+        self, prepared: _Prepared, prompt: str
+    ) -> tuple[Float64Array, Float64Array, Float64Array, bool]:
+        """Quality of each candidate, its interval, and whether the router abstained."""
+        if prepared.estimator is None:
+            n = len(prepared.candidates)
+            return prepared.priors, np.zeros(n), np.ones(n), True
+        assert self.router is not None
+        found = prepared.estimator.estimate(self.router.embed(prompt))
+        return found.probability[0], found.low[0], found.high[0], bool(found.abstained[0])
+
+    def _now(self) -> _Prepared:
+        prepared = self._prepared
+        if prepared.candidates is not self.candidates.current:
+            prepared = self._prepared = self._prepare()
+        return prepared
+
+    def _prepare(self) -> _Prepared:
+        candidates = self.candidates.current
+        priors = {c.name: c.quality_prior for c in candidates}
+        estimator = None
+        if self.router is not None:
+            estimator = self.router.estimator.select(list(priors), priors)
+        known = [UNKNOWN_QUALITY if prior is None else prior for prior in priors.values()]
+        return _Prepared(
+            candidates, Eligibility(candidates), Prices(candidates), estimator, np.array(known)
+        )
+
+
+def _views(
+    prepared: _Prepared,
+    needs: Needs,
+    locks: Sequence[str | None],
+    *columns: Float64Array,
+) -> tuple[CandidateView, ...]:
+    reasons = prepared.eligibility.reasons(needs)
+    numbers = (column.tolist() for column in columns)
+    rows = zip(prepared.candidates, *numbers, reasons, locks or [None] * len(reasons), strict=True)
+    return tuple(
+        CandidateView(c.name, quality, low, high, usd, reason or lock)
+        for c, quality, low, high, usd, reason, lock in rows
+    )
+
+
+def _locked(
+    candidates: Sequence[Candidate], reasons: Sequence[str | None], locks: Sequence[str | None]
+) -> NoEligibleModelError:
+    said = {
+        c.name: " and ".join(why for why in (reason, lock) if why)
+        for c, reason, lock in zip(candidates, reasons, locks, strict=True)
+    }
+    parts = "; ".join(f"{name}: {why}" for name, why in said.items())
+    return NoEligibleModelError(f"no candidate can answer this request: {parts}", reasons=said)
+
+
+def _text_of(body: object) -> str:
+    """All text of a body's messages, for a count of tokens."""
+    found: list[str] = []
+    waiting: list[Any] = [body.get("messages", ())] if isinstance(body, Mapping) else []
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, Mapping):
+            waiting += [v for k, v in value.items() if k not in ("image_url", "input_audio")]
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+    return "\n".join(found)
