@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,15 +22,19 @@ from fastroute.http.request import (
     Response,
     Transport,
 )
-from fastroute.policy import CASCADE_MODEL
+from fastroute.policy import CASCADE_MODEL, MANY_MODELS
 from fastroute.routers import Router, create_router
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.share_control import HeldShare
 from fastroute.types import Decision, ModelPair
 
 if TYPE_CHECKING:
+    from fastroute.candidates import Candidate, CandidateSet, ChoicePolicy
+    from fastroute.chat.completion import ChatCompletion
     from fastroute.evidence.cascade import CascadeSettings
     from fastroute.evidence.controlled import CascadeSender
+    from fastroute.many_models import CandidateDecider, CandidateDecision
+    from fastroute.routers import ModelsRouter
 
 
 class Controller(Decider, ChatClient):
@@ -57,11 +61,17 @@ class Controller(Decider, ChatClient):
         helpers: other cheap models. ``model="cascade"`` asks the weak model and these at once, and
             the strong model only where their answers do not agree; see ``fastroute.evidence``.
         cascade: what such a cascade may do.
+        candidates: any number of models for ``model="fastroute"``: a ``CandidateDecider``, or its
+            ``candidates``. Routers and a pair of models may then be left out.
+        policy, models_router: with ``candidates``: the policy and the router of the
+            ``CandidateDecider``.
         held_share: as for ``Decider``: a share of strong calls that decisions without a threshold
             hold, whatever prompts come.
 
     Attributes:
-        routers, default_router, model_pair, share_control: as of ``Decider``.
+        routers, default_router, model_pair, share_control: as of ``Decider``. Without a pair of
+            models there is no router, and the pair's names are empty.
+        candidates: the ``CandidateDecider``; None without candidates.
         model_counts: ``model_counts[router][model]`` is the number of calls so routed.
         chat: ``chat.completions.create`` and ``acreate``: ``completion`` and ``acompletion``.
 
@@ -72,9 +82,9 @@ class Controller(Decider, ChatClient):
 
     def __init__(
         self,
-        routers: Sequence[str | Router],
-        strong_model: str,
-        weak_model: str,
+        routers: Sequence[str | Router] = (),
+        strong_model: str = "",
+        weak_model: str = "",
         config: Mapping[str, Mapping[str, Any]] | None = None,
         api_base: str | None = None,
         api_key: str | None = None,
@@ -86,18 +96,31 @@ class Controller(Decider, ChatClient):
         helpers: Sequence[str] = (),
         cascade: CascadeSettings | None = None,
         held_share: HeldShare | float | None = None,
+        candidates: CandidateDecider
+        | CandidateSet
+        | Iterable[Candidate]
+        | str
+        | os.PathLike[str]
+        | None = None,
+        policy: ChoicePolicy | str | None = None,
+        models_router: ModelsRouter | str | os.PathLike[str] | None = None,
     ) -> None:
         endpoint = Endpoint(base_url=api_base, api_key=api_key)
         ChatClient.__init__(self, endpoint, endpoints, transport, async_transport)
-        Decider.__init__(
-            self,
-            routers,
-            strong_model,
-            weak_model,
-            config,
-            progress_bar=progress_bar,
-            held_share=held_share,
-        )
+        self.candidates = _candidate_decider(candidates, policy, models_router)
+        pairless = not (routers or strong_model or weak_model or config or helpers or held_share)
+        if self.candidates is not None and pairless:
+            self._without_pair()
+        else:
+            Decider.__init__(
+                self,
+                routers,
+                strong_model,
+                weak_model,
+                config,
+                progress_bar=progress_bar,
+                held_share=held_share,
+            )
         self.model_counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._counting = ForkSafeLock()
         self._helpers = _check_helpers(helpers, self.model_pair)
@@ -152,6 +175,8 @@ class Controller(Decider, ChatClient):
         call = Call.read(arguments)
         if call.router is None and call.model == CASCADE_MODEL:
             return self._prepare_cascade(call)
+        if call.router is None and call.model == MANY_MODELS and self.candidates is not None:
+            return self._prepare_candidate(call, self.candidates), None
         if call.router is None:
             return call.request(call.model, self._endpoint_of(call.model)), None
         prompt = prompt_from_messages(call.messages)
@@ -162,6 +187,26 @@ class Controller(Decider, ChatClient):
         request = call.request(decision.model, self._endpoint_of(decision.model))
         self._count(decision.router, decision.model)
         return request
+
+    def _prepare_candidate(self, call: Call, candidates: CandidateDecider) -> Request:
+        from fastroute.many_models import CandidateRequest
+
+        decision = candidates.decide_request(
+            {**call.body, "messages": call.messages},
+            model=call.previous_model,
+            cached_tokens=call.cached_tokens,
+        )
+        if decision.drops_reasoning:
+            from fastroute.candidates import without_reasoning
+
+            call = call._replace(body={**call.body, "messages": without_reasoning(call.messages)})
+        request = call.request(decision.model, self._endpoint_of(decision.model))
+        self._count(MANY_MODELS, decision.model)
+        return CandidateRequest(**vars(request), decision=decision)
+
+    def _received(self, request: Request, completion: ChatCompletion) -> None:
+        if self.candidates is not None and (decision := _decision_of(request)) is not None:
+            self.candidates.account(decision, completion.get("usage"))
 
     def _prepare_cascade(self, call: Call) -> tuple[Request, Decision]:
         # Heavier than all the rest of a Controller, and of no use to others.
@@ -200,12 +245,22 @@ class Controller(Decider, ChatClient):
     def _send(self, request: Request) -> Response:
         if type(request) is Request:
             return super()._send(request)
-        return self._cascade_sender().send(request)
+        decision = _decision_of(request)
+        if decision is None:
+            return self._cascade_sender().send(request)
+        response = super()._send(request)
+        response.evidence = decision
+        return response
 
     async def _asend(self, request: Request) -> AsyncResponse:
         if type(request) is Request:
             return await super()._asend(request)
-        return await self._cascade_sender().asend(request)
+        decision = _decision_of(request)
+        if decision is None:
+            return await self._cascade_sender().asend(request)
+        response = await super()._asend(request)
+        response.evidence = decision
+        return response
 
     def _cascade_sender(self) -> CascadeSender:
         from fastroute.evidence.controlled import CascadeSender
@@ -214,6 +269,34 @@ class Controller(Decider, ChatClient):
             if self._sender is None:
                 self._sender = CascadeSender(self._transports, self._settings)
             return self._sender
+
+
+def _decision_of(request: Request) -> CandidateDecision | None:
+    """The decision of a request to a candidate; None for any other request."""
+    if type(request) is Request:
+        return None
+    from fastroute.many_models import CandidateRequest
+
+    return request.decision if isinstance(request, CandidateRequest) else None
+
+
+def _candidate_decider(
+    candidates: Any,
+    policy: ChoicePolicy | str | None,
+    router: ModelsRouter | str | os.PathLike[str] | None,
+) -> CandidateDecider | None:
+    if candidates is None:
+        if policy is not None or router is not None:
+            raise InvalidInputError("policy and models_router need candidates=[...]")
+        return None
+    # Heavier than all the rest of a Controller, and of no use to others.
+    from fastroute.many_models import CandidateDecider
+
+    if not isinstance(candidates, CandidateDecider):
+        return CandidateDecider(candidates, "max_quality" if policy is None else policy, router)
+    if policy is not None or router is not None:
+        raise InvalidInputError("candidates is a CandidateDecider, which has a policy and a router")
+    return candidates
 
 
 def _check_helpers(helpers: Sequence[str], pair: ModelPair) -> tuple[str, ...]:

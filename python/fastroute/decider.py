@@ -88,6 +88,16 @@ class Decider:
         self._warned: set[str] = set()
         self.share_control = self._control(held_share)
 
+    def _without_pair(self) -> None:
+        """What ``__init__`` sets, for a subclass that decides without a pair of models."""
+        self.model_pair = ModelPair("", "")
+        self._progress_bar = False
+        self.routers = {}
+        self.default_router = ""
+        self._measured = {}
+        self._warned = set()
+        self.share_control = None
+
     def decide(
         self,
         prompt: str,

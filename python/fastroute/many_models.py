@@ -29,12 +29,14 @@ from fastroute.candidates.prices import Prices
 from fastroute.chat.needs import needs_of
 from fastroute.chat.prompts import prompt_from_messages
 from fastroute.errors import InvalidTypeError, NoEligibleModelError
+from fastroute.http.request import Request
 from fastroute.routers import ModelsRouter, SuccessEstimator
 from fastroute.types import Float64Array
 
 __all__ = [
     "CandidateDecider",
     "CandidateDecision",
+    "CandidateRequest",
     "CandidateView",
 ]
 
@@ -76,6 +78,8 @@ class CandidateDecision:
         usd: its expected dollars.
         policy: what chose it, as ``parse_policy`` reads it.
         abstained: whether the graded prompts say nothing of this one, so that levels decided.
+        drops_reasoning: whether signed reasoning has to be removed from the history, because the
+            conversation moves to another provider.
         latency_us: microseconds from the request to this decision.
         candidates: what was known of each; empty unless asked for by ``explain``.
     """
@@ -85,8 +89,20 @@ class CandidateDecision:
     usd: float
     policy: str
     abstained: bool
+    drops_reasoning: bool
     latency_us: float
     candidates: tuple[CandidateView, ...] = ()
+
+
+@dataclass(frozen=True)
+class CandidateRequest(Request):
+    """A request to a chosen candidate.
+
+    Attributes:
+        decision: why it was chosen.
+    """
+
+    decision: CandidateDecision | None = None
 
 
 class _Prepared(NamedTuple):
@@ -198,6 +214,21 @@ class CandidateDecider:
         turn = Turn.read(messages, model, cached_tokens) if model else Turn()
         return self._decide(prompt, body, needs, turn, explain, started_ns)
 
+    def account(self, decision: CandidateDecision, usage: object) -> None:
+        """Take note of what an answer cost, from the ``usage`` of a chat completion.
+
+        A usage that can't be read leaves the expected dollars as they are.
+        """
+        candidate = next((c for c in self.candidates.current if c.name == decision.model), None)
+        if candidate is None or not isinstance(usage, Mapping):
+            return
+        details = usage.get("prompt_tokens_details")
+        cached = details.get("cached_tokens") if isinstance(details, Mapping) else 0
+        counts = [usage.get("prompt_tokens"), usage.get("completion_tokens"), cached or 0]
+        tokens = [count for count in counts if type(count) is int and count >= 0]
+        if len(tokens) == len(counts):
+            self.policy.correct(decision.usd, candidate.dollars(*tokens))
+
     def _decide(
         self,
         prompt: str,
@@ -234,7 +265,8 @@ class CandidateDecider:
             views = _views(prepared, needs, locks, quality, low, high, usd)
         return CandidateDecision(
             candidates[chosen].name, float(quality[chosen]), float(usd[chosen]), self._policy_text,
-            abstained, (perf_counter_ns() - started_ns) / 1000, views,
+            abstained, turn.signed_reasoning and _moves(candidates, turn.model, chosen),
+            (perf_counter_ns() - started_ns) / 1000, views,
         )  # fmt: skip
 
     def _estimate(
@@ -264,6 +296,14 @@ class CandidateDecider:
         return _Prepared(
             candidates, Eligibility(candidates), Prices(candidates), estimator, np.array(known)
         )
+
+
+def _moves(candidates: Sequence[Candidate], model: str, chosen: int) -> bool:
+    """Whether the chosen candidate is of another provider than the ``model`` before."""
+    if candidates[chosen].name == model:
+        return False
+    before = next((c.provider for c in candidates if c.name == model), "")
+    return not (before and candidates[chosen].provider == before)
 
 
 def _views(

@@ -18,6 +18,7 @@ from fastroute.types import Decision, Float32Array, Float64Array, ModelPair
 
 __all__ = [
     "CASCADE_MODEL",
+    "MANY_MODELS",
     "DecisionBatch",
     "DifficultyScale",
     "are_strong",
@@ -33,6 +34,8 @@ __all__ = [
 QUANTILES = 1001
 #: The model string that asks for a cascade by evidence.
 CASCADE_MODEL = "cascade"
+#: The model string that asks for a choice among many candidates.
+MANY_MODELS = "fastroute"
 # What is a tie in float32 may differ in float64, by less than this part.
 _TIE = 1.0 - 2.0**-23
 #: How many thresholds a scale keeps: an application asks for few shares, and may ask for any.

@@ -4,7 +4,9 @@ from collections import Counter, defaultdict
 from typing import Any, reveal_type
 
 from fastroute import Controller, Decision, Endpoint, create_router
+from fastroute.candidates import Candidate, SpendAtMost, read_price_list
 from fastroute.learning import Goal, read_export, save_result, tune_router
+from fastroute.many_models import CandidateDecider
 from fastroute.policy import DecisionBatch
 from fastroute.provenance import Provenance
 from fastroute.routers import MatrixFactorizationRouter, Router
@@ -42,6 +44,16 @@ reveal_type(found)  # TuneResult
 reveal_type(found.quality_lower_bound)  # float | None
 reveal_type(found.to_dict())  # dict[str, Any]
 reveal_type(save_result(found, "router"))  # TuneResult
+
+among = Controller(candidates=[Candidate("a"), Candidate("b")], policy="max_quality")
+reveal_type(among.candidates)  # CandidateDecider | None
+decider = CandidateDecider("models.toml", SpendAtMost(2.0), "router")
+reveal_type(decider.decide("hi", explain=True))  # CandidateDecision
+reveal_type(decider.decide("hi").candidates)  # tuple[CandidateView, ...]
+reveal_type(decider.decide("hi").candidates[0].reason)  # str | None
+reveal_type(decider.candidates.current)  # tuple[Candidate, ...]
+reveal_type(SpendAtMost(2.0).state)  # SpendState
+reveal_type(read_price_list("prices.json"))  # dict[str, Candidate]
 
 create = client.chat.completions.create
 reveal_type(create(model="gpt", messages=messages))  # ChatCompletion

@@ -134,4 +134,10 @@ def test_arguments_are_those_of_openais_client() -> None:
     theirs = set(inspect.signature(completions.Completions.create).parameters)
     ours = {*CompletionArguments.__annotations__, "stream", "self"}
     assert theirs <= ours
-    assert ours - theirs == {"router", "threshold", "strong_share"}
+    assert ours - theirs == {
+        "router",
+        "threshold",
+        "strong_share",
+        "previous_model",
+        "cached_tokens",
+    }

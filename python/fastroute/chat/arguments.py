@@ -39,6 +39,8 @@ class CompletionArguments(TypedDict, total=False):
     router: str | None
     threshold: float | None
     strong_share: float | None
+    previous_model: str | None
+    cached_tokens: int | None
     timeout: Any  # seconds, or an httpx.Timeout
     extra_headers: Given[Mapping[str, str]]
     extra_query: Given[Mapping[str, object]]

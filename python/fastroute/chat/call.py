@@ -17,7 +17,7 @@ from fastroute.errors import (
 )
 from fastroute.http.address import check_seconds
 from fastroute.http.request import Endpoint, Request
-from fastroute.policy import check_threshold, parse_model_name
+from fastroute.policy import MANY_MODELS, check_threshold, parse_model_name
 
 
 class Call(NamedTuple):
@@ -31,6 +31,8 @@ class Call(NamedTuple):
         headers: HTTP headers to add or replace.
         timeout_s: seconds to wait for the answer, if it is not the endpoint's.
         query: parameters to add to the address.
+        previous_model: the model that gave the conversation's last answer; "" if not known.
+        cached_tokens: input tokens that its provider last read from its cache.
     """
 
     router: str | None
@@ -41,6 +43,8 @@ class Call(NamedTuple):
     headers: Mapping[str, str]
     timeout_s: float | None
     query: Mapping[str, Any]
+    previous_model: str = ""
+    cached_tokens: int = 0
 
     @classmethod
     def read(cls, arguments: Mapping[str, Any]) -> Self:
@@ -56,6 +60,7 @@ class Call(NamedTuple):
         router, threshold, share, timeout = (
             body.pop(name, None) for name in ("router", "threshold", "strong_share", "timeout")
         )
+        previous, cached = (body.pop(name, None) for name in ("previous_model", "cached_tokens"))
         headers = _check_dict("extra_headers", body.pop("extra_headers", None))
         _check_headers(headers)
         query = _check_dict("extra_query", body.pop("extra_query", None))
@@ -74,8 +79,16 @@ class Call(NamedTuple):
                 "strong_share with router= instead of model="
             )
         cut = _read_cut(model, router, threshold)
+        if (previous or cached) and model != MANY_MODELS:
+            raise InvalidInputError(
+                "previous_model and cached_tokens have an effect with "
+                f"model={MANY_MODELS!r} only; leave them out"
+            )
         if cut is None:
-            return cls(None, None, None, str(model), body, headers, timeout_s, query)
+            return cls(
+                None, None, None, str(model), body, headers, timeout_s, query,
+                *_check_previous(previous, cached),
+            )  # fmt: skip
         return cls(*cut, share, "", body, headers, timeout_s, query)
 
     @property
@@ -144,6 +157,16 @@ def _read_cut(model: Any, router: Any, threshold: Any) -> tuple[str, float | Non
                 f"model={model!r} and {what}={value!r} contradict each other; give one of them"
             )
     return named
+
+
+def _check_previous(model: object, cached_tokens: object) -> tuple[str, int]:
+    if model is not None and not isinstance(model, str):
+        raise InvalidTypeError(f"previous_model must be a model's name, got {model!r}")
+    if cached_tokens is not None and (type(cached_tokens) is not int or cached_tokens < 0):
+        raise InvalidInputError(
+            f"cached_tokens must be a whole number of 0 or more, got {cached_tokens!r}"
+        )
+    return model or "", cached_tokens or 0
 
 
 def _check_dict(what: str, value: object) -> Mapping[str, Any]:

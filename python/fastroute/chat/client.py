@@ -81,6 +81,9 @@ class ChatClient(ABC):
             router, threshold: instead of, or in agreement with, ``model="router-<name>-<t>"``.
                 Without a threshold the router's default is used, as by ``Controller.decide``.
             strong_share: with ``router``, instead of a threshold.
+            previous_model, cached_tokens: with ``model="fastroute"``, the model that gave the
+                conversation's last answer, and the input tokens that its provider last read from
+                its cache (``usage.prompt_tokens_details.cached_tokens``).
             timeout: seconds to wait for the answer, instead of the endpoint's ``timeout_s``.
             extra_headers: HTTP headers to add or replace.
             extra_query: parameters to add to the URL.
@@ -89,7 +92,8 @@ class ChatClient(ABC):
         Returns:
             A ``ChatCompletion``, or with ``stream=True`` a ``ChatStream`` of chunks: the provider's
             JSON with fields as attributes. Its ``fastroute`` is the Decision (None for a plain
-            model name), its ``evidence`` how a cascade chose it (else None).
+            model name), its ``evidence`` how it was chosen among several models' answers by a
+            cascade, or among many candidates (else None).
 
         Raises:
             RoutingError: an unknown router, a bad threshold or model string, messages that
@@ -106,6 +110,7 @@ class ChatClient(ABC):
             return stream
         completion = read_completion(response.read(), response.headers, decision, key=key)
         completion.evidence = response.evidence
+        self._received(request, completion)
         return completion
 
     @overload
@@ -135,7 +140,11 @@ class ChatClient(ABC):
         body = await response.read()
         completion = read_completion(body, response.headers, decision, key=key)
         completion.evidence = response.evidence
+        self._received(request, completion)
         return completion
+
+    def _received(self, request: Request, completion: ChatCompletion) -> None:  # noqa: B027
+        """Called with each whole answer; a subclass may keep accounts."""
 
     def _send(self, request: Request) -> Response:
         return self._transports.sync().send(request)

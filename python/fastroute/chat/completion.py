@@ -86,8 +86,8 @@ class ChatCompletion(Record):
     Beside the fields, and in no dump:
 
     Attributes:
-        evidence: how a cascade chose the answer (``fastroute.evidence.cascade.Evidence``), else
-            None.
+        evidence: how a cascade chose the answer (``fastroute.evidence.cascade.Evidence``), or a
+            policy the model (``fastroute.many_models.CandidateDecision``), else None.
         fastroute: the Decision that chose the model; None where a model was named outright.
         http_headers: headers of the answer, names in lower case.
     """

@@ -1,0 +1,163 @@
+"""``model="fastroute"`` of a Controller with candidates, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fakes import openai_chat
+from fakes.planned import Server, View
+from fastroute import Controller, Endpoint
+from fastroute.candidates import Candidate, SpendAtMost
+from fastroute.errors import InvalidInputError, InvalidTypeError, NoEligibleModelError
+from fastroute.many_models import CandidateDecider, CandidateDecision
+
+MODELS = [
+    Candidate("dear", 10.0, 30.0, quality_prior=0.9, provider="a"),
+    Candidate("cheap", 0.1, 0.3, quality_prior=0.6, provider="b", context_window=4000),
+]
+ASKED: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Server, Server]]:
+    with openai_chat.start() as dear, openai_chat.start() as cheap:
+        yield dear, cheap
+
+
+@pytest.fixture
+def servers(running: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch) -> dict[str, View]:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    return {"dear": View(running[0]), "cheap": View(running[1])}
+
+
+def client(servers: dict[str, View], **arguments: Any) -> Controller:
+    endpoints = {name: Endpoint(view.base_url) for name, view in servers.items()}
+    return Controller(endpoints=endpoints, **{"candidates": MODELS, **arguments})
+
+
+def test_the_policy_chooses_the_model_that_is_called(servers: dict[str, View]) -> None:
+    for policy, model in (("max_quality", "dear"), ("best_value=1000", "cheap")):
+        with client(servers, policy=policy) as controller:
+            answer = controller.chat.completions.create(model="fastroute", messages=ASKED)
+            assert answer.model == model
+            assert isinstance(answer.evidence, CandidateDecision)
+            assert (answer.evidence.model, answer.evidence.policy) == (model, policy)
+            assert answer.fastroute is None
+            assert controller.model_counts["fastroute"] == {model: 1}
+
+
+def test_streams_and_async_calls_too(servers: dict[str, View]) -> None:
+    async def ask(controller: Controller) -> str:
+        answer = await controller.acompletion(model="fastroute", messages=ASKED)
+        assert isinstance(answer.evidence, CandidateDecision)
+        await controller.aclose()
+        return str(answer.model)
+
+    with client(servers) as controller:
+        stream = controller.completion(model="fastroute", messages=ASKED, stream=True)
+        assert "".join(c.choices[0].delta.get("content", "") for c in stream if c.choices)
+        assert isinstance(stream.evidence, CandidateDecision)
+        assert asyncio.run(ask(controller)) == "dear"
+
+
+def test_a_request_that_fits_no_candidate_is_not_sent(servers: dict[str, View]) -> None:
+    with client(servers) as controller:
+        with pytest.raises(NoEligibleModelError, match="dear: lacks tools; cheap: lacks tools"):
+            controller.completion(model="fastroute", messages=ASKED, tools=[{"type": "function"}])
+        assert controller.model_counts["fastroute"] == {}
+
+
+def test_a_conversation_stays_while_a_tool_call_is_open(servers: dict[str, View]) -> None:
+    abilities = frozenset({"tools"})
+    models = [Candidate("dear", 9, 9, quality_prior=0.9, abilities=abilities),
+              Candidate("cheap", 1, 1, quality_prior=0.6, abilities=abilities)]  # fmt: skip
+    messages = [*ASKED, {"role": "assistant", "tool_calls": [{"id": "1"}]},
+                {"role": "tool", "tool_call_id": "1", "content": "3"}]  # fmt: skip
+    with client(servers, candidates=models) as controller:
+        for previous, model in (("cheap", "cheap"), (None, "dear")):
+            answer = controller.completion(
+                model="fastroute", messages=messages, previous_model=previous, cached_tokens=5
+            )
+            assert answer.model == model
+        sent = servers["cheap"].requests()[-1]
+        assert "previous_model" not in sent
+        assert "cached_tokens" not in sent
+
+
+def test_signed_reasoning_is_removed_only_where_that_is_asked_for(servers: dict[str, View]) -> None:
+    thinking = {"type": "thinking", "thinking": "Hm", "signature": "x"}
+    said = {"role": "assistant", "content": [thinking, {"type": "text", "text": "Hi"}]}
+    messages = [*ASKED, said, *ASKED]
+    with client(servers) as controller:
+        answer = controller.completion(model="fastroute", messages=messages, previous_model="cheap")
+        assert answer.model == "cheap"
+        assert servers["cheap"].requests()[-1]["messages"] == messages
+    decider = CandidateDecider(MODELS, drop_reasoning=True)
+    with client(servers, candidates=decider) as controller:
+        answer = controller.completion(model="fastroute", messages=messages, previous_model="cheap")
+        assert answer.model == "dear"
+        sent = servers["dear"].requests()[-1]["messages"]
+        assert sent[1]["content"] == [{"type": "text", "text": "Hi"}]
+
+
+def test_spending_is_what_the_answers_cost(servers: dict[str, View]) -> None:
+    policy = SpendAtMost(100.0)
+    with client(servers, policy=policy) as controller:
+        answer = controller.completion(model="fastroute", messages=ASKED)
+    usage = answer.usage
+    expected = MODELS[0].dollars(usage.prompt_tokens, usage.completion_tokens)
+    assert policy.state.spent_usd == pytest.approx(expected)
+
+
+def test_pairs_work_beside_candidates(servers: dict[str, View]) -> None:
+    endpoints = {name: Endpoint(view.base_url) for name, view in servers.items()}
+    with Controller(
+        ["length"], "dear", "cheap", candidates=MODELS, policy="max_quality", endpoints=endpoints
+    ) as controller:
+        answer = controller.completion(model="router-length-1.0", messages=ASKED)
+        assert answer.model == answer.fastroute.model == "cheap"
+        assert answer.evidence is None
+        assert controller.completion(model="fastroute", messages=ASKED).model == "dear"
+        assert controller.candidates is not None
+        assert controller.candidates.decide("Hello").model == "dear"
+
+
+def test_without_candidates_the_name_is_a_plain_model(servers: dict[str, View]) -> None:
+    with Controller(["length"], "a", "b", api_base=servers["dear"].base_url) as controller:
+        answer = controller.completion(model="fastroute", messages=ASKED)
+        assert answer.model == "fastroute"
+        assert controller.candidates is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "said"),
+    [
+        ({"candidates": []}, InvalidInputError, "got none"),
+        ({"candidates": ["a"]}, InvalidTypeError, "must hold Candidate"),
+        ({"candidates": MODELS, "policy": "best"}, InvalidInputError, "policy 'best'"),
+        ({"routers": ["length"], "strong_model": "a", "weak_model": "b", "policy": "max_quality"},
+         InvalidInputError, "need candidates"),
+        ({"candidates": CandidateDecider(MODELS), "policy": "max_quality"}, InvalidInputError,
+         "which has a policy"),
+        ({"candidates": MODELS, "strong_model": "a"}, InvalidInputError, "weak_model must be"),
+        ({}, InvalidInputError, "strong_model must be a model's name"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_named(
+    arguments: dict[str, Any], kind: type[Exception], said: str
+) -> None:
+    with pytest.raises((kind, InvalidInputError), match=said):
+        Controller(**arguments)
+
+
+def test_what_belongs_to_candidates_has_no_place_elsewhere(servers: dict[str, View]) -> None:
+    with client(servers) as controller:
+        with pytest.raises(InvalidInputError, match="previous_model"):
+            controller.completion(model="dear", messages=ASKED, previous_model="cheap")
+        with pytest.raises(InvalidInputError, match="cached_tokens must be"):
+            controller.completion(model="fastroute", messages=ASKED, cached_tokens=-1)
