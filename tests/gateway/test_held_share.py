@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import signal
@@ -127,6 +128,11 @@ def test_a_named_threshold_neither_follows_nor_moves_it(
             assert answer.headers["x-fastroute-threshold"] == "0.5"
         assert gateway.ask("POST", "/v1/route", _body(0)).json()["threshold"] == before
         assert sum(_metric(gateway, "fastroute_held_decisions_total")) == 30
+        # It is far from the win rates of the calibration, which the log says once.
+        gateway.wait_for(lambda: any("ThresholdWarning" in line for line in gateway.lines))
+        (line,) = (line for line in gateway.lines if "ThresholdWarning" in line)
+        assert json.loads(line)["level"] == "warning"
+        assert "calibrated from 0.0000 to 0.1000" in line
 
 
 def test_a_reload_goes_on_from_where_it_was_unless_the_share_is_another(
