@@ -16,8 +16,8 @@ from fastroute.evaluation.benchmarks.protocols import (
     check_protocol,
     check_untrained,
     in_domain_win_rates,
-    prompt_hashes,
     scored,
+    were_trained_on,
 )
 from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.cache import WinRateCache
@@ -224,10 +224,8 @@ def _scored_part(
     """The prompts that the protocol scores, with ``drop_trained`` without training prompts."""
     part = scored(benchmark, settings.protocol)
     dropped = 0
-    hashes = [r.provenance.trained_on for r in routers.values()]
-    trained = [h for h in hashes if h is not None]
-    if drop_trained and trained:
-        seen = np.isin(prompt_hashes(part.prompts), np.concatenate(trained))
+    if drop_trained:
+        seen = were_trained_on(part.prompts, [r.provenance.trained_on for r in routers.values()])
         if seen.all():
             raise InvalidInputError(
                 f"every prompt of {part.name!r} is a training prompt of a router; none is left"

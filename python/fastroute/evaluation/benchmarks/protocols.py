@@ -15,7 +15,7 @@ checked and not taken on trust.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -58,13 +58,22 @@ def scored(benchmark: Benchmark, protocol: Protocol) -> Benchmark:
     return benchmark
 
 
+def were_trained_on(
+    prompts: Sequence[str], trained_on: Iterable[npt.NDArray[np.uint64] | None]
+) -> npt.NDArray[np.bool_]:
+    """Which prompts are in any of the arrays of hashes, bool[n]; no prompt is hashed for none."""
+    known = [hashes for hashes in trained_on if hashes is not None and len(hashes)]
+    if not known:
+        return np.zeros(len(prompts), dtype=np.bool_)
+    seen: npt.NDArray[np.bool_] = np.isin(prompt_hashes(prompts), np.concatenate(known))
+    return seen
+
+
 def check_untrained(
     benchmark: Benchmark, trained_on: npt.NDArray[np.uint64] | None, router: str
 ) -> None:
     """Raise ContaminationError if any prompt of ``benchmark`` is among ``trained_on``."""
-    if trained_on is None or not len(trained_on):
-        return
-    seen = np.isin(prompt_hashes(benchmark.prompts), trained_on)
+    seen = were_trained_on(benchmark.prompts, [trained_on])
     if seen.any():
         first = benchmark.ids[int(np.flatnonzero(seen)[0])]
         hint = (

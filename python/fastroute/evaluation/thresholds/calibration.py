@@ -12,7 +12,7 @@ import numpy as np
 from fastroute._checks import check_resampling
 from fastroute._validate import check_prompts
 from fastroute.errors import ContaminationError, InvalidInputError, InvalidTypeError
-from fastroute.evaluation.benchmarks.protocols import prompt_hashes
+from fastroute.evaluation.benchmarks.protocols import were_trained_on
 from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.cache import WinRateCache
 from fastroute.evaluation.metrics.bootstrap import check_confidence
@@ -119,9 +119,7 @@ def untrained(
     """Which prompts the router was not trained on, bool[n].
 
     Raises ContaminationError where it was trained on some, unless ``drop_trained`` is set."""
-    keep = np.ones(len(prompts), dtype=np.bool_)
-    if router.provenance.trained_on is not None and len(prompts):
-        keep = ~np.isin(prompt_hashes(prompts), router.provenance.trained_on)
+    keep = ~were_trained_on(prompts, [router.provenance.trained_on])
     if not keep.all() and not drop_trained:
         raise ContaminationError(
             f"router {router.name!r} was trained on {int((~keep).sum())} of the {len(keep)} "
