@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from fakes import gateway as gateways
 from fakes import openai_chat
 from fastroute import Controller
 from fastroute.artifacts import prompt_hash
+from fastroute.evaluation import Estimate
 from fastroute.learning import Goal, TuneResult, read_export, tune_router
+from fastroute.learning.tune.verdict import decided
 from fastroute.routers import create_router
 from graded_traffic import make_traffic, shuffled, write_csv
 
@@ -173,6 +176,26 @@ def test_a_router_that_lost_is_written_where_that_is_asked_for(tmp_path: Path) -
     assert create_router("mf", checkpoint_path=output).provenance.operating_point is not None
 
 
+def test_an_earlier_router_stays_where_the_new_one_lost(tmp_path: Path) -> None:
+    _, output = _tune(tmp_path, make_traffic(600))
+    before = (output / "artifact.json").read_bytes()
+    ran, _ = _tune(tmp_path, shuffled(make_traffic(300)), "--overwrite")
+    assert ran.status == 3
+    assert "the router that was there is unchanged" in ran.out
+    assert (output / "artifact.json").read_bytes() == before
+    assert json.loads((output / "result.json").read_text())["verdict"] == "do_not_use"
+
+
+def test_a_threshold_that_sends_everything_to_the_strong_model_is_no_success(
+    tmp_path: Path,
+) -> None:
+    found = _result(tmp_path, make_traffic(400))
+    everything = replace(found.policy, strong_share=Estimate(1.0, 1.0, 1.0))
+    again = decided(replace(found, policy=everything), terms=np.array([0.1, 0.2]))
+    assert (again.verdict, again.recommendation) == ("do_not_use", "always_strong")
+    assert any("changes nothing" in reason for reason in again.reasons)
+
+
 def test_shuffled_grades_are_hardly_ever_to_be_used(tmp_path: Path) -> None:
     used = [
         _result(tmp_path, shuffled(make_traffic(200, seed=seed), seed=seed)).verdict == "use"
@@ -302,8 +325,6 @@ def test_many_prompts_of_the_bundled_training_leave_the_bundled_router_out(
 
 
 def _pretend_trained_on(monkeypatch: pytest.MonkeyPatch, prompts: list[str]) -> None:
-    from dataclasses import replace
-
     from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 
     default = MatrixFactorizationRouter.load_default()

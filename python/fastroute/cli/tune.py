@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastroute.artifacts import MANIFEST
 from fastroute.cli.options import price, text
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
@@ -153,7 +154,10 @@ def _suggest(options: argparse.Namespace) -> int:
 
 def _written(folder: str, with_router: bool) -> str:
     if not with_router:
-        return "result.json and report.html, but no router (--keep writes it anyway)"
+        old = Path(folder, MANIFEST).exists()
+        return "result.json and report.html, but no router (--keep writes it anyway)" + (
+            "; the router that was there is unchanged" if old else ""
+        )
     serve = f"fastroute serve --config {folder}/gateway.toml"
     return f"the router, report.html and gateway.toml; next: {serve}"
 

@@ -32,6 +32,13 @@ def decided(found: TuneResult, *, terms: Float64Array) -> TuneResult:
     elif share in (0.0, 1.0) and (share == 0.0) == goal.from_strong:
         recommendation = "always_weak" if goal.from_strong else "always_strong"
         against.append(f"No router is needed: {other} alone keeps the promise, for every prompt.")
+    elif share in (0.0, 1.0):
+        safe = found.pair.strong if goal.from_strong else found.pair.weak
+        against.append(
+            f"Only a threshold that sends every test prompt to {safe} is certified: the router "
+            "changes nothing."
+        )
+        advice.append(_labels(found))
     if found.information_p_value > LEVEL:
         against.append(
             "The router does not rank prompts better than a coin "
