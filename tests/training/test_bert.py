@@ -116,7 +116,7 @@ def test_a_pair_is_taken_by_name_and_the_rest_left_out() -> None:
         examples_of(data, strong=["s"], weak=["y"])
     with pytest.raises(InvalidInputError, match="s: a model can't be both"):
         examples_of(data, strong=["s"], weak=["s"])
-    with pytest.raises(InvalidInputError, match="give both --strong-model and --weak-model"):
+    with pytest.raises(InvalidInputError, match="give both --strong and --weak"):
         examples_of(data, strong=["s"])
 
 
@@ -144,7 +144,7 @@ def test_battles_become_examples_in_either_order() -> None:
         examples_of(data, strong=["gpt"], weak=["w"])
     # Without names graded results are learnt from, and battles where there is nothing else.
     assert examples_of(data).prompts == ["p6"]
-    with pytest.raises(InvalidInputError, match="give both --strong-model"):
+    with pytest.raises(InvalidInputError, match="give both --strong"):
         examples_of(TrainingData(battles, [], DataReport()))
 
 
@@ -510,11 +510,11 @@ def test_the_command_asks_which_models_are_which(tmp_path: Path) -> None:
     command = ("train", "bert", "--output", tmp_path / "o", "--data", battles)
     ran = fastroute(*command)
     assert ran.status == 2
-    assert "give both --strong-model and --weak-model; the data has the models s, w" in ran.err
+    assert "give both --strong and --weak; the data has the models s, w" in ran.err
     assert "1 battles and graded results that are not in English left out" in ran.out
     assert "not in English" not in fastroute(*command, "--no-english").out
     graded.write_text(json.dumps({"prompt": "another", "m": 1.0}) + "\n")
     ran = fastroute(*command, graded, "--label", "halves")
     assert ran.status == 2
-    assert "1 battles left out: they need --strong-model and --weak-model" in ran.err
+    assert "1 battles left out: they need --strong and --weak" in ran.err
     assert "its dataset '' has scores of 1 model" in ran.err

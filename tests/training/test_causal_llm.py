@@ -78,7 +78,7 @@ def test_graded_files(tmp_path: Path) -> None:
     data = labelled(read)
     expected = {"hard": 2, "both": 4, "easy": 5} | {f"judged {i}": i for i in range(1, 6)}
     assert dict(zip(data.prompts, data.labels.tolist(), strict=True)) == expected
-    with pytest.raises(InvalidInputError, match="weak-model; the data has the models strong, weak"):
+    with pytest.raises(InvalidInputError, match="--weak; the data has the models strong, weak"):
         labelled(read, {"strong"})
 
 
@@ -88,7 +88,7 @@ def test_graded_files(tmp_path: Path) -> None:
         ("", "nothing is left to train on"),
         ("\n{", "line 2: not JSON"),
         ("[]", "line 1: not a JSON object"),
-        ('{"prompt": "a", "weak": 0}', "give both --strong-model and --weak-model"),
+        ('{"prompt": "a", "weak": 0}', "give both --strong and --weak"),
         (
             '{"prompt": "a", "weak": 0, "strong": 0.5}\n{"prompt": "b", "weak": 2, "strong": 0}',
             "line 2: score of 'weak' is 2.0",
@@ -339,7 +339,7 @@ def test_a_training_that_is_killed_while_it_finishes_is_resumed(base: Path, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--data", "d.jsonl", "--weak-model", "m"], "give both --strong-model and --weak-model"),
+        (["--data", "d.jsonl", "--weak-model", "m"], "give both --strong and --weak"),
         (["--data", "no.jsonl"], "can't be read"),
         (["--data", "d.jsonl", "--steps", "0"], "steps must be at least 1"),
         (["--data", "d.jsonl"], "there is no folder"),

@@ -149,7 +149,7 @@ def longer_is_harder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_router_that_is_worse_than_the_length_of_the_prompt_fails(
     tmp_path: Path, longer_is_harder: Path, kind: str
 ) -> None:
-    more = ["--strong-model", "large", "--weak-model", "tiny"]
+    more = ["--strong", "large", "--weak", "tiny"]
     if kind == "add-model":
         old, rows = tmp_path / "old.jsonl", longer_is_harder.read_text().splitlines()
         with old.open("w") as file:
@@ -173,7 +173,7 @@ def test_a_router_without_held_out_figures_says_so(tmp_path: Path, graded: Path)
     few.write_text("".join(graded.read_text().splitlines(keepends=True)[:60]))
     ran = fastroute(
         "train", "sw_ranking", "--data", few, "--output", tmp_path / "sw", "--held-out", "0.1",
-        "--strong-model", "large", "--weak-model", "tiny",
+        "--strong", "large", "--weak", "tiny",
     )  # fmt: skip
     assert ran.status in (0, 3), ran.err
     assert "whether this router beats the baselines was not measured: " in ran.err

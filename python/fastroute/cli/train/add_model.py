@@ -41,13 +41,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Fit the new model, save, and print the figures."""
     from fastroute.artifacts import load_artifact
-
-    if load_artifact(options.router, only=()).kind == "models":
-        return _run_models(options)
     from fastroute.training import add_model_to_router
     from fastroute.training.mf.add import check_folders
 
     check_folders(options.router, options.output, overwrite=options.overwrite)
+    if load_artifact(options.router, only=()).kind == "models":
+        return _run_models(options)
     again = options.retrain_data
     added = add_model_to_router(
         options.router, options.model, read_data(options), options.output,

@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_pairs(parser)
     parser.add_argument(
         "--label", default="difficulty", choices=("difficulty", "halves"),
-        help="of graded results without --strong-model: a model that is always right against a "
+        help="of graded results without --strong: a model that is always right against a "
         "graded one (default), or the stronger half of them against the weaker",
     )  # fmt: skip
     parser.add_argument(
@@ -134,7 +134,7 @@ def _examples(options: argparse.Namespace) -> Examples:
     if not uses_pair(data, strong, weak):
         if data.battles:
             say(
-                f"{len(data.battles):,} battles left out: they need --strong-model and --weak-model"
+                f"{len(data.battles):,} battles left out: they need --strong and --weak"
             )
         if options.label == "halves":
             check_compared(data.graded)

@@ -76,10 +76,10 @@ def add_embedder(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pair(parser: argparse.ArgumentParser) -> None:
-    """Add ``--strong-model`` and ``--weak-model``."""
+    """Add ``--strong`` and ``--weak``, also under the names that ``serve`` has."""
     for name, which in (("strong", "the strongest"), ("weak", "the one in the middle")):
         parser.add_argument(
-            f"--{name}-model", type=text, metavar="NAME",
+            f"--{name}", f"--{name}-model", dest=f"{name}_model", type=text, metavar="NAME",
             help=f"the pair's {name} model (default: {which})",
         )  # fmt: skip
 
@@ -104,10 +104,11 @@ def check_output(options: argparse.Namespace) -> None:
 
 
 def add_pairs(parser: argparse.ArgumentParser) -> None:
-    """Add ``--strong-model`` and ``--weak-model``, several of each."""
+    """Add ``--strong`` and ``--weak``, several of each."""
     for name in ("strong", "weak"):
         parser.add_argument(
-            f"--{name}-model", type=text, action="extend", nargs="+", default=[], metavar="NAME",
+            f"--{name}", f"--{name}-model", dest=f"{name}_model", type=text, action="extend",
+            nargs="+", default=[], metavar="NAME",
             help=f"the {name} models in the data (default: the one that is named {name!r})",
         )  # fmt: skip
 
