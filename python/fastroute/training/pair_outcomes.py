@@ -77,8 +77,7 @@ def _named(
         return frozenset({"strong"}), frozenset({"weak"})
     if not strong or not weak:
         raise InvalidInputError(
-            "give both --strong and --weak; the data has the models "
-            f"{_list(data.models)}"
+            f"give both --strong and --weak; the data has the models {_list(data.models)}"
         )
     both = {*strong} & {*weak}
     if both:

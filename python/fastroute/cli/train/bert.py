@@ -133,9 +133,7 @@ def _examples(options: argparse.Namespace) -> Examples:
     data = read_data(options, aside=options.json)
     if not uses_pair(data, strong, weak):
         if data.battles:
-            say(
-                f"{len(data.battles):,} battles left out: they need --strong and --weak"
-            )
+            say(f"{len(data.battles):,} battles left out: they need --strong and --weak")
         if options.label == "halves":
             check_compared(data.graded)
     return examples_of(
