@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -88,9 +89,34 @@ def test_win_rates_are_near_those_of_exact_mode(
     np.testing.assert_array_equal(far.tier_ratings_, exact.tier_ratings_)
 
 
-def test_one_prompt_a_batch_and_threads_agree(data: SyntheticBattles) -> None:
+@pytest.mark.parametrize("count", [40_000, 55_000, 300_000, 1_000_000, 20_000_000])
+def test_the_default_index_reads_about_as_many_vectors_for_any_count(count: int) -> None:
+    factory, parameters = near_field.default_index(count)
+    assert parameters is not None
+    lists, opened = int(re.findall(r"IVF(\d+)", factory)[0]), int(parameters.split("=")[1])
+    assert factory.endswith(",SQ8"), "a query of a new prompt takes as long as its bytes"
+    assert 2 <= opened <= lists
+    assert 0.5 < opened * count / lists / near_field._READ_PER_SEARCH < 1.5
+
+
+def test_the_default_index_finds_the_most_similar_battle() -> None:
+    # Where it is missed, all weights are off.
+    data = make_battles(seed=6, count=20_000, dimensions=64, models=14)
+    router = _fit(data)
+    unit = data.embeddings / np.linalg.norm(data.embeddings, axis=1, keepdims=True)
+    missed = 0
+    X = _prompts(data, 200)
+    for x in X:
+        similar = unit @ (x / np.linalg.norm(x))
+        near = router._fitted.far.near(x)  # type: ignore[union-attr] # in the far field
+        missed += similar[near].max() < similar.max() - 1e-6
+    assert missed == 0
+
+
+@pytest.mark.parametrize("index", ["HNSW16", None])
+def test_one_prompt_a_batch_and_threads_agree(data: SyntheticBattles, index: str | None) -> None:
     X = _prompts(data)
-    router = _fit(data, index="HNSW16")
+    router = _fit(data, index=index)
     wanted = [router.win_rate_from_embedding(x) for x in X]
     np.testing.assert_array_equal(router.win_rates_from_embeddings(X, num_threads=3), wanted)
     found: list[Any] = [None] * 8
