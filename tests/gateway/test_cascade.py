@@ -421,8 +421,11 @@ def test_log_probabilities_are_asked_and_taken_out(
 def test_cancelled_calls_are_closed_within_50_ms(gateway: Gateway, models: dict[str, View]) -> None:
     taken = []
     for _ in range(3):
-        plan(models, weak="#### 7", helper="#### 7", other={"kind": "trickle", "seconds": 0.005})
-        assert ask(gateway).headers["x-fastroute-evidence"] == "agree 2/2"
+        # Late enough for the third call to have arrived; then "echo: Classify: spam".
+        late = {"kind": "stall", "seconds": 0.2}
+        plan(models, weak=late, helper=late, other={"kind": "trickle", "seconds": 0.005})
+        answer = ask(gateway, messages=[{"role": "user", "content": "Classify: spam"}])
+        assert answer.headers["x-fastroute-evidence"] == "agree 2/2"
         began = time.monotonic()
         while not models["other"].requests()[-1]["gave_up"]:
             assert time.monotonic() - began < 5

@@ -80,8 +80,8 @@ def test_agreement_saves_what_the_strong_model_would_cost(
     running: dict[str, Server], models: dict[str, View], tmp_path: Path, stream: bool
 ) -> None:
     with start(tmp_path, running, CASCADE, QUIET) as gateway:
-        # The quorum is three answers, so that none is cancelled.
-        plan(models, weak=50, helper=50, other={"kind": "stall", "seconds": 0.6, "words": 50})
+        late = {"kind": "stall", "seconds": 0.2, "words": 50}  # when the third call has arrived
+        plan(models, weak=late, helper=late, other=late | {"seconds": 0.6})
         answer = ask(gateway, stream=stream)
         assert answer.headers["x-fastroute-evidence"] == "agree 2/2"
         all_billed(gateway, models)
@@ -118,8 +118,8 @@ def test_escalations_pay_for_the_cheap_answers_too(
         assert sum(line["cost_usd"] for line in lines) == pytest.approx(sum(bill.values()))
         assert sum(line["saved_usd"] for line in lines) == pytest.approx(-cheap)
         # Agreement afterwards makes up for it.
-        slow = {"kind": "stall", "seconds": 0.6, "words": 500}
-        plan(models, weak=500, helper=500, other=slow)
+        late = {"kind": "stall", "seconds": 0.2, "words": 500}
+        plan(models, weak=late, helper=late, other=late | {"seconds": 0.6})
         ask(gateway)
         all_billed(gateway, models)
         after = bill_usd(models)
@@ -140,6 +140,15 @@ def test_the_headers_have_tokens_and_dollars_of_every_call(
         assert said.startswith("helper; outcome=agreed; seconds=")
         tokens = f"input_tokens={used['prompt_tokens']}; output_tokens=50; cost_usd={cost}"
         assert said.endswith(tokens)
+        plan(models, weak=50, helper=60, strong=70)
+        said = ask(gateway).headers["x-fastroute-call"]
+        assert said.startswith("strong; outcome=sent; seconds=")
+        used = models["strong"].requests()[0]["billed"]
+        assert f"input_tokens={used['prompt_tokens']}; output_tokens=70; cost_usd=" in said
+        plan(models, weak=50, helper=60)
+        said = ask(gateway, stream=True).headers["x-fastroute-call"]
+        assert said.startswith("strong; outcome=sent; seconds=")
+        assert "tokens" not in said  # it is still coming
 
 
 def test_a_client_that_left_is_booked(

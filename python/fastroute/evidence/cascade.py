@@ -257,7 +257,6 @@ class _Run:
         """Wait until cheap answers agree, are accepted, or nothing more is to be expected."""
         settings = self._settings
         pending = {call.task: call for call in self.calls}
-        comparison: Comparison | None = None
         late = False
         while pending:
             now_s = self._loop.time() - self._began_s
@@ -271,11 +270,9 @@ class _Run:
             for task in done:
                 self._finish(pending.pop(task))
             answered = [call for call in self.calls if call.answer is not None]
-            if done and answered:
-                answers = [call.answer for call in answered if call.answer is not None]
-                comparison = compare(answers, expectation, quorum=settings.quorum)
-                self._group_of = dict(zip(map(id, answered), comparison.groups, strict=True))
-                if settings.acceptance is None and comparison.accepted is not None:
+            if done and settings.acceptance is None and len(answered) >= settings.quorum:
+                comparison = self._compare(answered, expectation)
+                if comparison.accepted is not None:
                     return "agree", answered[comparison.accepted], comparison
             if elapsed_s >= settings.deadline_s and pending:
                 late = True
@@ -283,8 +280,9 @@ class _Run:
             if settings.early_strong_s is not None and elapsed_s >= settings.early_strong_s:
                 self._start_strong()
         answered = [call for call in self.calls if call.answer is not None]
-        if not answered or comparison is None:
-            return ("late" if late else "failed"), None, comparison
+        if not answered:
+            return ("late" if late else "failed"), None, None
+        comparison = self._compare(answered, expectation)
         if late:
             return "late", None, comparison
         if comparison.outcome == "incomparable":
@@ -304,6 +302,12 @@ class _Run:
         return (
             ("accepted", answered[best], comparison) if accepted else ("rejected", None, comparison)
         )
+
+    def _compare(self, answered: Sequence[_Call], expectation: Expectation) -> Comparison:
+        answers = [call.answer for call in answered if call.answer is not None]
+        comparison = compare(answers, expectation, quorum=self._settings.quorum)
+        self._group_of = dict(zip(map(id, answered), comparison.groups, strict=True))
+        return comparison
 
     async def ask_strong(self) -> AsyncResponse | None:
         """The strong model's answer, begun; None where it failed but a cheap answer is here."""

@@ -32,6 +32,17 @@ class _Call:
 
     request: Request
     response: AsyncResponse | None = None
+    _usage: Usage | None = None
+
+    def usage(self) -> Usage | None:
+        """What the call used, if its answer has been read; None for any other call."""
+        response = self.response
+        if self._usage is None and response is not None and response.body is not None:
+            kind = response.headers.get("content-type", "").lower()
+            reader = UsageReader(is_stream=kind.startswith("text/event-stream"))
+            reader.feed(response.body)
+            self._usage = _read_usage(reader, self.request)
+        return self._usage
 
     def is_answered_by(self, answer: AsyncResponse) -> bool:
         """Whether ``answer``, perhaps in another form, is the one to this call."""
@@ -95,10 +106,10 @@ class Bill:
     def begin(self, answer: AsyncResponse, *, is_stream: bool) -> None:
         """Note that ``answer`` has begun."""
         self._answer = answer
-        self._reader = UsageReader(is_stream=is_stream)
+        self._reader = None if answer.body is not None else UsageReader(is_stream=is_stream)
 
     def feed(self, piece: bytes) -> None:
-        """Note a piece of the answer."""
+        """Note a piece of an answer that is not here yet."""
         if self._reader is not None:
             self._reader.feed(piece)
 
@@ -166,7 +177,7 @@ class Bill:
         found: list[Usage | None] = [
             _read_usage(self._reader, call.request)
             if self._reader is not None and call.response is self._answer
-            else _usage_of_whole(call)
+            else call.usage()
             for call in self._calls
         ]
         # Answers to one question are alike in length: those of one model most, then the one sent.
@@ -181,17 +192,6 @@ class Bill:
             usage or _given_up(call.request, of_model.get(call.request.model, like))
             for usage, call in zip(found, self._calls, strict=True)
         ]
-
-
-def _usage_of_whole(call: _Call) -> Usage | None:
-    """The usage of an answer that has been read; None for any other call."""
-    response = call.response
-    if response is None or response.body is None:
-        return None
-    kind = response.headers.get("content-type", "").lower()
-    reader = UsageReader(is_stream=kind.startswith("text/event-stream"))
-    reader.feed(response.body)
-    return _read_usage(reader, call.request)
 
 
 def _read_usage(reader: UsageReader, request: Request) -> Usage:
