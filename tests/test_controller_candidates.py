@@ -12,7 +12,12 @@ from fakes import openai_chat
 from fakes.planned import Server, View
 from fastroute import Controller, Endpoint
 from fastroute.candidates import Candidate, SpendAtMost
-from fastroute.errors import InvalidInputError, InvalidTypeError, NoEligibleModelError
+from fastroute.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    NoEligibleModelError,
+    UnknownRouterError,
+)
 from fastroute.many_models import CandidateDecider, CandidateDecision
 
 MODELS = [
@@ -125,6 +130,19 @@ def test_pairs_work_beside_candidates(servers: dict[str, View]) -> None:
         assert controller.completion(model="fastroute", messages=ASKED).model == "dear"
         assert controller.candidates is not None
         assert controller.candidates.decide("Hello").model == "dear"
+
+
+def test_without_a_pair_there_is_no_router() -> None:
+    controller = Controller(candidates=MODELS)
+    assert repr(controller) == "Controller(candidates=['dear', 'cheap'])"
+    assert controller.model_pair == ("", "")
+    for call in (controller.decide, controller.route):
+        with pytest.raises(UnknownRouterError, match="no router is loaded: give routers"):
+            call("Hello")
+    with pytest.raises(UnknownRouterError, match="no router is loaded"):
+        controller.completion(model="router-mf-0.5", messages=ASKED)
+    both = Controller(["length"], "dear", "cheap", candidates=MODELS)
+    assert "candidates=['dear', 'cheap']" in repr(both)
 
 
 def test_without_candidates_the_name_is_a_plain_model(servers: dict[str, View]) -> None:

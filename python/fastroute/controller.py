@@ -161,9 +161,11 @@ class Controller(Decider, ChatClient):
 
     def __repr__(self) -> str:  # never with a key
         pair = self.model_pair
-        return (
-            f"Controller(routers={list(self.routers)}, strong={pair.strong!r}, weak={pair.weak!r})"
-        )
+        said = f"routers={list(self.routers)}, strong={pair.strong!r}, weak={pair.weak!r}"
+        if self.candidates is not None:
+            names = [candidate.name for candidate in self.candidates.candidates.current]
+            said = f"{said}, candidates={names}" if self.routers else f"candidates={names}"
+        return f"Controller({said})"
 
     def close(self) -> None:
         """As ``ChatClient.close``."""

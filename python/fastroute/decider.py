@@ -297,6 +297,10 @@ class Decider:
         try:
             return self.routers[name]
         except (KeyError, TypeError):
+            if not self.routers:
+                raise UnknownRouterError(
+                    "no router is loaded: give routers, strong_model and weak_model"
+                ) from None
             raise UnknownRouterError(
                 f"router {name!r} is not loaded; loaded routers: {', '.join(self.routers)}"
             ) from None

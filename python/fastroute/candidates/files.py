@@ -23,13 +23,13 @@ import difflib
 import json
 import math
 import os
-import threading
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fastroute._checks import check_path
+from fastroute._forking import ForkSafeLock
 from fastroute.candidates.candidate import FIELDS, Candidate
 from fastroute.errors import InvalidInputError, InvalidTypeError
 
@@ -132,7 +132,7 @@ class CandidateSet:
 
     def __init__(self, candidates: Iterable[Candidate] | str | os.PathLike[str]) -> None:
         self._file: Path | None = None
-        self._reloading = threading.Lock()
+        self._reloading = ForkSafeLock()
         if isinstance(candidates, (str, os.PathLike)):
             self._file = check_path("candidates", candidates)
             self._current = read_candidates(self._file)

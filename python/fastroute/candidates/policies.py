@@ -8,7 +8,6 @@ request alone.
 from __future__ import annotations
 
 import math
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastroute._checks import check_number
+from fastroute._forking import ForkSafeLock
 from fastroute.errors import InvalidInputError
 from fastroute.types import Float64Array
 
@@ -139,7 +139,7 @@ class SpendAtMost(ChoicePolicy):
                 f"usd_per_1000_requests must be above 0, got {usd_per_1000_requests}"
             )
         self._allowance = self.usd_per_1000_requests / 1000.0
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._price = 1.0
         self._recent = 1.0  # smoothed cost of a request, in allowances
         self._balance = 0.0

@@ -90,7 +90,8 @@ def train_models(
     folder = check_output(output, overwrite=overwrite)
     table = GradeTable.of(data.graded)
     if len(table.models) < 2:
-        raise InvalidInputError(f"the data has grades of {table.models[0]!r} only; give two models")
+        only = ", ".join(table.models)
+        raise InvalidInputError(f"the data has grades of {only!r} only; give two models")
     chosen, source = choose_embedder(embedder, folder)
     X = embed(chosen, table.prompts, progress=progress)
     fitted = fit_table(table, X, chosen, seed=seed)
