@@ -21,9 +21,7 @@ MAX_TOKENS = 512
 def missing() -> str | None:
     """Why it can't be made, or None."""
     absent = missing_packages("torch", "transformers", "onnx", "onnxscript")
-    if absent:
-        return absent.split(":")[0] + ': pip install ".[train-transformers]"'
-    return mf_tokenizers.missing()
+    return absent.split(":")[0] + ': pip install ".[train-transformers]"' if absent else None
 
 
 @cache
@@ -42,7 +40,6 @@ def remove() -> None:
 
 def _make(folder: Path) -> Path:
     import torch
-    from tokenizers import Tokenizer
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
     from fastroute.training.bert.export import export_onnx
@@ -58,7 +55,7 @@ def _make(folder: Path) -> Path:
         num_labels=3,
     )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_file(str(mf_tokenizers.tokenizer_file())),
+        tokenizer_object=mf_tokenizers.load(),
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",

@@ -19,13 +19,10 @@ from rivals import (
     sw_fastroute,
     sw_numpy,
     sw_routellm,
-    text_fastroute,
-    text_python,
 )
 
 BERT: tuple[ModuleType, ...] = (bert_fastroute, bert_torch)
 MF: tuple[ModuleType, ...] = (mf_fastroute, mf_numpy, mf_tokenizers)
-TEXT: tuple[ModuleType, ...] = (text_fastroute, mf_tokenizers, text_python)
 SW: tuple[ModuleType, ...] = (sw_fastroute, sw_numpy, sw_routellm)
 
 #: Sums of a few hundred float32 products in another order, times the sigmoid's slope.

@@ -1,8 +1,9 @@
 """Figures of the router that ships: what its model card shows.
 
 ``python bench/default_figures.py --data DATA`` reads ``DATA/common_sense_pairs.jsonl``,
-``DATA/mgsm/mgsm_LANGUAGE.tsv`` and ``DATA/routellm_evals``, a checkout of RouteLLM. ``--router
-FOLDER`` takes another ``mf`` router. The figures on held-out judged prompts are made by the recipe.
+``DATA/mgsm/mgsm_LANGUAGE.tsv`` and ``DATA/routellm_evals``, a checkout of RouteLLM, and
+``everyday_prompts.jsonl`` beside it. ``--router FOLDER`` takes another ``mf`` router. The recipe
+prints the figures on held-out judged prompts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fastroute.evaluation.benchmarks.routellm import LOADERS
 from fastroute.routers import Router, create_router
 
 LANGUAGES = ("es", "de", "ru", "zh", "ja")
+EVERYDAY = Path(__file__).with_name("everyday_prompts.jsonl")
 
 
 def pairs_in_order(router: Router, file: Path) -> float:
@@ -28,6 +30,13 @@ def pairs_in_order(router: Router, file: Path) -> float:
     pairs = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     easy, hard = (router.win_rates([pair[key] for pair in pairs]) for key in ("easy", "hard"))
     return float(np.mean(hard > easy))
+
+
+def everyday_rank(router: Router) -> float:
+    """Rank correlation with the ratings of everyday prompts in eight languages."""
+    rows = [json.loads(line) for line in EVERYDAY.read_text(encoding="utf-8").splitlines()]
+    rates = router.win_rates([row["prompt"] for row in rows])
+    return float(stats.spearmanr(rates, [row["rating"] for row in rows]).statistic)
 
 
 def parity(router: Router, folder: Path) -> dict[str, tuple[float, float]]:
@@ -61,6 +70,7 @@ def main() -> int:
     print("| figure | value |", "|---|---|", sep="\n")
     in_order = pairs_in_order(router, options.data / "common_sense_pairs.jsonl")
     print(f"| common sense pairs, hard above easy | {in_order:.3f} |")
+    print(f"| everyday prompts, rank correlation with ratings | {everyday_rank(router):.3f} |")
     for language, (share, rank) in parity(router, options.data / "mgsm").items():
         print(f"| MGSM {language}: above the English median; rank | {share:.2f}; {rank:.2f} |")
     for name, load in {} if options.no_benchmarks else LOADERS.items():

@@ -26,7 +26,7 @@ def main() -> int:
 
     # Imported here: NumPy reads the environment when it is loaded, and tokenizers this.
     os.environ.setdefault("RAYON_NUM_THREADS", "2")
-    from measures import bert, mf, startup, sw_ranking, text
+    from measures import bert, mf, startup, sw_ranking
     from measures.figure import HEADER, Figure, Settings, missed, row
 
     settings = Settings(data=options.data, quick=options.quick)
@@ -34,7 +34,7 @@ def main() -> int:
     print(HEADER, flush=True)
     begin = time.monotonic()
     figures: list[Figure] = []
-    for measures in (startup, mf, text, sw_ranking, bert):
+    for measures in (startup, mf, sw_ranking, bert):
         for figure in measures.measure(settings):
             print(row(figure), flush=True)
             figures.append(figure)

@@ -13,8 +13,8 @@ routerbench
     ARC-Challenge, Winogrande and MBPP.
 
 ``--graded FILE --pair STRONG WEAK`` adds a file with scores of many models. ``--router FOLDER``
-takes another ``mf`` router than the bundled one. A router that was trained on some of a benchmark's
-prompts has no figure there.
+takes another ``mf`` router than the bundled one. Prompts of a benchmark that the router was
+trained on are left out.
 
 ``--train 100 400`` also trains a router on so many prompts of the benchmark itself, drawn at
 random, and scores it on the rest: the mean over 20 draws, and their standard deviation.
@@ -27,7 +27,6 @@ import ast
 import csv
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -38,18 +37,17 @@ import numpy as np
 from fastroute.embedders import Embedder
 from fastroute.evaluation import (
     Benchmark,
-    ContaminationError,
     Estimate,
     apgr,
     curve,
     evaluate,
     load_traffic,
 )
-from fastroute.routers import Router, create_router
+from fastroute.routers import create_router
 from fastroute.training.heads import train_mf
 from fastroute.types import ModelPair
 
-STRONG, WEAK = "gpt-4-1106-preview", "Mixtral-8x7B-Instruct"
+PAIR = ModelPair("gpt-4-1106-preview", "Mixtral-8x7B-Instruct")
 DRAWS = 20
 _MIXTRAL = "Mixtral-8x7B-Instruct-v0.1"
 _ROUTERBENCH = {"arc_challenge": "ARC-Challenge", "winograde": "Winogrande", "mbpp": "MBPP"}
@@ -90,9 +88,9 @@ def routerbench(folder: Path) -> Iterator[Benchmark]:
             with file.open(encoding="utf-8", newline="") as text:
                 rows += list(csv.DictReader(text))
         yield _benchmark(name, (
-            (_question(row["prompt"]), float(row[weak]), float(row[STRONG]))
+            (_question(row["prompt"]), float(row[weak]), float(row[PAIR.strong]))
             for row in rows
-            if row[weak := "mistralai/mixtral-8x7b-chat"] and row[STRONG]
+            if row[weak := "mistralai/mixtral-8x7b-chat"] and row[PAIR.strong]
         ))  # fmt: skip
 
 
@@ -113,9 +111,7 @@ def _benchmark(name: str, rows: Iterable[tuple[str, float, float]]) -> Benchmark
         unique.setdefault(prompt, (weak, strong))
     scores = np.array(list(unique.values()))
     ids = tuple(str(i) for i in range(len(unique)))
-    return Benchmark(
-        name, tuple(unique), scores[:, 0].copy(), scores[:, 1].copy(), (STRONG, WEAK), ids
-    )
+    return Benchmark(name, tuple(unique), scores[:, 0].copy(), scores[:, 1].copy(), PAIR, ids)
 
 
 def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
@@ -150,23 +146,16 @@ def main() -> int:
     heads += [f"trained on {count} of them" for count in options.train]
     print(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", sep="\n", flush=True)
     for benchmark in _benchmarks(options):
-        rivals = {"length": create_router("length")}
-        try:
-            areas = _areas({"mf": router, **rivals}, benchmark)
-        except ContaminationError as error:
-            print(f"{benchmark.name}: {error}", file=sys.stderr)
-            areas = {"mf": "trained on some", **_areas(rivals, benchmark)}
-        cells = [benchmark.name, f"{len(benchmark):,}", areas["mf"], areas["length"]]
+        routers = {"mf": router, "length": create_router("length")}
+        result = evaluate(routers, [benchmark], drop_trained=True).results[0]
+        areas = {row.name: _cell(row.apgr) for row in result.rows}
+        scored = f"{len(benchmark) - result.dropped:,}"
+        cells = [benchmark.name, scored, areas["mf"], areas["length"]]
         for count in options.train:
             found = trained_on_some(benchmark, router.embedder, count)
             cells.append("" if found is None else "{:.3f} ± {:.3f}".format(*found))
         print(f"| {' | '.join(cells)} |", flush=True)
     return 0
-
-
-def _areas(routers: dict[str, Router], benchmark: Benchmark) -> dict[str, str]:
-    rows = evaluate(routers, [benchmark]).results[0].rows
-    return {row.name: _cell(row.apgr) for row in rows}
 
 
 def _cell(area: Estimate) -> str:

@@ -27,17 +27,11 @@ def main() -> None:
 
     from data import load_prompts
     from fastroute import Controller
-    from rivals import mf_fastroute, mf_tokenizers
+    from rivals import mf_fastroute
     from timing import interleaved_us
 
-    def encoder() -> Callable[[str], Any]:
-        return partial(mf_tokenizers.load().encode, add_special_tokens=False)
-
-    # Each stage has a tokenizer and a table of its own: none finds them warmed by another.
-    stages: dict[str, Callable[[Any], object]] = {"tokenizer.encode": encoder()}
-    encode_to_list, encode_to_array = encoder(), encoder()
-    stages["... and its ids as a list"] = lambda prompt: encode_to_list(prompt).ids
-    stages["... and as an array"] = lambda prompt: np.array(encode_to_array(prompt).ids, np.int32)
+    # Each stage has a table of its own: none finds it warmed by another.
+    stages: dict[str, Callable[[Any], object]] = {}
     embedder = mf_fastroute.load().embedder
     assert embedder is not None
     stages["embedder.embed"] = embedder.embed

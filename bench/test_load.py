@@ -28,8 +28,9 @@ def test_import_load_and_route_one(benchmark: Any, rival: ModuleType) -> None:
     benchmark.group = "load: a new process: import, load, route one prompt"
     code = f"from {rival.__name__} import load, route_text\nprint(route_text(load(), {PROMPT!r}))"
     environment = dict(os.environ)
-    path = [str(Path(__file__).parent), *filter(None, [environment.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = os.pathsep.join(path)
+    bench = Path(__file__).parent
+    path = [str(bench), str(bench.parent / "tests"), environment.get("PYTHONPATH")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
 
     def run() -> str:
         done = subprocess.run(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from other_benchmarks import STRONG, alpaca_eval, arena_hard, routerbench
+from other_benchmarks import PAIR, alpaca_eval, arena_hard, routerbench
 
 
 def _json_lines(file: Path, rows: list[dict[str, object]]) -> None:
@@ -81,7 +81,7 @@ def test_examples_and_instructions_are_no_part_of_a_question(tmp_path: Path) -> 
         for part in ("train", "test"):
             with (folder / f"{stem}_{part}.csv").open("w", encoding="utf-8", newline="") as text:
                 table = csv.writer(text)
-                table.writerow(["prompt", STRONG, "mistralai/mixtral-8x7b-chat"])
+                table.writerow(["prompt", PAIR.strong, "mistralai/mixtral-8x7b-chat"])
                 for i, prompt in enumerate(texts):
                     table.writerow([prompt, "1.0", "" if i else "0.0"])
     arc, winogrande, mbpp = routerbench(tmp_path)

@@ -19,6 +19,8 @@ WORDS = [
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[unused0]", "the", "of", "prove", "hello", "integral"),
     *(f"w{i}" for i in range(30)),
 ]
+#: Names of files of graded prompts.
+FILES = tuple(f"file-{letter}.jsonl.gz" for letter in "abcd")
 D = 12
 TABLE = np.random.default_rng(5).normal(size=(len(WORDS), D)).astype(np.float32)
 
@@ -90,41 +92,3 @@ def prompts(count: int, seed: int, words: Sequence[str] = WORDS[5:]) -> list[str
     while len(made) < count:
         made[" ".join(rng.choice(words, size=rng.integers(6, 13)))] = None
     return list(made)
-
-
-def write_preferences(folder: Path, per_file: int = 250) -> Path:
-    """All the files that the default router is trained on, small, and the judged one."""
-    from default_router.preferences import FILES, JUDGED
-
-    rng = np.random.default_rng(11)
-    for number, file in enumerate(FILES):
-        models_of_file = ["shared", f"model-{number}-a", f"model-{number}-b", f"model-{number}-c"]
-        write_jsonl(
-            folder / file.name,
-            [
-                {
-                    "dataset": f"set-{i % 2}",
-                    "prompt": prompt,
-                    "scores": {
-                        m: float(rng.random() < (0.1 if "prove" in prompt else 0.9))
-                        for m in models_of_file
-                    },
-                }
-                for i, prompt in enumerate(prompts(per_file, seed=number))
-            ],
-        )
-    write_jsonl(
-        folder / JUDGED.name,
-        [
-            {
-                "dataset": "chat",
-                "prompt": f"### Human: first ### Assistant: yes ### Human: {p} ### Assistant:",
-                "battles": [
-                    ["shared", "chatty", float(rng.integers(3)) / 2],
-                    ["chatty", "shared", float(rng.integers(3)) / 2],
-                ],
-            }
-            for p in prompts(60, seed=99)
-        ],
-    )
-    return folder

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,23 +24,25 @@ def measure(settings: Settings) -> Iterator[Figure]:
     count = (1000 if settings.quick else None) if settings.data else 2000
     prompts = load_prompts(settings.data, count)
     kind = "MMLU" if settings.data else "synthetic (no --data)"
-    yield _text_to_decision(prompts, f"{len(prompts):,} {kind} prompts")
+    which = f"{len(prompts):,} {kind} prompts"
+    yield _text_to_decision(prompts, which)
+    yield _batch_seconds(prompts, which)
     yield _embedding_to_decision(1000 if settings.quick else 5000)
     count = 1000 if settings.quick else 10_000
     yield from _batches(load_prompts(settings.data, count))
 
 
 def _text_to_decision(prompts: list[str], which: str) -> Figure:
-    controller = Controller(routers=["mf"], strong_model="strong", weak_model="weak")
+    controllers = [
+        Controller(routers=["mf"], strong_model="strong", weak_model="weak") for _ in range(2)
+    ]
     router, numpy_router = mf_fastroute.load(), mf_numpy.load()
     tokenizer = mf_tokenizers.load()
 
-    # Nobody shares a tokenizer or a table with another: each finds its own as cold as the rest.
-    def decide(prompt: str) -> object:
-        return controller.decide(prompt, router="mf", threshold=THRESHOLD)
-
+    # Nobody shares a table with another: each finds its own as cold as the rest.
     functions: dict[str, Callable[[Any], object]] = {
-        "decide": decide,
+        "route": lambda prompt: controllers[0].route(prompt, router="mf", threshold=THRESHOLD),
+        "decide": lambda prompt: controllers[1].decide(prompt, router="mf", threshold=THRESHOLD),
         "win_rate": lambda prompt: router.win_rate(prompt) >= THRESHOLD,
         "tokenizers": lambda prompt: tokenizer.encode(prompt, add_special_tokens=False),
         "numpy": lambda prompt: mf_numpy.route_text(numpy_router, prompt) >= THRESHOLD,
@@ -51,19 +52,33 @@ def _text_to_decision(prompts: list[str], which: str) -> Figure:
     best = interleaved_us(functions, prompts, rounds=rounds)
     median = {name: float(np.median(times)) for name, times in best.items()}
     limit = median["tokenizers"]
-    each = float(np.median(best["decide"] / best["tokenizers"]))
+    each = float(np.median(best["route"] / best["tokenizers"]))
     return Figure(
         "text to decision, against `tokenizers` alone",
         "at most",
-        1.3,
-        median["decide"] / limit,
+        0.15,
+        median["route"] / limit,
         "times",
         f"medians over {which}, best of {rounds} each, in turns, one thread: "
-        f"`Controller.decide` {median['decide']:.0f} us, "
-        f"`tokenizer.encode(prompt, add_special_tokens=False)` {limit:.0f} us (prompt by prompt "
-        f"the median ratio is {each:.2f}); the router alone {median['win_rate'] / limit:.2f} "
-        f"times, plain NumPy {median['numpy'] / limit:.2f} times",
+        f"`Controller.route` {median['route']:.1f} us, `tokenizer.encode(prompt, "
+        f"add_special_tokens=False)` {limit:.0f} us with {mf_tokenizers.which()} (prompt by prompt "
+        f"the median ratio is {each:.3f}); `Controller.decide` {median['decide'] / limit:.3f} "
+        f"times, the router alone {median['win_rate'] / limit:.3f} times, plain Python and NumPy "
+        f"{median['numpy'] / limit:.1f} times",
     )
+
+
+def _batch_seconds(prompts: list[str], which: str) -> Figure:
+    router = mf_fastroute.load()
+    seconds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        router.win_rates(prompts)
+        seconds.append(time.perf_counter() - begin)
+    return Figure(
+        "all prompts to win rates by `mf`", "at most", 0.3, min(seconds), "s",
+        f"{which}, best of 5, all processors",
+    )  # fmt: skip
 
 
 def _embedding_to_decision(rounds: int) -> Figure:
@@ -91,9 +106,8 @@ def _batches(prompts: list[str]) -> Iterator[Figure]:
     assert router.embedder is not None
     X = router.embedder.embed_batch(prompts)
     differ = []
+    differ.append(int((router.win_rates(prompts) != single).sum()))
     for num_threads in (1, 2):
-        with _tokenizer_threads(num_threads):
-            differ.append(int((router.win_rates(prompts) != single).sum()))
         scored = router.win_rates_from_embeddings(X, num_threads=num_threads)
         differ.append(int((scored != single).sum()))
     yield Figure(
@@ -102,8 +116,7 @@ def _batches(prompts: list[str]) -> Iterator[Figure]:
         0,
         sum(differ),
         "",
-        "exact equality; from texts (tokenized on 1 thread, then on 2) and from embeddings "
-        "(1 thread, then 2)",
+        "exact equality; from texts (all processors) and from embeddings (1 thread, then 2)",
     )
     yield Figure(
         f"win rates that differ under {CONCURRENT_THREADS} threads at once",
@@ -125,18 +138,3 @@ def _differ_concurrently(
 
     with ThreadPoolExecutor(CONCURRENT_THREADS) as pool:
         return sum(pool.map(work, range(CONCURRENT_THREADS)))
-
-
-@contextmanager
-def _tokenizer_threads(num_threads: int) -> Iterator[None]:
-    """One, or as many as RAYON_NUM_THREADS says; ``tokenizers`` looks at every batch."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "true" if num_threads > 1 else "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

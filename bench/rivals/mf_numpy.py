@@ -1,4 +1,4 @@
-"""The default router's formula in plain NumPy, as a careful user would write it.
+"""The default router's formula in plain Python and NumPy: a dictionary of pieces and a sum of rows.
 
 It reads the files itself, folds everything that does not depend on the prompt, and checks
 nothing.
@@ -7,29 +7,35 @@ nothing.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
-from tokenizers import Tokenizer
 
+import text_reference
 from fastroute.embedders.static import DEFAULT_FOLDER as EMBEDDER_FOLDER
 from fastroute.routers.matrix_factorization import DEFAULT_FOLDER as ROUTER_FOLDER
-from rivals import mf_tokenizers
 
 NAME = "numpy"
 
 Float32 = npt.NDArray[np.float32]
 
+_class_of = cache(text_reference.class_of)
+
 
 @dataclass(frozen=True)
 class Router:
-    tokenizer: Tokenizer
+    pieces: dict[str, int]
+    longest: int
     table: npt.NDArray[np.int8]
     scales: Float32
-    length_scale: float
+    units: dict[str, float]
+    signals: list[tuple[str, str, float]]
     pair: Float32
 
 
@@ -44,31 +50,60 @@ def load() -> Router:
         json.loads((folder / "artifact.json").read_text("utf-8"))["config"]
         for folder in (ROUTER_FOLDER, EMBEDDER_FOLDER)
     )
+    text, offsets = embedder["pieces"].tobytes(), embedder["piece_offsets"].tolist()
+    bounds = enumerate(pairwise(offsets))
+    pieces = {text[begin:end].decode(): row for row, (begin, end) in bounds if end > begin}
     P = arrays["P.weight"].astype(np.float64)
     unit = P / np.linalg.norm(P, axis=1, keepdims=True)
     folded = (unit * arrays["classifier.0.weight"].reshape(-1)) @ arrays["text_proj.0.weight"]
     strong, weak = (config["models"].index(config[k]) for k in ("strong_model", "weak_model"))
-    pair = (folded[strong] - folded[weak]).astype(np.float32)
     return Router(
-        mf_tokenizers.load(),
+        pieces,
+        max(map(len, pieces)),
         embedder["table"],
         embedder["scales"],
-        of_embedder["length_scale"],
-        pair,
+        dict(zip(text_reference.CLASSES, embedder["class_units"].tolist(), strict=True)),
+        [tuple(signal) for signal in of_embedder["signals"]],
+        (folded[strong] - folded[weak]).astype(np.float32),
     )
 
 
 def embed(router: Router, prompt: str) -> Float32:
-    """Embed one prompt: float32[d + 1], the last for its length; zeros for one without tokens."""
-    x = np.zeros(router.table.shape[1] + 1, dtype=np.float32)
-    ids = router.tokenizer.encode(prompt, add_special_tokens=False).ids
-    if ids:
-        total = router.scales[ids] @ router.table[ids].astype(np.float32)
+    """Embed one prompt: float32[dimensions + signals]; zeros for one without a known piece."""
+    x = np.zeros(len(router.pair), dtype=np.float32)
+    rows = _rows(router, text_reference.normalize(prompt))
+    if rows:
+        total = router.scales[rows] @ router.table[rows].astype(np.float32)
         norm = np.sqrt(total @ total)
         if norm > 0:
-            x[:-1] = total / norm
-            x[-1] = router.length_scale * np.log1p(len(ids))
+            dimensions = len(total)
+            x[:dimensions] = total / norm
+            x[dimensions:] = _signals(router, prompt)
     return x
+
+
+def _rows(router: Router, text: str) -> list[int]:
+    """Rows of the longest pieces from left to right."""
+    rows, at = [], 0
+    while at < len(text):
+        for end in range(min(len(text), at + router.longest), at, -1):
+            if (row := router.pieces.get(text[at:end])) is not None:
+                rows.append(row)
+                at = end
+                break
+        else:
+            at += 1
+    return rows
+
+
+def _signals(router: Router, prompt: str) -> list[float]:
+    counts = Counter(map(_class_of, prompt))
+    length = float(np.log1p(sum(router.units[name] * n for name, n in counts.items())))
+    visible = sum(n for name, n in counts.items() if name not in ("space", "newline", "control"))
+    features = {"one": 1.0, "length": length, "excess_length": max(0.0, length - np.log(101))}
+    for name in text_reference.CLASSES:
+        features[f"share:{name}"] = counts[name] / visible
+    return [scale * features[first] * features[second] for first, second, scale in router.signals]
 
 
 def route_text(router: Router, prompt: str) -> float:
@@ -76,16 +111,7 @@ def route_text(router: Router, prompt: str) -> float:
 
 
 def route_texts(router: Router, prompts: Sequence[str]) -> npt.NDArray[np.float64]:
-    X = np.zeros((len(prompts), router.table.shape[1] + 1), dtype=np.float32)
-    encodings = router.tokenizer.encode_batch(list(prompts), add_special_tokens=False)
-    for x, encoding in zip(X, encodings, strict=True):
-        if ids := encoding.ids:
-            np.matmul(router.scales[ids], router.table[ids].astype(np.float32), out=x[:-1])
-    norms = np.sqrt(np.einsum("nd,nd->n", X, X))[:, None]
-    np.divide(X, norms, out=X, where=norms > 0)
-    tokens = np.array([len(encoding.ids) for encoding in encodings])
-    X[:, -1] = np.where(norms[:, 0] > 0, router.length_scale * np.log1p(tokens), 0.0)
-    return route_embeddings(router, X)
+    return route_embeddings(router, np.array([embed(router, prompt) for prompt in prompts]))
 
 
 def route_embedding(router: Router, x: Float32) -> float:

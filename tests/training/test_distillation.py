@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from cli_runner import fastroute, refused
-from default_router.preferences import FILES
 from fastroute.data import GradedResult, read_training_data
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
 from fastroute.training.dataset_folds import HeldOut
 from fastroute.training.static import token_table
 from fastroute.training.static.distillation import Distillation
-from training_data import WORDS, D, prompts, tokenizer, write_encoder, write_jsonl
+from training_data import FILES, WORDS, D, prompts, tokenizer, write_encoder, write_jsonl
 
 
 def graded(per_file: int = 180) -> list[GradedResult]:
@@ -26,15 +25,15 @@ def graded(per_file: int = 180) -> list[GradedResult]:
         for prompt in prompts(per_file, seed=number):
             hard = "prove" in prompt or "integral" in prompt
             scores = {"strong": 1.0} | {f"weak {i}": float(not hard) for i in range(3)}
-            rows.append(GradedResult(file.name, "set", prompt, scores))
+            rows.append(GradedResult(file, "set", prompt, scores))
     return rows
 
 
 def write_graded(folder: Path) -> Path:
     for file in FILES:
-        rows = [row for row in graded() if row.file == file.name]
+        rows = [row for row in graded() if row.file == file]
         write_jsonl(
-            folder / file.name,
+            folder / file,
             [{"dataset": r.dataset, "prompt": r.prompt, "scores": r.scores} for r in rows],
         )
     return folder
@@ -117,7 +116,7 @@ def test_held_out_scores_come_from_other_datasets() -> None:
     assert held_out.apgr(held_out.scores(honest)) > 0.75
     assert held_out.apgr(held_out.scores(cheat)) < 0.6
     with pytest.raises(InvalidInputError, match="1 datasets, of which 1 can be scored"):
-        HeldOut([row for row in rows if row.file == FILES[0].name])
+        HeldOut([row for row in rows if row.file == FILES[0]])
 
 
 def test_the_command_sets_sizes_side_by_side(tmp_path: Path) -> None:

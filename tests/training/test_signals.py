@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli_runner import fastroute
-from default_router.preferences import FILES
 from fastroute.artifacts import save_artifact
 from fastroute.data import GradedResult
 from fastroute.embedders.static import KIND, StaticEmbedder
@@ -18,7 +17,7 @@ from fastroute.errors import InvalidInputError
 from fastroute.training.signals import candidates
 from fastroute.training.signals.benefit_cost import rescaled, select
 from fastroute.training.signals.selection import select_signals
-from training_data import WORDS, prompts, tokenizer, write_jsonl
+from training_data import FILES, WORDS, prompts, tokenizer, write_jsonl
 
 
 @pytest.mark.parametrize(
@@ -112,7 +111,7 @@ def _rows() -> list[GradedResult]:
             # The tokenizer made here knows no mark: the embedding can't see them.
             text = f"{prompt} {{;}} == {{;}} ->" if hard else prompt
             scores = {"strong": 1.0} | {f"weak {i}": float(not hard) for i in range(3)}
-            rows.append(GradedResult(file.name, "set", text, scores))
+            rows.append(GradedResult(file, "set", text, scores))
     return rows
 
 
@@ -149,9 +148,9 @@ def test_the_signal_that_tells_is_kept_and_noise_is_not(tmp_path: Path) -> None:
 
 def test_the_command_prints_and_writes_the_report(tmp_path: Path) -> None:
     for file in FILES:
-        rows = [row for row in _rows() if row.file == file.name]
+        rows = [row for row in _rows() if row.file == file]
         write_jsonl(
-            tmp_path / "data" / file.name,
+            tmp_path / "data" / file,
             [{"dataset": r.dataset, "prompt": r.prompt, "scores": r.scores} for r in rows],
         )
     arguments = ["train", "signals", "--data", tmp_path / "data"]

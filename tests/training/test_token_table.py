@@ -1,10 +1,8 @@
-"""Distillation of the static table against a float64 reference, and the command that does it."""
+"""Distillation of the static table against a float64 reference."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from default_router.preferences import FILES, read_preferences
-from default_router.router import make_embedder
-from fastroute.artifacts import prompt_hash
-from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import InvalidInputError
-from fastroute.routers import MatrixFactorizationRouter
-from fastroute.routers.matrix_factorization import DEFAULT_FOLDER
 from fastroute.training.static import token_table
+from fastroute.training.static.distillation import Distillation
 from fastroute.training.static.encoder import load_encoder
-from make_default import main
-from training_data import TABLE, WORDS, D, prompts, tokenizer, write_encoder, write_preferences
-
-RECIPE = Path(__file__).parents[2] / "python" / "recipes" / "make_default.py"
+from training_data import TABLE, WORDS, D, tokenizer, write_encoder
 
 
 def test_a_token_is_encoded_alone_between_the_special_tokens(tmp_path: Path) -> None:
@@ -75,15 +65,12 @@ def test_quantised_rows_are_within_half_a_step() -> None:
 
 def test_embeddings_of_the_artifact_are_the_reference(tmp_path: Path) -> None:
     """From the encoder's own rows to an embedding, all in float64, but for the 8-bit rounding."""
-    encoder = write_encoder(tmp_path / "encoder")
+    distillation = Distillation(write_encoder(tmp_path / "encoder"), frequency=0.02)
     with pytest.raises(InvalidInputError, match=r"dimensions is 256, where .* have 12"):
-        make_embedder(encoder, tmp_path / "embedder")
-    arrays, files = token_table.distil(
-        load_encoder(encoder), tokenizer(), dimensions=D, frequency=0.02
-    )
-    assert json.loads(files["tokenizer.json"])["truncation"] is None
-    assert b"\n" not in files["tokenizer.json"]
-    made = StaticEmbedder(arrays["table"], arrays["scales"], tokenizer(), name="static:tiny")
+        distillation.save(tmp_path / "embedder", 256, "int8")
+    assert json.loads(distillation.content)["truncation"] is None
+    assert b"\n" not in distillation.content
+    made = distillation.save(tmp_path / "embedder", D, "int8").without_length()
     rows = (TABLE[2] + TABLE + TABLE[3]).astype(np.float64) / 3
     weights = token_table.frequency_weights(tokenizer(), 0.02)
     texts = ["prove the integral of w3", "hello w7 w7 w20", "w1 w2 w3 w4 w5 unknown"]
@@ -156,127 +143,4 @@ def test_encoder_folders_that_are_not(tmp_path: Path) -> None:
     write_encoder(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(InvalidInputError, match=r"tokenizer\.json' is not a tokenizer"):
-        make_embedder(tmp_path, tmp_path / "out")
-
-
-# The command
-
-
-@pytest.fixture
-def small_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test's encoder has 12 dimensions where the default takes 256 of more."""
-    monkeypatch.setattr(token_table.distil, "__kwdefaults__", {"dimensions": D, "frequency": 1.0})
-
-
-@pytest.mark.usefixtures("small_table")
-def test_the_command_writes_a_router_that_loads_the_same_bytes_each_time(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    encoder = write_encoder(tmp_path / "encoder")
-    preferences = write_preferences(tmp_path / "preferences")
-    contents = []
-    for run in ("one", "two"):
-        out = tmp_path / run
-        arguments = ["--encoder", str(encoder), "--preferences", str(preferences)]
-        assert main([*arguments, "--output", str(out)]) == 0
-        files = sorted(f for f in out.rglob("*") if f.is_file())
-        contents.append({str(f.relative_to(out)): f.read_bytes() for f in files})
-    assert contents[0] == contents[1]
-    assert set(contents[0]) == {
-        *(f"embedder/{name}" for name in ("artifact.json", "arrays.safetensors", "tokenizer.json")),
-        *(f"mf/{name}" for name in ("artifact.json", "arrays.safetensors")),
-    }
-    assert "wrote" in capsys.readouterr().out
-    router = MatrixFactorizationRouter.load(
-        out / "mf", embedder=StaticEmbedder.load(out / "embedder")
-    )
-    assert (router.strong_model, router.weak_model) == ("strong", "weak")
-    # Prompts with "prove" were made harder.
-    fresh = prompts(600, seed=77)
-    rates = router.win_rates(fresh)
-    harder = np.array(["prove" in prompt for prompt in fresh])
-    assert rates[harder].mean() > rates[~harder].mean() + 0.02
-
-
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, str(RECIPE)),
-            *("--encoder", str(tmp_path), "--preferences", str(tmp_path)),
-            *("--output", str(tmp_path / "out")),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "difficulty_small_models.jsonl.gz can't be read" in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
-def test_gold_labels_never_reach_the_bundled_router(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(
-            [
-                *("--encoder", str(tmp_path), "--gold", str(tmp_path)),
-                *("--output", str(DEFAULT_FOLDER.parent)),
-            ]
-        )
-    assert "--gold trains on MMLU" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "got neither"),
-        (["--preferences", "p", "--gold", "g"], "got both"),
-        (["--gold", "g", "--without", "zeroeval"], "--gold reads none"),
-    ],
-)
-def test_preferences_or_gold_labels_are_trained_on(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["--encoder", str(tmp_path), "--output", str(tmp_path / "out"), *arguments])
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("small_table")
-def test_a_file_can_be_left_out_so_that_it_can_be_evaluated(tmp_path: Path) -> None:
-    preferences = write_preferences(tmp_path / "preferences")
-    arguments = ["--encoder", str(write_encoder(tmp_path / "encoder"))]
-    arguments += ["--preferences", str(preferences), "--output", str(tmp_path / "out")]
-    assert main([*arguments, "--without", "zeroeval"]) == 0
-    router = MatrixFactorizationRouter.load(tmp_path / "out" / "mf")
-    seen = {
-        row.file: prompt_hash(row.prompt) in router.provenance.trained_on
-        for row in read_preferences(preferences)
-    }
-    assert not seen.pop("zeroeval.jsonl.gz")
-    assert all(seen.values())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["--without", "zero"],
-            "--without 'zero' is not one of the files: difficulty_small_models,",
-        ),
-        (
-            [f"--without={file.name.split('.')[0]}" for file in FILES],
-            "--without leaves no file to train on",
-        ),
-        (["--without", "zeroeval", "--output", str(DEFAULT_FOLDER.parent)], "give another folder"),
-    ],
-)
-def test_what_can_not_be_left_out(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    common = ["--encoder", str(tmp_path), "--preferences", str(tmp_path)]
-    with pytest.raises(SystemExit, match="2"):
-        main([*common, "--output", str(tmp_path / "out"), *arguments])
-    assert message in capsys.readouterr().err
+        Distillation(tmp_path)

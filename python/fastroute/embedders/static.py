@@ -128,6 +128,12 @@ class StaticEmbedder(Embedder):
         return self._reader.signals
 
     @property
+    def length_element(self) -> int | None:
+        """Which element of an embedding measures the prompt's length; None if none does."""
+        signal = self._reader.length_signal
+        return None if signal is None else int(self._table.shape[1]) + signal
+
+    @property
     def is_quick(self) -> bool:
         return True
 
@@ -151,6 +157,8 @@ class _Reader(Protocol):
 
     @property
     def signals(self) -> int: ...
+    @property
+    def length_signal(self) -> int | None: ...
     def without_signals(self) -> Any: ...
     def token_ids(self, prompt: str) -> npt.NDArray[np.int32]: ...
     def embed(self, prompt: str) -> Float32Array: ...
@@ -171,6 +179,7 @@ class _TokenizerReader:
         self._length_scale = length_scale
         self._split = _safe_split(tokenizer)
         self.signals = 1 if length_scale > 0 else 0
+        self.length_signal = 0 if self.signals else None
 
     def without_signals(self) -> Any:
         return self._tokenizer

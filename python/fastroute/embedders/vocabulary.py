@@ -188,6 +188,8 @@ class VocabularyReader:
         self._parts = vocabulary, table, scales
         self.vocabulary = vocabulary
         self.signals = len(vocabulary.signals)
+        lengths = [signal[:2] == ("length", "one") for signal in vocabulary.signals]
+        self.length_signal = lengths.index(True) if any(lengths) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Vocabulary.reader, self._parts

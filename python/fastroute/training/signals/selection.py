@@ -82,7 +82,7 @@ def select_signals(
 
     Args:
         rows: graded prompts; nothing else is looked at.
-        embedder: what the signals would stand beside; its own signal is taken for the length.
+        embedder: what the signals would stand beside; of its own signals the length is a candidate.
         least_cost_us: what a signal costs at least; by default a hundredth of the embedder's time.
         most_ratio, exponent: as for ``benefit_cost``.
         seed: of the decoys.
@@ -90,16 +90,16 @@ def select_signals(
 
     Raises InvalidInputError for an embedder without a length, and as ``HeldOut`` does.
     """
-    if embedder.signals != 1:
+    if embedder.length_element is None:
         raise InvalidInputError(
-            "embedder has no element for the length; load one with a length_scale, as the default"
+            "embedder has no element for the length; load one that has, as the default does"
         )
     held_out = HeldOut(rows)
     prompts = [row.prompt for row in rows]
     X = embedder.embed_batch(prompts)
     with_tokens(X, embedder)
-    meaning = held_out.parts(np.ascontiguousarray(X[:, :-1]))
-    columns: dict[str, Float64Array] = {LENGTH: X[:, -1].astype(np.float64)}
+    meaning = held_out.parts(np.ascontiguousarray(X[:, : X.shape[1] - embedder.signals]))
+    columns: dict[str, Float64Array] = {LENGTH: X[:, embedder.length_element].astype(np.float64)}
     for name, function in SIGNALS.items():
         columns[name] = np.array([function(prompt) for prompt in prompts])
     costs = measure_costs(embedder, prompts[:: max(1, len(prompts) // _SAMPLE)][:_SAMPLE])

@@ -20,7 +20,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from fastroute.artifacts import Array
 from fastroute.errors import InvalidInputError
 from fastroute.training.static.encoder import Encoder
 from fastroute.types import Float32Array, Float64Array
@@ -160,20 +159,3 @@ def bare_tokenizer(tokenizer: Any) -> bytes:
     content = json.loads(tokenizer.to_str())
     content["truncation"] = content["padding"] = None
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def distil(
-    encode: Encoder,
-    tokenizer: Any,
-    *,
-    dimensions: int = DIMENSIONS,
-    frequency: float = FREQUENCY,
-) -> tuple[dict[str, Array], dict[str, bytes]]:
-    """Arrays and files of a "static_embedder" artifact, from an encoder and its tokenizer."""
-    from tokenizers import Tokenizer
-
-    content = bare_tokenizer(tokenizer)
-    bare = Tokenizer.from_str(content.decode())
-    rows = principal_components(token_vectors(encode, bare), dimensions)
-    table, scales = quantise(rows, frequency_weights(bare, frequency))
-    return {"table": table, "scales": scales}, {"tokenizer.json": content}

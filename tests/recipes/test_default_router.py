@@ -1,4 +1,4 @@
-"""The recipe of the multilingual router, on small inputs of its own."""
+"""The recipe of the default router, on small inputs of its own."""
 
 from __future__ import annotations
 
@@ -7,19 +7,33 @@ import io
 import json
 import struct
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import default_router.prompts
+import make_default
+from default_router.encoder import DIMENSIONS, Encoder
+from default_router.head import Trainer, compress, imitate, quantise
+from default_router.prompts import (
+    CONVERSATIONS,
+    EXAMINATIONS,
+    JUDGED,
+    MESSAGES,
+    OPEN_ENDED,
+    PAIRS,
+    WRITTEN,
+    Prompts,
+    read_prompts,
+)
+from default_router.texts import SIGNALS, count, draw_passages, learn_units
+from default_router.translations import LANGUAGES, Translation, read_translations
 from fastroute.embedders import StaticEmbedder
 from fastroute.embedders.vocabulary import CLASSES, Signal, Vocabulary
 from fastroute.errors import InvalidInputError
-from multilingual.encoder import DIMENSIONS, Encoder
-from multilingual.head import Trainer, compress, imitate, quantise
-from multilingual.prompts import EXAMINATIONS, JUDGED, OPEN_ENDED, Prompts, read_prompts
-from multilingual.texts import SCRIPTS, count, draw_passages, learn_units
-from multilingual.translations import LANGUAGES, Translation, read_translations
+from fastroute.routers import MatrixFactorizationRouter
 
 
 def _catalogue(messages: dict[str, str]) -> bytes:
@@ -126,15 +140,15 @@ def test_signals_are_those_of_the_core(vocabulary: Vocabulary) -> None:
         "a\u3042 a\u0301 c",
     ]
     units = np.linspace(0.0, 2.0, len(CLASSES))
-    names = ("excess_length", *(f"share:{script}" for script in SCRIPTS))
     of_core = Vocabulary(
         vocabulary.pieces, vocabulary.piece_offsets, class_units=units,
-        signals=tuple(Signal(name, "one", 1.0) for name in names),
+        signals=tuple(Signal(name, "one", 1.0) for name in SIGNALS),
     )  # fmt: skip
     table, scales = np.ones((vocabulary.rows, 1), np.int8), np.ones(vocabulary.rows, np.float32)
     embedder = StaticEmbedder(table, scales, of_core, name="test")
     texts, _ = count(prompts, vocabulary)
     signals = texts.signals(units)
+    signals[:, 1] += signals[:, 0]
     assert (signals[:, 0] > 0).any()
     assert (signals[:, 0] == 0).any()
     np.testing.assert_allclose(signals, embedder.embed_batch(prompts)[:, 1:], rtol=1e-6, atol=1e-6)
@@ -182,7 +196,7 @@ def test_translations_pull_a_direction_away_from_the_language() -> None:
     labels = X[:, 0] + X[:, 1]
     rows = np.arange(400)
     prompts = Prompts(texts=[str(row) for row in rows], conversations=rows[:50])
-    for file in (*JUDGED, *OPEN_ENDED, *EXAMINATIONS):
+    for file in (*JUDGED, MESSAGES, WRITTEN, *OPEN_ENDED):
         prompts.labels[file] = rows, labels
     sentences = np.zeros((400, 512), np.float32)
     sentences[:, :6] = X
@@ -190,32 +204,53 @@ def test_translations_pull_a_direction_away_from_the_language() -> None:
     differences = np.zeros((100, 6))
     differences[:, 1] = 1.0
     none = np.zeros(0, np.int64)
-    found = Trainer(prompts, X, sentences, differences, signals=1).direction(none)
-    free = Trainer(prompts, X, sentences, 0 * differences, signals=1).direction(none)
+    found = Trainer(prompts, X, sentences, differences, signals=2).direction(none)
+    free = Trainer(prompts, X, sentences, 0 * differences, signals=2).direction(none)
     assert abs(found[1]) < 0.1 * abs(found[0])
     assert free[1] == pytest.approx(free[0], rel=0.2)
 
 
-def test_prompts_are_read_with_their_labels(tmp_path: Path) -> None:
+def _write_preferences(folder: Path, prompts: list[str]) -> Path:
+    """All files of preferences, each with ``prompts``, of which the later ones are harder."""
+    folder.mkdir()
+
     def write(file: str, rows: list[dict[str, object]]) -> None:
-        with gzip.open(tmp_path / f"{file}.jsonl.gz", "wt", encoding="utf-8") as lines:
+        with gzip.open(folder / f"{file}.jsonl.gz", "wt", encoding="utf-8") as lines:
             lines.writelines(json.dumps(row) + "\n" for row in rows)
 
     for file in JUDGED:
-        write(file, [{"prompt": "a", "difficulty": 1.0}, {"prompt": "b", "difficulty": 3.0}])
+        write(file, [{"prompt": p, "difficulty": float(i)} for i, p in enumerate(prompts)])
     for file in (*OPEN_ENDED, *EXAMINATIONS):
         write(file, [
-            {"prompt": f"{file} {d}{right}", "dataset": d, "scores": {"m": right, "n": right}}
+            {"prompt": f"a {file} {d}{right}", "dataset": d, "scores": {"m": right, "n": right}}
             for d, scores in (("x", (0.0, 1.0)), ("y", (0.5, 1.0))) for right in scores
         ])  # fmt: skip
-    write("wildchat_difficulty_pairs", [
-        {"prompt": "a", "prompt_b": "b", "harder": "B"},
-        {"prompt": "b", "prompt_b": "a", "harder": "A"},
+    write(PAIRS, [
+        {"prompt": a, "prompt_b": b, "harder": "B"} if i % 2 else
+        {"prompt": b, "prompt_b": a, "harder": "A"}
+        for i, (a, b) in enumerate(pairwise(prompts))
     ])  # fmt: skip
-    write("openassistant_battles", [
-        {"prompt": "### Human: one ### Assistant: two ### Human: three ### Assistant:"},
+    write(CONVERSATIONS, [
+        {"prompt": "### Human: one ### Assistant: two ### Human: a three ### Assistant:"},
+        *({"prompt": f"### Human: {p} ### Assistant:"} for p in prompts),
     ])  # fmt: skip
-    found = read_prompts(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def everyday(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"prompt": f"{word} {'b ' * i}", "rating": i, "source": source}
+        for source, word in (("openassistant", "a"), ("fastroute", "b")) for i in range(1, 7)
+    ]  # fmt: skip
+    file = tmp_path / "everyday.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    monkeypatch.setattr(default_router.prompts, "_EVERYDAY", file)
+
+
+@pytest.mark.usefixtures("everyday")
+def test_prompts_are_read_with_their_labels(tmp_path: Path) -> None:
+    found = read_prompts(_write_preferences(tmp_path / "preferences", ["a", "b"]))
     rows, labels = found.labels[JUDGED[0]]
     assert [found.texts[row] for row in rows] == ["a", "b"]
     np.testing.assert_allclose(labels, [-1.0, 1.0])
@@ -223,5 +258,59 @@ def test_prompts_are_read_with_their_labels(tmp_path: Path) -> None:
     # Harder means more mistakes, and each data set has mean 0.
     np.testing.assert_allclose(labels / labels[0], [1.0, -1.0, 0.5, -0.5])
     assert labels[0] > 0
-    assert [[found.texts[row] for row in pair] for pair in found.pairs] == [["b", "a"]] * 2
-    assert [found.texts[row] for row in found.conversations] == ["three"]
+    assert [[found.texts[row] for row in pair] for pair in found.pairs] == [["b", "a"]]
+    assert [found.texts[row] for row in found.conversations] == ["a three", "a", "b"]
+    rows, labels = found.labels[MESSAGES]
+    assert [found.texts[row][0] for row in rows] == ["a"] * 6
+    assert (np.diff(labels) > 0).all()
+    assert [found.texts[row][0] for row in found.labels[WRITTEN][0]] == ["b"] * 6
+
+
+def test_the_rated_prompts_are_of_no_check() -> None:
+    """No prompt is rated twice, and ratings are from 1 to 10."""
+    lines = default_router.prompts._EVERYDAY.read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len({row["prompt"] for row in rows}) == len(rows) > 800
+    assert {row["rating"] for row in rows} <= set(range(1, 11))
+    checked = Path(__file__).parents[2] / "bench" / "everyday_prompts.jsonl"
+    prompts = {json.loads(line)["prompt"] for line in checked.read_text("utf-8").splitlines()}
+    assert not prompts & {row["prompt"] for row in rows}
+
+
+@pytest.mark.usefixtures("everyday")
+def test_the_command_writes_a_router_that_loads_the_same_bytes_each_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _encoder(tmp_path / "encoder.whl")
+    message = "a b a sentence that is long."
+    translations = _wheel(
+        tmp_path / "a.whl",
+        {language: {message: f"b a {language} b b translated"} for language in LANGUAGES},
+    )
+    prompts = [" ".join("ab"[n >> i % 6 & 1] for i in range(4 + 4 * n)) for n in range(40)]
+    preferences = _write_preferences(tmp_path / "preferences", list(dict.fromkeys(prompts)))
+    contents = []
+    for run in ("one", "two"):
+        out = tmp_path / run
+        monkeypatch.setattr("sys.argv", [
+            "make_default.py", "--encoder", str(tmp_path / "encoder.whl"),
+            "--translations", str(translations), "--preferences", str(preferences),
+            "--output", str(out),
+        ])  # fmt: skip
+        assert make_default.main() == 0
+        files = sorted(f for f in out.rglob("*") if f.is_file())
+        contents.append({str(f.relative_to(out)): f.read_bytes() for f in files})
+    assert contents[0] == contents[1]
+    assert set(contents[0]) == {
+        f"{part}/{name}" for part in ("embedder", "mf")
+        for name in ("artifact.json", "arrays.safetensors")
+    }  # fmt: skip
+    assert "rank_correlation: " in capsys.readouterr().out
+    router = MatrixFactorizationRouter.load(
+        out / "mf", embedder=StaticEmbedder.load(out / "embedder")
+    )
+    # Long prompts with many a word "b" were made harder.
+    assert router.win_rate(prompts[-1]) > router.win_rate(prompts[0])
+    point = router.provenance.operating_point
+    assert point is not None
+    assert point.strong_share == 0.5

@@ -1,8 +1,8 @@
-"""The head of the multilingual router: one direction for how hard a prompt is.
+"""The head of the default router: one direction for how hard a prompt is.
 
 Judges say of real users' prompts how hard they are. A teacher learns this from the vectors of whole
 texts, and the head learns from the judges and the teacher. A penalty gives a translation the score
-of its original. A small part of the score is learnt from the results of examinations.
+of its original.
 """
 
 from __future__ import annotations
@@ -14,15 +14,21 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from default_router.prompts import MESSAGES, OPEN_ENDED, WRITTEN, Prompts
 from fastroute.types import Float32Array, Float64Array
-from multilingual.prompts import EXAMINATIONS, JUDGED, OPEN_ENDED, Prompts
 
 RIDGE, TEACHER_RIDGE = 2.0 / 477, 5.0 / 477
 #: Weights in the likelihood: of a file's prompts together, and of equal scores of translations.
-JUDGED_WEIGHTS = {"wildchat_difficulty": 1.0, "wildchat_complexity": 0.5}
-OPEN_ENDED_WEIGHT, TAUGHT_WEIGHT, TRANSLATION_WEIGHT = 0.1, 3.0, 60.0
-#: The spread of the examinations' part of the score; the weight of the length by what was learnt.
-EXAMINATION_SHARE, EXAMINATION_RIDGE, LENGTH_FACTOR = 0.1, 1.0, 1.2
+JUDGED_WEIGHTS = {
+    "wildchat_difficulty": 1.0,
+    "wildchat_complexity": 0.5,
+    MESSAGES: 1.0,
+    WRITTEN: 0.5,
+}
+OPEN_ENDED_WEIGHT, TAUGHT_WEIGHT, TRANSLATION_WEIGHT = 0.1, 3.0, 110.0
+#: What the parts of the length count by what was learnt: beyond 100 units, and up to there. Of two
+#: short prompts, the longer one is often only politer.
+LONG_FACTOR, SHORT_FACTOR = 1.2, 0.25
 
 
 class Labels(NamedTuple):
@@ -39,7 +45,7 @@ class Trainer:
 
     Attributes:
         prompts: the prompts and their labels.
-        X: float64[prompts, dimensions + signals]; the first signal is the length.
+        X: float64[prompts, dimensions + signals]; the first two signals are lengths.
         sentences: float32[prompts, 512], the encoder's vectors of judged, open-ended prompts and
             conversations; zeros for others.
         differences: float64[passages, dimensions + signals], translations less originals.
@@ -64,16 +70,9 @@ class Trainer:
         labels.append(Labels(others, taught[others], TAUGHT_WEIGHT))
         equal = TRANSLATION_WEIGHT / len(self.differences) * self.differences.T @ self.differences
         learnt = _ridge(self.X, labels, RIDGE, equal)
-        examined = _ridge(
-            self.X, self._labels(dict.fromkeys(EXAMINATIONS, 1.0), held_out), EXAMINATION_RIDGE,
-            equal / 2,
-        )  # fmt: skip
-        length = -self.signals
-        examined[length] = 0.0
-        judged = self.X[self.prompts.rows(JUDGED)]
-        examined *= EXAMINATION_SHARE * (judged @ learnt).std() / (judged @ examined).std()
-        learnt[length] *= LENGTH_FACTOR
-        return learnt + examined
+        learnt[-self.signals] *= LONG_FACTOR
+        learnt[-self.signals + 1] *= SHORT_FACTOR
+        return learnt
 
     def _labels(self, weights: dict[str, float], held_out: npt.NDArray[np.int64]) -> list[Labels]:
         found = []

@@ -1,4 +1,4 @@
-"""The prompts that the multilingual router is trained on, and how hard judges say they are."""
+"""The prompts that the default router is trained on, and how hard judges say they are."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ PAIRS = "wildchat_difficulty_pairs"
 OPEN_ENDED = ("hellobench", "ifeval", "infibench")
 EXAMINATIONS = ("difficulty_small_models", "mmlu_pro", "zeroeval", "llmrouter")
 CONVERSATIONS = "openassistant_battles"
+#: Of ``everyday.jsonl``: messages of conversations, and prompts that were written for it, rated
+#: from 1 to 10 by a language model.
+MESSAGES, WRITTEN = "openassistant_messages", "written_prompts"
+_RATED = {"openassistant": MESSAGES, "fastroute": WRITTEN}
+_EVERYDAY = Path(__file__).with_name("everyday.jsonl")
 FILES = (*JUDGED, PAIRS, *OPEN_ENDED, *EXAMINATIONS, CONVERSATIONS)
 
 
@@ -46,7 +51,10 @@ class Prompts:
 
 
 def read_prompts(folder: str | os.PathLike[str]) -> Prompts:
-    """Read ``FILES`` from ``folder``. OSError for a missing one, KeyError for a missing field."""
+    """Read ``FILES`` from ``folder``, and the rated prompts beside this module.
+
+    OSError for a file that is missing, KeyError for a field.
+    """
     found = Prompts()
     numbers: dict[str, int] = {}
 
@@ -66,6 +74,13 @@ def read_prompts(folder: str | os.PathLike[str]) -> Prompts:
         _, data_sets = np.unique([row["dataset"] for row in rows], return_inverse=True)
         hard -= (np.bincount(data_sets, hard) / np.bincount(data_sets))[data_sets]
         found.labels[file] = _label([number(row["prompt"]) for row in rows], hard)
+    rated: dict[str, list[tuple[int, float]]] = {MESSAGES: [], WRITTEN: []}
+    with _EVERYDAY.open(encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            rated[_RATED[row["source"]]].append((number(row["prompt"]), row["rating"]))
+    for file, ratings in rated.items():
+        hard = np.array([rating for _, rating in ratings], dtype=np.float64)
+        found.labels[file] = _label([row for row, _ in ratings], hard - hard.mean())
     found.pairs = np.array([
         [number(row["prompt"]), number(row["prompt_b"])][:: 1 if row["harder"] == "A" else -1]
         for row in _rows(folder, PAIRS)

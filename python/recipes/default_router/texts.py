@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, sparse
 
+from default_router.translations import Translation
 from fastroute.embedders.vocabulary import CLASSES, Vocabulary
 from fastroute.types import Float32Array, Float64Array
-from multilingual.translations import Translation
 
 #: Scripts whose share of a text may move its level. The encoder knows no others.
 SCRIPTS = ("arabic", "cyrillic", "southeast_asian", "hangul", "kana", "han")
+#: What the core appends to a vector; ``Texts.signals`` has the second less the first.
+SIGNALS = ("excess_length", "length", *(f"share:{script}" for script in SCRIPTS))
 SHARE_SCALE = 2.0
 _SHORT_UNITS = 100.0
 _NO_LENGTH = ("space", "newline", "control", "mark")
@@ -40,12 +42,13 @@ class Texts:
         return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9))
 
     def signals(self, units: Float64Array) -> Float64Array:
-        """excess_length and the shares of ``SCRIPTS``, float64[texts, 7], as the core has them."""
+        """Length beyond ``_SHORT_UNITS``, length up to there, and the shares of ``SCRIPTS``:
+        float64[texts, signals]."""
         length = np.log1p(self.classes @ units)
         visible = self.classes.sum(axis=1) - self.classes[:, _classes(_INVISIBLE)].sum(axis=1)
         shares = self.classes[:, _classes(SCRIPTS)] / np.maximum(visible, 1.0)[:, None]
         excess = np.maximum(length - np.log1p(_SHORT_UNITS), 0.0)
-        return np.column_stack([excess, shares])
+        return np.column_stack([excess, length - excess, shares])
 
     def passages(self, rows: Sequence[npt.NDArray[np.int64]]) -> Texts:
         """The sums of some texts each."""
