@@ -112,6 +112,48 @@ def test_a_full_temporary_folder_ends_no_worker(config: str, tmp_path: Path) -> 
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_counts_that_outgrow_a_full_folder_end_no_process(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine mounts nothing")
+    code = """
+import sys
+from contextlib import suppress
+from fastroute.gateway.operations.logs import configure_logs
+from fastroute.gateway.operations.metrics import Metrics
+
+configure_logs("info")
+metrics = Metrics()
+for number in range(100):  # the files grow while there is room
+    metrics.upstream_s.labels(f"model {number}").observe(1.0)
+with suppress(OSError), open(f"{sys.argv[1]}/filler", "wb", buffering=0) as filler:
+    while True:
+        filler.write(bytes(4096))
+for number in range(3000):
+    metrics.requests.labels(f"/{number}", "200").inc()
+    metrics.upstream_s.labels(f"model {number}").observe(1.0)
+metrics.upstream_s.labels("model 7").observe(1.0)
+print(next(line for line in metrics.render().decode().splitlines()
+           if 'upstream_seconds_count{model="model 7"}' in line))
+"""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(small)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(small)},
+            check=False,
+        )
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+    assert done.returncode == 0, (done.returncode, done.stderr)  # -7 is SIGBUS
+    assert done.stdout.split()[-1] == "3.0"
+    assert done.stderr.count("what has a new label is not counted") == 1
+
+
 def test_workers_run_no_module_of_the_current_folder(config: str, tmp_path: Path) -> None:
     for name in ("numpy", "aiohttp", "json", "fastroute"):
         (tmp_path / f"{name}.py").write_text("import os\nos._exit(7)\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from functools import cache
+from typing import Any, Generic, TypeVar, cast
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,6 +20,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from fastroute.evidence.cascade import Evidence
+from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.space import FOLDER, take_room
 from fastroute.gateway.operations.usage import Usage
 from fastroute.share_control import ShareControl
@@ -33,19 +36,45 @@ _UPSTREAM_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 
 _M = TypeVar("_M", Counter, Histogram)
 
 
+class _Uncounted:
+    """Stands for a child of a metric for which the disk has no room."""
+
+    def inc(self, amount: float = 1) -> None:
+        """Count nothing."""
+
+    def observe(self, amount: float) -> None:
+        """Observe nothing."""
+
+
 class _Family(Generic[_M]):
     """A metric whose children are looked up without the library's checks and its lock."""
 
-    def __init__(self, metric: _M) -> None:
+    def __init__(self, metric: _M, folder: str | None) -> None:
         self._metric: Any = metric
+        self._folder = folder
         self._children: dict[tuple[str, ...], _M] = {}
 
     def labels(self, *values: str) -> _M:
         """The child with these label values."""
         child = self._children.get(values)
         if child is None:
+            if self._folder is not None:
+                try:
+                    take_room(self._folder)
+                except OSError as error:
+                    _warn_of_no_room(error.strerror)
+                    return cast("_M", _Uncounted())
             child = self._children[values] = self._metric.labels(*values)
         return child
+
+
+@cache
+def _warn_of_no_room(reason: str | None) -> None:
+    log(
+        "not enough disk space for shared counts: what has a new label is not counted",
+        logging.WARNING,
+        reason=reason,
+    )
 
 
 class Metrics:
@@ -59,7 +88,7 @@ class Metrics:
 
         def counter(name: str, text: str, *labels: str) -> _Family[Counter]:
             made = Counter(f"fastroute_{name}", text, labels, registry=self.registry)
-            return _Family(made)
+            return _Family(made, self._folder)
 
         def histogram(
             name: str, text: str, buckets: Iterable[float], *labels: str
@@ -67,7 +96,7 @@ class Metrics:
             made = Histogram(
                 f"fastroute_{name}", text, labels, buckets=tuple(buckets), registry=self.registry
             )
-            return _Family(made)
+            return _Family(made, self._folder)
 
         self.requests = counter("requests", "Requests by path and status.", "path", "status")
         self.decisions = counter("decisions", "Decisions by router and model.", "router", "model")
