@@ -11,6 +11,7 @@ from fastroute.errors import FastRouteError
 from fastroute.gateway.config.settings import Config
 from fastroute.gateway.gateway import Gateway
 from fastroute.gateway.operations.logs import log
+from fastroute.gateway.operations.memory import give_back_memory
 from fastroute.gateway.operations.metrics import Metrics
 from fastroute.gateway.operations.resilience import build_transport
 from fastroute.gateway.operations.tracing import NoTracing, OpenTelemetry, Tracing
@@ -121,6 +122,12 @@ class State:
         for gateway, users in list(self._users.items()):
             if users == 0 and gateway is not self._current:
                 del self._users[gateway]
-                task = asyncio.get_running_loop().create_task(gateway.aclose())
+                task = asyncio.get_running_loop().create_task(_close(gateway))
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
+
+
+async def _close(gateway: Gateway) -> None:
+    await gateway.aclose()
+    del gateway
+    await asyncio.to_thread(give_back_memory)
