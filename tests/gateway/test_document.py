@@ -75,7 +75,9 @@ def test_only_the_model_changes(document: tuple[list[tuple[str, str]], str], mod
     assert [raw[a:b].decode() for a, b in read.spans] == models
     changed = read.with_model(model).decode()
     # Every top-level "model" has the new value and what stands around the values is the same.
-    assert json.loads(changed) == json.loads(text) | ({"model": model} if models else {})
+    assert json.loads(changed) == json.loads(text) | {"model": model}
+    if not models:
+        return  # where it is added, a test below says
     outside, at = [], 0
     for begin, end in read.spans:
         outside.append(raw[at:begin].decode())
@@ -298,6 +300,13 @@ def test_more_members_than_anybody_has_are_refused_before_they_fill_the_memory()
     asked = read_document(f'{{"model":"m","messages":[{first},{last}]}}'.encode())
     with pytest.raises(BodyError, match="more than 100,000 parts"):
         messages_of_long(asked.fields, "/chat/completions", 1)
+
+
+@pytest.mark.parametrize("raw", [b"{}", b' {"a": 1}', b'\n{ "b" : [ {"model": "x"} ] }\n'])
+def test_a_model_is_added_where_there_is_none(raw: bytes) -> None:
+    written = read_document(raw).with_model('m"')
+    assert json.loads(written) == {"model": 'm"', **json.loads(raw)}
+    assert written.replace(b'"model":"m\\""', b"").replace(b"{,", b"{") == raw
 
 
 @pytest.mark.parametrize("unit", ["\\u00e9", "\\ud83d\\ude00", "\\\\", '\\"', "é", "😀", "a"])

@@ -144,3 +144,34 @@ def test_workers_reload_together(config_file: str) -> None:
         gateway.wait_for(lambda: len(gateway.events("reloaded")) == 2)
         said = [gateway.ask("POST", "/v1/route", ROUTE).json()["threshold"] for _ in range(8)]
         assert set(said) == {0.25}
+
+
+def test_a_request_without_a_model_goes_to_the_default_one(
+    config_file: str, upstream: View
+) -> None:
+    path = Path(config_file)
+    config = path.read_text()
+    systems = [{"role": "system", "content": "be brief"}, {"role": "developer", "content": "x"}]
+    named = (
+        ("weak", "weak", ASK),
+        ("router-length-0", "strong", ASK),
+        ("fastroute", "weak", systems),
+    )
+    with gateways.start("--config", config_file, environment=PROVIDER) as gateway:
+        for count, (default, model, messages) in enumerate(named, 1):
+            path.write_text(config.replace("[routing]", f'[routing]\ndefault_model = "{default}"'))
+            gateway.signal(signal.SIGHUP)
+            gateway.wait_for(lambda n=count: len(gateway.events("reloaded")) == n)
+            for body in ({"messages": messages}, {"model": None, "messages": messages}):
+                answer = gateway.ask("POST", "/v1/chat/completions", body)
+                assert (answer.status, answer.headers["x-fastroute-model"]) == (200, model)
+                assert upstream.requests()[-1]["model"].startswith(model)  # its name there
+                assert upstream.requests()[-1]["messages"] == messages
+        said = "the request names no model: routing.default_model is used"
+        gateway.wait_for(lambda: len(gateway.events(said)) == 6)
+        models = [line["model"] for line in gateway.events(said)]
+        assert models == [default for default, _, _ in named for _ in range(2)]
+        path.write_text(config.replace("[routing]", '[routing]\ndefault_model = "router-mf-x"'))
+        gateway.signal(signal.SIGHUP)
+        line = gateway.wait_for(lambda: gateway.events("reload refused"))[0]
+        assert "routing.default_model" in line["reason"]

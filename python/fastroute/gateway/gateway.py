@@ -25,6 +25,7 @@ from fastroute.errors import (
 from fastroute.evidence.request import cascade_request, is_applicable
 from fastroute.gateway.config.cascade import CascadeConfig
 from fastroute.gateway.config.settings import Config, ModelConfig, Target
+from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.metrics import BY_EVIDENCE
 from fastroute.gateway.protocol.auth import KeyRing
 from fastroute.gateway.protocol.redaction import Redaction
@@ -145,14 +146,16 @@ class Gateway:
         """Where ``document``, posted to ``path``, goes. Raises RefusalError."""
         name = document.fields.get("model")
         if name is None:
-            raise RefusalError(
-                400,
-                "missing_model",
-                'there is no "model"; give "fastroute", "router-<name>-<threshold>" or a model',
-                param="model",
-            )
-        span = document.fields.spans["model"]
-        if span.value_end - span.value_begin > LONG_BYTES:
+            name = self.config.routing.default_model
+            if name is None:
+                raise RefusalError(
+                    400,
+                    "missing_model",
+                    'there is no "model"; give "fastroute", "router-<name>-<threshold>" or a model',
+                    param="model",
+                )
+            log("the request names no model: routing.default_model is used", model=name)
+        elif document.fields.size("model") > LONG_BYTES:
             raise RefusalError(
                 400,
                 "invalid_model",

@@ -36,6 +36,7 @@ from fastroute.gateway.config.section import (
 )
 from fastroute.http.address import check_key, read_base_url
 from fastroute.http.request import Endpoint
+from fastroute.policy import parse_model_name
 from fastroute.routers.registry import ROUTER_NAMES, find_spec
 from fastroute.routers.specification import RouterChoice, parse_router
 from fastroute.share_control import HeldShare
@@ -135,6 +136,7 @@ class RoutingConfig(Section):
 
     strong_model: Text
     weak_model: Text
+    default_model: Text | None = None
     routers: TupleOf[Annotated[RouterChoice, PlainValidator(_router_choice)]] = ()
     router: Annotated[RouterName, Field(validate_default=True)] = ""
     threshold: Share | None = None
@@ -160,6 +162,13 @@ class RoutingConfig(Section):
             return names[0] if names else "mf"
         if names and name in ROUTER_NAMES and name not in names:
             raise ValueError(f"{name!r} is not one of routers: {', '.join(names)}")
+        return name
+
+    @field_validator("default_model")
+    @classmethod
+    def _is_a_model(cls, name: str | None) -> str | None:
+        if name is not None:
+            parse_model_name(name)  # its errors are ValueErrors
         return name
 
     @field_validator("strong_share")

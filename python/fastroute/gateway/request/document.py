@@ -49,6 +49,11 @@ class Fields(Mapping[str, Any]):
         span = self.spans[name]
         return copy_part(self._raw, span.value_begin, span.value_end)
 
+    def size(self, name: str) -> int:
+        """How many bytes the value of ``name`` has."""
+        span = self.spans[name]
+        return span.value_end - span.value_begin
+
     def __contains__(self, name: object) -> bool:
         return name in self.spans
 
@@ -79,14 +84,20 @@ class Document:
         self._written: dict[str, bytes] = {}
 
     def with_model(self, model: str) -> bytes:
-        """The bytes with ``model`` for the value of every top-level "model", and nothing else
-        changed. Where the model is that already, these are the very bytes that came."""
-        if all(read_bounded(self.raw, begin, end) == model for begin, end in self.spans):
+        """The bytes with ``model`` for the value of every top-level "model", or with that as the
+        first member where there is none, and nothing else changed. Where the model is that already,
+        these are the very bytes that came."""
+        if self.spans and all(
+            read_bounded(self.raw, begin, end) == model for begin, end in self.spans
+        ):
             return self.raw
         if model not in self._written:
             written = json.dumps(model, ensure_ascii=False).encode()
             parts: list[bytes | memoryview] = []
             view, at = memoryview(self.raw), 0
+            if not self.spans:
+                at = self.raw.index(b"{") + 1
+                parts += [view[:at], b'"model":', written, b"," if self.fields else b""]
             for begin, end in self.spans:
                 parts += [view[at:begin], written]
                 at = end
