@@ -61,7 +61,7 @@ def _train(path: Path, output: Path, **changes: Any) -> DifficultyTraining:
 @pytest.mark.parametrize("write", [_rated, _pairs])
 def test_from_labels_to_decisions(tmp_path: Path, write: Any) -> None:
     path, output = write(tmp_path / "d.jsonl"), tmp_path / "mf"
-    names = ("--strong-model", "big", "--weak-model", "small")
+    names = ("--strong", "big", "--weak", "small")
     ran = fastroute("train", "mf", "--data", path, "--output", output, *names)
     assert ran.status == 0, ran.err
     assert "| held out | router | prompt's length |" in ran.out
@@ -82,7 +82,7 @@ def test_from_labels_to_decisions(tmp_path: Path, write: Any) -> None:
     assert known.calibration is not None
     assert 0.3 < known.calibration[500] < 0.7, "a typical prompt is in the middle"
     ran = fastroute("route", "--router", f"mf={output}", "--strong-share", "0.5", f"{HARD} rivers")
-    assert "strong  win rate" in ran.out
+    assert ran.out.startswith("strong  ")
 
 
 def test_a_router_that_loses_is_not_called_a_success(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ __all__ = ["configure", "run"]
 
 # Each kind is the module of its name here (`-` is written `_`); see ``cli._kinds``.
 _KINDS: dict[str, str] = {
-    "mf": "Train a router between any number of models on battles and graded results.",
+    "mf": "Train a router on battles and graded results of any number of models, or on difficulty.",
     "sw_ranking": "Fit the router that rates models on the battles nearest to a prompt.",
     "models": "Train P(success) of each of many models on graded results.",
     "add-model": "Add a model to a trained mf or models router from a few prompts.",
