@@ -198,6 +198,11 @@ def test_dollars_in_the_export_go_first(tmp_path: Path) -> None:
     assert found == [0.5, 7.0]
 
 
+def test_a_price_of_another_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="'gpt' is neither 'mini' nor 'big'"):
+        _read(tmp_path, _graded([(0, 1)]), prices={"gpt": Price(1.0, 2.0)})
+
+
 def test_without_price_there_are_no_costs(tmp_path: Path) -> None:
     export = _read(tmp_path, _graded([(0, 1)]))
     assert export.cost_weak is None

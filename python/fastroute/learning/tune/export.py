@@ -167,7 +167,12 @@ def read_export(
         pair = ModelPair(strong=strong or "strong", weak=weak or "weak")
     else:
         pair = _pair(file, records, models, weak, strong)
-    records = [record for record in records if record.prompt]
+    unknown = [name for name in prices or {} if name not in pair]
+    if unknown:
+        raise InvalidInputError(
+            f"prices: {unknown[0]!r} is neither {pair.weak!r} nor {pair.strong!r}, the models of "
+            "this pair; name them as in the export"
+        )
     raw = np.array([[record.grades.get(m, math.nan) for m in (pair.weak, pair.strong)]
                     for record in records], dtype=np.float64).reshape(-1, 2)  # fmt: skip
     known = raw[~np.isnan(raw)]

@@ -54,7 +54,7 @@ def details(found: TuneResult) -> list[str]:
         factor = month / 1000.0
         ends = (None if end is None else end * factor for end in (saved.low, saved.high))
         monthly = Estimate(saved.value * factor, *ends)
-        said += [f"At {month:,} requests a month: {dollars(monthly)} less than always strong."]
+        said += [f"Saved a month, at {month:,} requests: {dollars(monthly)} dollars."]
     winner = found.apgr.get("winner")
     if winner is not None and (tested := found.apgr["test"]) is not None:
         others = ", ".join(
