@@ -235,6 +235,9 @@ def test_a_cascade_is_read(tmp_path: Path) -> None:
     assert load(tmp_path, CASCADE + "helpers = ['h']").cascade.expectation is None
     assert load(tmp_path, CASCADE + "helpers = ['h']\nkind = 'code'").cascade.kind == "code"
     assert load(tmp_path, CASCADE.replace("[cascade]", "")).cascade is None
+    # Alone in a file it is the section too, and not the router of that name.
+    alone = load(tmp_path, "[cascade]\nhelpers = ['h']", strong_model="s", weak_model="w")
+    assert alone.cascade.helpers == ("h",)
 
 
 @pytest.mark.parametrize(

@@ -387,7 +387,8 @@ def load_config(
     ConfigError with every problem that was found.
     """
     file = ConfigFile("command line", {}, {}) if path is None else read_config_file(path, text)
-    if file.data and set(file.data) <= set(ROUTER_NAMES):
+    # A router has the name of a section: [models] alone is the section.
+    if file.data and set(file.data) <= set(ROUTER_NAMES) - ConfigSections.model_fields.keys():
         lines = {("routers", *key): line for key, line in file.lines.items()}
         file = ConfigFile(file.name, {"routers": file.data}, lines)
     data, flags = _overridden(file.data, overrides or {})
