@@ -116,10 +116,10 @@ def load_factors(folder: Path) -> Factors:
         config = json.loads(config_path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(
-            f"{path} is missing: a RouteLLM checkpoint is config.json and model.safetensors"
+            f"{error.filename} is missing: a RouteLLM checkpoint is config.json and model.safetensors"
         ) from error
     except OSError as error:
-        raise ArtifactError(f"{path} can't be read: {error.strerror}") from error
+        raise ArtifactError(f"{error.filename} can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{config_path} is not JSON: {error}") from error
     if not isinstance(config, dict):
