@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
         prices=prices, requests_per_month=options.requests_per_month, seed=options.seed,
         progress=True,
     )  # fmt: skip
-    output: str = options.output
+    output = str(options.output)
     found = save_result(found, output, keep=options.keep)
     if options.json:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
