@@ -116,7 +116,8 @@ def load_factors(folder: Path) -> Factors:
         config = json.loads(config_path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ArtifactNotFoundError(
-            f"{error.filename} is missing: a RouteLLM checkpoint is config.json and model.safetensors"
+            f"{error.filename} is missing: a RouteLLM checkpoint is config.json and "
+            "model.safetensors"
         ) from error
     except OSError as error:
         raise ArtifactError(f"{error.filename} can't be read: {error.strerror}") from error
