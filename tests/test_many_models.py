@@ -226,6 +226,8 @@ def test_wrong_arguments_are_named(router: ModelsRouter) -> None:
         CandidateDecider(MODELS, 3)  # type: ignore[arg-type]
     with pytest.raises(InvalidTypeError, match="router must be"):
         CandidateDecider(MODELS, router=3)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="router has no embedder"):
+        CandidateDecider(MODELS, router=ModelsRouter(router.estimator))
     with pytest.raises(InvalidTypeError, match="prompt must be a str"):
         CandidateDecider(MODELS, router=router).decide(None)  # type: ignore[arg-type]
 

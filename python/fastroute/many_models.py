@@ -28,7 +28,7 @@ from fastroute.candidates.candidate import BYTES_PER_TOKEN
 from fastroute.candidates.prices import Prices
 from fastroute.chat.needs import needs_of
 from fastroute.chat.prompts import prompt_from_messages
-from fastroute.errors import InvalidTypeError, NoEligibleModelError
+from fastroute.errors import InvalidInputError, InvalidTypeError, NoEligibleModelError
 from fastroute.http.request import Request
 from fastroute.routers import ModelsRouter, SuccessEstimator
 from fastroute.types import Float64Array
@@ -150,6 +150,11 @@ class CandidateDecider:
             router = ModelsRouter.load(router)
         if router is not None and not isinstance(router, ModelsRouter):
             raise InvalidTypeError(f"router must be a ModelsRouter or a folder, got {router!r}")
+        if router is not None and router.embedder is None:
+            raise InvalidInputError(
+                "router has no embedder: it was trained with another one than the bundled; train "
+                "it again, or load it with ModelsRouter.load(folder, embedder=...)"
+            )
         self.router = router
         self._policy_text = repr(self.policy)
         self.drop_reasoning = drop_reasoning

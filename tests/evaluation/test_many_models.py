@@ -108,7 +108,8 @@ def test_two_specialists_beat_the_best_single_model_for_less() -> None:
     assert methods["oracle"].oracle_gap == pytest.approx(1.0)
     assert methods["oracle"].ece is None
     assert ours.ece is not None
-    assert ours.ece < 0.08
+    assert ours.ece_noise is not None
+    assert ours.ece < 2 * ours.ece_noise
     assert report.singles_aiq < ours.aiq < methods["oracle"].aiq
     assert report.random_quality == pytest.approx(0.525, abs=0.03)
 
