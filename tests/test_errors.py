@@ -29,14 +29,18 @@ _PICKLES = [
 
 
 def _classes() -> list[type[BaseException]]:
-    """Every exception class that a module of the package defines."""
+    """Every exception class that a module of the package defines, but for warnings."""
     found: dict[str, type[BaseException]] = {}
     for module in pkgutil.walk_packages(fastroute.__path__, "fastroute."):
         if module.name.endswith("__main__"):
             continue
         for value in vars(importlib.import_module(module.name)).values():
             is_error = isinstance(value, type) and issubclass(value, BaseException)
-            if is_error and value.__module__.startswith("fastroute."):
+            if (
+                is_error
+                and not issubclass(value, Warning)
+                and value.__module__.startswith("fastroute.")
+            ):
                 found[value.__name__] = value
     return [found[name] for name in sorted(found)]
 

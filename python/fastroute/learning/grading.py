@@ -115,7 +115,7 @@ class GradeFile:
         path: the file; it is made if it is missing. An unfinished last line, which a crash may
             leave, is cut off.
 
-    Raises InvalidInputError if it can't be used or is no file of verdicts.
+    Raises InvalidInputError if it can't be used or is not a file of verdicts.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -128,7 +128,7 @@ class GradeFile:
                 content = file.read()
                 whole = content.rfind(b"\n") + 1
                 if content and not whole:
-                    raise InvalidInputError(f"{self.path} is no file of verdicts; name another")
+                    raise InvalidInputError(f"{self.path} is not a file of verdicts; name another")
                 file.truncate(whole)
         except OSError as error:
             raise InvalidInputError(f"{self.path} can't be used: {error.strerror}") from error
