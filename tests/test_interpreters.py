@@ -108,7 +108,7 @@ def test_groups_of_4000_players_take_less_than_a_second() -> None:
     assert float(done.stdout) < 1.0
 
 
-# The whole takes 10 s and more of a processor, and more than 2 GB of memory in one piece.
+# The whole takes seconds of a processor.
 @pytest.mark.parametrize(
     "text", ["'a proof, in words '", "'!'", "'漢'"], ids=["words", "punctuation", "Chinese"]
 )
@@ -117,7 +117,7 @@ def test_ctrl_c_ends_a_long_prompt(text: str, call: str) -> None:
     setup = (
         "from fastroute.embedders import StaticEmbedder\n"
         "embedder = StaticEmbedder.load_default()\n"
-        f"text = {text} * (20_000_000 // len({text}))"
+        f"text = {text} * (150_000_000 // len({text}))"
     )
     code = INTERRUPTED.format(setup=setup, call=f"embedder.{call}")
     done = subprocess.run(

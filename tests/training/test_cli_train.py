@@ -42,11 +42,14 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """400 prompts on two topics, graded for three models: hard ones need the large model."""
+    return _graded(tmp_path_factory.mktemp("data") / "graded.jsonl", 400)
+
+
+def _graded(path: Path, count: int) -> Path:
+    """Prompts on two topics, graded for three models: hard ones need the large model."""
     rng = np.random.default_rng(7)
-    path = tmp_path_factory.mktemp("data") / "graded.jsonl"
     with path.open("w") as file:
-        for i in range(400):
+        for i in range(count):
             topic = ("prove", "greet")[i % 2]
             words = " ".join(rng.choice(WORDS, size=7))
             scores = {m: int(rng.random() < p) for m, p in zip(MODELS, TOPICS[topic], strict=True)}
@@ -279,10 +282,11 @@ def test_an_embedder_of_ones_own_travels_with_the_router(tmp_path: Path, graded:
     assert not list((tmp_path / "mf").glob("embedder*"))
 
 
-def test_add_model(tmp_path: Path, graded: Path) -> None:
+def test_add_model(tmp_path: Path) -> None:
+    graded = _graded(tmp_path / "graded.jsonl", 2000)
     rows = [json.loads(line) for line in graded.read_text().splitlines()]
     old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
-    parts = ((old, rows[:250], ("tiny", "small")), (new, rows[250:], MODELS))
+    parts = ((old, rows[:1000], ("tiny", "small")), (new, rows[1000:], MODELS))
     for path, part, models in parts:
         with path.open("w") as file:
             for row in part:

@@ -11,8 +11,10 @@ import pytest
 
 from cli_runner import fastroute, refused
 from fakes import openai_judge
-from fastroute.artifacts import load_artifact
+from fastroute.artifacts import load_artifact, save_artifact
 from fastroute.data import read_training_data
+from fastroute.embedders.static import KIND
+from fastroute.embedders.vocabulary import Vocabulary
 from fastroute.errors import InvalidInputError
 from fastroute.routers import MatrixFactorizationRouter, create_router
 from fastroute.training import DifficultyTraining, train_mf, train_mf_on_difficulty
@@ -44,7 +46,7 @@ def _rated(path: Path, count: int = 200, scale: float = 100.0) -> Path:
     return _write(path, rows)
 
 
-def _pairs(path: Path, count: int = 300) -> Path:
+def _pairs(path: Path, count: int = 900) -> Path:
     prompts, rng = _prompts(100), np.random.default_rng(5)
     rows = []
     for _ in range(count):
@@ -101,7 +103,15 @@ def test_figures_are_of_prompts_that_were_not_learnt_from(tmp_path: Path) -> Non
     # Most of these labels is noise, which is explained within the sample only.
     rng = np.random.default_rng(1)
     rows = [{"prompt": x, "difficulty": level + rng.normal(0, 2)} for x, level in _prompts(80)]
-    trained = _train(_write(tmp_path / "d.jsonl", rows), tmp_path / "mf")
+    # An embedder to which each prompt's number is a word with a vector of its own.
+    words = [*HARD.split(), *EASY.split(), *WORDS, *map(str, range(80))]
+    vocabulary = Vocabulary.of([f" {word}" for word in dict.fromkeys(words)])
+    table = rng.integers(-127, 128, (vocabulary.rows, 256)).astype(np.int8)
+    arrays = {"table": table, "scales": np.ones(len(table), np.float32), **vocabulary.arrays()}
+    config = {"name": "static:words", **vocabulary.config()}
+    save_artifact(tmp_path / "e", kind=KIND, config=config, arrays=arrays)
+    path = _write(tmp_path / "d.jsonl", rows)
+    trained = _train(path, tmp_path / "mf", embedder=f"static:{tmp_path / 'e'}")
     win_rates = trained.router.win_rates([str(row["prompt"]) for row in rows])
     inside = rank_correlation(win_rates, np.array([row["difficulty"] for row in rows]))
     assert inside > 0.4
