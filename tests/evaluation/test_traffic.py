@@ -277,8 +277,8 @@ def test_pairs_that_are_none(words: list[str], message: str) -> None:
         ("t.xlsx", b"", "must end in .jsonl, .csv or .parquet"),
         ("t.parquet", b"PAR1 no", "can't be read as Parquet"),
         ("t.jsonl.gz", b"no gzip", "can't be read"),
-        ("t.jsonl.gz", gzip.compress(b'{"prompt": "x"}' * 99)[:-20], "can't be read"),
-        ("t.csv.gz", gzip.compress(b"prompt,weak\n" * 99)[:-20], "can't be read"),
+        ("t.jsonl.gz", gzip.compress(b'{"prompt": "x"}' * 99, mtime=0)[:-20], "can't be read"),
+        ("t.csv.gz", gzip.compress(b"prompt,weak\n" * 99, mtime=0)[:-20], "can't be read"),
         ("t.jsonl", b"", "no usable rows"),
     ],
 )
