@@ -42,7 +42,8 @@ def test_a_long_line_is_routed_within_its_memory(router: str, line: bytes) -> No
         out, err = process.communicate(line + b"\nhi\n", timeout=120)
     assert process.returncode == 0, err.decode()[-500:]
     assert err == b""
-    assert [words.split()[0] in (b"strong", b"weak") for words in out.splitlines()] == [True] * 2
+    decisions = out.splitlines()[-2:]  # of a table
+    assert [words.split()[0] in (b"strong", b"weak") for words in decisions] == [True] * 2
 
 
 @pytest.mark.parametrize("text", [b"a", b"a proof, in words ", b"!"], ids=["a", "words", "!"])

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from fastroute.errors import InvalidInputError
 from fastroute.gateway.config.settings import Config, ServerConfig
 from fastroute.gateway.operations.logs import configure_logs, log
+from fastroute.gateway.operations.memory import map_large_arrays
 from fastroute.gateway.operations.metrics import Metrics
 from fastroute.gateway.operations.state import State
 from fastroute.gateway.protocol.app import Application
@@ -59,6 +60,7 @@ def serve(
     once, and requests under way are finished, streams too, for at most ``shutdown_timeout_s``.
     """
     configure_logs(config.server.log_level)
+    map_large_arrays()
     early: list[int] = []
     if hasattr(signal, "SIGHUP"):  # it may come when this config has been read already
         signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
