@@ -511,7 +511,7 @@ def test_the_command_asks_which_models_are_which(tmp_path: Path) -> None:
     ran = fastroute(*command)
     assert ran.status == 2
     assert "give both --strong and --weak; the data has the models s, w" in ran.err
-    assert "1 battles and graded results that are not in English left out" in ran.out
+    assert "1 labels of prompts that are not in English left out" in ran.out
     assert "not in English" not in fastroute(*command, "--no-english").out
     graded.write_text(json.dumps({"prompt": "another", "m": 1.0}) + "\n")
     ran = fastroute(*command, graded, "--label", "halves")

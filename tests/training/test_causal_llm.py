@@ -250,7 +250,7 @@ def test_the_command_trains_exports_and_ranks(
     facts = command(
         capsys, "train", "causal_llm", "--base", base, "--output", output, "--data",
         tmp_path / "data.jsonl", "--steps", "50", "--learning-rate", "3e-3", "--max-tokens", "256",
-        err=f"{tmp_path / 'data.jsonl'}: 300 rows, 0 battles, 300 graded results\n"
+        err=f"{tmp_path / 'data.jsonl'}: 300 rows, 0 battles and 300 graded results\n"
         "left: 0 battles and 300 graded results of 2 models on 300 prompts\n",
     )  # fmt: skip
     losses = facts["losses"]
