@@ -31,7 +31,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if undecided and folders and not hasattr(config, "workerinput"):  # that is, in no process of it
         # As many threads again in each process would spend their time waiting for each other.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        config.option.numprocesses = min(available_threads(), 8)
+        config.option.numprocesses = min(available_threads() + 1, 8)
         config.option.dist = "loadfile"
 
 
