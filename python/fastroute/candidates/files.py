@@ -147,8 +147,8 @@ class CandidateSet:
     def reload(self) -> None:
         """Read the file and its price list again.
 
-        Raises InvalidInputError as ``read_candidates``, and where there is no file; the candidates
-        are then unchanged.
+        Raises InvalidInputError as ``read_candidates`` does, or if the candidates came from no
+        file. The candidates are then unchanged.
         """
         if self._file is None:
             raise InvalidInputError("these candidates were not read from a file; use replace()")

@@ -44,7 +44,7 @@ class ChoicePolicy(ABC):
         """``choose`` for a prompt of which the estimate knows no more than of any other."""
         return self.choose(quality, dollars)
 
-    def correct(self, expected_usd: float, actual_usd: float) -> None:  # noqa: B027
+    def correct(self, expected_usd: float, actual_usd: float) -> None:  # noqa: B027 - optional
         """Take note that a choice cost ``actual_usd`` instead; most policies keep no account."""
 
     def __repr__(self) -> str:

@@ -143,7 +143,7 @@ class ChatClient(ABC):
         self._received(request, completion)
         return completion
 
-    def _received(self, request: Request, completion: ChatCompletion) -> None:  # noqa: B027
+    def _received(self, request: Request, completion: ChatCompletion) -> None:  # noqa: B027 - optional
         """Called with each whole answer; a subclass may keep accounts."""
 
     def _send(self, request: Request) -> Response:
