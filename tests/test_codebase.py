@@ -28,7 +28,7 @@ LAYERS = [
     {"policy", "share_control"},
     {"decider"},
     {"chat"},
-    {"evidence", "many_models"},
+    {"evidence", "journal", "many_models"},
     {"controller"},
     {"evaluation"},
     {"training"},

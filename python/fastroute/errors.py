@@ -32,6 +32,7 @@
     │   ├── CircuitOpenError                  a provider that is skipped after repeated failures
     │   ├── ProviderStatusError               an HTTP error status, with the provider's body
     │   └── ProviderResponseError             a malformed response, or an error within a stream
+    ├── JournalError                          a journal's database
     ├── OutputError                           a command's standard output
     ├── MissingDependencyError (ImportError)  an optional package, or the compiled core
     └── RefusalError                          inside the gateway: answered with an HTTP error
@@ -65,6 +66,7 @@ __all__ = [
     "InvalidPromptError",
     "InvalidThresholdError",
     "InvalidTypeError",
+    "JournalError",
     "MissingDependencyError",
     "NoEligibleModelError",
     "NotFittedError",
@@ -259,6 +261,10 @@ class ProviderResponseError(DispatchError):
     def __init__(self, message: str, *, body: bytes) -> None:
         super().__init__(message)
         self.body = body
+
+
+class JournalError(FastRouteError):
+    """A journal's database can't be opened, read or written, or its schema is newer."""
 
 
 class OutputError(FastRouteError):

@@ -1,0 +1,5 @@
+"""The journal: what the gateway did with each request, in SQLite or PostgreSQL.
+
+``schema`` has its tables, ``database`` opens and migrates it. It needs the extra ``journal``, and
+nothing here is imported by a gateway without the section ``[journal]``.
+"""
