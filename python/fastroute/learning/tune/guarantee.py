@@ -7,7 +7,9 @@ that took no part in learning; the p-value is by betting (Waudby-Smith and Ramda
 arXiv 2010.09686, one-sided, with Ville's inequality), valid for any number of prompts. Thresholds
 are tested in a fixed order, from the safest, and testing stops at the first that is not rejected
 (fixed sequence testing). So the probability that the threshold which is chosen misses the goal is
-at most 1 - confidence, over the draw of the prompts.
+at most 1 - confidence, over the draw of the prompts. The promise is of the mean over the traffic
+that the prompts are drawn from. The mean over the next requests varies around it, so the level is
+that at which it holds there too, from ``_FUTURE`` times as many requests on (in the normal limit).
 
 Losses of a policy that sends prompt i to the weak (w) or the strong (s) model, grades on 0..1:
 
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -34,8 +37,13 @@ Bools = npt.NDArray[np.bool_]
 
 # A bet of more than this part of what may be lost at once would make one prompt decide.
 _BOLDEST = 0.9
-# The variance that is assumed before any prompt is seen counts as much as so many prompts.
-_PRIOR_PROMPTS = 20.0
+# The variance that is assumed before any prompt is seen, for losses of span 1, counts as much as so
+# many prompts.
+_PRIOR_PROMPTS, _PRIOR_VARIANCE = 20.0, 0.01
+_FUTURE = 5.0
+# With so much power a certificate is called sufficiently likely.
+_POWER = 0.9
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,12 @@ class Goal:
     def from_strong(self) -> bool:
         """Whether sending everything to the strong model is the safe end."""
         return self.kind == "quality"
+
+    @property
+    def level(self) -> float:
+        """The level of the tests, at most 1 - confidence."""
+        z = _NORMAL.inv_cdf(self.confidence)
+        return 1.0 - _NORMAL.cdf(z * math.sqrt(1.0 + 1.0 / _FUTURE))
 
     def losses(self, graded: Graded, strong: Bools) -> tuple[Float64Array, float, float]:
         """The loss of each prompt under decisions bool[..., n], and its bounds."""
@@ -154,8 +168,8 @@ def certify(
     # An export may be sorted by time or topic. Bets need a random order: otherwise easy prompts at
     # its beginning would count for those after them.
     units = units[:, default_rng(0).permutation(units.shape[-1])]
-    p = betting_p_values(units, low, high, 1.0 - goal.confidence)
-    failed = np.flatnonzero(p > 1.0 - goal.confidence)
+    p = betting_p_values(units, low, high, goal.level)
+    failed = np.flatnonzero(p > goal.level)
     passed = int(failed[0]) if len(failed) else len(p)
     best = None if passed == 0 else float(thresholds[passed - 1])
     return Certificate(
@@ -171,33 +185,39 @@ def betting_p_values(losses: Float64Array, low: float, high: float, level: float
 
     The n losses must be in a random order.
     A gambler bets against the hypothesis at fair odds; the p-value is 1 over the most that a stake
-    of 1 grew to (Ville). Stakes depend on the losses before, never on the present one: the
-    variance so far sets them, with the value that is best for n prompts and ``level``.
+    of 1 grew to (Ville). Stakes depend on the losses before, never on the present one: they are
+    those that reach ``1 / level`` with the losses that are left, and 0 when that is reached
+    (target-recalculating bets; Voracek and Orabona 2025, arXiv 2505.22422). So a p-value is about
+    ``level`` or well above it, and is meant to be compared with ``level`` only.
     """
     m, n = losses.shape
-    span = high - low
-    x = (losses - low) / span
-    null = -low / span  # the mean of x under the hypothesis is at least this
-    seen = np.arange(n, dtype=np.float64)
-    sums = np.concatenate([np.zeros((m, 1)), np.cumsum(x, axis=1)[:, :-1]], axis=1)
-    squares = np.concatenate([np.zeros((m, 1)), np.cumsum(x * x, axis=1)[:, :-1]], axis=1)
-    mean = (null * _PRIOR_PROMPTS + sums) / (_PRIOR_PROMPTS + seen)
-    spread = squares - 2.0 * mean * sums + seen * mean**2
-    variance = (_PRIOR_PROMPTS * 0.05 + np.maximum(spread, 0.0)) / (_PRIOR_PROMPTS + seen)
-    stake = np.sqrt(2.0 * math.log(1.0 / level) / (n * np.maximum(variance, 1e-9)))
-    stake = np.minimum(stake, _BOLDEST / (1.0 - null))
-    capital = np.cumsum(np.log1p(stake * (null - x)), axis=1)
-    p: Float64Array = np.exp(-np.maximum(capital.max(axis=1), 0.0))
+    gains = np.ascontiguousarray(-losses.T)
+    most = _BOLDEST / high  # a prompt can lose ``high``
+    target = math.log(1.0 / level)
+    capital, sums, squares = np.zeros((3, m))  # the first is a logarithm
+    squares += _PRIOR_PROMPTS * _PRIOR_VARIANCE * (high - low) ** 2
+    best = np.zeros(m)
+    for i, gain in enumerate(gains):
+        seen = _PRIOR_PROMPTS + i
+        variance = np.maximum(squares / seen - (sums / seen) ** 2, 1e-9)
+        left = np.maximum(target - capital, 0.0)
+        stake = np.minimum(np.sqrt(2.0 * left / (variance * (n - i))), most)
+        capital += np.log1p(stake * gain)
+        np.maximum(best, capital, out=best)
+        sums += gain
+        squares += gain * gain
+    p: Float64Array = np.exp(-best)
     return p
 
 
-def rows_needed(goal: Goal, losses: Float64Array) -> float:
-    """About how many distinct prompts a certificate would need if losses float64[n] are typical.
-
-    Infinite where their mean is not below 0. A bet grows by mean^2 / (2 variance) a prompt.
+def rows_needed(goal: Goal, losses: Float64Array, high: float) -> float:
+    """About how many distinct prompts a certificate would need if losses float64[n], at most
+    ``high``, are typical: those of a normal test with a power of 0.9, and of the boldest bets.
+    Infinite where their mean is not below 0.
     """
-    mean, variance = float(losses.mean()), float(losses.var())
+    mean, spread = float(losses.mean()), float(losses.std())
     if mean >= 0.0:
         return math.inf
-    growth = max(mean * mean / (2.0 * (variance + mean * mean)), 1e-12)
-    return math.log(1.0 / (1.0 - goal.confidence)) / growth
+    quantiles = _NORMAL.inv_cdf(1.0 - goal.level) + _NORMAL.inv_cdf(_POWER)
+    boldest = math.log(1.0 / goal.level) / math.log1p(-mean * _BOLDEST / high)
+    return max((quantiles * spread / mean) ** 2, boldest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -58,12 +59,8 @@ def smirnov_p_value(a: Float64Array, b: Float64Array) -> float:
 
 
 def critical_value(confidence: float) -> float:
-    """z with P(|Z| <= z) = confidence, by bisection."""
-    low, high = 0.0, 40.0
-    for _ in range(100):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if 2 * upper_tail(middle) > 1 - confidence else (low, middle)
-    return (low + high) / 2.0
+    """z with P(|Z| <= z) = confidence."""
+    return NormalDist().inv_cdf((1.0 + confidence) / 2.0)
 
 
 def strong_calls(win_rates: Float64Array, threshold: float) -> npt.NDArray[np.float64]:

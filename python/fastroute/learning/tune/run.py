@@ -339,10 +339,10 @@ def _labels_needed(
 ) -> int | None:
     """About how many graded prompts a useful certificate takes; None where no number would do."""
     strong = win_rates >= thresholds[:, None]
-    losses, _, _ = goal.losses(graded, strong)
+    losses, _, high = goal.losses(graded, strong)
     moved = (~strong if goal.from_strong else strong).mean(axis=1) >= _LEAST_WEAK_SHARE
     needed = [
-        rows_needed(goal, graded.by_unit(np.asarray(row, dtype=np.float64)))
+        rows_needed(goal, graded.by_unit(np.asarray(row, dtype=np.float64)), high)
         for row in np.asarray(losses)[moved]
     ]
     least = min(needed, default=math.inf)
