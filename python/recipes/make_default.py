@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--preferences", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     options = parser.parse_args()
-    router, figures = make_router(
+    router, figures, open_ended = make_router(
         Encoder(options.encoder),
         read_translations(options.translations),
         read_prompts(options.preferences),
@@ -35,6 +35,7 @@ def main() -> int:
     save_mf(options.output / "mf", router, training={"held_out": figures._asdict()})
     for name, value in figures._asdict().items():
         print(f"{name}: {value}")
+    print(f"APGR of open-ended files by folds: {open_ended}")
     return 0
 
 

@@ -37,12 +37,15 @@ class Prompts:
         labels: by file int64[n], rows of ``texts``, and float64[n], difficulty in standard
             deviations; for graded files 1 - mean score, less the mean of its data set.
         pairs: int64[pairs, 2], the prompt that was judged harder and the other one.
+        outcomes: by open-ended file float64[n, 2], the scores of a weak and a strong model on the
+            prompts of ``labels``: of the model at the lower third of the means, and the best.
         conversations: int64[n], what users said last to an assistant, in many languages.
     """
 
     texts: list[str] = field(default_factory=list)
     labels: dict[str, tuple[npt.NDArray[np.int64], Float64Array]] = field(default_factory=dict)
     pairs: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    outcomes: dict[str, Float64Array] = field(default_factory=dict)
     conversations: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def rows(self, files: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -74,6 +77,8 @@ def read_prompts(folder: str | os.PathLike[str]) -> Prompts:
         _, data_sets = np.unique([row["dataset"] for row in rows], return_inverse=True)
         hard -= (np.bincount(data_sets, hard) / np.bincount(data_sets))[data_sets]
         found.labels[file] = _label([number(row["prompt"]) for row in rows], hard)
+        if file in OPEN_ENDED:
+            found.outcomes[file] = _outcomes([row["scores"] for row in rows])
     rated: dict[str, list[tuple[int, float]]] = {MESSAGES: [], WRITTEN: []}
     with _EVERYDAY.open(encoding="utf-8") as lines:
         for row in map(json.loads, lines):
@@ -92,6 +97,13 @@ def read_prompts(folder: str | os.PathLike[str]) -> Prompts:
 
 def _label(rows: list[int], hard: Float64Array) -> tuple[npt.NDArray[np.int64], Float64Array]:
     return np.array(rows, dtype=np.int64), hard / hard.std()
+
+
+def _outcomes(scores: Sequence[dict[str, float]]) -> Float64Array:
+    models = sorted(scores[0])
+    table = np.array([[row.get(model, np.nan) for model in models] for row in scores])
+    order = np.argsort(np.nanmean(table, axis=0), kind="stable")
+    return table[:, order[[len(models) // 3, -1]]]
 
 
 def _last_said(conversation: str) -> str:

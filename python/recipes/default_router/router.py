@@ -36,6 +36,7 @@ from fastroute.artifacts import prompt_hash, save_artifact
 from fastroute.embedders import StaticEmbedder
 from fastroute.embedders.static import KIND
 from fastroute.embedders.vocabulary import CLASSES, Signal, Vocabulary
+from fastroute.evaluation import apgr, curve
 from fastroute.policy import calibrated
 from fastroute.provenance import Provenance
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
@@ -85,8 +86,9 @@ class _Numbers(NamedTuple):
 
 def make_router(
     encoder: Encoder, translations: Sequence[Translation], prompts: Prompts, folder: Path
-) -> tuple[MatrixFactorizationRouter, Figures]:
-    """Write the embedder to ``folder``/embedder, and return the router and its figures."""
+) -> tuple[MatrixFactorizationRouter, Figures, dict[str, float]]:
+    """Write the embedder to ``folder``/embedder, and return the router, its figures, and APGR by
+    open-ended file without the labels of the prompts that are scored."""
     vocabulary = Vocabulary.of(encoder.pieces)
     texts, ids = count(prompts.texts, vocabulary)
     english, english_ids = count([t.english for t in translations], vocabulary)
@@ -190,7 +192,7 @@ def make_router(
     computed = router.win_rates([prompts.texts[row] for row in some])
     if np.abs(computed - win_rates[some]).max() > 1e-3:
         raise AssertionError("the core's win rates are not those that were trained")
-    return router, figures
+    return router, figures, _open_ended(numbers)
 
 
 def _piece_vectors(
@@ -259,6 +261,20 @@ def _held_out(numbers: _Numbers) -> tuple[Figures, Float64Array]:
         level=level,
         length_units={},
     ), scores
+
+
+def _open_ended(numbers: _Numbers) -> dict[str, float]:
+    found = {}
+    for file, outcomes in numbers.prompts.outcomes.items():
+        rows, _ = numbers.prompts.labels[file]
+        folds = fold_numbers([numbers.prompts.texts[row] for row in rows], FOLDS)
+        scores = np.empty(len(rows))
+        for fold in range(FOLDS):
+            out = rows[folds == fold]
+            scores[folds == fold] = _fit(numbers, np.unique(out))[3][out]
+        both = np.isfinite(outcomes).all(axis=1)
+        found[file] = apgr(curve(scores[both], *outcomes[both].T))
+    return found
 
 
 def _calibrate(ordered: Float64Array) -> tuple[float, float]:
