@@ -39,6 +39,7 @@ class Prompts:
         pairs: int64[pairs, 2], the prompt that was judged harder and the other one.
         outcomes: by open-ended file float64[n, 2], the scores of a weak and a strong model on the
             prompts of ``labels``: of the model at the lower third of the means, and the best.
+        chats: bool[n], which prompts of ``labels["hellobench"]`` are chats.
         conversations: int64[n], what users said last to an assistant, in many languages.
     """
 
@@ -46,6 +47,7 @@ class Prompts:
     labels: dict[str, tuple[npt.NDArray[np.int64], Float64Array]] = field(default_factory=dict)
     pairs: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     outcomes: dict[str, Float64Array] = field(default_factory=dict)
+    chats: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     conversations: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def rows(self, files: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -79,6 +81,8 @@ def read_prompts(folder: str | os.PathLike[str]) -> Prompts:
         found.labels[file] = _label([number(row["prompt"]) for row in rows], hard)
         if file in OPEN_ENDED:
             found.outcomes[file] = _outcomes([row["scores"] for row in rows])
+        if file == OPEN_ENDED[0]:
+            found.chats = np.array([row["dataset"] == "hellobench:chat" for row in rows])
     rated: dict[str, list[tuple[int, float]]] = {MESSAGES: [], WRITTEN: []}
     with _EVERYDAY.open(encoding="utf-8") as lines:
         for row in map(json.loads, lines):

@@ -274,6 +274,9 @@ def _open_ended(numbers: _Numbers) -> dict[str, float]:
             scores[folds == fold] = _fit(numbers, np.unique(out))[3][out]
         both = np.isfinite(outcomes).all(axis=1)
         found[file] = apgr(curve(scores[both], *outcomes[both].T))
+        if file == OPEN_ENDED[0]:
+            both &= numbers.prompts.chats
+            found["its chats alone"] = apgr(curve(scores[both], *outcomes[both].T))
     return found
 
 
