@@ -27,6 +27,7 @@ __all__ = [
     "check_win_rate",
     "is_strong",
     "parse_model_name",
+    "stays",
     "threshold_for_strong_share",
 ]
 
@@ -88,6 +89,19 @@ def are_strong(win_rates: Float64Array, threshold: float) -> np.ndarray[Any, np.
             f"win_rates[{i}] must be in 0..1, got {win_rates[i]}; fix the router"
         )
     return win_rates >= threshold
+
+
+def stays(
+    was_strong: bool, win_rate: float, threshold: float, chars: int, margin: float, short: int
+) -> bool:
+    """Whether a conversation that was with the strong (weak) model stays there.
+
+    It leaves the strong model below ``threshold - margin``, the weak one at ``threshold + margin``
+    or above, and neither for a message of at most ``short`` characters.
+    """
+    if chars <= short:
+        return True
+    return win_rate >= threshold - margin if was_strong else win_rate < threshold + margin
 
 
 @dataclass(frozen=True, slots=True, eq=False)

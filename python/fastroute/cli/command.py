@@ -31,6 +31,7 @@ _COMMANDS = {
     "evaluate": "Measure routers on benchmarks or on your own traffic.",
     "calibrate": "Find the threshold for a share of strong calls or a quality.",
     "tune": "Make a router from an export of your graded traffic, and say whether to use it.",
+    "replay": "Estimate policies that did not run from a journal, with intervals.",
     "label": "Grade pairs of answers without seeing whose they are; saved at once.",
     "train": "Train a router, or a part of one, from your own data.",
     "augment": "Label prompts: by a language model that judges, or by an answer key.",

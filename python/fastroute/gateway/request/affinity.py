@@ -11,20 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from fastroute.gateway.config.settings import SessionAffinityConfig
+from fastroute.policy import stays
 from fastroute.types import Decision, ModelPair
-
-
-def stays(
-    was_strong: bool, win_rate: float, threshold: float, chars: int, margin: float, short: int
-) -> bool:
-    """Whether a conversation that was with the strong (weak) model stays there.
-
-    It leaves the strong model below ``threshold - margin``, the weak one at ``threshold + margin``
-    or above, and neither for a message of at most ``short`` characters.
-    """
-    if chars <= short:
-        return True
-    return win_rate >= threshold - margin if was_strong else win_rate < threshold + margin
 
 
 class Sessions:

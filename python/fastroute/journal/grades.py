@@ -1,0 +1,82 @@
+"""Grades of answers, 0 to 1, from feedback and judgements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from fastroute.journal.schema import FEEDBACK, JUDGEMENTS, REQUESTS
+
+# People and applications know better than a judge: where there are several kinds, the first counts.
+_RANKS = {"user": 0, "application": 0, "key": 1, "evidence": 2, "judge": 3}
+_TIE = 0.5
+
+
+class Grade(NamedTuple):
+    """A grade of one answer.
+
+    Attributes:
+        request_id: the request that was answered.
+        model: the model that answered.
+        grade: 0 to 1; of a winner 1, of a loser 0, of a tie 1/2.
+        time: when it was given, in seconds since the Unix epoch.
+        rank: the lower, the more it is believed.
+    """
+
+    request_id: str
+    model: str
+    grade: float
+    time: float
+    rank: int
+
+
+def read_grades(
+    connection: Connection, *, since: float, until: float = float("inf")
+) -> Iterator[Grade]:
+    """Every grade that was given after ``since`` and up to ``until``."""
+    who = FEEDBACK.c
+    model = REQUESTS.c
+    rows = connection.execute(
+        select(who.request_id, who.source, who.time, who.score, who.winner,
+               model.chosen, model.answered_by)
+        .join(REQUESTS, model.request_id == who.request_id)
+        .where(who.time > since, who.time <= min(until, 1e300))
+    )  # fmt: skip
+    for row in rows:
+        answered = row.answered_by or row.chosen
+        if answered is None:
+            continue
+        grade = row.score if row.winner is None else _of_winner(row.winner, answered)
+        if grade is not None:
+            rank = _RANKS.get(row.source, len(_RANKS))
+            yield Grade(row.request_id, answered, float(grade), row.time, rank)
+    of = JUDGEMENTS.c
+    found = connection.execute(
+        select(JUDGEMENTS).where(of.time > since, of.time <= min(until, 1e300))
+    )
+    for row in found:
+        for name, score in ((row.model_a, row.score_a), (row.model_b, row.score_b)):
+            if score is None and row.winner is not None:
+                score = _of_winner(row.winner, name)
+            if score is not None:
+                rank = _RANKS.get(row.judge, _RANKS["judge"])
+                yield Grade(row.request_id, name, float(score), row.time, rank)
+
+
+def mean_grades(grades: Iterator[Grade]) -> Mapping[tuple[str, str], float]:
+    """The grade of each (request, model): the mean of those that are believed most."""
+    best: dict[tuple[str, str], tuple[int, float, int]] = {}
+    for one in grades:
+        key = one.request_id, one.model
+        rank, total, count = best.get(key, (one.rank, 0.0, 0))
+        if one.rank < rank:
+            rank, total, count = one.rank, 0.0, 0
+        if one.rank == rank:
+            best[key] = rank, total + one.grade, count + 1
+    return {key: total / count for key, (_, total, count) in best.items()}
+
+
+def _of_winner(winner: str, model: str) -> float:
+    return _TIE if winner.startswith("tie") else float(winner == model)

@@ -1,0 +1,214 @@
+"""Estimates of policies that did not run: right on average, honest about their support."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cli_runner import fastroute
+from fastroute.errors import InvalidInputError
+from fastroute.journal.database import open_journal
+from fastroute.learning.replay.estimate import dollars, estimate
+from fastroute.learning.replay.journal import read_log, read_pair, read_prices
+from fastroute.learning.replay.log import Log
+from fastroute.learning.replay.policies import target_of
+from fastroute.learning.replay.run import replay
+from fastroute.types import ModelPair
+from loop_journal import write_prices, write_traffic
+from loop_traffic import PRICES, Traffic, draw
+
+PAIR = ModelPair("strong", "weak")
+METHODS = ["doubly_robust", "self_normalised", "inverse_propensity"]
+
+
+def explored(traffic: Traffic, share: float) -> np.ndarray:
+    """Probabilities of a policy at threshold 0.6 that explores."""
+    return np.where(traffic.win_rate >= 0.6, 1.0 - share / 2, share / 2)
+
+
+def sides(strong: np.ndarray) -> np.ndarray:
+    return np.c_[~strong, strong].astype(float)
+
+
+def logged(conversations: int, share: float, seed: int = 0, **more: float) -> tuple[Traffic, Log]:
+    rng = np.random.default_rng(seed)
+    traffic = draw(conversations, rng)
+    return traffic, traffic.log(explored(traffic, share), rng, **more)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("graded", [1.0, 0.4])
+def test_estimates_agree_with_what_the_policy_would_have_given(method: str, graded: float) -> None:
+    traffic, log = logged(8000, 0.4, graded=graded)
+    strong = traffic.win_rate >= 0.4
+    truth = traffic.outcome(strong)
+    for name, value in truth.items():
+        found = (
+            dollars(log, sides(strong), PRICES, method)
+            if name == "cost_usd"
+            else estimate(log, sides(strong), name, method)
+        ).interval(0.999)
+        assert found.low <= value <= found.high, name
+        assert found.high - found.low < 0.25 * value
+
+
+def test_the_naive_mean_of_what_agrees_would_be_wrong() -> None:
+    # Otherwise the test above could pass without weights.
+    traffic, log = logged(8000, 0.4)
+    weak = np.zeros(len(traffic.turn), dtype=bool)
+    naive = log.sent.grade[log.sent.model == 0].mean()
+    found = estimate(log, sides(weak), "grade").interval(0.999)
+    assert found.low <= traffic.outcome(weak)["grade"] <= found.high
+    assert not found.low <= naive <= found.high
+
+
+def test_intervals_cover_the_truth() -> None:
+    truth = draw(200_000, np.random.default_rng(1))
+    value = truth.outcome(truth.win_rate >= 0.35)["grade"]
+    hits = []
+    for seed in range(60):
+        traffic, log = logged(300, 0.8, seed)
+        found = estimate(log, sides(traffic.win_rate >= 0.35), "grade").interval(0.95, seed)
+        hits.append(found.low <= value <= found.high)
+    assert np.mean(hits) >= 0.87  # of 60 with 0.95 each, fewer have a probability of 1 %
+
+
+def test_a_policy_that_switches_loses_the_price_of_the_cache() -> None:
+    rng = np.random.default_rng(3)
+    traffic = draw(4000, rng, turns=5.0)
+    log = traffic.log(np.full(len(traffic.turn), 0.5), rng)
+    flips = (np.arange(len(traffic.turn)) + traffic.turn) % 2 == 0
+    switching = traffic.turn % 2 == 0
+    for strong in (switching, np.ones(len(flips), dtype=bool)):
+        found = dollars(log, sides(strong), PRICES).interval(0.999)
+        assert found.low <= traffic.outcome(strong)["cost_usd"] <= found.high
+    # The logged policy stays by chance half of the time: its own bills show less of the cache.
+    always = sides(np.ones(len(flips), dtype=bool))
+    blind = estimate(log, always, "cost_usd").interval(0.999)
+    assert traffic.outcome(np.ones(len(flips), dtype=bool))["cost_usd"] < blind.low
+
+
+def test_what_the_log_cannot_tell_is_refused() -> None:
+    _, log = logged(2000, 0.0)
+    everything = sides(np.ones(len(log), dtype=bool))
+    refusal = estimate(log, everything, "grade").interval(0.95)
+    assert "no support" in refusal.refusal
+    assert "strong" in refusal.refusal
+    assert np.isnan(refusal.value)
+    _, few = logged(200, 0.02)
+    assert "too little support" in estimate(few, everything[: len(few)], "grade").refusal
+    # The policy that ran has support.
+    same = estimate(log, log.probabilities, "grade").interval(0.95)
+    assert same.value == pytest.approx(log.sent.grade.mean(), abs=0.02)
+
+
+def test_shadows_give_support_where_nothing_explores() -> None:
+    traffic, log = logged(3000, 0.0, shadow=0.2)
+    strong = traffic.win_rate >= 0.4
+    found = estimate(log, sides(strong), "grade").interval(0.999)
+    assert found.low <= traffic.outcome(strong)["grade"] <= found.high
+    # Shadows that stand for a tenth of what they should (a cap on dollars) do not.
+    shadows = replace(log.shadows, weight=log.shadows.weight / 10.0)
+    capped = estimate(replace(log, shadows=shadows), sides(strong), "grade")
+    assert "cover 1" in capped.refusal
+
+
+def test_few_grades_refuse_the_quality_and_not_the_dollars() -> None:
+    _, log = logged(2000, 0.4, graded=0.01)
+    [found] = replay(log, ["threshold:0.4"], PRICES, pair=PAIR)
+    assert "grades" in found.estimates["quality"].refusal
+    assert not found.estimates["cost_usd"].refusal
+
+
+def test_differences_are_of_the_same_requests() -> None:
+    _, log = logged(2000, 0.5)
+    first, other = replay(log, ["threshold:0.6", "threshold:0.5"], PRICES, pair=PAIR)
+    assert not first.differences
+    wide = other.estimates["quality"].high - other.estimates["quality"].low
+    gain = other.differences["quality"]
+    assert gain.high - gain.low < wide
+    assert gain.value == pytest.approx(
+        other.estimates["quality"].value - first.estimates["quality"].value
+    )
+
+
+def test_a_conversation_stays_with_its_model_as_in_the_gateway() -> None:
+    _, log = logged(500, 0.5)
+    alone = target_of("threshold:0.5", log, PAIR, margin=None)
+    sticky = target_of("threshold:0.5", log, PAIR)
+    later = log.previous >= 0
+
+    def switches(target: np.ndarray) -> float:
+        return float((target[later, 1] != target[log.previous[later], 1]).mean())
+
+    assert switches(sticky) < 0.8 * switches(alone)
+    short = replace(log, characters=np.full(len(log), 10.0))
+    assert switches(target_of("threshold:0.5", short, PAIR)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("always:gpt-9", "no model 'gpt-9'"),
+        ("random:2", "0..1"),
+        ("threshold:x", "0..1"),
+        ("nonsense", "unknown"),
+    ],
+)
+def test_policies_that_cannot_be_read(policy: str, said: str) -> None:
+    _, log = logged(20, 0.5)
+    with pytest.raises(InvalidInputError, match=said):
+        target_of(policy, log, PAIR)
+
+
+def test_a_propensity_of_zero_is_refused() -> None:
+    _, log = logged(20, 0.5)
+    with pytest.raises(InvalidInputError, match="propensity 0"):
+        replace(log, probabilities=np.zeros_like(log.probabilities))
+
+
+def test_replay_of_a_journal(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/journal.db"
+    engine = open_journal(url)
+    rng = np.random.default_rng(5)
+    traffic = draw(800, rng)
+    write_prices(engine)
+    write_traffic(engine, traffic, explored(traffic, 0.5), rng, start=1000.0, shadow=0.1)
+    log = read_log(engine)
+    assert read_pair(engine) == PAIR
+    np.testing.assert_allclose(read_prices(engine, log.models), PRICES[[1, 0]])  # by name
+    engine.dispose()
+    assert len(log) == len(traffic.turn)
+
+    ran = fastroute("replay", "--journal", url, "--policy", "logged", "--policy",
+                    "threshold:0.4", "--no-affinity", "--json")  # fmt: skip
+    assert ran.status == 0, ran.err
+    strong = traffic.win_rate >= 0.4
+    truth = traffic.outcome(strong)
+    _, policy = ran.json["policies"]
+    quality, cost = policy["estimates"]["quality"], policy["estimates"]["cost_usd"]
+    assert quality["low"] - 0.02 <= truth["grade"] <= quality["high"] + 0.02
+    assert cost["low"] * 0.97 <= truth["cost_usd"] <= cost["high"] * 1.03
+    assert policy["shares"]["strong"] == pytest.approx(strong.mean())
+    shown = fastroute("replay", "--journal", url, "--policy", "always:strong")
+    assert shown.status == 0
+    assert "always:strong" in shown.out
+    assert "effective conversations" in shown.out
+    without = fastroute("replay", "--journal", url, "--policy", "mf=/nowhere")
+    assert without.status == 2
+
+
+def test_replay_without_support_says_so(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/journal.db"
+    engine = open_journal(url)
+    rng = np.random.default_rng(5)
+    traffic = draw(200, rng)
+    write_prices(engine)
+    write_traffic(engine, traffic, explored(traffic, 0.0), rng)
+    engine.dispose()
+    ran = fastroute("replay", "--journal", url, "--policy", "always:strong")
+    assert ran.status == 3
+    assert "no support" in ran.out
