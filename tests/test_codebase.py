@@ -28,7 +28,7 @@ LAYERS = [
     {"policy", "share_control"},
     {"decider"},
     {"chat"},
-    {"evidence", "journal", "many_models"},
+    {"evidence", "journal", "labelling", "many_models"},
     {"controller"},
     {"evaluation"},
     {"training"},

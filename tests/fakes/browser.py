@@ -6,6 +6,7 @@ import asyncio
 import base64
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -16,8 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(
+    PROGRAM is None, reason="no chromium; install it to open the page in a browser"
+)
 _FLAGS = [
     "--headless=new",
     "--no-sandbox",
@@ -87,6 +92,13 @@ class Tab:
         """The whole page as PNG."""
         found = await self.do("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(found["data"]))
+
+
+async def look(tab: Tab, name: str) -> None:
+    """Keep a screenshot where FASTROUTE_SCREENSHOTS says, for somebody to look at."""
+    folder = os.environ.get("FASTROUTE_SCREENSHOTS")
+    if folder:
+        await tab.screenshot(Path(folder) / f"{name}.png")
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,16 +13,13 @@ import pytest
 
 from fakes import browser
 from fakes import gateway as gateways
+from fakes.browser import look, needs_browser
 from fakes.gateway import Gateway
 from fakes.planned import Server
 from fastroute.gateway.protocol.auth import hash_key
 
 KEY = "fr-0123456789abcdef0123456789abcdef"
 HARD = "a long question " * 20
-
-needs_browser = pytest.mark.skipif(
-    browser.PROGRAM is None, reason="no chromium; install it to open the page in a browser"
-)
 
 CONFIG = """
 [routing]
@@ -80,13 +76,6 @@ def gateway(upstream_server: Server, tmp_path_factory: pytest.TempPathFactory) -
 
 def url_of(gateway: Gateway) -> str:
     return f"http://127.0.0.1:{gateway.port}/"
-
-
-async def look(tab: browser.Tab, name: str) -> None:
-    """Keep a screenshot where FASTROUTE_SCREENSHOTS says, for somebody to look at."""
-    folder = os.environ.get("FASTROUTE_SCREENSHOTS")
-    if folder:
-        await tab.screenshot(Path(folder) / f"{name}.png")
 
 
 FITS = "document.documentElement.scrollWidth <= innerWidth"

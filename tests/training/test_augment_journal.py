@@ -50,11 +50,11 @@ def test_cut_anywhere_it_keeps_every_whole_line(tmp_path: Path) -> None:
         with Journal(tmp_path / "cut") as journal:
             whole = sum(end <= cut for end in ends)
             assert len(journal) == whole
-            assert journal.torn_bytes == cut - (ends[whole - 1] if whole else 0)
+            assert len(journal.torn) == cut - (ends[whole - 1] if whole else 0)
             journal.add("new", {"n": 1})
         with Journal(tmp_path / "cut") as journal:
             assert len(journal) == whole + 1
-            assert journal.damaged == journal.torn_bytes == 0
+            assert (journal.damaged, journal.torn) == (0, b"")
 
 
 @given(at=st.integers(0, 10_000), byte=st.integers(0, 255))

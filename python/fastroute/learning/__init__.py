@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.learning.grading import Comparison, GradeFile, read_comparisons
+    from fastroute.labelling.comparison import Comparison
+    from fastroute.learning.grading import GradeFile, read_comparisons
     from fastroute.learning.tune.costs import Price
     from fastroute.learning.tune.export import Export, read_export
     from fastroute.learning.tune.guarantee import Goal
@@ -37,7 +38,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "Comparison": "fastroute.learning.grading",
+        "Comparison": "fastroute.labelling.comparison",
         "Export": "fastroute.learning.tune.export",
         "Goal": "fastroute.learning.tune.guarantee",
         "GradeFile": "fastroute.learning.grading",

@@ -6,40 +6,20 @@ Verdicts are battles, one JSON object a line: ``prompt``, ``model_a``, ``model_b
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastroute.artifacts import prompt_hash
-from fastroute.data.row_files import read_json_lines, read_rows
+from fastroute.data.line_file import LineFile
+from fastroute.data.row_files import read_rows
 from fastroute.data.row_values import refuse_bad
 from fastroute.errors import InvalidInputError, OutputError
+from fastroute.labelling.comparison import Comparison, Progress, swapped
 from fastroute.learning.tune import columns
 from fastroute.types import Winner
-
-#: What a key says of the answers as they are shown.
-KEYS: Mapping[str, Winner] = {"1": "model_a", "2": "model_b", "3": "tie"}
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A prompt and two answers, in the order in which they are shown.
-
-    Attributes:
-        prompt: what the models were asked.
-        model_a, model_b: whose answers are shown first and second.
-        answer_a, answer_b: the answers.
-    """
-
-    prompt: str
-    model_a: str
-    model_b: str
-    answer_a: str
-    answer_b: str
 
 
 def read_comparisons(
@@ -55,7 +35,8 @@ def read_comparisons(
     Args:
         path: ``.csv``, ``.jsonl`` or ``.parquet``, with an object ``answers`` (text by model), or
             columns such as ``answer_mini`` for the model ``score_mini``.
-        weak, strong: the two models. Which is shown first is told by the hash of the prompt.
+        weak, strong: the two models. Which is shown first is told by hashes of the prompts, so that
+            each is first in two of four comparisons.
         prompt_column: name of the column of prompts; by default told from the names.
         skip_bad: leave malformed rows out instead of raising.
 
@@ -66,7 +47,7 @@ def read_comparisons(
     names = list(dict.fromkeys(name for _, row in rows if isinstance(row, dict) for name in row))
     column = columns.prompt_column(names, prompt_column)
     of_answers = {model: columns.of_model("answer", model, names) for model in (weak, strong)}
-    found: dict[int, Comparison] = {}
+    found: dict[str, tuple[str, dict[str, str]]] = {}
     bad: list[str] = []
     for where, row in rows:
         try:
@@ -78,9 +59,7 @@ def read_comparisons(
             bad.append(f"{where}: {error}")
             continue
         if weak in answers and strong in answers:
-            first, second = _order(prompt, weak, strong)
-            comparison = Comparison(prompt, first, second, answers[first], answers[second])
-            found.setdefault(prompt_hash(prompt), comparison)
+            found.setdefault(comparison_id(prompt), (prompt, answers))
     refuse_bad(file, bad, skip_bad)
     if not found:
         raise InvalidInputError(
@@ -88,7 +67,11 @@ def read_comparisons(
             f"answer_{weak} and answer_{strong}, or an object 'answers' by model; the columns are "
             f"{', '.join(names[:20])}"
         )
-    return list(found.values())
+    comparisons = []
+    for (pair_id, (prompt, answers)), swap in zip(found.items(), swapped(list(found)), strict=True):
+        a, b = (strong, weak) if swap else (weak, strong)
+        comparisons.append(Comparison(pair_id, prompt, a, b, answers[a], answers[b]))
+    return comparisons
 
 
 def _answers(row: Mapping[str, Any], of_answers: Mapping[str, str | None]) -> dict[str, str]:
@@ -103,60 +86,99 @@ def _answers(row: Mapping[str, Any], of_answers: Mapping[str, str | None]) -> di
     return {m: text for m, text in values.items() if isinstance(text, str) and text.strip()}
 
 
-def _order(prompt: str, weak: str, strong: str) -> tuple[str, str]:
-    digest = hashlib.sha256(f"order:{prompt}".encode("utf-8", "surrogatepass")).digest()
-    return (weak, strong) if digest[0] % 2 else (strong, weak)
+def comparison_id(prompt: str) -> str:
+    """The id of the comparison of a prompt."""
+    return f"{prompt_hash(prompt):016x}"
 
 
-class GradeFile:
-    """The verdicts so far, in a file that is added to.
+class GradeFile(LineFile):
+    """``labelling.Pairs`` whose verdicts are lines of a file that is added to.
 
     Args:
         path: the file; it is made if it is missing. An unfinished last line, which a crash may
-            leave, is cut off.
+            leave, is removed.
+        comparisons: what is to be graded.
 
-    Raises InvalidInputError if it can't be used or is not a file of verdicts.
+    Raises InvalidInputError if it can't be used, is in use, or is not a file of verdicts.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._graded: set[int] = set()
+    def __init__(
+        self, path: str | os.PathLike[str], comparisons: Sequence[Comparison] = ()
+    ) -> None:
+        super().__init__(path)
+        self._comparisons = {comparison.id: comparison for comparison in comparisons}
+        # Where the line of each verdict begins, in their order.
+        self._starts: dict[str, int] = {}
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b") as file:
-                file.seek(0)
-                content = file.read()
-                whole = content.rfind(b"\n") + 1
-                if content and not whole:
-                    raise InvalidInputError(f"{self.path} is not a file of verdicts; name another")
-                file.truncate(whole)
-        except OSError as error:
-            raise InvalidInputError(f"{self.path} can't be used: {error.strerror}") from error
-        for where, row in read_json_lines(self.path):
-            if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
-                raise InvalidInputError(f"{self.path}, {where}: no verdict; name another file")
-            self._graded.add(prompt_hash(row["prompt"]))
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> None:
+        start = 0
+        for number, line in enumerate(self.content.split(b"\n")[:-1], 1):
+            try:
+                pair_id = comparison_id(json.loads(line)["prompt"])
+                self._starts.pop(pair_id, None)  # the last of several is at the end
+                self._starts[pair_id] = start
+            except (ValueError, TypeError, LookupError, AttributeError):
+                raise InvalidInputError(
+                    f"{self.path}, line {number}: not a verdict; give another file"
+                ) from None
+            start += len(line) + 1
+        if self.torn and not self.content:
+            raise InvalidInputError(f"{self.path} is not a file of verdicts; give another file")
+        self.cut(self.end)
 
     def __len__(self) -> int:
-        return len(self._graded)
+        return len(self._starts)
 
-    def left(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
-        """Those that have no verdict yet."""
-        return [c for c in comparisons if prompt_hash(c.prompt) not in self._graded]
+    def left(self) -> list[Comparison]:
+        """The comparisons without a verdict."""
+        return [c for c in self._comparisons.values() if c.id not in self._starts]
 
-    def add(self, comparison: Comparison, winner: Winner) -> None:
-        """Add a verdict; it is on the disk at return. Raises OutputError."""
+    def progress(self) -> Progress:
+        """How many comparisons have a verdict, and how many there are."""
+        total = len(self._comparisons)
+        return Progress(total - len(self.left()), total)
+
+    def next(self, skipped: Collection[str]) -> Comparison | None:
+        """The first comparison without a verdict that is not in ``skipped``."""
+        pairs = self._comparisons.values()
+        return next((c for c in pairs if c.id not in self._starts and c.id not in skipped), None)
+
+    def grade(self, pair_id: str, winner: Winner, **more: str) -> None:
+        """Add a verdict, with further fields; it is on the disk at return.
+
+        Raises InvalidInputError for an unknown id or a pair with a verdict, OutputError.
+        """
+        comparison = self._comparisons.get(pair_id)
+        if comparison is None or pair_id in self._starts:
+            raise InvalidInputError("this pair has a verdict, or is not of this file; load again")
         row = {
             "prompt": comparison.prompt,
             "model_a": comparison.model_a,
             "model_b": comparison.model_b,
             "winner": winner,
+            **more,
         }
+        start = self.end
         try:
-            with self.path.open("ab") as file:
-                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-                file.flush()
-                os.fsync(file.fileno())
+            self.append((json.dumps(row, ensure_ascii=False) + "\n").encode())
         except OSError as error:
             raise OutputError(f"{self.path} can't be written: {error.strerror}") from error
-        self._graded.add(prompt_hash(comparison.prompt))
+        self._starts[pair_id] = start
+
+    def undo(self) -> Comparison | None:
+        """Remove the last verdict and return its pair; None if there is none, or it is of another
+        file of pairs. Raises OutputError."""
+        pair_id = next(reversed(self._starts), None)
+        if pair_id is None or pair_id not in self._comparisons:
+            return None
+        try:
+            self.cut(self._starts[pair_id])
+        except OSError as error:
+            raise OutputError(f"{self.path} can't be written: {error.strerror}") from error
+        del self._starts[pair_id]
+        return self._comparisons[pair_id]

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _PRICES = ("IN", "OUT")
 
 
-def add_judge(parser: argparse.ArgumentParser, fields: str, *, tokens: int) -> None:
+def add_judge(
+    parser: argparse.ArgumentParser, fields: str, *, tokens: int, required: bool = True
+) -> None:
     """Add ``--journal`` and the judge; ``fields`` are those of its prompt, in words."""
     parser.add_argument(
         "--journal", type=text, metavar="FILE",
@@ -32,7 +34,10 @@ def add_judge(parser: argparse.ArgumentParser, fields: str, *, tokens: int) -> N
         "only the missing ones (default: OUTPUT.journal)",
     )  # fmt: skip
     add_model(parser, "judge", "the judge", tokens=tokens)
-    parser.add_argument("--judge-model", type=text, required=True, metavar="MODEL")
+    parser.add_argument(
+        "--judge-model", type=text, required=required, metavar="MODEL",
+        help="name of the model that judges",
+    )  # fmt: skip
     parser.add_argument(
         "--judge-prompt", type=text, metavar="FILE",
         help=f"another prompt for the judge, with {fields}; it must ask for a last line [[A]], "
@@ -41,7 +46,7 @@ def add_judge(parser: argparse.ArgumentParser, fields: str, *, tokens: int) -> N
 
 
 def add_requests(parser: argparse.ArgumentParser) -> None:
-    """Add how requests are sent, ``--yes`` and ``--json``."""
+    """Add how requests are sent, and ``--yes``."""
     parser.add_argument(
         "--concurrency", type=int, default=8, metavar="N", help="requests at a time (default: 8)"
     )
@@ -53,7 +58,6 @@ def add_requests(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=float, default=300.0, metavar="S", help="seconds an answer may take"
     )
     parser.add_argument("--yes", action="store_true", help="start without asking for consent")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def add_model(parser: argparse.ArgumentParser, role: str, what: str, *, tokens: int) -> None:

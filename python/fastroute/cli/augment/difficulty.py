@@ -60,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_judge(parser, "{first} and {second}", tokens=256)
     add_requests(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.augment.asking import (
@@ -25,6 +26,7 @@ from fastroute.cli.options import text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from fastroute.training.label.answers import AnsweredPrompt
     from fastroute.training.label.chat_model import ChatModel
     from fastroute.training.label.judge import JudgeReport
 
@@ -43,21 +45,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_judge(parser, "{prompt}, {first} and {second}", tokens=512)
     add_model(parser, "answer", "the two models, where answers are missing", tokens=1024)
     add_requests(parser)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Show the cost, ask for consent, judge, write the battles and print how it went."""
     from fastroute.data.jsonl import check_not_read, write_rows
     from fastroute.training.label.answers import read_answers
-    from fastroute.training.label.judge import PairJudge
-    from fastroute.training.label.verdicts import PROMPT
 
     check_not_read(
         options.output, data=options.data, judge_prompt=options.judge_prompt,
         journal=options.journal,
     )  # fmt: skip
     rows = read_answers(options.data)
-    judge = chat_model(options, "judge", options.judge_model, options.judge_price)
     answerers = {}
     if options.answer_base_url is not None:
         answerers = {
@@ -67,26 +67,35 @@ def run(options: argparse.Namespace) -> int:
                 (options.model_b, options.model_b_price),
             )
         }
+    models = options.model_a, options.model_b
+    _check_answers(models, [row.answers for row in rows], bool(answerers))
+    report, judge = judge_rows(options, models, rows, answerers)
+    write_rows(options.output, [battle.row() for battle in report.battles])
+    if options.json:
+        print(json.dumps(_facts(report, judge, answerers), indent=2))
+        return say_missing([report.judged, *report.generated.values()])
+    return print_judged(report, judge, answerers, options.output)
+
+
+def judge_rows(
+    options: argparse.Namespace,
+    models: tuple[str, str],
+    rows: Sequence[AnsweredPrompt],
+    answerers: Mapping[str, ChatModel],
+) -> tuple[JudgeReport, ChatModel]:
+    """The judge, and what it made of ``rows``, after consent to the cost."""
+    from fastroute.training.label.judge import PairJudge
+    from fastroute.training.label.verdicts import PROMPT
+
+    judge = chat_model(options, "judge", options.judge_model, options.judge_price)
     template = read_template(options.judge_prompt, PROMPT)
     with open_journal(options) as journal, shown_progress() as progress:
-        pairs = PairJudge(
-            judge,
-            options.model_a,
-            options.model_b,
-            journal=journal,
-            answerers=answerers,
-            template=template,
-        )
-        _check_answers(pairs.models, [row.answers for row in rows], bool(answerers))
+        pairs = PairJudge(judge, *models, journal=journal, answerers=answerers, template=template)
         get_consent(pairs.estimates(rows), options.yes)
         report = pairs.run(
             rows, concurrency=options.concurrency, progress=progress, on_drain=say_draining
         )
-        write_rows(options.output, [battle.row() for battle in report.battles])
-    if options.json:
-        print(json.dumps(_facts(report, judge, answerers), indent=2))
-        return say_missing([report.judged, *report.generated.values()])
-    return _print(report, judge, answerers, options.output)
+        return report, judge
 
 
 def _check_answers(models: tuple[str, str], answers: list[dict[str, str]], generate: bool) -> None:
@@ -102,7 +111,7 @@ def _check_answers(models: tuple[str, str], answers: list[dict[str, str]], gener
 
 
 def _facts(
-    report: JudgeReport, judge: ChatModel, answerers: dict[str, ChatModel]
+    report: JudgeReport, judge: ChatModel, answerers: Mapping[str, ChatModel]
 ) -> dict[str, Any]:
     return {
         "battles": len(report.battles),
@@ -120,9 +129,10 @@ def _facts(
     }
 
 
-def _print(
-    report: JudgeReport, judge: ChatModel, answerers: dict[str, ChatModel], output: str
+def print_judged(
+    report: JudgeReport, judge: ChatModel, answerers: Mapping[str, ChatModel], output: str
 ) -> int:
+    """Print how it went and what it cost; the exit status: 1 if an answer is missing."""
     for name, asked in report.generated.items():
         print(f"answers of {name}: {spent(asked, answerers[name])}")
     print(f"verdicts of {judge.name}: {spent(report.judged, judge)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,24 +27,15 @@ from fastroute.gateway.request.conversation import (
     prompt_to_route_on,
 )
 from fastroute.gateway.request.document import LONG_BYTES, read_document
+from fastroute.labelling.page import Handler, file_handler
 from fastroute.routers.base import Router
 from fastroute.types import Battle
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _FOLDER = Path(__file__).parent / "page"
 _FILES = {
     "/": ("index.html", "text/html"),
     "/ui/page.css": ("page.css", "text/css"),
     "/ui/page.js": ("page.js", "text/javascript"),
-}
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",
 }
 _NEIGHBORS = 5
 
@@ -196,12 +187,7 @@ def curve_of(router: Router | None, gateway: Gateway) -> dict[str, Any]:
 
 
 def _file(state: State, name: str, kind: str) -> Handler:
-    body = (_FOLDER / name).read_bytes()
-
-    async def serve(_: web.BaseRequest) -> web.Response:
-        return web.Response(body=body, headers=_HEADERS, content_type=kind, charset="utf-8")
-
-    return _if_on(state, serve)
+    return _if_on(state, file_handler(_FOLDER / name, kind))
 
 
 def _if_on(state: State, handler: Handler) -> Handler:

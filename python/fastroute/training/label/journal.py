@@ -8,21 +8,18 @@ next opening; a line that was altered is passed over and counted.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from fastroute._files import sync_folder
+from fastroute.data.line_file import LineFile
 from fastroute.errors import InvalidInputError
 
 _DIGITS = 16
 
 
-class Journal:
+class Journal(LineFile):
     """Records by key, kept in a file that only one process has open at a time.
 
     Args:
@@ -31,56 +28,30 @@ class Journal:
     Raises InvalidInputError if it can't be opened, is no journal, or is in use.
 
     Attributes:
-        path: the file.
-        torn_bytes: length of the unfinished last line that was cut off.
         damaged: how many lines were passed over because their digits don't fit.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.torn_bytes = 0
-        self.damaged = 0
+        super().__init__(path)
         self._records: dict[str, dict[str, Any]] = {}
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise InvalidInputError(f"journal {self.path} can't be opened: {error}") from error
-        try:
-            self._open()
+            self._read()
         except BaseException:
-            os.close(self._file)
+            self.close()
             raise
 
-    def _open(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+    def _read(self) -> None:
+        lines = self.content.split(b"\n")[:-1]
+        records = [record for record in map(_record_of, lines) if record is not None]
+        self.damaged = len(lines) - len(records)
+        self._records |= {record["key"]: record for record in records}
+        if lines and not self._records:
             raise InvalidInputError(
-                f"journal {self.path} is in use by another process; wait for its end, or give "
-                "another file"
-            ) from error
-        try:
-            content = self.path.read_bytes()
-        except OSError as error:
-            raise InvalidInputError(f"journal {self.path} can't be read: {error}") from error
-        whole = content[: content.rfind(b"\n") + 1]
-        for line in whole.split(b"\n")[:-1]:
-            record = _read(line)
-            if record is None:
-                self.damaged += 1
-            else:
-                self._records[record["key"]] = record
-        if whole and not self._records:
-            raise InvalidInputError(
-                f"journal {self.path} holds no line of a journal; give another file"
+                f"journal {self.path} has no line of a journal; give another file"
             )
-        self.torn_bytes = len(content) - len(whole)
-        if self.torn_bytes and not whole and not _begins_a_line(content):
+        if self.torn and not lines and not _begins_a_line(self.torn):
             raise InvalidInputError(f"journal {self.path} is another kind of file; give another")
-        self._end = len(whole)
-        os.ftruncate(self._file, self._end)
-        sync_folder(self.path.parent)  # a new file is lost with its folder's entry
+        self.cut(self.end)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -104,37 +75,14 @@ class Journal:
         """
         whole = {"key": key, **record}
         text = json.dumps(whole, separators=(",", ":")).encode()
-        line = _digits(text) + b" " + text + b"\n"
         try:
-            written = 0
-            while written < len(line):
-                written += os.pwrite(self._file, line[written:], self._end + written)
-            os.fsync(self._file)
+            self.append(_digits(text) + b" " + text + b"\n")
         except OSError as error:
-            os.ftruncate(self._file, self._end)
             raise InvalidInputError(
                 f"journal {self.path} can't be written: {error.strerror}; answers received from "
                 "now on would be lost, so nothing more is asked"
             ) from error
-        self._end += len(line)
         self._records[key] = whole
-
-    def close(self) -> None:
-        """Close the file; another process may then open it."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _digits(text: bytes) -> bytes:
@@ -146,7 +94,7 @@ def _begins_a_line(content: bytes) -> bool:
     return all(c in b"0123456789abcdef" for c in head[:_DIGITS]) and head[_DIGITS:] in (b"", b" ")
 
 
-def _read(line: bytes) -> dict[str, Any] | None:
+def _record_of(line: bytes) -> dict[str, Any] | None:
     digits, space, text = line[:_DIGITS], line[_DIGITS : _DIGITS + 1], line[_DIGITS + 1 :]
     if space != b" " or digits != _digits(text):
         return None
