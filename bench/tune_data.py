@@ -61,14 +61,15 @@ def export_of(
     of = rows if grades is None else grades
     return Export(
         file=f"{benchmark.name}.csv",
-        pair=ModelPair("strong", "weak"),
+        models=("weak", "strong"),
+        is_pair=True,
         prompts=tuple(benchmark.prompts[i] for i in rows),
-        weak=benchmark.weak[of],
-        strong=benchmark.strong[of],
-        cost_weak=None,
-        cost_strong=None,
+        grades=np.stack([benchmark.weak[of], benchmark.strong[of]], axis=1),
+        usd=None,
         times=None,
         where=tuple(map(str, rows)),
         scale=Scale(0.0, 1.0, "as given"),
         understood=(),
+        answer_tokens={},
+        answers=tuple({} for _ in rows),
     )

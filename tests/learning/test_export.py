@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cli_runner import fastroute
 from fastroute.errors import InvalidInputError
 from fastroute.learning import Export, Price, read_export
 from fastroute.learning.tune.grades import tell_scale
@@ -79,7 +81,7 @@ def test_grades_on_no_known_scale_are_refused(tmp_path: Path) -> None:
 
 def test_missing_grades_stay_missing(tmp_path: Path) -> None:
     export = _read(tmp_path, _graded([(0, 1), ("", 1), (1, ""), ("", "")]))
-    assert export.has_both.tolist() == [True, False, False, False]
+    assert export.has_all.tolist() == [True, False, False, False]
     assert export.has_any.tolist() == [True, True, True, False]
     assert any("with both grades: 1, with one: 2" in line for line in export.understood)
 
@@ -100,10 +102,30 @@ def test_an_unknown_model_is_refused_with_those_there_are(tmp_path: Path) -> Non
         _read(tmp_path, _graded([(0, 1)]), strong="giant")
 
 
-def test_of_more_models_two_must_be_named(tmp_path: Path) -> None:
-    rows = [{"prompt": f"p{i}", "a": 0, "b": 1, "c": 1} for i in range(3)]
+_THREE = [{"prompt": f"p{i}", "a": 0, "b": 1, "c": i % 2} for i in range(3)]
+
+
+def test_of_more_models_one_name_is_not_a_pair(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="name two of them"):
-        _read(tmp_path, rows, weak=None, strong=None)
+        _read(tmp_path, _THREE, weak="a", strong=None)
+
+
+def test_more_than_two_models_are_chosen_among(tmp_path: Path) -> None:
+    export = _read(tmp_path, _THREE, weak=None, strong=None)
+    assert (export.models, export.is_pair) == (("a", "b", "c"), False)
+    assert export.grades.tolist() == [[0, 1, 0], [0, 1, 1], [0, 1, 0]]
+    assert "rows with all grades: 3, with some: 0" in "\n".join(export.understood)
+    with pytest.raises(InvalidInputError, match="has 3 models; name two"):
+        _ = export.pair
+    two = _read(tmp_path, _THREE, weak=None, strong=None, models=("c", "a"))
+    assert (two.models, two.is_pair) == (("a", "c"), True)
+
+
+def test_helpers_stand_behind_the_pair(tmp_path: Path) -> None:
+    export = _read(tmp_path, _THREE, weak="a", strong="b", helpers=["c"])
+    assert (export.models, export.pair.strong) == (("a", "b", "c"), "b")
+    with pytest.raises(InvalidInputError, match="must be different models"):
+        _read(tmp_path, _THREE, weak="a", strong="b", helpers=["a"])
 
 
 def test_a_row_an_answer_is_put_together_by_prompt(tmp_path: Path) -> None:
@@ -153,6 +175,105 @@ def test_parquet_with_messages(tmp_path: Path) -> None:
     assert export.prompts == ("hello",)
 
 
+def test_several_files_are_put_together(tmp_path: Path) -> None:
+    first = write_csv(tmp_path / "a.csv", _graded([(0, 1), (1, 1)]))
+    second = tmp_path / "b.jsonl"
+    rows = [{"prompt": "question 7", "model": m, "score": s} for m, s in (("mini", 0), ("big", 1))]
+    second.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    export = read_export([first, second], weak="mini", strong="big")
+    assert export.prompts == ("question 0", "question 1", "question 7")
+    assert export.where == (f"{first}, line 2", f"{first}, line 3", f"{second}, line 1")
+    assert export.strong.tolist() == [1.0, 1.0, 1.0]
+    bad = write_csv(tmp_path / "c.csv", _graded([("maybe", 1)]))
+    with pytest.raises(InvalidInputError, match=r"c\.csv, line 2: .*'maybe'"):
+        read_export([first, bad], weak="mini", strong="big")
+
+
+def test_grades_of_one_prompt_in_two_files_are_put_together(tmp_path: Path) -> None:
+    files = [
+        write_csv(tmp_path / f"{name}.csv", [{"prompt": "p", name: grade, f"cost_{name}": grade}])
+        for name, grade in (("mini", 0.25), ("big", 0.75))
+    ]
+    export = read_export(files, weak="mini", strong="big")
+    assert (export.prompts, export.weak.tolist(), export.strong.tolist()) == (
+        ("p",), [0.25], [0.75],
+    )  # fmt: skip
+    assert export.usd is not None
+    assert export.usd.tolist() == [[0.25, 0.75]]
+    again = read_export([*files, files[1]], weak="mini", strong="big")
+    assert len(again) == 2  # a second grade of the same model is not lost
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    pytest.importorskip("sqlalchemy")
+    file = tmp_path / "traffic.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("create table graded (prompt text, mini real, big real, day text)")
+        connection.execute("create table other (prompt text)")
+        connection.executemany(
+            "insert into graded values (?, ?, ?, ?)",
+            [(f"question {i}", i % 2, 1, f"2026-01-0{9 - i}") for i in range(4)],
+        )
+    connection.close()
+    return file
+
+
+def test_a_table_of_a_database_is_an_export(database: Path) -> None:
+    url = f"sqlite:///{database}"
+    export = read_export(f"{url}?table=graded", weak="mini", strong="big", time_column="day")
+    assert export.prompts == ("question 3", "question 2", "question 1", "question 0")
+    assert export.weak.tolist() == [1.0, 0.0, 1.0, 0.0]
+    assert export.where[0] == "row 4"
+    query = "select prompt, mini as a, big as b from graded where mini = 0"
+    asked = read_export(url, weak="a", strong="b", query=query)
+    assert asked.prompts == ("question 0", "question 2")
+
+
+def test_a_database_that_cannot_be_read_is_refused(database: Path) -> None:
+    url = f"sqlite:///{database}"
+    with pytest.raises(InvalidInputError, match=r"table=NAME.*the tables are graded, other"):
+        read_export(url)
+    with pytest.raises(InvalidInputError, match="can't be read: missing"):
+        read_export(f"{url}?table=missing")
+    with pytest.raises(InvalidInputError, match="can't be read: near"):
+        read_export(url, query="selekt 1")
+    with pytest.raises(InvalidInputError, match="there is no such file"):
+        read_export(f"{url}.missing?table=graded")
+    assert not Path(f"{database}.missing").exists()
+    with pytest.raises(InvalidInputError, match="is not a database's URL"):
+        read_export("my sql://host")
+    with pytest.raises(InvalidInputError, match=r"postgresql\+psycopg://me:\*\*\*@") as caught:
+        read_export("postgresql+psycopg://me:secret@127.0.0.1:1/db?table=graded")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(InvalidInputError, match="query is for a database"):
+        read_export(database.with_suffix(".csv"), query="select 1")
+
+
+def test_the_command_line_takes_a_database_and_a_file(database: Path, tmp_path: Path) -> None:
+    more = [*_graded([("", "")]), {"prompt": "Will it rain in Paris?", "mini": "", "big": ""}]
+    file = write_csv(tmp_path / "more.csv", more)
+    sources = (f"sqlite:///{database}?table=graded", file)
+    names = ("--weak", "mini", "--strong", "big")
+    ran = fastroute("tune", *sources, *names, "--dry-run")
+    assert ran.status == 0, ran.err
+    assert f"sqlite:///{database}: 4 rows" in ran.out
+    assert "together: 5 rows" in ran.out
+    output = tmp_path / "next.jsonl"
+    ran = fastroute("tune", *sources, *names, "--suggest", "9", "--output", output)
+    assert ran.status == 0, ran.err
+    found = [json.loads(line)["prompt"] for line in output.read_text().splitlines()]
+    assert found == ["Will it rain in Paris?"]
+
+
+def test_a_query_changes_nothing(database: Path) -> None:
+    with pytest.raises(InvalidInputError):
+        read_export(f"sqlite:///{database}", query="delete from graded")
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("select count(*) from graded").fetchone() == (4,)
+    connection.close()
+
+
 def test_another_column_of_prompts(tmp_path: Path) -> None:
     rows = [{"ask": "hello", "mini": 0, "big": 1}]
     with pytest.raises(InvalidInputError, match="--prompt-column"):
@@ -199,7 +320,7 @@ def test_dollars_in_the_export_go_first(tmp_path: Path) -> None:
 
 
 def test_a_price_of_another_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="'gpt' is neither 'mini' nor 'big'"):
+    with pytest.raises(InvalidInputError, match="'gpt' is not one of the models"):
         _read(tmp_path, _graded([(0, 1)]), prices={"gpt": Price(1.0, 2.0)})
 
 

@@ -26,9 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "be used."
     )
     parser.add_argument(
-        "export", type=text, metavar="EXPORT",
-        help="prompts with grades of two models: .csv, .jsonl or .parquet, each perhaps .gz",
+        "export", type=text, nargs="+", metavar="EXPORT",
+        help="prompts with grades of models: .csv, .jsonl or .parquet, each perhaps .gz; or a "
+        "database's URL, such as sqlite:///traffic.db?table=graded",
     )  # fmt: skip
+    parser.add_argument(
+        "--query", type=text, metavar="SELECT", help="rows of the database, instead of a table"
+    )
     for side in ("weak", "strong"):
         parser.add_argument(
             f"--{side}", type=text, metavar="NAME",
@@ -39,6 +43,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
             f"--{side}-model", type=text, metavar="NAME",
             help="its name at its provider (default: its name in the export)",
         )  # fmt: skip
+    parser.add_argument(
+        "--models", type=text, nargs="+", default=[], metavar="NAME",
+        help="choose among these instead of a pair (default: all, where there are more than two)",
+    )  # fmt: skip
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument(
         "--target-quality", type=float, metavar="Q",
@@ -134,19 +142,20 @@ def run(options: argparse.Namespace) -> int:
 def _suggest(options: argparse.Namespace) -> int:
     """Write the rows of the export to grade next, as they stand in it."""
     from fastroute.data.jsonl import check_not_read, write_rows
-    from fastroute.data.row_files import read_rows
     from fastroute.learning import suggest_prompts
+    from fastroute.learning.tune.sources import read_sources
 
     if options.output is None or not options.output.endswith(".jsonl"):
         raise InvalidInputError("--suggest needs --output FILE.jsonl")
-    check_not_read(options.output, export=options.export)
+    for source in options.export:
+        check_not_read(options.output, export=source)
     if Path(options.output).exists() and not options.overwrite:
         raise InvalidInputError(f"--output {options.output} exists; pass --overwrite to replace it")
     export = _read(options, {}, need_grades=False)
     chosen = suggest_prompts(export, options.suggest, progress=True)
-    rows = dict(read_rows(Path(options.export)))
+    rows = {where: row for _, where, row in read_sources(options.export, options.query)}
     picked = [rows[export.where[i]] for i in chosen]
-    # Parquet has dates, which JSON has not.
+    # Parquet and databases have dates, which JSON has not.
     write_rows(options.output, [json.loads(json.dumps(row, default=str)) for row in picked])
     print(f"wrote {options.output}: {len(picked):,} prompts to grade, the most informative first")
     return 0
@@ -188,6 +197,8 @@ def _read(
         options.export,
         weak=options.weak,
         strong=options.strong,
+        models=options.models,
+        query=options.query,
         prices=prices,
         grades=options.grades,
         prompt_column=options.prompt_column,

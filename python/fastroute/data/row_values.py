@@ -14,7 +14,7 @@ from fastroute.errors import InvalidInputError
 _SHOWN = 5
 
 
-def refuse_bad(file: Path, bad: Sequence[str], skip_bad: bool) -> None:
+def refuse_bad(file: Path | str, bad: Sequence[str], skip_bad: bool) -> None:
     """Raise InvalidInputError that shows the first malformed rows, unless they may be skipped."""
     if bad and not skip_bad:
         more = f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""

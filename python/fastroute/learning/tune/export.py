@@ -1,6 +1,6 @@
-"""Reads an export of traffic: prompts, grades of two models, what the answers cost, and when.
+"""Reads an export of traffic: prompts, grades of models, what the answers cost, and when.
 
-One of these layouts, in CSV, JSONL or Parquet:
+One of these layouts, in CSV, JSONL, Parquet or a table of a database:
 
 - A row a prompt and a column a model: ``prompt``, ``score_mini``, ``score_4o``.
 - A row an answer: ``prompt``, ``model`` and a grade (``score``, ``rating``, ``thumb``, ...). Rows
@@ -12,104 +12,126 @@ One of these layouts, in CSV, JSONL or Parquet:
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastroute._checks import check_path
-from fastroute.data.cleaning import prompt_key
-from fastroute.data.columns import Columns, is_blank
-from fastroute.data.layouts import is_flat, parse_row
 from fastroute.data.records import listed
-from fastroute.data.row_files import Row, read_rows
-from fastroute.data.row_values import number_of, refuse_bad
+from fastroute.data.row_files import Row
+from fastroute.data.row_values import refuse_bad
 from fastroute.errors import InvalidInputError
-from fastroute.learning.tune import columns
-from fastroute.learning.tune.costs import Costs, Price, Usage
-from fastroute.learning.tune.grades import Scale, grade_of, read_scale, tell_scale
+from fastroute.learning.tune.costs import Costs, Price
+from fastroute.learning.tune.grades import Scale, read_scale, tell_scale
+from fastroute.learning.tune.records import Parsed, Record, joined, parse_rows
+from fastroute.learning.tune.sources import Sources, read_sources
 from fastroute.types import Float64Array, ModelPair
-
-_SIDES = ("weak", "strong")
 
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """Graded traffic of two models, by rising time where times are known.
+    """Graded traffic of models, by rising time where times are known.
 
     Attributes:
-        file: its path.
-        pair: names of the two models in the file.
+        file: its name; several are joined by commas.
+        models: m names in the file: of a pair the weak and the strong model, and the helpers of a
+            cascade; otherwise all that are chosen among.
+        is_pair: whether the first two are a pair of a weak and a strong model.
         prompts: n texts.
-        weak, strong: float64[n], grades on 0..1; NaN where missing.
-        cost_weak, cost_strong: float64[n], dollars of each answer; None where nothing is known.
+        grades: float64[n, m], on 0..1; NaN where missing.
+        usd: float64[n, m], dollars of each answer; None where nothing is known.
         times: float64[n], seconds since 1970; None where not known.
         where: line or row of each in the file.
         scale: the scale of the file's grades.
         understood: what was made of the file, a line each.
+        answer_tokens: mean tokens of an answer, by model.
+        answers: n times the texts of answers, by model.
     """
 
     file: str
-    pair: ModelPair
+    models: tuple[str, ...]
+    is_pair: bool
     prompts: tuple[str, ...]
-    weak: Float64Array
-    strong: Float64Array
-    cost_weak: Float64Array | None
-    cost_strong: Float64Array | None
+    grades: Float64Array
+    usd: Float64Array | None
     times: Float64Array | None
     where: tuple[str, ...]
     scale: Scale
     understood: tuple[str, ...]
+    answer_tokens: Mapping[str, float]
+    answers: tuple[Mapping[str, str], ...]
 
     def __len__(self) -> int:
         return len(self.prompts)
 
     @property
-    def has_both(self) -> npt.NDArray[np.bool_]:
-        """Which rows have grades of both models, bool[n]."""
-        return ~np.isnan(self.weak) & ~np.isnan(self.strong)
+    def pair(self) -> ModelPair:
+        """The weak and the strong model. Raises InvalidInputError where there is no pair."""
+        if not self.is_pair:
+            raise InvalidInputError(
+                f"{self.file} has {len(self.models)} models; name two: weak=..., strong=..."
+            )
+        return ModelPair(strong=self.models[1], weak=self.models[0])
+
+    @property
+    def weak(self) -> Float64Array:
+        """Grades of the weak model, float64[n]."""
+        return self.grades[:, 0]
+
+    @property
+    def strong(self) -> Float64Array:
+        """Grades of the strong model, float64[n]."""
+        return self.grades[:, 1]
+
+    @property
+    def cost_weak(self) -> Float64Array | None:
+        """Dollars of the weak model's answers, float64[n], or None."""
+        return None if self.usd is None else self.usd[:, 0]
+
+    @property
+    def cost_strong(self) -> Float64Array | None:
+        """Dollars of the strong model's answers, float64[n], or None."""
+        return None if self.usd is None else self.usd[:, 1]
+
+    @property
+    def has_all(self) -> npt.NDArray[np.bool_]:
+        """Which rows have grades of the pair, or of all models where there is no pair, bool[n]."""
+        return np.asarray((~np.isnan(self._chosen_among)).all(axis=1))
 
     @property
     def has_any(self) -> npt.NDArray[np.bool_]:
-        """Which rows have at least one grade, bool[n]."""
-        return ~np.isnan(self.weak) | ~np.isnan(self.strong)
+        """Which rows have at least one of these grades, bool[n]."""
+        return np.asarray((~np.isnan(self._chosen_among)).any(axis=1))
+
+    @property
+    def _chosen_among(self) -> Float64Array:
+        return self.grades[:, :2] if self.is_pair else self.grades
 
     def select(self, rows: npt.NDArray[Any]) -> Export:
         """The export with these rows only: indices, or bool[n]."""
         chosen = np.arange(len(self))[rows]
-        part: dict[str, Any] = {
-            name: None if (values := getattr(self, name)) is None else values[chosen]
-            for name in ("weak", "strong", "cost_weak", "cost_strong", "times")
-        }
         return replace(
             self,
             prompts=tuple(self.prompts[i] for i in chosen),
             where=tuple(self.where[i] for i in chosen),
-            **part,
+            answers=tuple(self.answers[i] for i in chosen),
+            grades=self.grades[chosen],
+            usd=None if self.usd is None else self.usd[chosen],
+            times=None if self.times is None else self.times[chosen],
         )
 
 
-@dataclass
-class _Record:
-    """One prompt, while the file is read."""
-
-    prompt: str
-    where: str
-    grades: dict[str, float]
-    usage: dict[str, Usage]
-    time: float = math.nan
-
-
 def read_export(
-    path: str | os.PathLike[str],
+    path: Sources,
     *,
     weak: str | None = None,
     strong: str | None = None,
+    helpers: Sequence[str] = (),
+    models: Sequence[str] = (),
+    query: str | None = None,
     prices: Mapping[str, Price] | None = None,
     grades: str | None = None,
     prompt_column: str | None = None,
@@ -121,9 +143,15 @@ def read_export(
     """Read an export; see the module for its layouts.
 
     Args:
-        path: ``.csv``, ``.jsonl`` or ``.parquet``, each perhaps ``.gz``.
-        weak, strong: the two models: names of columns, or of models in the rows. By default the
+        path: a ``.csv``, ``.jsonl`` or ``.parquet`` file, each perhaps ``.gz``; a database's URL as
+            SQLAlchemy takes it, with ``?table=NAME``; or several of these, whose rows of one prompt
+            are put together.
+        weak, strong: a pair of models: names of columns, or of models in the rows. By default the
             two that the file has, by their mean grade.
+        helpers: further cheap models of a cascade, in the order in which they will be asked.
+        models: the models to choose among, without a pair; by default all of a file with more than
+            two.
+        query: a SELECT for the database, instead of a table.
         prices: dollars per million tokens in and out, by model.
         grades: the scale, such as "1-5"; by default told from the data.
         prompt_column, time_column: names of columns; by default told from their names.
@@ -132,52 +160,35 @@ def read_export(
         need_grades: raise where there is no grade; otherwise such an export has NaN only.
 
     Raises InvalidInputError for a file or arguments that can't be used, each malformed row by its
-    line; MissingDependencyError for Parquet without pyarrow.
+    line; MissingDependencyError for Parquet without pyarrow, or SQL without SQLAlchemy.
     """
-    file = check_path("path", path)
-    rows = list(read_rows(file))
-    if not rows:
-        raise InvalidInputError(f"{file} has no rows")
-    dicts = [row for _, row in rows if isinstance(row, dict)]
-    names = list(dict.fromkeys(name for row in dicts for name in row))
-    bad: list[str] = []
-    said = [f"{file}: {len(rows):,} rows"]
-    if any(not is_flat(row) for row in dicts):
-        records, models = _of_layouts(rows, file.name, bad)
-        time = None
+    if models and (weak or strong or helpers):
+        raise InvalidInputError("give models, or weak and strong with helpers; not both")
+    named = tuple(dict.fromkeys(
+        [*models, *(name for name in (weak, strong) if name is not None), *helpers]
+    ))  # fmt: skip
+    if len(named) - len(helpers) < 2:
+        asked: tuple[str, ...] = ()  # the file says which models there are
     else:
-        prompt = columns.prompt_column(names, prompt_column)
-        time = columns.time_column(names, time_column)
-        said.append(f"prompts: column {prompt!r}")
-        grade = columns.grade_column(names)
-        named = [name for name in (weak, strong) if name is not None]
-        if columns.MODEL in names and grade is not None and not set(named) & set(names):
-            said.append(f"an answer a row: models in column {columns.MODEL!r}, grades in {grade!r}")
-            records, models = _of_answers(rows, names, prompt, grade, time, bad)
-        else:
-            found = Columns(dicts).models
-            models = tuple(named) if len(named) == 2 else found
-            for name in models if need_grades else ():
-                columns.check_column("model", name, names)
-            records = _of_columns(rows, names, prompt, models, time, bad)
-    refuse_bad(file, bad, skip_bad)
-    if bad:
-        said.append(f"left out: {len(bad):,} malformed rows")
-    if len(models) < 2 and not need_grades:
-        pair = ModelPair(strong=strong or "strong", weak=weak or "weak")
-    else:
-        pair = _pair(file, records, models, weak, strong)
-    unknown = [name for name in prices or {} if name not in pair]
+        asked = named
+    file, records, found, choices, said, time = _records(
+        read_sources(path, query), asked, prompt_column, time_column, skip_bad
+    )
+    for name in named if need_grades else ():
+        if name not in found:
+            raise InvalidInputError(f"{file} has no model {name!r}; {choices}; name one of them")
+    chosen, is_pair = _chosen(file, records, found, weak, strong, helpers, models, need_grades)
+    unknown = [name for name in prices or {} if name not in chosen]
     if unknown:
         raise InvalidInputError(
-            f"prices: {unknown[0]!r} is neither {pair.weak!r} nor {pair.strong!r}, the models of "
-            "this pair; name them as in the export"
+            f"prices: {unknown[0]!r} is not one of the models, {listed(chosen)}; name them as in "
+            "the export"
         )
-    raw = np.array([[record.grades.get(m, math.nan) for m in (pair.weak, pair.strong)]
-                    for record in records], dtype=np.float64).reshape(-1, 2)  # fmt: skip
+    raw = np.array([[record.grades.get(m, math.nan) for m in chosen] for record in records],
+                   dtype=np.float64).reshape(-1, len(chosen))  # fmt: skip
     known = raw[~np.isnan(raw)]
     if not len(known) and need_grades:
-        raise InvalidInputError(f"{file}: no row has a grade of {pair.weak!r} or {pair.strong!r}")
+        raise InvalidInputError(f"{file}: no row has a grade of {listed(chosen)}")
     given = "0-1" if grades is None and not len(known) else grades
     scale = tell_scale(known.tolist()) if given is None else read_scale(given)
     outside: npt.NDArray[np.bool_] = np.any((raw < scale.low) | (raw > scale.high), axis=1)
@@ -193,9 +204,9 @@ def read_export(
     by_time = time is not None and not np.isnan(times).any()
     order = np.argsort(times, kind="stable") if by_time else np.arange(len(records))
     records, unit = [records[i] for i in order], scale.unit(raw[order])
-    said += _grade_lines(pair, unit, scale)
-    costs, lines = Costs(prices or {}, output_tokens).of(
-        pair, [r.prompt for r in records], [r.usage for r in records]
+    said += _grade_lines(chosen, is_pair, unit, scale)
+    costs, tokens, lines = Costs(prices or {}, output_tokens).of(
+        chosen, [r.prompt for r in records], [r.usage for r in records]
     )
     said += lines
     if by_time:
@@ -205,18 +216,55 @@ def read_export(
         missing = int(np.isnan(times).sum())
         said.append(f"times: column {time!r} is not used, as {missing:,} rows have no valid time")
     return Export(
-        file=str(file),
-        pair=pair,
+        file=file,
+        models=chosen,
+        is_pair=is_pair,
         prompts=tuple(record.prompt for record in records),
-        weak=unit[:, 0].copy(),
-        strong=unit[:, 1].copy(),
-        cost_weak=None if costs is None else costs[:, 0].copy(),
-        cost_strong=None if costs is None else costs[:, 1].copy(),
+        grades=unit,
+        usd=costs,
         times=times[order] if by_time else None,
         where=tuple(record.where for record in records),
         scale=scale,
         understood=tuple(said),
+        answer_tokens=tokens,
+        answers=tuple(record.answers for record in records),
     )
+
+
+def _records(
+    rows: Sequence[tuple[str, str, Row]],
+    asked: Sequence[str],
+    prompt_column: str | None,
+    time_column: str | None,
+    skip_bad: bool,
+) -> tuple[str, list[Record], tuple[str, ...], str, list[str], str | None]:
+    """The name of all sources, their records, models, what may be named as one, what was made of
+    the sources, and the column of times."""
+    sources = list(dict.fromkeys(name for name, _, _ in rows))
+    parsed: list[Parsed] = []
+    said: list[str] = []
+    for source in sources:
+        own = [(where, row) for name, where, row in rows if name == source]
+        found = parse_rows(
+            own, source, named=asked, prompt_column=prompt_column, time_column=time_column
+        )
+        refuse_bad(source, found.bad, skip_bad)
+        said += [f"{source}: {len(own):,} rows", *found.said]
+        if found.bad:
+            said.append(f"left out: {len(found.bad):,} malformed rows")
+        parsed.append(found)
+    records = [record for found in parsed for record in found.records]
+    if len(sources) > 1:
+        records = joined(records)
+        said.append(f"together: {len(records):,} rows; those of one prompt are put together where "
+                    "their models differ")  # fmt: skip
+    models = tuple(dict.fromkeys(model for found in parsed for model in found.models))
+    names = dict.fromkeys(name for found in parsed for name in found.names)
+    known = f"the columns are {', '.join(list(names)[:20])}" if names else (
+        f"its models are {listed(models) or 'none'}"
+    )  # fmt: skip
+    time = next((found.time for found in parsed if found.time), None)
+    return ", ".join(sources), records, models, known, said, time
 
 
 def _day(seconds: float) -> str:
@@ -226,147 +274,61 @@ def _day(seconds: float) -> str:
         return f"{seconds:g}"
 
 
-def _grade_lines(pair: ModelPair, unit: Float64Array, scale: Scale) -> list[str]:
+def _grade_lines(
+    models: Sequence[str], is_pair: bool, unit: Float64Array, scale: Scale
+) -> list[str]:
     how = "; --grades LOW-HIGH changes it" if scale.source != "as given" else ""
     lines = [f"grades: {scale}, {scale.source}{how}"]
-    for side, name, column in zip(_SIDES, (pair.weak, pair.strong), unit.T, strict=True):
+    for i, (name, column) in enumerate(zip(models, unit.T, strict=True)):
         known = column[~np.isnan(column)]
         mean = known.mean() * (scale.high - scale.low) + scale.low if len(known) else math.nan
-        lines.append(f"{side} model: {name!r}, {len(known):,} grades, mean {mean:.4g}")
-    count = (~np.isnan(unit)).sum(axis=1)
+        role = (("weak ", "strong ")[i] if i < 2 else "helper ") if is_pair else ""
+        what = "" if role == "helper " else "model"
+        lines.append(f"{role}{what}: {name!r}, {len(known):,} grades, mean {mean:.4g}")
+    chosen = unit[:, :2] if is_pair else unit
+    count, wanted = (~np.isnan(chosen)).sum(axis=1), chosen.shape[1]
+    some = "one" if wanted == 2 else "some"
     lines.append(
-        f"rows with both grades: {(count == 2).sum():,}, with one: {(count == 1).sum():,} (used to "
-        f"learn, not to judge), with none: {(count == 0).sum():,}"
+        f"rows with {'both' if wanted == 2 else 'all'} grades: {(count == wanted).sum():,}, with "
+        f"{some}: {((count > 0) & (count < wanted)).sum():,} (used to learn, not to judge), with "
+        f"none: {(count == 0).sum():,}"
     )
     return lines
 
 
-def _time(row: Mapping[str, Any], column: str | None) -> float:
-    if column is None or is_blank(row.get(column)):
-        return math.nan
-    try:
-        return columns.moment(row[column])
-    except ValueError:
-        return math.nan
-
-
-def _usage(row: dict[str, Any], found: Mapping[str, str | None]) -> Usage:
-    """What an answer used, from the columns of its roles. Raises ValueError."""
-    values: dict[str, float] = {}
-    for role in ("cost", "input", "output"):
-        column = found[role]
-        if column is None or is_blank(row.get(column)):
-            continue
-        number = values[role] = number_of(row, column)
-        if number < 0:
-            raise ValueError(f"{column!r} is {number:g}, below 0")
-    answer = row.get(found["answer"] or "")
-    if isinstance(answer, str) and answer.strip():
-        values["answer_chars"] = float(len(answer))
-    return Usage(**values)
-
-
-def _of_columns(
-    rows: Sequence[tuple[str, Row]],
-    names: Sequence[str],
-    prompt: str,
+def _chosen(
+    file: str,
+    records: Sequence[Record],
+    found: Sequence[str],
+    weak: str | None,
+    strong: str | None,
+    helpers: Sequence[str],
     models: Sequence[str],
-    time: str | None,
-    bad: list[str],
-) -> list[_Record]:
-    roles: dict[str, dict[str, str | None]] = {}
-    for model in models:
-        roles[model] = {
-            role: columns.of_model(role, model, names) for role in ("cost", "output", "answer")
-        }
-        shared = columns.of_model("input", model, names) or columns.of_answer("input", names)
-        roles[model]["input"] = shared
-    records = []
-    for where, row in rows:
-        try:
-            if isinstance(row, str):
-                raise ValueError(row)
-            text = columns.prompt_text(row, prompt)
-            grades = {m: grade_of(row, m) for m in models if not is_blank(row.get(m))}
-            usage = {model: _usage(row, found) for model, found in roles.items()}
-        except ValueError as error:
-            bad.append(f"{where}: {error}")
-            continue
-        records.append(_Record(text, where, grades, usage, _time(row, time)))
-    return records
-
-
-def _of_answers(
-    rows: Sequence[tuple[str, Row]],
-    names: Sequence[str],
-    prompt: str,
-    grade: str,
-    time: str | None,
-    bad: list[str],
-) -> tuple[list[_Record], tuple[str, ...]]:
-    """The records of a file with a row an answer: several grades of one model are averaged."""
-    roles = {role: columns.of_answer(role, names) for role in ("cost", "input", "output", "answer")}
-    records: dict[str, _Record] = {}
-    every: dict[tuple[str, str], list[float]] = {}
-    models: dict[str, None] = {}
-    for where, row in rows:
-        try:
-            if isinstance(row, str):
-                raise ValueError(row)
-            text = columns.prompt_text(row, prompt)
-            model = row.get(columns.MODEL)
-            if not isinstance(model, str) or not model.strip():
-                raise ValueError(f"{columns.MODEL!r} is {model!r:.80}, not a model's name")
-            usage = _usage(row, roles)
-            given = None if is_blank(row.get(grade)) else grade_of(row, grade)
-        except ValueError as error:
-            bad.append(f"{where}: {error}")
-            continue
-        key, model = prompt_key(text), model.strip()
-        record = records.setdefault(key, _Record(text, where, {}, {}, _time(row, time)))
-        record.usage.setdefault(model, usage)
-        models.setdefault(model)
-        if given is not None:
-            every.setdefault((key, model), []).append(given)
-    for (key, model), values in every.items():
-        records[key].grades[model] = sum(values) / len(values)
-    return list(records.values()), tuple(models)
-
-
-def _of_layouts(
-    rows: Sequence[tuple[str, Row]], file: str, bad: list[str]
-) -> tuple[list[_Record], tuple[str, ...]]:
-    """The records of battles and graded results; a row of several battles is several records."""
-    table = Columns(row for _, row in rows if isinstance(row, dict) and is_flat(row))
-    records = []
-    for where, row in rows:
-        try:
-            parsed = parse_row(row, file, where, table)
-        except ValueError as error:
-            bad.append(f"{where}: {error}")
-            continue
-        for battle in parsed.battles:
-            won = {battle.model_a: 1.0 - battle.preference, battle.model_b: battle.preference}
-            records.append(_Record(battle.prompt, where, won, {}))
-        if (graded := parsed.graded) is not None:
-            usage = {model: Usage(cost=cost) for model, cost in graded.costs.items()}
-            records.append(_Record(graded.prompt, where, dict(graded.scores), usage))
-    return records, tuple(dict.fromkeys(model for record in records for model in record.grades))
+    need_grades: bool,
+) -> tuple[tuple[str, ...], bool]:
+    """The models of the export, and whether the first two are a pair."""
+    if len(set(models)) > 2 or (
+        not models and weak is None and strong is None and not helpers and len(found) > 2
+    ):
+        return tuple(models or found), False
+    if len(found) < 2 and not need_grades:
+        return (weak or "weak", strong or "strong", *helpers), True
+    candidates = [name for name in models or found if name not in helpers]
+    pair = _pair(file, records, candidates, weak, strong)
+    if len({*pair, *helpers}) < 2 + len(helpers):
+        raise InvalidInputError(
+            f"weak, strong and helpers must be different models, got {listed([*pair, *helpers])}"
+        )
+    return (pair.weak, pair.strong, *helpers), True
 
 
 def _pair(
-    file: Path,
-    records: Sequence[_Record],
+    file: str,
+    records: Sequence[Record],
     models: Sequence[str],
     weak: str | None,
     strong: str | None,
 ) -> ModelPair:
-    for argument, name in (("weak", weak), ("strong", strong)):
-        if name is not None and name not in models:
-            raise InvalidInputError(
-                f"{argument}: {file} has no model {name!r}; its models are "
-                f"{listed(models) or 'none'}"
-            )
     if weak is not None and weak == strong:
         raise InvalidInputError(f"weak and strong are both {weak!r}; name two different models")
     others = [model for model in models if model not in (weak, strong)]
@@ -380,7 +342,7 @@ def _pair(
         weak, strong = weak or others[0], strong or others[0]
     if weak is None or strong is None:
         raise InvalidInputError(
-            f"{file} has the models {listed(models) or '(none)'}; name two of them: "
-            "--weak NAME --strong NAME"
+            f"{file} has the models {listed(models) or '(none)'}; name two of them, "
+            "--weak NAME --strong NAME, or more, --models NAME NAME NAME"
         )
     return ModelPair(strong=strong, weak=weak)

@@ -165,7 +165,7 @@ def tune_router(
         apgr={**chosen.apgr, "test": apgr_of(terms, gains)},
         counts={
             "rows": len(export),
-            "graded": int(export.has_both.sum()),
+            "graded": int(export.has_all.sum()),
             "distinct": split.groups.count,
             "learnt_on": len(learn),
             "tested_on": certificate.prompts,
@@ -202,7 +202,7 @@ def _split(export: Export, default: MatrixFactorizationRouter, seed: int) -> _Sp
             "candidate nor a prior here: its figures would flatter."
         )
     groups = group_prompts(export.prompts)
-    both = usable & export.has_both
+    both = usable & export.has_all
     final = np.zeros(len(export), dtype=np.bool_)
     if export.times is not None and both.any():
         moment = np.quantile(export.times[both], 1.0 - FINAL_SHARE)
@@ -212,7 +212,7 @@ def _split(export: Export, default: MatrixFactorizationRouter, seed: int) -> _Sp
         if repeated:
             notes.append(f"{repeated:,} prompts of the last fifth repeat earlier ones and are left "
                          "out of the final check.")  # fmt: skip
-        usable, final = usable & ~final, final & ~earlier & export.has_both
+        usable, final = usable & ~final, final & ~earlier & export.has_all
         both = both & usable
     names = np.unique(groups.ids[both])
     if len(names) < LEAST_PROMPTS:
@@ -254,7 +254,7 @@ def _learn(
     columns = [default.models.index(name) for name in own]
     vector = (pair[:, columns[0]] - pair[:, columns[1]]).astype(np.float64)
     parts = Parts(vector if use_default else None, embedder.signals)
-    both = learn.has_both
+    both = learn.has_all
     weak = np.where(np.isnan(learn.weak), np.nanmean(learn.weak[both]), learn.weak)
     strong = np.where(np.isnan(learn.strong), np.nanmean(learn.strong[both]), learn.strong)
     rows = LearningRows(
@@ -325,7 +325,7 @@ def _estimated(
     goal: Goal, thresholds: Float64Array, held_out: Float64Array, learn: Export
 ) -> float:
     """The last threshold at which the learning rows meet the goal; the safest where none does."""
-    rows = learn.select(learn.has_both)
+    rows = learn.select(learn.has_all)
     if len(rows) != len(held_out):  # some have no token: which are these is of no consequence
         return float(thresholds[0])
     graded = _graded(rows, np.arange(len(rows)), math.inf)

@@ -33,7 +33,7 @@ def suggest_prompts(export: Export, count: int, *, progress: bool = False) -> li
     assert embedder is not None
     groups = group_prompts(export.prompts)
     firsts = np.unique(groups.ids, return_index=True)[1]
-    graded = np.unique(groups.ids[export.has_both])
+    graded = np.unique(groups.ids[export.has_all])
     X = embed(embedder, [export.prompts[i] for i in firsts], progress=progress).astype(np.float64)
     is_graded = np.isin(groups.ids[firsts], graded)
     open_rows = np.flatnonzero(~is_graded & X.any(axis=1))
