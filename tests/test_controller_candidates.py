@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from fakes import openai_chat
 from fakes.planned import Server, View
 from fastroute import Controller, Endpoint
-from fastroute.candidates import Candidate, SpendAtMost
+from fastroute.candidates import Candidate, MaxQuality, Rule, SpendAtMost
 from fastroute.errors import (
     InvalidInputError,
     InvalidTypeError,
     NoEligibleModelError,
+    ProviderStatusError,
     UnknownRouterError,
 )
 from fastroute.many_models import CandidateDecider, CandidateDecision
@@ -84,7 +86,7 @@ def test_a_conversation_stays_while_a_tool_call_is_open(servers: dict[str, View]
     messages = [*ASKED, {"role": "assistant", "tool_calls": [{"id": "1"}]},
                 {"role": "tool", "tool_call_id": "1", "content": "3"}]  # fmt: skip
     with client(servers, candidates=models) as controller:
-        for previous, model in (("cheap", "cheap"), (None, "dear")):
+        for previous, model in ((None, "dear"), ("cheap", "cheap")):
             answer = controller.completion(
                 model="fastroute", messages=messages, previous_model=previous, cached_tokens=5
             )
@@ -92,6 +94,149 @@ def test_a_conversation_stays_while_a_tool_call_is_open(servers: dict[str, View]
         sent = servers["cheap"].requests()[-1]
         assert "previous_model" not in sent
         assert "cached_tokens" not in sent
+
+
+CALL = {"id": "call_0123456789", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+RESULT = {"role": "tool", "tool_call_id": "call_0123456789", "content": "3"}
+CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+TOOLS = [Candidate(m.name, m.input_usd_per_mtok, m.output_usd_per_mtok, m.input_usd_per_mtok / 10,
+                   quality_prior=m.quality_prior, provider=m.provider,
+                   abilities=frozenset({"tools"})) for m in MODELS]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["whole", "stream", "async stream"])
+def test_the_model_of_a_conversation_is_remembered(servers: dict[str, View], how: str) -> None:
+    """By the identifiers of its tool calls, whatever stands before them, and by its beginning."""
+
+    async def stream(controller: Controller) -> None:
+        async for _ in await controller.acompletion(model="fastroute", messages=ASKED, stream=True):
+            pass
+        await controller.aclose()
+
+    with client(servers, candidates=TOOLS, policy="best_value=1000") as controller:
+        if how == "whole":
+            body = {"choices": [{"message": CALLED}], "usage": {"prompt_tokens": 9}}
+            servers["cheap"].plan({"kind": "reply", "body": body})
+            controller.completion(model="fastroute", messages=ASKED)
+        else:
+            chunk = {"choices": [{"index": 0, "delta": {"tool_calls": [CALL]},
+                                  "finish_reason": "tool_calls"}]}  # fmt: skip
+            raw = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
+            servers["cheap"].plan({"kind": "events", "raw": raw, "pieces": 7})
+            if how == "stream":
+                list(controller.completion(model="fastroute", messages=ASKED, stream=True))
+            else:
+                asyncio.run(stream(controller))
+        assert controller.candidates is not None
+        controller.candidates.policy = MaxQuality()
+        for messages in ([*ASKED, CALLED, RESULT], [{"role": "user", "content": "Summary"},
+                                                    CALLED, RESULT]):  # fmt: skip
+            answer = controller.completion(model="fastroute", messages=messages)
+            assert answer.model == "cheap"
+            assert answer.evidence.stayed
+        # Another conversation, and one whose call is answered, may go where they like.
+        for messages in (ASKED, [*ASKED, CALLED, {**RESULT, "tool_call_id": "call_9876543210"}]):
+            assert controller.completion(model="fastroute", messages=messages[:1]).model == "dear"
+
+
+def test_cached_tokens_are_remembered(servers: dict[str, View]) -> None:
+    models = [Candidate("dear", 10.0, 1.0, 0.1), Candidate("cheap", 5.0, 1.0)]
+    said = {"role": "assistant", "content": "Hi"}
+    usage = {"prompt_tokens": 1500, "completion_tokens": 2,
+             "prompt_tokens_details": {"cached_tokens": 1400}}  # fmt: skip
+    asked = [{"role": "user", "content": "Hello " * 1000}]
+    with client(servers, candidates=models, policy="quality_at_least=0") as controller:
+        assert controller.completion(model="fastroute", messages=asked).model == "cheap"
+        assert controller.candidates is not None
+        controller.candidates.policy = MaxQuality()  # at equal quality the cheaper
+        controller.candidates.candidates.replace(models[:1])
+        body = {"choices": [{"message": said}], "usage": usage}
+        servers["dear"].plan({"kind": "reply", "body": body})
+        controller.completion(model="fastroute", messages=asked)
+        controller.candidates.candidates.replace(models)
+        answer = controller.completion(model="fastroute", messages=[*asked, said, *ASKED])
+        assert answer.model == "dear"  # 1,400 tokens at a hundredth of the price
+
+
+OPENAI_OVERFLOW = {"kind": "status", "status": 400, "code": "context_length_exceeded"}
+ANTHROPIC_OVERFLOW = {
+    "kind": "status",
+    "status": 400,
+    "raw": json.dumps({"type": "error", "error": {
+        "type": "invalid_request_error",
+        "message": "prompt is too long: 213462 tokens > 200000 maximum"}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("planned", [OPENAI_OVERFLOW, ANTHROPIC_OVERFLOW])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_a_prompt_that_is_too_long_goes_to_the_next_model(
+    servers: dict[str, View], planned: dict[str, Any], stream: bool, in_loop: bool
+) -> None:
+    policy = SpendAtMost(1000.0)
+
+    async def ask(controller: Controller) -> Any:
+        answer: Any = await controller.acompletion(model="fastroute", messages=ASKED, stream=stream)
+        if stream:
+            assert [chunk async for chunk in answer]
+        await controller.aclose()
+        return answer
+
+    with client(servers, policy=policy) as controller:
+        servers["dear"].plan(planned)
+        if in_loop:
+            answer = asyncio.run(ask(controller))
+        else:
+            answer = controller.completion(model="fastroute", messages=ASKED, stream=stream)
+            assert not stream or list(answer)
+        assert answer.evidence.model == "cheap"
+        assert [len(servers[name].requests()) for name in ("dear", "cheap")] == [1, 1]
+        assert servers["cheap"].requests()[0]["model"] == "cheap"
+        assert controller.model_counts["fastroute"] == {"dear": 1, "cheap": 1}
+        assert policy.state.spent_usd < 0.001  # the refused call costs nothing
+
+
+def test_it_moves_once_and_only_for_that_error(servers: dict[str, View]) -> None:
+    other = {"kind": "status", "status": 400, "code": "invalid_value", "message": "max_tokens"}
+    with client(servers, policy="max_quality") as controller:
+        servers["dear"].plan(other)
+        with pytest.raises(ProviderStatusError, match="max_tokens"):
+            controller.completion(model="fastroute", messages=ASKED)
+        assert servers["cheap"].requests() == []
+        servers["dear"].plan(OPENAI_OVERFLOW)
+        servers["cheap"].plan(OPENAI_OVERFLOW)
+        with pytest.raises(ProviderStatusError, match="as planned"):
+            controller.completion(model="fastroute", messages=ASKED)
+        assert len(servers["dear"].requests()) == 2
+        assert len(servers["cheap"].requests()) == 1
+        # A candidate with a known window that is no larger is not tried.
+        small = [Candidate("dear", 1, 1, context_window=5000), Candidate("cheap", 1, 1,
+                 context_window=5000)]  # fmt: skip
+        assert controller.candidates is not None
+        controller.candidates.candidates.replace(small)
+        servers["dear"].plan(OPENAI_OVERFLOW)
+        with pytest.raises(ProviderStatusError):
+            controller.completion(model="fastroute", messages=ASKED)
+        assert len(servers["cheap"].requests()) == 1
+
+
+def test_rules_hold_by_header_and_system_prompt(servers: dict[str, View]) -> None:
+    rules = [Rule(headers={"X-Team": "research*"}, deny=["dear"]),
+             Rule(system_prompts=["*secret*"], allow=["cheap"])]  # fmt: skip
+    decider = CandidateDecider(MODELS, rules=rules)
+    system = {"role": "system", "content": "This is SECRET."}
+    with client(servers, candidates=decider) as controller:
+        for model, more in (
+            ("dear", {}),
+            ("dear", {"extra_headers": {"x-team": "sales"}}),
+            ("cheap", {"extra_headers": {"x-team": "Research 3"}}),
+            ("cheap", {"messages": [system, *ASKED]}),
+        ):
+            answer = controller.completion(**{"model": "fastroute", "messages": ASKED, **more})
+            assert answer.model == model
+    with pytest.raises(InvalidInputError, match="rule 1: no candidate has the name or tag 'x'"):
+        CandidateDecider(MODELS, rules=[Rule(deny=["x"])])
 
 
 def test_signed_reasoning_is_removed_only_where_that_is_asked_for(servers: dict[str, View]) -> None:

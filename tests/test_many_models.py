@@ -262,3 +262,64 @@ def test_the_needs_of_a_body() -> None:
     assert plain.max_output_tokens is None
     calls = [{"role": "assistant", "content": None, "tool_calls": [{"arguments": "x" * 500}]}]
     assert needs_of({"messages": calls}).most_tokens > 500
+
+
+@pytest.mark.parametrize(
+    ("body", "abilities"),
+    [
+        ({"input": "a"}, set()),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "A"}]}]},
+         {"vision"}),
+        ({"input": "a", "text": {"format": {"type": "json_schema", "schema": {}}}},
+         {"json_schema"}),
+        ({"input": "a", "reasoning": {"effort": "low"}}, {"reasoning"}),
+        ({"input": "a", "reasoning": {"effort": "none"}}, set()),
+        ({"messages": [], "thinking": {"type": "enabled", "budget_tokens": 9}}, {"reasoning"}),
+        ({"messages": [], "thinking": {"type": "disabled"}}, set()),
+        ({"messages": [{"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image"}]}]}]},
+         {"vision"}),
+    ],
+)  # fmt: skip
+def test_other_apis_ask_for_the_same_abilities(body: dict[str, Any], abilities: set[str]) -> None:
+    assert needs_of(body).abilities == abilities
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"system": "x" * 900, "messages": user("a")["messages"]},
+        {"system": [{"type": "text", "text": "x" * 900}], "messages": user("a")["messages"]},
+        {"instructions": "x" * 900, "input": "a"},
+        {"prompt": ["x" * 500, "x" * 400]},
+        {"input": [{"type": "function_call", "name": "f", "arguments": "x" * 900}]},
+        {"input": [{"type": "function_call_output", "call_id": "1", "output": "x" * 900}]},
+        {"input": [{"type": "reasoning", "encrypted_content": "x" * 900}]},
+        {"messages": [{"role": "user", "content": [
+            {"type": "tool_result", "content": "x" * 900}]}]},
+        {"messages": [{"role": "assistant", "content": [
+            {"type": "tool_use", "input": {"a": "x" * 900}}]}]},
+    ],
+)  # fmt: skip
+def test_everything_that_a_model_reads_is_counted(body: dict[str, Any]) -> None:
+    assert 900 <= needs_of(body).most_tokens < 950
+
+
+def test_a_margin_keeps_a_conversation_unless_another_model_is_much_better(
+    router: ModelsRouter,
+) -> None:
+    decider = CandidateDecider(MODELS, "max_quality", router)
+    assert decider.decide(POEM, turn=Turn("sums", margin=0.1)).model == "poet"
+    stayed = decider.decide(POEM, turn=Turn("sums", margin=1.0))
+    assert (stayed.model, stayed.stayed) == ("sums", True)
+    assert stayed.quality < 0.5  # as estimated, without the margin
+    assert not decider.decide(SUM, turn=Turn("sums", margin=1.0)).stayed  # chosen anyway
+
+
+def test_a_decision_that_is_not_counted_spends_nothing(router: ModelsRouter) -> None:
+    policy = SpendAtMost(1.0)
+    decider = CandidateDecider(MODELS, policy, router)
+    decider.decide(POEM, counts=False)
+    assert policy.state.requests == 0
+    decider.decide(POEM)
+    assert policy.state.requests == 1

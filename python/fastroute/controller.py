@@ -6,14 +6,16 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from fastroute._forking import ForkSafeLock
+from fastroute.candidates import ConversationMemory, LastAnswer
 from fastroute.chat.call import Call
 from fastroute.chat.client import ChatClient
 from fastroute.chat.prompts import prompt_from_messages
 from fastroute.decider import Decider
-from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.errors import DispatchError, InvalidInputError, InvalidTypeError
 from fastroute.http.request import (
     AsyncResponse,
     AsyncTransport,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from fastroute.chat.completion import ChatCompletion
     from fastroute.evidence.cascade import CascadeSettings
     from fastroute.evidence.controlled import CascadeSender
-    from fastroute.many_models import CandidateDecider, CandidateDecision
+    from fastroute.many_models import CandidateDecider, CandidateDecision, CandidateRequest
     from fastroute.routers import ModelsRouter
 
 
@@ -128,6 +130,7 @@ class Controller(Decider, ChatClient):
             cascade.check_models(1 + len(self._helpers))
         self._settings = cascade
         self._sender: CascadeSender | None = None
+        self._memory = ConversationMemory()
 
     @classmethod
     def load(
@@ -190,13 +193,25 @@ class Controller(Decider, ChatClient):
         self._count(decision.router, decision.model)
         return request
 
-    def _prepare_candidate(self, call: Call, candidates: CandidateDecider) -> Request:
+    def _prepare_candidate(
+        self,
+        call: Call,
+        candidates: CandidateDecider,
+        refused_by: CandidateDecision | None = None,
+    ) -> CandidateRequest:
+        from fastroute.candidates.memory import beginning_of, conversation_name, last_answer
         from fastroute.many_models import CandidateRequest
 
+        name = conversation_name(call.body.get("user"), beginning_of(call.messages))
+        last = LastAnswer(call.previous_model, call.cached_tokens)
+        if not last.model:
+            last = last_answer(self._memory, call.messages, name)
         decision = candidates.decide_request(
             {**call.body, "messages": call.messages},
-            model=call.previous_model,
-            cached_tokens=call.cached_tokens,
+            model=last.model,
+            cached_tokens=last.cached_tokens,
+            headers=call.headers,
+            refused_by=refused_by,
         )
         if decision.drops_reasoning:
             from fastroute.candidates import without_reasoning
@@ -204,11 +219,18 @@ class Controller(Decider, ChatClient):
             call = call._replace(body={**call.body, "messages": without_reasoning(call.messages)})
         request = call.request(decision.model, self._endpoint_of(decision.model))
         self._count(MANY_MODELS, decision.model)
-        return CandidateRequest(**vars(request), decision=decision)
+        following = partial(self._prepare_candidate, call, candidates, decision)
+        return CandidateRequest(
+            **vars(request),
+            decision=decision,
+            after_overflow=None if refused_by is not None else following,
+            name=name,
+        )
 
     def _received(self, request: Request, completion: ChatCompletion) -> None:
-        if self.candidates is not None and (decision := _decision_of(request)) is not None:
-            self.candidates.account(decision, completion.get("usage"))
+        asked = _candidate_request(request)
+        if self.candidates is not None and asked is not None and asked.decision is not None:
+            self.candidates.account(asked.decision, completion.get("usage"))
 
     def _prepare_cascade(self, call: Call) -> tuple[Request, Decision]:
         # Heavier than all the rest of a Controller, and of no use to others.
@@ -247,22 +269,42 @@ class Controller(Decider, ChatClient):
     def _send(self, request: Request) -> Response:
         if type(request) is Request:
             return super()._send(request)
-        decision = _decision_of(request)
-        if decision is None:
+        asked = _candidate_request(request)
+        if asked is None:
             return self._cascade_sender().send(request)
-        response = super()._send(request)
-        response.evidence = decision
+        try:
+            response = super()._send(asked)
+        except DispatchError as error:
+            following = asked.following(error)
+            if following is None:
+                raise
+            asked, response = following, super()._send(following)
+        self._note(asked, response)
         return response
 
     async def _asend(self, request: Request) -> AsyncResponse:
         if type(request) is Request:
             return await super()._asend(request)
-        decision = _decision_of(request)
-        if decision is None:
+        asked = _candidate_request(request)
+        if asked is None:
             return await self._cascade_sender().asend(request)
-        response = await super()._asend(request)
-        response.evidence = decision
+        try:
+            response = await super()._asend(asked)
+        except DispatchError as error:
+            following = await self._threads.run(partial(asked.following, error))
+            if following is None:
+                raise
+            asked, response = following, await super()._asend(following)
+        self._note(asked, response)
         return response
+
+    def _note(self, request: CandidateRequest, response: Response | AsyncResponse) -> None:
+        from fastroute.candidates.memory import AnswerReader
+
+        assert request.decision is not None
+        response.evidence, response.sent_instead = request.decision, request
+        reader = AnswerReader(self._memory, request.decision.model, request.name)
+        response.observe(reader.feed)
 
     def _cascade_sender(self) -> CascadeSender:
         from fastroute.evidence.controlled import CascadeSender
@@ -273,13 +315,13 @@ class Controller(Decider, ChatClient):
             return self._sender
 
 
-def _decision_of(request: Request) -> CandidateDecision | None:
-    """The decision of a request to a candidate; None for any other request."""
+def _candidate_request(request: Request) -> CandidateRequest | None:
+    """A request to a candidate; None for any other request."""
     if type(request) is Request:
         return None
     from fastroute.many_models import CandidateRequest
 
-    return request.decision if isinstance(request, CandidateRequest) else None
+    return request if isinstance(request, CandidateRequest) else None
 
 
 def _candidate_decider(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -21,14 +21,17 @@ from fastroute.candidates import (
     ChoicePolicy,
     Eligibility,
     Needs,
+    Rule,
     Turn,
     parse_policy,
 )
 from fastroute.candidates.candidate import BYTES_PER_TOKEN
 from fastroute.candidates.prices import Prices
+from fastroute.candidates.rules import Asked, Rules
 from fastroute.chat.needs import needs_of
-from fastroute.chat.prompts import prompt_from_messages
+from fastroute.chat.prompts import prompt_from_messages, system_text
 from fastroute.errors import InvalidInputError, InvalidTypeError, NoEligibleModelError
+from fastroute.http.failures import is_context_overflow
 from fastroute.http.request import Request
 from fastroute.routers import ModelsRouter, SuccessEstimator
 from fastroute.types import Float64Array
@@ -80,6 +83,8 @@ class CandidateDecision:
         abstained: whether the graded prompts say nothing of this one, so that levels decided.
         drops_reasoning: whether signed reasoning has to be removed from the history, because the
             conversation moves to another provider.
+        stayed: whether the model before was kept, where another would have been chosen at a
+            conversation's start.
         latency_us: microseconds from the request to this decision.
         candidates: what was known of each; empty unless asked for by ``explain``.
     """
@@ -92,6 +97,7 @@ class CandidateDecision:
     drops_reasoning: bool
     latency_us: float
     candidates: tuple[CandidateView, ...] = ()
+    stayed: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,9 +106,24 @@ class CandidateRequest(Request):
 
     Attributes:
         decision: why it was chosen.
+        after_overflow: makes the request to the next eligible candidate; called where the provider
+            says that the prompt is too long. None where that has happened already.
+        name: of the conversation; None where nothing names it.
     """
 
     decision: CandidateDecision | None = None
+    after_overflow: Callable[[], CandidateRequest] | None = field(default=None, repr=False)
+    name: bytes | None = field(default=None, repr=False)
+
+    def following(self, error: BaseException) -> CandidateRequest | None:
+        """The request to the next eligible candidate, where ``error`` says that the prompt was too
+        long for this one; None for another error, or where no candidate is left."""
+        if self.after_overflow is None or not is_context_overflow(error):
+            return None
+        try:
+            return self.after_overflow()
+        except NoEligibleModelError:
+            return None
 
 
 class _Prepared(NamedTuple):
@@ -113,6 +134,7 @@ class _Prepared(NamedTuple):
     prices: Prices
     estimator: SuccessEstimator | None
     priors: Float64Array
+    rules: Rules
 
 
 class CandidateDecider:
@@ -127,6 +149,7 @@ class CandidateDecider:
             show that every candidate has room.
         drop_reasoning: whether signed reasoning is removed from a history before a switch to
             another provider, instead of staying with the provider.
+        rules: which candidates may answer which requests; all of them hold.
 
     Raises InvalidInputError, InvalidTypeError for an argument that can't be used.
     """
@@ -139,6 +162,7 @@ class CandidateDecider:
         *,
         count_tokens: Callable[[str], int] | None = None,
         drop_reasoning: bool = False,
+        rules: Sequence[Rule] = (),
     ) -> None:
         self.candidates = (
             candidates if isinstance(candidates, CandidateSet) else CandidateSet(candidates)
@@ -159,6 +183,7 @@ class CandidateDecider:
         self._policy_text = repr(self.policy)
         self.drop_reasoning = drop_reasoning
         self._count_tokens = count_tokens
+        self._rules = tuple(rules)
         self._prepared = self._prepare()
 
     def decide(
@@ -168,6 +193,7 @@ class CandidateDecider:
         needs: Needs | None = None,
         turn: Turn | None = None,
         explain: bool = False,
+        counts: bool = True,
     ) -> CandidateDecision:
         """Choose a candidate for ``prompt``.
 
@@ -176,6 +202,7 @@ class CandidateDecider:
             needs: of the whole request; by default those of the prompt alone.
             turn: where the conversation stands; by default at its start.
             explain: whether to state what was known of each candidate.
+            counts: whether the policy counts the choice; False where nothing will be sent.
 
         Raises:
             NoEligibleModelError: no candidate can answer; it names each and why not.
@@ -186,7 +213,7 @@ class CandidateDecider:
             if not isinstance(prompt, str):
                 raise InvalidTypeError(f"prompt must be a str, got {type(prompt).__name__}")
             needs = Needs.of_text(prompt)
-        return self._decide(prompt, prompt, needs, turn or Turn(), explain, started_ns)
+        return self._decide(prompt, prompt, needs, turn or Turn(), explain, started_ns, counts)
 
     def decide_request(
         self,
@@ -197,6 +224,8 @@ class CandidateDecider:
         model: str = "",
         cached_tokens: int = 0,
         explain: bool = False,
+        headers: Mapping[str, str] | None = None,
+        refused_by: CandidateDecision | None = None,
     ) -> CandidateDecision:
         """Choose a candidate for the body of a chat request.
 
@@ -207,6 +236,9 @@ class CandidateDecider:
             model: the candidate that gave the conversation's last answer; "" at its start.
             cached_tokens: input tokens that its provider last read from its cache.
             explain: whether to state what was known of each candidate.
+            headers: of the request, for rules.
+            refused_by: the decision before on this request, if that candidate's provider said that
+                the prompt is longer than its context window.
 
         Raises as ``decide``, and InvalidPromptError for messages that can't be read.
         """
@@ -216,8 +248,24 @@ class CandidateDecider:
         needs = needs_of(body)
         if allow or deny:
             needs = replace(needs, allow=frozenset(allow), deny=frozenset(deny))
+        named = {name.lower(): value for name, value in (headers or {}).items()}
+        needs = self.ruled(needs, Asked("", named, "/chat/completions", system_text(body)))
+        if refused_by is not None:
+            needs = self.beyond(needs, refused_by)
         turn = Turn.read(messages, model, cached_tokens) if model else Turn()
-        return self._decide(prompt, body, needs, turn, explain, started_ns)
+        return self._decide(prompt, body, needs, turn, explain, started_ns, counts=True)
+
+    def ruled(self, needs: Needs, asked: Asked) -> Needs:
+        """``needs``, with the candidates excluded that the rules do not leave for ``asked``."""
+        excluded = self._now().rules.excluded(asked) if self._rules else None
+        return replace(needs, excluded={**needs.excluded, **excluded}) if excluded else needs
+
+    def beyond(self, needs: Needs, refused_by: CandidateDecision) -> Needs:
+        """``needs`` for a second choice, where the provider of the first said that the prompt is
+        longer than its context window. The first is not charged."""
+        self.policy.correct(refused_by.usd, 0.0)
+        known = (c for c in self.candidates.current if c.name == refused_by.model)
+        return needs.beyond(next(known, Candidate(refused_by.model)))
 
     def account(self, decision: CandidateDecision, usage: object) -> None:
         """Take note of what an answer cost, from the ``usage`` of a chat completion.
@@ -242,6 +290,7 @@ class CandidateDecider:
         turn: Turn,
         explain: bool,
         started_ns: int,
+        counts: bool,
     ) -> CandidateDecision:
         prepared = self._now()
         candidates = prepared.candidates
@@ -249,30 +298,42 @@ class CandidateDecider:
         if self._count_tokens is not None and prepared.eligibility.needs_count(needs):
             count = self._count_tokens(counted if isinstance(counted, str) else _text_of(counted))
             needs, tokens = needs.counted(count), float(count)
-        eligible = prepared.eligibility.find(needs)
+        able = eligible = prepared.eligibility.find(needs)
         locks: list[str | None] = []
         if turn.model:
             locks = turn.lock_reasons(candidates, drop_reasoning=self.drop_reasoning)
-            eligible = [i for i in eligible if locks[i] is None]
+            eligible = [i for i in able if locks[i] is None]
             if not eligible:
                 raise _locked(candidates, prepared.eligibility.reasons(needs), locks)
         usd = prepared.prices.dollars(
             tokens, needs.max_output_tokens, cached_at=turn.model, cached_tokens=turn.cached_tokens
         )
         quality, low, high, abstained = self._estimate(prepared, prompt)
-        choose = self.policy.choose_safely if abstained else self.policy.choose
-        if len(eligible) == len(candidates):
-            chosen = choose(quality, usd)
-        else:
-            chosen = eligible[choose(quality[eligible], usd[eligible])]
+        weighed, stayed = quality, False
+        if turn.model:
+            before = next((i for i in able if candidates[i].name == turn.model), None)
+            if before is not None:
+                free = self.policy.preview(quality[able], usd[able], safely=abstained)
+                stayed = able[free] != before
+                weighed = quality.copy()
+                weighed[before] += turn.margin
+        chosen = eligible[self._choose(weighed[eligible], usd[eligible], abstained, counts)]
+        stayed = stayed and candidates[chosen].name == turn.model
         views: tuple[CandidateView, ...] = ()
         if explain:
             views = _views(prepared, needs, locks, quality, low, high, usd)
         return CandidateDecision(
             candidates[chosen].name, float(quality[chosen]), float(usd[chosen]), self._policy_text,
             abstained, turn.signed_reasoning and _moves(candidates, turn.model, chosen),
-            (perf_counter_ns() - started_ns) / 1000, views,
+            (perf_counter_ns() - started_ns) / 1000, views, stayed,
         )  # fmt: skip
+
+    def _choose(
+        self, quality: Float64Array, usd: Float64Array, abstained: bool, counts: bool
+    ) -> int:
+        if not counts:
+            return self.policy.preview(quality, usd, safely=abstained)
+        return (self.policy.choose_safely if abstained else self.policy.choose)(quality, usd)
 
     def _estimate(
         self, prepared: _Prepared, prompt: str
@@ -299,8 +360,9 @@ class CandidateDecider:
             estimator = self.router.estimator.select(list(priors), priors)
         known = [UNKNOWN_QUALITY if prior is None else prior for prior in priors.values()]
         return _Prepared(
-            candidates, Eligibility(candidates), Prices(candidates), estimator, np.array(known)
-        )
+            candidates, Eligibility(candidates), Prices(candidates), estimator, np.array(known),
+            Rules(self._rules, candidates),
+        )  # fmt: skip
 
 
 def _moves(candidates: Sequence[Candidate], model: str, chosen: int) -> bool:

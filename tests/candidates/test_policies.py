@@ -15,6 +15,7 @@ from fastroute.candidates import (
     MaxQuality,
     QualityAtLeast,
     SpendAtMost,
+    SpendPerDay,
     parse_policy,
 )
 from fastroute.errors import InvalidInputError
@@ -203,3 +204,82 @@ def test_a_policy_is_read_and_written(text: str, kind: type[ChoicePolicy]) -> No
 def test_a_wrong_policy_is_named(text: str) -> None:
     with pytest.raises(InvalidInputError, match="policy"):
         parse_policy(text)
+
+
+@pytest.mark.parametrize("policy", [SpendAtMost(1.0), SpendPerDay(5.0), MaxQuality(),
+                                    QualityAtLeast(0.85), BestValue(50.0)])  # fmt: skip
+def test_a_preview_chooses_the_same_and_counts_nothing(policy: ChoicePolicy) -> None:
+    before = getattr(policy, "state", None)
+    previews = [policy.preview(QUALITY, DOLLARS) for _ in range(50)]
+    after = getattr(policy, "state", None)
+    assert (after and after.requests, after and after.spent_usd) == (
+        before and before.requests, before and before.spent_usd,
+    )  # fmt: skip
+    assert previews == [policy.choose(QUALITY, DOLLARS)] * 50
+    assert QualityAtLeast(0.5).preview(QUALITY, DOLLARS, safely=True) == 3
+
+
+DAY_S = 86_400.0
+
+
+def spend_days(per_hour: list[float], days: int, begin_s: float = 0.0, usd_per_day: float = 2.0,
+               seed: int = 0) -> tuple[list[float], list[float], SpendPerDay]:  # fmt: skip
+    """Dollars and mean quality of each day, of requests at ``per_hour[hour of the day]``."""
+    random = np.random.default_rng(seed)
+    now = [begin_s]
+    policy = SpendPerDay(usd_per_day, clock=lambda: now[0])
+    spent, quality, counts = [0.0] * days, [0.0] * days, [0] * days
+    while now[0] < days * DAY_S:
+        rate = per_hour[int(now[0] % DAY_S // 3600)]
+        now[0] += random.exponential(3600.0 / rate)
+        day = int(now[0] // DAY_S)
+        if day >= days:
+            break
+        dollars = np.array([0.0002, 0.002, 0.02]) * random.uniform(0.5, 2.0)
+        offered = np.array([0.5, 0.7, 0.8]) + random.uniform(-0.2, 0.2, 3)
+        chosen = policy.choose(offered, dollars)
+        spent[day] += dollars[chosen]
+        quality[day] += offered[chosen]
+        counts[day] += 1
+    return spent, [q / max(n, 1) for q, n in zip(quality, counts, strict=True)], policy
+
+
+@pytest.mark.parametrize("usd_per_day", [0.5, 2.0, 8.0])
+@pytest.mark.parametrize("shape", ["even", "office hours"])
+def test_a_days_dollars_stay_below_the_ceiling_and_are_used(shape: str, usd_per_day: float) -> None:
+    per_hour = [40.0] * 24 if shape == "even" else [4.0] * 8 + [100.0] * 10 + [4.0] * 6
+    spent, _, policy = spend_days(per_hour, 4, usd_per_day=usd_per_day)
+    assert max(spent) <= usd_per_day * (1 + 1e-9)
+    # After a busy morning it saves for an afternoon that may be as busy.
+    assert min(spent[1:]) > (0.9 if shape == "even" else 0.7) * usd_per_day
+    # At 0.5 dollars a day even the cheapest answers are dear in office hours.
+    assert policy.state.overdrafts == 0 or usd_per_day == 0.5
+
+
+def test_a_day_that_has_begun_has_only_its_rest() -> None:
+    spent, _, _ = spend_days([200.0] * 24, 1, begin_s=0.75 * DAY_S)
+    assert 0.4 < spent[0] <= 0.5 + 1e-9
+
+
+def test_what_a_day_cost_in_truth_counts() -> None:
+    now = [0.0]
+    policy = SpendPerDay(24.0, clock=lambda: now[0])
+    usd = np.array([0.5])
+    policy.choose(np.array([0.9]), usd)
+    assert policy.state.balance_usd == pytest.approx(0.5)  # of the first hour's dollar
+    policy.correct(0.5, 0.9)
+    assert policy.state.spent_usd == pytest.approx(0.9)
+    policy.choose(np.array([0.9]), usd)
+    assert policy.state.overdrafts == 1
+    now[0] = DAY_S + 1.0
+    assert policy.state.spent_usd == 0.0
+    assert policy.state.requests == 2
+
+
+def test_several_processes_share_a_day() -> None:
+    shared = SpendPerDay(24.0).for_each_of(4)
+    assert repr(shared) == "spend_per_day=6"
+    assert repr(SpendAtMost(2.0).for_each_of(4)) == "spend_at_most=2"
+    assert isinstance(parse_policy("spend_per_day=3"), SpendPerDay)
+    with pytest.raises(InvalidInputError, match="usd_per_day must be above 0"):
+        SpendPerDay(0.0)

@@ -10,15 +10,18 @@ if TYPE_CHECKING:
     from fastroute.candidates.candidate import ABILITIES, Candidate
     from fastroute.candidates.eligibility import Eligibility, Needs
     from fastroute.candidates.files import CandidateSet, read_candidates, read_price_list
+    from fastroute.candidates.memory import ConversationMemory, LastAnswer
     from fastroute.candidates.policies import (
         BestValue,
         ChoicePolicy,
         MaxQuality,
         QualityAtLeast,
         SpendAtMost,
+        SpendPerDay,
         SpendState,
         parse_policy,
     )
+    from fastroute.candidates.rules import Rule
     from fastroute.candidates.switching import Turn, without_reasoning
 
 __all__ = [
@@ -27,11 +30,15 @@ __all__ = [
     "Candidate",
     "CandidateSet",
     "ChoicePolicy",
+    "ConversationMemory",
     "Eligibility",
+    "LastAnswer",
     "MaxQuality",
     "Needs",
     "QualityAtLeast",
+    "Rule",
     "SpendAtMost",
+    "SpendPerDay",
     "SpendState",
     "Turn",
     "parse_policy",
@@ -48,11 +55,15 @@ __getattr__, __dir__ = lazy_exports(
         "Candidate": "fastroute.candidates.candidate",
         "CandidateSet": "fastroute.candidates.files",
         "ChoicePolicy": "fastroute.candidates.policies",
+        "ConversationMemory": "fastroute.candidates.memory",
         "Eligibility": "fastroute.candidates.eligibility",
+        "LastAnswer": "fastroute.candidates.memory",
         "MaxQuality": "fastroute.candidates.policies",
         "Needs": "fastroute.candidates.eligibility",
         "QualityAtLeast": "fastroute.candidates.policies",
+        "Rule": "fastroute.candidates.rules",
         "SpendAtMost": "fastroute.candidates.policies",
+        "SpendPerDay": "fastroute.candidates.policies",
         "SpendState": "fastroute.candidates.policies",
         "Turn": "fastroute.candidates.switching",
         "parse_policy": "fastroute.candidates.policies",

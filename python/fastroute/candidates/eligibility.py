@@ -8,8 +8,8 @@ fits the likely length; a count by the caller (``Needs.counted``) replaces both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from fastroute.candidates.candidate import ABILITIES, Candidate
 from fastroute.errors import InvalidInputError, NoEligibleModelError
@@ -31,6 +31,7 @@ class Needs:
         max_output_tokens: the answer's limit that it sets; None where it sets none.
         allow: tags, of which a candidate must have one; empty where any candidate may answer.
         deny: tags, of which a candidate must have none.
+        excluded: candidates that may not answer for another reason, and the reason.
 
     Raises InvalidInputError for an unknown ability or a negative length.
     """
@@ -41,6 +42,7 @@ class Needs:
     max_output_tokens: int | None = None
     allow: frozenset[str] = frozenset()
     deny: frozenset[str] = frozenset()
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         unknown = sorted(self.abilities - _BIT.keys())
@@ -69,6 +71,17 @@ class Needs:
     def counted(self, tokens: int) -> Needs:
         """These needs with a counted length."""
         return replace(self, most_tokens=tokens, likely_tokens=float(tokens))
+
+    def beyond(self, failed: Candidate) -> Needs:
+        """These needs, now that the provider of ``failed`` says that the prompt is too long."""
+        reason = "its provider says that the prompt is longer than its context window"
+        window = failed.context_window or 0
+        return replace(
+            self,
+            most_tokens=max(self.most_tokens, window),
+            likely_tokens=max(self.likely_tokens, window),
+            excluded={**self.excluded, failed.name: reason},
+        )
 
 
 class Eligibility:
@@ -132,12 +145,14 @@ class Eligibility:
             asked |= _BIT[ability]
         output = needs.max_output_tokens or 1
         room = tokens + output
-        allow, deny = needs.allow, needs.deny
+        allow, deny, excluded = needs.allow, needs.deny, needs.excluded
         found = [
             i
             for i, abilities, window, most, _ in self._rows
             if asked & abilities == asked and room <= window and output <= most
         ]
+        if excluded:
+            found = [i for i in found if self._candidates[i].name not in excluded]
         if allow or deny:
             return [
                 i
@@ -171,4 +186,6 @@ def _reason(candidate: Candidate, needs: Needs, tokens: float) -> str:
     denied = sorted(needs.deny & candidate.tags)
     if denied:
         said.append(f"has the denied tag {', '.join(denied)}")
+    if candidate.name in needs.excluded:
+        said.append(needs.excluded[candidate.name])
     return ", ".join(said)

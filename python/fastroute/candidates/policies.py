@@ -1,13 +1,14 @@
 """The choice among eligible candidates, from their expected quality and dollars.
 
 Every policy is monotone: with more money it never chooses a candidate of less expected quality for
-the same numbers. ``SpendAtMost`` holds a ceiling over a stream of requests; the others look at one
-request alone.
+the same numbers. ``SpendAtMost`` and ``SpendPerDay`` hold a ceiling over a stream of requests; the
+others look at one request alone.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ _SMOOTHING = 0.03
 _LEAST_PRICE, _MOST_PRICE = 1e-5, 1e4
 #: Requests' worth of unspent allowance that is kept.
 _CARRY = 200.0
+_DAY_S = 86_400.0
+#: Seconds' worth of a day's ceiling that may be spent ahead, and over which traffic is measured.
+_AHEAD_S = 3600.0
 
 
 class ChoicePolicy(ABC):
@@ -43,6 +47,15 @@ class ChoicePolicy(ABC):
     def choose_safely(self, quality: Float64Array, dollars: Float64Array) -> int:
         """``choose`` for a prompt of which the estimate knows no more than of any other."""
         return self.choose(quality, dollars)
+
+    def preview(self, quality: Float64Array, dollars: Float64Array, *, safely: bool = False) -> int:
+        """What ``choose`` (or ``choose_safely``) would choose, without counting it."""
+        return (self.choose_safely if safely else self.choose)(quality, dollars)
+
+    def for_each_of(self, workers: int) -> ChoicePolicy:
+        """The policy for each of so many processes that together follow this one."""
+        del workers
+        return self
 
     def correct(self, expected_usd: float, actual_usd: float) -> None:  # noqa: B027 - optional
         """Take note that a choice cost ``actual_usd`` instead; most policies keep no account."""
@@ -101,11 +114,12 @@ class BestValue(ChoicePolicy):
 
 @dataclass(frozen=True, slots=True)
 class SpendState:
-    """The account of ``SpendAtMost``.
+    """The account of ``SpendAtMost`` or ``SpendPerDay``.
 
     Attributes:
         requests: how many were chosen for.
-        spent_usd: what they cost, expected dollars where no actual ones were given.
+        spent_usd: what they cost, expected dollars where no actual ones were given; of
+            ``SpendPerDay`` those of the day.
         balance_usd: unspent allowance that may be used now; below 0 after an overdraft.
         quality_per_usd: the present price of money: what a dollar must buy.
         overdrafts: requests for which not even the cheapest candidate was within the allowance.
@@ -118,7 +132,78 @@ class SpendState:
     overdrafts: int
 
 
-class SpendAtMost(ChoicePolicy):
+class _Account(ChoicePolicy):
+    """What policies that hold a ceiling over a stream of requests have in common."""
+
+    #: Answers of the cheapest candidate for which a dearer one has to leave enough.
+    _reserved = 0
+
+    def __init__(self) -> None:
+        self._lock = ForkSafeLock()
+        self._price = 1.0
+        self._recent = 1.0  # smoothed cost of a request, in allowances
+        self._spent = 0.0
+        self._requests = 0
+        self._overdrafts = 0
+
+    @abstractmethod
+    def _allowed(self, *, counts: bool) -> tuple[float, float]:
+        """The allowance of the next request, and the balance with it, in dollars."""
+
+    def _paid(self, usd: float, available: float) -> None:
+        del available
+        self._spent += usd
+
+    def choose(self, quality: Float64Array, dollars: Float64Array) -> int:
+        with self._lock:
+            allowance, available = self._allowed(counts=True)
+            chosen = self._pick(quality, dollars, allowance, available)
+            usd = float(dollars[chosen])
+            self._requests += 1
+            self._overdrafts += usd > available
+            self._paid(usd, available)
+            self._recent += _SMOOTHING * (usd / allowance - self._recent)
+            step = min(max(self._recent - 1.0, -1.0), 2.0)
+            price = self._price * math.exp(_RATE * step)
+            self._price = min(max(price, _LEAST_PRICE), _MOST_PRICE)
+            return chosen
+
+    def preview(self, quality: Float64Array, dollars: Float64Array, *, safely: bool = False) -> int:
+        del safely
+        with self._lock:
+            return self._pick(quality, dollars, *self._allowed(counts=False))
+
+    def correct(self, expected_usd: float, actual_usd: float) -> None:
+        with self._lock:
+            self._spent += actual_usd - expected_usd
+
+    @property
+    def state(self) -> SpendState:
+        """The account as it is now."""
+        with self._lock:
+            allowance, available = self._allowed(counts=False)
+            price = self._price / allowance
+            balance = self._balance_of(allowance, available)
+            return SpendState(self._requests, self._spent, balance, price, self._overdrafts)
+
+    def _balance_of(self, allowance: float, available: float) -> float:
+        del allowance
+        return available
+
+    def _pick(
+        self, quality: Float64Array, dollars: Float64Array, allowance: float, available: float
+    ) -> int:
+        cheapest = dollars.min()
+        affordable = dollars <= np.where(
+            dollars > cheapest, available - self._reserved * cheapest, available
+        )
+        if not affordable.any():
+            return _best(-dollars, quality)
+        value = np.where(affordable, quality, -np.inf)
+        return best_value(value, dollars, self._price / allowance)
+
+
+class SpendAtMost(_Account):
     """The best quality for at most ``usd_per_1000_requests``, over a stream of requests.
 
     Each request adds a thousandth of this to an allowance. The chosen candidate has the greatest
@@ -133,53 +218,79 @@ class SpendAtMost(ChoicePolicy):
     """
 
     def __init__(self, usd_per_1000_requests: float) -> None:
-        self.usd_per_1000_requests = check_number("usd_per_1000_requests", usd_per_1000_requests)
-        if not 0.0 < self.usd_per_1000_requests < math.inf:
-            raise InvalidInputError(
-                f"usd_per_1000_requests must be above 0, got {usd_per_1000_requests}"
-            )
+        super().__init__()
+        self.usd_per_1000_requests = _ceiling("usd_per_1000_requests", usd_per_1000_requests)
         self._allowance = self.usd_per_1000_requests / 1000.0
-        self._lock = ForkSafeLock()
-        self._price = 1.0
-        self._recent = 1.0  # smoothed cost of a request, in allowances
         self._balance = 0.0
-        self._spent = 0.0
-        self._requests = 0
-        self._overdrafts = 0
 
-    def choose(self, quality: Float64Array, dollars: Float64Array) -> int:
-        with self._lock:
-            available = self._balance + self._allowance
-            affordable = dollars <= available
-            if affordable.any():
-                value = np.where(affordable, quality, -np.inf)
-                chosen = best_value(value, dollars, self._price / self._allowance)
-            else:
-                chosen = _best(-dollars, quality)
-                self._overdrafts += 1
-            self._spend(float(dollars[chosen]), available)
-            return chosen
+    def _allowed(self, *, counts: bool) -> tuple[float, float]:
+        del counts
+        return self._allowance, self._balance + self._allowance
+
+    def _paid(self, usd: float, available: float) -> None:
+        super()._paid(usd, available)
+        self._balance = min(available - usd, _CARRY * self._allowance)
+
+    def _balance_of(self, allowance: float, available: float) -> float:
+        return available - allowance
 
     def correct(self, expected_usd: float, actual_usd: float) -> None:
+        super().correct(expected_usd, actual_usd)
         with self._lock:
             self._balance -= actual_usd - expected_usd
-            self._spent += actual_usd - expected_usd
 
-    @property
-    def state(self) -> SpendState:
-        """The account as it is now."""
-        with self._lock:
-            price = self._price / self._allowance
-            return SpendState(self._requests, self._spent, self._balance, price, self._overdrafts)
 
-    def _spend(self, usd: float, available: float) -> None:
-        self._requests += 1
-        self._spent += usd
-        self._balance = min(available - usd, _CARRY * self._allowance)
-        self._recent += _SMOOTHING * (usd / self._allowance - self._recent)
-        step = min(max(self._recent - 1.0, -1.0), 2.0)
-        price = self._price * math.exp(_RATE * step)
-        self._price = min(max(price, _LEAST_PRICE), _MOST_PRICE)
+class SpendPerDay(_Account):
+    """The best quality for at most ``usd_per_day``, from midnight to midnight UTC.
+
+    The ceiling is granted evenly over the day, at its beginning an hour's part of it ahead, and
+    what is not spent is kept until midnight. Within that it chooses as ``SpendAtMost`` does; a
+    request's allowance is what is left of the day's dollars for each request that is still to come,
+    as many an hour as lately, and a dearer answer leaves enough for ten of the cheapest. So a day's
+    sum is never above the ceiling as long as the cheapest candidate is affordable. An account that
+    begins within a day is granted the rest of the day only.
+
+    Args:
+        usd_per_day: the ceiling, above 0.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, usd_per_day: float, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self.usd_per_day = _ceiling("usd_per_day", usd_per_day)
+        self._clock = clock
+        self._began_s = self._seen_s = self._since_s = clock()
+        self._reserved = 10
+        self._traffic = 0.0  # requests, of which those of an hour ago count 1 / e
+
+    def for_each_of(self, workers: int) -> ChoicePolicy:
+        return SpendPerDay(self.usd_per_day / workers, clock=self._clock)
+
+    def _allowed(self, *, counts: bool) -> tuple[float, float]:
+        now_s = max(self._clock(), self._seen_s)
+        midnight_s = now_s // _DAY_S * _DAY_S
+        if midnight_s > self._since_s:
+            self._since_s, self._spent = midnight_s, 0.0
+        left_s = midnight_s + _DAY_S - now_s
+        of_the_day = self.usd_per_day * min(1.0, (left_s + now_s - self._since_s) / _DAY_S)
+        passed = (now_s - self._since_s) / (left_s + now_s - self._since_s)
+        ahead = min(_AHEAD_S * self.usd_per_day / _DAY_S, of_the_day)
+        granted = ahead + (of_the_day - ahead) * passed
+        traffic = self._traffic * math.exp((self._seen_s - now_s) / _AHEAD_S) + 1.0
+        if counts:
+            self._traffic, self._seen_s = traffic, now_s
+        # In this measure an old account has seen an hour; a minute is the least that says anything.
+        measured_s = _AHEAD_S * -math.expm1(-max(now_s - self._began_s, 60.0) / _AHEAD_S)
+        expected = max(traffic * left_s / measured_s, 1.0)
+        least = 1e-3 * self.usd_per_day / expected
+        return max((of_the_day - self._spent) / expected, least), granted - self._spent
+
+
+def _ceiling(name: str, value: float) -> float:
+    number = check_number(name, value)
+    if not 0.0 < number < math.inf:
+        raise InvalidInputError(f"{name} must be above 0, got {value}")
+    return number
 
 
 def best_value(quality: Float64Array, dollars: Float64Array, quality_per_usd: float) -> int:
@@ -198,6 +309,7 @@ _POLICIES: dict[str, tuple[Callable[..., ChoicePolicy], str]] = {
     "max_quality": (MaxQuality, ""),
     "quality_at_least": (QualityAtLeast, "share"),
     "spend_at_most": (SpendAtMost, "usd_per_1000_requests"),
+    "spend_per_day": (SpendPerDay, "usd_per_day"),
     "best_value": (BestValue, "quality_per_usd"),
 }
 
@@ -206,7 +318,8 @@ def parse_policy(text: str) -> ChoicePolicy:
     """The policy that ``NAME`` or ``NAME=NUMBER`` names.
 
     ``max_quality``; ``quality_at_least=0.95`` of the best model's quality; ``spend_at_most=1.2``
-    dollars per 1,000 requests; ``best_value=2``, quality per dollar.
+    dollars per 1,000 requests; ``spend_per_day=50`` dollars from midnight to midnight UTC;
+    ``best_value=2``, quality per dollar.
 
     Raises InvalidInputError for anything else.
     """

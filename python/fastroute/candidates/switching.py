@@ -29,21 +29,26 @@ class Turn:
         cached_tokens: input tokens that its provider last read from its prompt cache.
         tool_call_open: the answer to a tool call is still to come.
         signed_reasoning: the history holds reasoning that only its provider accepts.
+        margin: how much more quality another model must promise for a switch.
     """
 
     model: str = ""
     cached_tokens: int = 0
     tool_call_open: bool = False
     signed_reasoning: bool = False
+    margin: float = 0.0
 
     @classmethod
     def read(
-        cls, messages: Sequence[Mapping[str, Any]], model: str = "", cached_tokens: int = 0
+        cls,
+        messages: Sequence[Mapping[str, Any]],
+        model: str = "",
+        cached_tokens: int = 0,
+        margin: float = 0.0,
     ) -> Turn:
         """The state of ``messages``, the last answer of which is ``model``'s."""
-        return cls(
-            model, cached_tokens, has_open_tool_call(messages), has_signed_reasoning(messages)
-        )
+        is_open, is_signed = has_open_tool_call(messages), has_signed_reasoning(messages)
+        return cls(model, cached_tokens, is_open, is_signed, margin)
 
     def lock_reasons(
         self, candidates: Sequence[Candidate], *, drop_reasoning: bool = False

@@ -83,7 +83,8 @@ class ChatClient(ABC):
             strong_share: with ``router``, instead of a threshold.
             previous_model, cached_tokens: with ``model="fastroute"``, the model that gave the
                 conversation's last answer, and the input tokens that its provider last read from
-                its cache (``usage.prompt_tokens_details.cached_tokens``).
+                its cache (``usage.prompt_tokens_details.cached_tokens``); by default what this
+                client remembers.
             timeout: seconds to wait for the answer, instead of the endpoint's ``timeout_s``.
             extra_headers: HTTP headers to add or replace.
             extra_query: parameters to add to the URL.
@@ -103,6 +104,7 @@ class ChatClient(ABC):
         """
         request, decision = self._prepare(arguments)
         response = self._send(request)
+        request = response.sent_instead or request
         key = request.endpoint.find_key()
         if request.stream:
             stream = ChatStream(response, decision, key=key, n=choices_of(request))
@@ -132,6 +134,7 @@ class ChatClient(ABC):
         """``completion`` for an event loop, which it never blocks: a worker thread scores."""
         request, decision = await self._threads.run(partial(self._prepare, arguments))
         response = await self._asend(request)
+        request = response.sent_instead or request
         key = request.endpoint.find_key()
         if request.stream:
             stream = AsyncChatStream(response, decision, key=key, n=choices_of(request))

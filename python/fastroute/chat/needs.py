@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastroute.candidates import Needs
@@ -17,31 +17,44 @@ _MESSAGE_TOKENS = 8
 _IMAGES = frozenset({"image_url", "input_image", "image"})
 _AUDIO = frozenset({"input_audio", "audio"})
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+#: Lists of messages or items, and text beside them, of OpenAI's and Anthropic's APIs.
+_LISTS = ("messages", "input")
+_TEXTS = ("system", "instructions", "prompt")
+#: Members of a message that hold what is said, as text or as a list of parts.
+_CONTENTS = ("content", "output")
 
 
 def needs_of(body: Mapping[str, Any]) -> Needs:
-    """The needs of the body of a chat request.
+    """The needs of the body of a request to Chat Completions, Completions, Responses or Messages.
 
     The bound of the prompt's tokens is its length in bytes, tools and schema included. Images ask
     for ``vision``, audio for ``audio``, tools for ``tools``, a JSON schema for ``json_schema``,
-    ``reasoning_effort`` (but "none") for ``reasoning``.
+    a reasoning effort (but "none") and Anthropic's ``thinking`` for ``reasoning``.
     """
     abilities: set[str] = set()
     size = extra = 0
-    messages = body.get("messages")
-    for message in messages if isinstance(messages, (list, tuple)) else ():
-        more_size, more_extra = _message(message, abilities)
+    for key in (*_LISTS, *_TEXTS):
+        if not body.get(key):
+            continue
+        more_size, more_extra = _content(body[key], abilities)
         size += more_size
-        extra += more_extra + _MESSAGE_TOKENS
+        extra += more_extra
+        if key in _LISTS and isinstance(body[key], (list, tuple)):
+            extra += _MESSAGE_TOKENS * len(body[key])
     for key in ("tools", "functions"):
         if body.get(key):
             abilities.add("tools")
             size += _json_bytes(body[key])
-    schema = body.get("response_format")
-    if isinstance(schema, Mapping) and schema.get("type") == "json_schema":
-        abilities.add("json_schema")
-        size += _json_bytes(schema)
-    if body.get("reasoning_effort") not in (None, "none"):
+    for schema in (
+        *(body.get(key) for key in ("response_format", "output_format")),
+        *(_member(body.get(key), "format") for key in ("text", "output_config")),
+    ):
+        if _member(schema, "type") == "json_schema":
+            abilities.add("json_schema")
+            size += _json_bytes(schema)
+    efforts = (body.get("reasoning_effort"), _member(body.get("reasoning"), "effort"))
+    thinks = _member(body.get("thinking"), "type") in ("enabled", "adaptive")
+    if thinks or any(effort not in (None, "none") for effort in efforts):
         abilities.add("reasoning")
     limits = [body[key] for key in _LIMITS if type(body.get(key)) is int and body[key] > 0]
     needs = Needs.of_bytes(size)
@@ -53,29 +66,44 @@ def needs_of(body: Mapping[str, Any]) -> Needs:
     )
 
 
-def _message(message: Any, abilities: set[str]) -> tuple[int, int]:
-    """Bytes of text and further tokens of a message; adds what it asks for."""
-    if not isinstance(message, Mapping):
-        return _json_bytes(message), 0
-    content = message.get("content")
-    size = sum(_json_bytes(message[k]) for k in ("tool_calls", "function_call") if message.get(k))
+def _content(content: Any, abilities: set[str]) -> tuple[int, int]:
+    """Bytes of text and further tokens of ``content``; adds what it asks for."""
     if isinstance(content, str):
-        return size + _bytes(content), 0
-    extra = 0
-    parts = content if isinstance(content, Sequence) else ()
-    for part in parts:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind in _IMAGES:
-            abilities.add("vision")
-            extra += IMAGE_TOKENS
-        elif kind in _AUDIO:
-            abilities.add("audio")
-            extra += _json_bytes(part) // _AUDIO_BYTES
-        elif kind is not None and isinstance(part.get("text"), str):
-            size += _bytes(part["text"])
-        else:
-            size += _json_bytes(part)
+        return _bytes(content), 0
+    if not isinstance(content, (list, tuple)):
+        return _json_bytes(content), 0
+    size = extra = 0
+    for part in content:
+        more_size, more_extra = _part(part, abilities)
+        size += more_size
+        extra += more_extra
     return size, extra
+
+
+def _part(part: Any, abilities: set[str]) -> tuple[int, int]:
+    """As ``_content`` of a message, of an item, or of a part of one."""
+    if not isinstance(part, Mapping):
+        return _content(part, abilities) if isinstance(part, str) else (_json_bytes(part), 0)
+    kind = part.get("type")
+    if kind in _IMAGES:
+        abilities.add("vision")
+        return 0, IMAGE_TOKENS
+    if kind in _AUDIO:
+        abilities.add("audio")
+        return 0, _json_bytes(part) // _AUDIO_BYTES
+    size = extra = 0
+    for key, value in part.items():
+        if key in _CONTENTS and value:
+            more_size, extra_of_it = _content(value, abilities)
+            size += more_size
+            extra += extra_of_it
+        elif value and key not in ("type", "role", "cache_control"):
+            size += _bytes(value) if isinstance(value, str) else _json_bytes(value)
+    return size, extra
+
+
+def _member(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, Mapping) else None
 
 
 def _bytes(text: str) -> int:

@@ -93,6 +93,17 @@ def prompt_from_messages(messages: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
+def system_text(body: Mapping[str, Any]) -> str:
+    """The system prompt in the body of a request to any of OpenAI's APIs, or to Anthropic's."""
+    texts = [_text(body[key]) for key in ("system", "instructions") if body.get(key)]
+    for key in ("messages", "input"):
+        listed = body.get(key)
+        for message in listed if isinstance(listed, (list, tuple)) else ():
+            if isinstance(message, Mapping) and message.get("role") in ("system", "developer"):
+                texts.append(_text(message.get("content")))
+    return "\n".join(texts)
+
+
 def without_additions(text: str) -> str:
     """``text`` without the blocks that coding agents add: their tags and what is between them.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,26 @@ def error_of(body: bytes) -> dict[str, Any]:
         return {}
     error = answer.get("error") if isinstance(answer, dict) else None
     return error if isinstance(error, dict) else {}
+
+
+#: What providers say of a prompt that is too long, where they have no code for it.
+_OVERFLOW = re.compile(
+    r"prompt is too long|maximum context length|context (?:length|limit|size|window)|"
+    r"maximum number of tokens|too large for model",
+    re.IGNORECASE,
+)
+_OVERFLOW_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+
+
+def is_context_overflow(error: BaseException) -> bool:
+    """Whether a provider refused a request as longer than its model's context window: by OpenAI's
+    code, or in the words of Anthropic and of servers such as vLLM and llama.cpp."""
+    if not isinstance(error, ProviderStatusError) or error.status_code not in (400, 413, 422):
+        return False
+    said = error_of(error.body)
+    if _OVERFLOW_CODES & {str(said.get("code")), str(said.get("type"))}:
+        return True
+    return _OVERFLOW.search(str(said.get("message", ""))) is not None
 
 
 def shown_address(request: Request) -> str:

@@ -208,9 +208,11 @@ class _Head:
 
     Attributes:
         evidence: how the answer was chosen among several models'; None where it was not.
+        sent_instead: the request that is answered, where it is not the one that was given.
     """
 
     evidence: object = None
+    sent_instead: Request | None = None
 
     def __init__(self, status_code: int, headers: Mapping[str, str] | RawHeaders) -> None:
         self.status_code = status_code
@@ -253,6 +255,10 @@ class Response(_Head):
         ProviderTimeoutError."""
         return self._pieces
 
+    def observe(self, callback: Callable[[bytes], None]) -> None:
+        """Show every piece of the body to ``callback`` before it is handed out."""
+        self._pieces = _shown(self._pieces, callback)
+
     def read(self) -> bytes:
         """What is left of the body. Raises as ``iter_bytes``."""
         try:
@@ -263,6 +269,20 @@ class Response(_Head):
     def close(self) -> None:
         """Discard the rest of the body, and the connection if it is not read to its end."""
         self._close()
+
+
+def _shown(pieces: Iterator[bytes], callback: Callable[[bytes], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        callback(piece)
+        yield piece
+
+
+async def _shown_async(
+    pieces: AsyncIterator[bytes], callback: Callable[[bytes], None]
+) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        callback(piece)
+        yield piece
 
 
 async def _nothing_async() -> None:
@@ -300,6 +320,10 @@ class AsyncResponse(_Head):
         self._pieces = _once(pieces) if isinstance(pieces, bytes) else pieces
         self._close = close
         self._on_end: list[EndCallback] = []
+
+    def observe(self, callback: Callable[[bytes], None]) -> None:
+        """As ``Response.observe``."""
+        self._pieces = _shown_async(self._pieces, callback)
 
     def add_end_callback(self, callback: EndCallback) -> None:
         """Have ``callback`` called once: with None when the body was read to its end or closed,
