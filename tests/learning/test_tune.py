@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from dataclasses import replace
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 from cli_runner import Ran, fastroute, refused
+from fakes import browser, openai_chat
 from fakes import gateway as gateways
-from fakes import openai_chat
+from fakes.browser import look, needs_browser
 from fastroute import Controller
 from fastroute.artifacts import prompt_hash
 from fastroute.evaluation import Estimate
@@ -108,10 +110,29 @@ def test_the_promise_holds_on_fresh_traffic(tuned: tuple[Ran, Path]) -> None:
 
 def test_the_report_has_the_verdict_the_curve_and_prompts(tuned: tuple[Ran, Path]) -> None:
     page = (tuned[1] / "report.html").read_text()
-    assert '<h1 class="use">Use it: it sends ' in page
+    assert '<h1 class="use">Use this router: it sends ' in page
     assert page.count("<svg") == 2
+    assert page.count(">operating point<") == 1  # the mark's label on the curve
     assert "Worst choices" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (380, True)])
+def test_the_report_in_a_browser(tuned: tuple[Ran, Path], width: int, *, dark: bool) -> None:
+    async def run() -> None:
+        url = f"file://{tuned[1] / 'report.html'}"
+        async with browser.open_tab(url, width=width, dark=dark) as tab:
+            assert await tab.js("document.documentElement.scrollWidth <= innerWidth")
+            colour = await tab.js("getComputedStyle(document.body).backgroundColor")
+            assert (sum(map(int, colour[4:-1].split(","))) < 3 * 128) == dark
+            for name in ("h1", "table", "svg", "figcaption", "q"):
+                box = f"document.querySelector('{name}').getBoundingClientRect()"
+                assert await tab.js(f"{box}.width > 100 && {box}.height > 10"), name
+            await look(tab, f"tune-{width}-{'dark' if dark else 'light'}")
+            assert tab.errors == []
+
+    asyncio.run(run())
 
 
 def test_the_gateway_serves_what_was_written(tuned: tuple[Ran, Path]) -> None:

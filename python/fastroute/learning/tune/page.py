@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from fastroute.errors import MissingDependencyError
+from fastroute.evaluation.benchmarks.published import Point
 from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.report import plots
 from fastroute.evaluation.results import Report
 from fastroute.evaluation.run import evaluate
+from fastroute.learning.tune.measure import strong_calls
 from fastroute.learning.tune.result import TuneResult
-from fastroute.learning.tune.words import details, dollars, headline, interval, reasons, rows_of
+from fastroute.learning.tune.words import (
+    details,
+    dollars,
+    headline,
+    interval,
+    measured_on,
+    reasons,
+    rows_of,
+)
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 
 _SHOWN = 8
@@ -27,18 +37,28 @@ def to_html(found: TuneResult) -> str | None:
         plots.load_matplotlib()
     except MissingDependencyError:
         return None
-    words = [*reasons(found), *details(found), *found.advice]
     return _PAGE.format(
         style=_STYLE,
         colours=plots.css_colours(),
         kind=found.verdict,
         headline=html.escape(headline(found)),
+        reasons=_list(reasons(found)),
+        advice=_section("What would change this", found.advice),
+        measured_on=html.escape(measured_on(found)),
         table=_table(found),
-        words="".join(f"<li>{html.escape(line)}</li>" for line in words),
         figures="".join(_figures(found)),
         prompts="".join(_prompts(found)),
-        understood="".join(f"<li>{html.escape(line)}</li>" for line in found.export.understood),
+        details=_section("Details", details(found)),
+        understood=_section("What was read", found.export.understood),
     )
+
+
+def _list(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return f"<h2>{title}</h2>{_list(lines)}" if lines else ""
 
 
 def _table(found: TuneResult) -> str:
@@ -62,18 +82,28 @@ def _figures(found: TuneResult) -> Iterator[str]:
         yield "<p>There are no curves: the strong model is not better on the test prompts.</p>"
         return
     result = report.results[0]
-    share = found.policy.strong_share.value
+    rows = found.test
+    strong = strong_calls(found.win_rates, found.threshold)
+    share = float(strong.mean())
+    kept = np.where(strong > 0.0, rows.strong, rows.weak).mean() / rows.strong.mean()
+    kind = "operating point" if found.certified else "best estimate"
+    point = Point(kind, share, 100.0 * float(kept), recomputed=True, note="")
     for svg, caption in (
         (
-            plots.curve_svg(report, result),
+            plots.curve_svg(report, result, (point,)),
             (
-                f"Quality against strong calls, on the test prompts. The operating point is at "
-                f"{share:.1%} strong calls."
+                f"Quality by share of strong calls; the mark is the {kind}. The higher a line is "
+                "above random, the better. Oracle is the most that could be had, by a router that "
+                "knows the grades. Shaded: 95% intervals."
             ),
         ),
         (
             plots.reliability_svg(result),
-            "Calibration: how often the strong model was better, by predicted win rate.",
+            (
+                "Calibration: how often the strong model was better, by predicted win rate, with "
+                "two standard errors. On the dashed line predictions are right on average; a "
+                "threshold works wherever the line rises."
+            ),
         ),
     ):
         yield f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
@@ -84,8 +114,9 @@ def _evaluated(found: TuneResult) -> Report | None:
     if not rows.strong.mean() > rows.weak.mean():
         return None
     benchmark = Benchmark(
-        "test prompts", rows.prompts, rows.weak, rows.strong, found.pair, rows.where, unit="grade"
-    )
+        "test prompts", rows.prompts, rows.weak, rows.strong, found.pair, rows.where,
+        scale=100.0 / float(rows.strong.mean()), unit=f"quality, % of {found.pair.strong}'s",
+    )  # fmt: skip
     routers = {"tuned": found.router, "default": MatrixFactorizationRouter.load_default()}
     if "default" not in found.baselines:
         del routers["default"]
@@ -100,21 +131,25 @@ def _prompts(found: TuneResult) -> Iterator[str]:
     paid = np.where(strong, gain, -gain)
     surprise = np.where(strong, found.win_rates, 1.0 - found.win_rates)
     order = np.lexsort((-surprise, paid))
-    for title, chosen in (
-        ("Worst choices", order[:_SHOWN]),
-        ("Best choices", order[::-1][:_SHOWN]),
+    for title, said, chosen in (
+        ("Worst choices", "The other model's answer was better.", order[paid[order] < 0.0]),
+        ("Best choices", "The other model's answer was worse.", order[paid[order] > 0.0][::-1]),
     ):
         items = []
-        for i in chosen.tolist():
-            prompt = found.test.prompts[i]
+        for i in chosen[:_SHOWN].tolist():
+            prompt = found.test.prompts[i].strip()
             shown = prompt if len(prompt) <= _MOST_CHARS else prompt[:_MOST_CHARS] + " ..."
             model = found.pair.strong if strong[i] else found.pair.weak
             facts = (
-                f"{found.test.where[i]}: to {model} at win rate {found.win_rates[i]:.3f}; grades "
-                f"(0 to 1) {found.test.strong[i]:.2f} strong, {found.test.weak[i]:.2f} weak"
+                f"To {model}, as win rate {found.win_rates[i]:.3f} is "
+                f"{'at least' if strong[i] else 'below'} {found.threshold:.3f}. Grades (0 to 1): "
+                f"{found.pair.strong} {found.test.strong[i]:.2f}, {found.pair.weak} "
+                f"{found.test.weak[i]:.2f}. {found.test.where[i].capitalize()}."
             )
             items.append(f"<li><q>{html.escape(shown)}</q><small>{html.escape(facts)}</small></li>")
-        yield f"<h2>{title}</h2><ul class='prompts'>{''.join(items)}</ul>"
+        count = f"{said} {len(chosen):,} of {len(found.test):,} test prompts"
+        more = f", of which {len(items)} are shown." if len(chosen) > len(items) else "."
+        yield f"<h2>{title}</h2><p>{count}{more}</p><ul class='prompts'>{''.join(items)}</ul>"
 
 
 _STYLE = """
@@ -128,7 +163,8 @@ h1 { font-size: 1.4rem; border-left: .4rem solid #c0392b; padding-left: .75rem; 
 h1.use { border-color: #009e73; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--grid); }
-th:first-child { text-align: left; } .scroll { overflow-x: auto; }
+th, td { white-space: nowrap; } th:first-child { text-align: left; }
+.scroll { overflow-x: auto; margin-bottom: 1.5rem; }
 .figures { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 figure { margin: 0; } figure svg { width: 100%; height: auto; }
@@ -141,10 +177,13 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>fastroute tune</title><style>{style}{colours}</style></head><body>
 <h1 class="{kind}">{headline}</h1>
-<ul>{words}</ul>
-<div class="scroll">{table}</div>
+{reasons}
+{advice}
+<p id="measured">{measured_on}</p>
+<div class="scroll" tabindex="0" role="region" aria-labelledby="measured">{table}</div>
 <div class="figures">{figures}</div>
 {prompts}
-<h2>What was read</h2><ul>{understood}</ul>
+{details}
+{understood}
 </body></html>
 """

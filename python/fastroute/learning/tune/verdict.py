@@ -12,6 +12,10 @@ from fastroute.types import Float64Array
 LEVEL = 0.05
 # Sum of the normal quantiles of a test at LEVEL that succeeds in four of five cases.
 _POWER = 1.645 + 0.842
+_NOTHING = (
+    "Nothing in these prompts tells which model answers better; another pair of models may differ "
+    "more."
+)
 
 
 def decided(found: TuneResult, *, terms: Float64Array) -> TuneResult:
@@ -96,8 +100,8 @@ def promise(found: TuneResult) -> str:
 def _labels(found: TuneResult) -> str:
     if found.labels_needed is None:
         return (
-            "No number of labels would change that at this target: already a tenth of the prompts "
-            f"to the other model misses it. Give another target, or other models than "
+            "No number of graded prompts would change that: with a tenth of the prompts to the "
+            "other model the target is missed already. Give another target, or other models than "
             f"{found.pair.strong} and {found.pair.weak}."
         )
     return (
@@ -110,11 +114,11 @@ def _labels(found: TuneResult) -> str:
 def _labels_to_rank(found: TuneResult, terms: Float64Array) -> str:
     mean, spread = float(terms.mean()), float(terms.std())
     if mean <= 0.0 or spread == 0.0:
-        return "Nothing in these prompts says which model is better; other models may differ more."
+        return _NOTHING
     tests = (_POWER * spread / mean) ** 2
     graded = found.counts["graded"] * tests / max(found.counts["tested_on"], 1)
     if graded > 1e6:
-        return "Nothing in these prompts says which model is better; other models may differ more."
+        return _NOTHING
     digits = 10 ** max(int(math.log10(max(graded, 10.0))) - 1, 0)
     rounded = math.ceil(graded / digits) * digits
     return f"If what it found is real, about {rounded:,} graded prompts would show it."

@@ -23,26 +23,37 @@ def headline(found: TuneResult) -> str:
         model = getattr(found.pair, _ADVICE[found.recommendation])
         return f"Do not use this router: send every request to {model}."
     saved = policy.saved_usd_per_1000
-    money = "" if saved is None else f", saves {dollars(saved)} dollars per 1,000 requests"
+    money = "" if saved is None else f" and saves ${money_of(saved.value)} per 1,000 requests"
     return (
-        f"Use it: it sends {policy.strong_share.value:.0%} of the requests to {found.pair.strong}"
-        f"{money}, and keeps {policy.quality.value:.1%} of its quality on test prompts."
+        f"Use this router: it sends {policy.strong_share.value:.0%} of the requests to "
+        f"{found.pair.strong}, keeps {policy.quality.value:.1%} of its quality{money}."
     )
 
 
 def lines(found: TuneResult) -> list[str]:
     """The verdict, the reasons, a table, and what would change it."""
     said = [headline(found), "", *(f"- {reason}" for reason in reasons(found))]
-    said += ["", *table(found), *details(found)]
-    if found.advice:
-        said += ["", "What would change this:", *(f"- {advice}" for advice in found.advice)]
+    said += ["", measured_on(found), *table(found)]
+    for title, listed in (("What would change this", found.advice), ("Details", details(found))):
+        if listed:
+            said += ["", f"{title}:", *(f"- {line}" for line in listed)]
     return said
+
+
+def measured_on(found: TuneResult) -> str:
+    """What the table is of."""
+    return (
+        f"On {found.counts['tested_on']:,} test prompts, with {found.goal.confidence:.0%} "
+        "intervals:"
+    )
 
 
 def reasons(found: TuneResult) -> list[str]:
     """Why, in sentences."""
-    point = [f"Operating point: win rate {found.threshold:g}."] if found.certified else []
-    return [*found.reasons, *point]
+    if not found.certified:
+        return list(found.reasons)
+    point = f"{found.pair.strong} answers prompts with a win rate of {found.threshold:g} or more."
+    return [*found.reasons, f"Operating point: {point}"]
 
 
 def details(found: TuneResult) -> list[str]:
@@ -54,7 +65,7 @@ def details(found: TuneResult) -> list[str]:
         factor = month / 1000.0
         ends = (None if end is None else end * factor for end in (saved.low, saved.high))
         monthly = Estimate(saved.value * factor, *ends)
-        said += [f"Saved a month, at {month:,} requests: {dollars(monthly)} dollars."]
+        said += [f"Saved per month at {month:,} requests: ${dollars(monthly)}."]
     winner = found.apgr.get("winner")
     if winner is not None and (tested := found.apgr["test"]) is not None:
         others = ", ".join(
@@ -64,8 +75,9 @@ def details(found: TuneResult) -> list[str]:
         )
         said += [
             (
-                f"Ranking (APGR, 0.5 is random): {tested:.3f} on the test prompts, {winner:.3f} by "
-                f"nested cross-validation; candidates: {others}; chosen: {found.candidate}."
+                f"Ranking (APGR; random is 0.5): {tested:.3f} on the test prompts. By "
+                f"cross-validation {others}; {winner:.3f} with the choice among them. Chosen: "
+                f"{found.candidate}; another than head must be better by a standard error."
             )
         ]
     check = found.final_check
@@ -121,5 +133,12 @@ def interval(value: Estimate) -> str:
 def dollars(value: Estimate) -> str:
     """Dollars, with their interval."""
     if value.low is None or value.high is None or value.low == value.high:
-        return f"{value.value:,.4g}"
-    return f"{value.value:,.4g} ({value.low:,.4g} to {value.high:,.4g})"
+        return money_of(value.value)
+    return f"{money_of(value.value)} ({money_of(value.low)} to {money_of(value.high)})"
+
+
+def money_of(usd: float) -> str:
+    """An amount in dollars: cents, and three digits of less than a dollar."""
+    if abs(usd) >= 1000.0:
+        return f"{usd:,.0f}"
+    return f"{usd:.2f}" if abs(usd) >= 1.0 else f"{usd:.3g}"
