@@ -29,7 +29,7 @@ LAYERS = [
     {"decider"},
     {"chat"},
     {"evidence", "journal", "labelling", "many_models"},
-    {"controller"},
+    {"controller", "scoring"},
     {"evaluation"},
     {"training"},
     {"learning"},
@@ -189,6 +189,7 @@ def test_one_door_to_the_compiled_core() -> None:
         ),
         ("jinja2", {"fastroute.routers.causal_llm.template"}),
         ("openai", set()),
+        ("ray", {"fastroute.scoring.on_ray"}),
         ("requests", set()),
     ],
 )

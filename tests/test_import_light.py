@@ -21,6 +21,7 @@ HEAVY = [
     "openai",
     "pandas",
     "pyarrow",
+    "ray",
     "scipy",
     "sklearn",
     "tokenizers",
@@ -58,6 +59,7 @@ def test_the_check_would_notice() -> None:
         "import fastroute.training.causal_llm.run, fastroute.cli.train.causal_llm",
         "from fastroute.embedders import OpenAIEmbedder, StaticEmbedder, OnnxEmbedder",
         "import fastroute.cli",
+        "import fastroute.cli.score; from fastroute.scoring import BatchScorer, score_files",
     ],
 )
 def test_nothing_heavy_is_imported(code: str) -> None:

@@ -20,12 +20,12 @@ def _count_nothing(count: int = 1) -> None:  # as Advance has it
 
 @contextmanager
 def progress_bar(
-    total: int, title: str, *, unit: str = "prompt", shown: bool = True
+    total: int | None, title: str, *, unit: str = "prompt", shown: bool = True
 ) -> Iterator[Advance]:
     """A progress bar while the block runs; nothing where standard error is not a terminal.
 
     Args:
-        total: what there is to do.
+        total: what there is to do; None where that is not known.
         title: stands before the bar.
         unit: what is counted.
         shown: False for no bar at all.

@@ -61,8 +61,17 @@ def check_count(name: str, value: object, *, least: int) -> int:
     return value
 
 
+_most_threads = 16
+
+
+def limit_threads(count: int) -> None:
+    """Let ``available_threads`` be at most ``count``, for one of several processes."""
+    global _most_threads
+    _most_threads = count
+
+
 def available_threads() -> int:
     """Threads for a batch of texts: the processors that this process may use, at most 16."""
     if hasattr(os, "sched_getaffinity"):
-        return min(16, len(os.sched_getaffinity(0)))
-    return min(16, os.cpu_count() or 1)
+        return min(_most_threads, len(os.sched_getaffinity(0)))
+    return min(_most_threads, os.cpu_count() or 1)

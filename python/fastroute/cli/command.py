@@ -28,6 +28,7 @@ from fastroute.errors import (
 # is imported only when it is called, because `fastroute route` should start fast.
 _COMMANDS = {
     "route": "Route prompts and print the decisions; nothing is sent.",
+    "score": "Score files of prompts, of any size, into files of win rates.",
     "evaluate": "Measure routers on benchmarks or on your own traffic.",
     "calibrate": "Find the threshold for a share of strong calls or a quality.",
     "tune": "Make a router from an export of your graded traffic, and say whether to use it.",

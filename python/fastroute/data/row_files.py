@@ -54,20 +54,21 @@ def data_files(place: Path) -> list[Path]:
     return found
 
 
-def read_rows(file: Path) -> Iterator[tuple[str, Row]]:
+def read_rows(file: Path, stream: Any = None) -> Iterator[tuple[str, Row]]:
     """Each row of a ``.jsonl``, ``.csv`` or ``.parquet`` file, and where it is ("line 3").
 
     Each may be gzipped (``.gz``); a gzipped Parquet file is unpacked in memory. Blank lines are
-    skipped. A row that can't be read is yielded as what is wrong with it.
+    skipped. A row that can't be read is yielded as what is wrong with it. ``stream`` has the bytes
+    of a JSONL or CSV file that is elsewhere.
 
     Raises InvalidInputError if the file can't be read, is not a regular file, has a line of more
     than 256 MiB or changes while it is read; MissingDependencyError for Parquet without pyarrow.
     """
     kind = file_kind(file)
     if kind == "jsonl":
-        return read_json_lines(file)
+        return read_json_lines(file, stream)
     if kind == "csv":
-        return _csv_rows(file)
+        return _csv_rows(file, stream)
     if kind == "parquet":
         return _parquet_rows(file)
     raise InvalidInputError(f"{file} must end in .jsonl, .csv or .parquet")
@@ -80,9 +81,9 @@ def read_lines(file: Path) -> Iterator[tuple[str, Row]]:
         yield f"line {number}", _NOT_UTF8 if text is None else {"prompt": text.rstrip("\r\n")}
 
 
-def read_json_lines(file: Path) -> Iterator[tuple[str, Row]]:
+def read_json_lines(file: Path, stream: Any = None) -> Iterator[tuple[str, Row]]:
     """``read_rows`` of JSONL, whatever the file's name."""
-    for number, line in _lines(file):
+    for number, line in _lines(file, stream):
         where, text = f"line {number}", _decoded(line)
         if text is None:
             yield where, _NOT_UTF8
@@ -117,8 +118,8 @@ class _CsvLines:
         garbled: whether that record has bytes that are not UTF-8.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._lines = _lines(file, inside=self._inside)
+    def __init__(self, file: Path, stream: Any) -> None:
+        self._lines = _lines(file, stream, inside=self._inside)
         self.record: int | None = None
         self.garbled = False
 
@@ -139,9 +140,9 @@ class _CsvLines:
         return line.decode("utf-8", "replace") if text is None else text
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[str, Row]]:
+def _csv_rows(file: Path, stream: Any) -> Iterator[tuple[str, Row]]:
     raise_cell_limit()
-    lines = _CsvLines(file)
+    lines = _CsvLines(file, stream)
     reader = csv.reader(lines, strict=True)
     header: list[str] | None = None
     while True:
@@ -220,13 +221,15 @@ def _is_gzipped(file: Path) -> bool:
     return file.suffix == ".gz"
 
 
-def _lines(file: Path, inside: Callable[[], bool] = lambda: False) -> Iterator[tuple[int, bytes]]:
+def _lines(
+    file: Path, given: Any = None, inside: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[int, bytes]]:
     """The number and the bytes of each line that is not blank, its line end included.
 
     Runs of blank lines are passed over a block at a time. While ``inside`` says that they belong to
     a record they are yielded, a block at a time too.
     """
-    with _opened(file) as stream:
+    with _opened(file) if given is None else _unpacked(file, given) as stream:
         number = 1
         if stream.peek(3)[:3] == b"\xef\xbb\xbf":
             stream.read(3)
@@ -251,6 +254,13 @@ def _lines(file: Path, inside: Callable[[], bool] = lambda: False) -> Iterator[t
 
 
 @contextmanager
+def _unpacked(file: Path, raw: Any) -> Iterator[io.BufferedReader]:
+    """The bytes of an open file, unpacked if its name says that it is gzipped."""
+    packed: Any = gzip.GzipFile(fileobj=raw) if _is_gzipped(file) else raw
+    yield io.BufferedReader(packed, _BLOCK_BYTES)
+
+
+@contextmanager
 def _opened(file: Path) -> Iterator[io.BufferedReader]:
     """The bytes of a regular file, unpacked if it is gzipped, if it stays what it is."""
     # Without O_NONBLOCK a named pipe waits for a writer.
@@ -262,10 +272,10 @@ def _opened(file: Path) -> Iterator[io.BufferedReader]:
                 what = "a folder" if is_folder else "a pipe or a device"
                 raise InvalidInputError(f"{file} is {what}, not a regular file; name a file")
             before = os.fstat(raw.fileno())
-            packed: Any = gzip.GzipFile(fileobj=raw) if _is_gzipped(file) else raw
             failure = None
             try:
-                yield io.BufferedReader(packed, _BLOCK_BYTES)
+                with _unpacked(file, raw) as stream:
+                    yield stream
             except (OSError, EOFError, zlib.error) as error:
                 failure = error
             after = os.fstat(raw.fileno())

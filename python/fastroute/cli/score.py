@@ -1,0 +1,80 @@
+"""``fastroute score``: files of prompts in, files of win rates out."""
+
+from __future__ import annotations
+
+import argparse
+
+from fastroute.cli.options import ROUTER_HELP, number, text
+from fastroute.cli.streams import say
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--input", type=text, action="extend", nargs="+", required=True, metavar="FILE",
+        help=".parquet, .jsonl or .csv, each perhaps .gz, a folder of them, or a pattern with *; "
+        "a path, or a URI such as s3://BUCKET/FOLDER",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=text, required=True, metavar="FOLDER",
+        help="where the scores go; if a run of the same command was stopped, this one goes on",
+    )  # fmt: skip
+    parser.add_argument(
+        "--router", type=text, default="mf", metavar="R", help=f"{ROUTER_HELP} (default: mf)"
+    )
+    parser.add_argument(
+        "--column", type=text, default="prompt", metavar="NAME",
+        help="the column of the prompts (default: prompt)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep", type=text, action="extend", nargs="+", default=[], metavar="NAME",
+        help="columns to copy to the output, such as an id",
+    )  # fmt: skip
+    threshold = parser.add_mutually_exclusive_group()
+    threshold.add_argument(
+        "--threshold", metavar="T",
+        help="win rate, 0 to 1, from which a prompt is strong (default: the router's operating "
+        "point, or 0.5)",
+    )  # fmt: skip
+    threshold.add_argument(
+        "--strong-share", metavar="P", help="choose the threshold for this share, 0 to 1"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N",
+        help="processes, or actors of Ray (default: 1, on all processors)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help="what runs the workers: this machine, or Ray Data (default: local)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--overwrite", action="store_true", help="remove the scores that the output folder has"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score, and print how many rows."""
+    from fastroute.scoring import score_files
+    from fastroute.scoring.files import Place
+
+    threshold, share = (
+        None if word is None else number(option, word)
+        for option, word in (
+            ("--threshold", options.threshold),
+            ("--strong-share", options.strong_share),
+        )
+    )
+    done = score_files(
+        options.input, options.output, router=options.router, column=options.column,
+        keep=options.keep, threshold=threshold, strong_share=share, workers=options.workers,
+        engine=options.engine, overwrite=options.overwrite, progress=True,
+    )  # fmt: skip
+    output = Place(options.output).label
+    resumed = f", {done.resumed:,} of them by earlier runs" if done.resumed else ""
+    print(
+        f"wrote {output}: {done.rows:,} prompts in {done.parts:,} parts{resumed}, "
+        f"threshold {done.threshold:.4f}"
+    )
+    if done.errors:
+        say(f"{done.errors:,} rows have no scores; see {output}/*.errors.jsonl")
+    return 0
