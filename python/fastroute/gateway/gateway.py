@@ -41,6 +41,7 @@ from fastroute.gateway.request.conversation import (
     user_texts,
 )
 from fastroute.gateway.request.document import LONG_BYTES, Document
+from fastroute.gateway.request.sampling import Chances, Explorer
 from fastroute.gateway.request.stored import Keeper, StoredResponses, is_response_id
 from fastroute.http.request import AsyncTransport, Endpoint, RawHeaders, Request
 from fastroute.policy import CASCADE_MODEL, parse_model_name
@@ -86,6 +87,8 @@ class Routed(NamedTuple):
         keeper: who keeps the response or conversation that the request goes on with.
         cascade: whether the answers of cheap models decide; ``model`` is then the strong one.
         held: whether the decision counts for the share that is held; None where none is.
+        conversation: a digest that names the conversation, where something does.
+        chances: how the model was drawn, where models are drawn at random.
     """
 
     model: str
@@ -96,6 +99,8 @@ class Routed(NamedTuple):
     keeper: Keeper | None = None
     cascade: bool = False
     held: bool | None = None
+    conversation: bytes | None = None
+    chances: Chances | None = None
 
     @property
     def label(self) -> str:
@@ -132,6 +137,7 @@ class Gateway:
         self.redaction = Redaction([config.endpoint, *named])
         self.sessions = Sessions(routing.session_affinity)
         self.stored = StoredResponses()
+        self.explorer = None if config.explore is None else Explorer(config.explore)
         self._threads = ScoringThreads()
 
     async def route(
@@ -188,7 +194,8 @@ class Gateway:
                 f"requests to {path} are forwarded and not routed; name a model",
                 param="model",
             )
-        routed = await self._decide(document, path, headers, caller, named, remember)
+        explorer = self.explorer if remember and cascade is None and keeper is None else None
+        routed = await self._decide(document, path, headers, caller, named, remember, explorer)
         if cascade is not None and _is_for_evidence(cascade, document.fields):
             return routed._replace(model=self.config.routing.strong_model, cascade=True)
         routed = routed if keeper is None else self._kept(routed, keeper)
@@ -350,6 +357,7 @@ class Gateway:
         caller: str,
         named: tuple[str, float | None],
         remember: bool,
+        explorer: Explorer | None,
     ) -> Routed:
         began = perf_counter()
         routing = self.config.routing
@@ -359,6 +367,7 @@ class Gateway:
             prompt = prompt_to_route_on(messages, routing.window)
             decision = await self._score(prompt, name, threshold)
             key = session_key(routing.session_affinity, document.fields, messages, headers, caller)
+            conversation, chances = key, None
             stayed = False
             was_strong = None
             if key is not None:
@@ -370,8 +379,10 @@ class Gateway:
                 last = prompt if routing.window == 1 else prompt_to_route_on(messages, 1)
                 pair = self.decider.model_pair
                 decision, stayed = self.sessions.settle(decision, len(last), was_strong, pair)
-                if remember:
-                    self.sessions.remember(key, decision.strong)
+            if explorer is not None and was_strong is None:  # a conversation is drawn only once
+                decision, chances = explorer.choose(decision, self.decider.model_pair)
+            if key is not None and remember:
+                self.sessions.remember(key, decision.strong)
         except BodyError as error:
             raise RefusalError(400, "invalid_json", str(error)) from error
         except UnknownRouterError as error:
@@ -381,7 +392,10 @@ class Gateway:
         except InvalidInputError as error:
             # Such as a lone surrogate in the prompt, which no tokenizer takes.
             raise RefusalError(400, "invalid_prompt", str(error), param="messages") from error
-        return Routed(decision.model, decision, stayed, perf_counter() - began, prompt)
+        return Routed(
+            decision.model, decision, stayed, perf_counter() - began, prompt,
+            conversation=conversation, chances=chances,
+        )  # fmt: skip
 
     async def _keeper(self, fields: Mapping[str, Any], caller: str) -> Keeper | None:
         """Who keeps what a request goes on with; a response of another worker, or of before a

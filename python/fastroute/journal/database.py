@@ -116,6 +116,7 @@ def _engine(url: URL) -> Engine:
         cursor.execute("PRAGMA journal_mode=WAL")
         # In WAL a commit that a loss of power undoes corrupts nothing.
         cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA secure_delete=ON")  # a prompt that is erased is overwritten
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -139,6 +140,7 @@ def _locked(engine: Engine) -> Iterator[None]:
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database))
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)  # SQLite's other files get the same permissions
         with path.with_name(f"{path.name}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

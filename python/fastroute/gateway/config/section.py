@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from fastroute.http.address import check_key
+
+
+def _value_of_variable(name: object) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
+        # A secret that was written here by mistake must not appear in a log.
+        raise ValueError("must be the name of an environment variable, such as OPENAI_API_KEY")
+    value = os.environ.get(name)
+    if not value:
+        shown = name if name.isupper() else "of that name"
+        raise ValueError(f"the environment variable {shown} is not set")
+    return check_key(value, name)
+
 
 T = TypeVar("T")
 # Python's strict mode takes no list for a tuple, and files have no tuples.
@@ -15,6 +31,8 @@ PositiveCount = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+#: The value of the environment variable that the file names.
+Secret = Annotated[str, BeforeValidator(_value_of_variable)]
 
 
 class Section(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,18 +22,20 @@ from pydantic_core import InitErrorDetails
 from fastroute.errors import FastRouteError
 from fastroute.gateway.config.cascade import CascadeConfig
 from fastroute.gateway.config.file import ConfigFile, Key, read_config_file
+from fastroute.gateway.config.journal import ExploreConfig, JournalConfig, ShadowConfig
 from fastroute.gateway.config.problems import config_error
 from fastroute.gateway.config.section import (
     Amount,
     Count,
     PositiveCount,
     Seconds,
+    Secret,
     Section,
     Share,
     Text,
     TupleOf,
 )
-from fastroute.http.address import check_key, read_base_url
+from fastroute.http.address import read_base_url
 from fastroute.http.request import Endpoint
 from fastroute.policy import parse_model_name
 from fastroute.routers.registry import ROUTER_NAMES, find_spec
@@ -47,17 +48,6 @@ ANTHROPIC_BASE_URL = "https://api.anthropic.com/v1"
 def _check_base_url(value: str) -> str:
     read_base_url(value, "")
     return value
-
-
-def _value_of_variable(name: object) -> str:
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
-        # A secret that was written here by mistake must not appear in a log.
-        raise ValueError("must be the name of an environment variable, such as OPENAI_API_KEY")
-    value = os.environ.get(name)
-    if not value:
-        shown = name if name.isupper() else "of that name"
-        raise ValueError(f"the environment variable {shown} is not set")
-    return check_key(value, name)
 
 
 def _digest(value: object) -> bytes:
@@ -202,9 +192,7 @@ class EndpointSection(Section):
     """What an endpoint is, wherever it is given."""
 
     base_url: Annotated[Text, AfterValidator(_check_base_url)] | None = None
-    api_key: Annotated[str | None, BeforeValidator(_value_of_variable)] = Field(
-        default=None, alias="api_key_env", repr=False
-    )
+    api_key: Secret | None = Field(default=None, alias="api_key_env", repr=False)
     timeout_s: Seconds = Endpoint.timeout_s
     connect_timeout_s: Seconds = Endpoint.connect_timeout_s
     first_byte_timeout_s: Seconds | None = None
@@ -295,7 +283,23 @@ class ConfigSections(Section):
     models: dict[str, ModelSection] = Field(default_factory=dict)
     resilience: ResilienceConfig = ResilienceConfig()
     cascade: CascadeConfig | None = None
+    journal: JournalConfig | None = None
+    shadow: ShadowConfig | None = None
+    explore: ExploreConfig | None = None
     keys: TupleOf[KeyConfig] = ()
+
+    @field_validator("shadow", "explore")
+    @classmethod
+    def _is_recorded(cls, section: Any, info: ValidationInfo) -> Any:
+        if section is not None and info.data.get("journal") is None:
+            raise ValueError("needs the section [journal], which keeps what it finds out")
+        if isinstance(section, ShadowConfig) and "routing" in info.data:
+            routing, models = info.data["routing"], info.data.get("models", {})
+            for name in (routing.strong_model, routing.weak_model):
+                model = models.get(name)
+                if model is None or None in (model.input_usd_per_mtok, model.output_usd_per_mtok):
+                    raise ValueError(f"daily_usd needs the prices of {name}, in [models]")
+        return section
 
     @field_validator("cascade")
     @classmethod
@@ -359,6 +363,9 @@ class Config:
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     resilience: ResilienceConfig = field(default_factory=ResilienceConfig)
     cascade: CascadeConfig | None = None
+    journal: JournalConfig | None = None
+    shadow: ShadowConfig | None = None
+    explore: ExploreConfig | None = None
     keys: tuple[KeyConfig, ...] = ()
     router_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -406,6 +413,9 @@ def load_config(
         models={name: _model(name, model, default) for name, model in sections.models.items()},
         resilience=sections.resilience,
         cascade=None if sections.cascade is None else sections.cascade.in_folder(folder),
+        journal=None if sections.journal is None else sections.journal.in_folder(folder),
+        shadow=sections.shadow,
+        explore=sections.explore,
         keys=tuple(
             key if key.name else key.model_copy(update={"name": f"key {i}"})
             for i, key in enumerate(sections.keys)

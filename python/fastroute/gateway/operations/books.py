@@ -93,6 +93,9 @@ class Bill:
         self._calls: list[_Call] = []
         self._reader: UsageReader | None = None
         self._answer: AsyncResponse | None = None
+        #: The calls that were counted, and which of them has the answer that was sent.
+        self.settled: list[BilledCall] = []
+        self.answered: int | None = None
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -131,10 +134,10 @@ class Bill:
         """Count tokens and dollars; returns those of the request for its line in the log."""
         if not self._calls:
             return {}
-        calls = self.calls(gateway)
+        calls = self.settled = self.calls(gateway)
         for call in calls:
             metrics.billed(gateway.label(call.model), call.usage, call.cost_usd)
-        answered = self._answered()
+        answered = self.answered = self._answered()
         answer = calls[answered if answered is not None else 0]
         facts: dict[str, Any] = {
             "input_tokens": answer.usage.all_input_tokens,

@@ -156,6 +156,14 @@ class Metrics:
             )
         )
         self.held(None)
+        self.journal_rows = counter(
+            "journal_rows",
+            "Rows of the journal: written, dropped as there was no room, refused.",
+            *("table", "outcome"),
+        )
+        self.shadows = counter(
+            "shadows", "Requests sampled for a shadow, by what became of it.", "outcome"
+        )
         self.in_flight = Gauge(
             "fastroute_requests_in_flight",
             "Requests being served.",
@@ -210,6 +218,10 @@ class Metrics:
                 self.tokens.labels(model, way, source).inc(count)
         if cost_usd is not None:
             self.spent.labels(model, source).inc(cost_usd)
+
+    def journaled(self, table: str, outcome: str, count: int) -> None:
+        """Count rows of the journal."""
+        self.journal_rows.labels(table, outcome).inc(count)
 
     def render(self) -> bytes:
         """What ``/metrics`` answers."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from fastroute.errors import FastRouteError
 from fastroute.gateway.config.settings import Config
@@ -17,6 +18,9 @@ from fastroute.gateway.operations.resilience import build_transport
 from fastroute.gateway.operations.tracing import NoTracing, OpenTelemetry, Tracing
 from fastroute.gateway.protocol.limits import Admission
 from fastroute.gateway.request.affinity import Sessions
+
+if TYPE_CHECKING:
+    from fastroute.gateway.journal.recorder import Recorder
 
 
 class State:
@@ -45,6 +49,7 @@ class State:
         self._users: dict[Gateway, int] = {self._current: 0}
         self._reloading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
+        self.recorder = self._record(config)
 
     @property
     def gateway(self) -> Gateway:
@@ -80,9 +85,13 @@ class State:
             self._users[made] = 0
             self.metrics.held(made.decider.share_control)
             self.admission.configure(made.config.server)
+            if self.recorder is not None:
+                self.recorder.configure(made.config)
             fixed = ("host", "port", "workers", "opentelemetry", "log_level")
             old, new = before.config.server, made.config.server
             kept = [name for name in fixed if getattr(old, name) != getattr(new, name)]
+            if _database(before.config) != _database(made.config):
+                kept.append("journal")
             log("reloaded", needs_restart=kept)
             self._close_unused()
             return True
@@ -92,12 +101,21 @@ class State:
         for gateway in list(self._users):
             await gateway.aclose()
         self._users.clear()
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.close)
         await asyncio.to_thread(self.tracing.close)
 
     def _make(self, config: Config) -> Gateway:
         made = Gateway(config, build_transport(config, self.metrics))
         self._accepted()
         return made
+
+    def _record(self, config: Config) -> Recorder | None:
+        if config.journal is None:
+            return None
+        from fastroute.gateway.journal.recorder import Recorder  # it needs the extra journal
+
+        return Recorder(config, self.metrics)
 
     def _carried_sessions(self, made: Gateway) -> Sessions:
         before = self._current
@@ -125,6 +143,11 @@ class State:
                 task = asyncio.get_running_loop().create_task(_close(gateway))
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
+
+
+def _database(config: Config) -> tuple[str, str | None] | None:
+    journal = config.journal
+    return None if journal is None else (journal.url, journal.password)
 
 
 async def _close(gateway: Gateway) -> None:

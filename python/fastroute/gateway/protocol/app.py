@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from fastroute.gateway.dashboard.pages import page_routes
+from fastroute.gateway.journal.feedback import FeedbackEndpoint
 from fastroute.gateway.operations.logs import log_failure
 from fastroute.gateway.operations.metrics import CONTENT_TYPE
 from fastroute.gateway.operations.state import State
@@ -46,6 +47,7 @@ class Application:
             path: dict.fromkeys(methods, StoredEndpoint(state, path))
             for path, methods in STORED.items()
         }
+        self._handlers["/v1/feedback"] = {"POST": FeedbackEndpoint(state)}
         self._one_model = self._with_key(self._model)
         for path, handler in (
             ("/v1/models", self._with_key(self._models)),

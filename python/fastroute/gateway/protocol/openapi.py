@@ -51,6 +51,7 @@ def openapi_document(
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Decision"}}},
     }
     paths["/v1/route"] = {"post": _post("Decide, and send nothing.", decision)}
+    paths["/v1/feedback"] = {"post": _feedback()}
     for path, summary in (
         ("/v1/models", "The models that can be named."),
         ("/v1/models/{id}", "One of them."),
@@ -90,6 +91,24 @@ def openapi_document(
                     },
                     "additionalProperties": True,
                 },
+                "Feedback": {
+                    "type": "object",
+                    "required": ["request_id"],
+                    "properties": {
+                        "request_id": {
+                            "type": "string",
+                            "description": "The response header `x-fastroute-request-id`.",
+                        },
+                        "score": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+                        "winner": {
+                            "type": ["string", "null"],
+                            "description": "A model's name, or `tie`.",
+                        },
+                        "comment": {"type": ["string", "null"]},
+                        "source": {"enum": ["application", "user"]},
+                    },
+                    "additionalProperties": False,
+                },
                 "Decision": {
                     "type": "object",
                     "required": ["model", "router"],
@@ -105,6 +124,23 @@ def openapi_document(
                     },
                 },
             },
+        },
+    }
+
+
+def _feedback() -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Feedback"}
+    key = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}}
+    refusals = ("400", "401", "404", "409", "413", "422", "503")
+    return {
+        "summary": "Grade the answer to a request; kept in the journal.",
+        "parameters": [key],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {
+            "200": {"description": "The grade is kept."},
+            "202": {"description": "It is kept; its request is not in the journal yet."},
+            **dict.fromkeys(refusals, _ERROR),
+            "default": _ERROR,
         },
     }
 

@@ -38,6 +38,7 @@ from fastroute.gateway.request.stored import Keeper
 from fastroute.http.request import AsyncResponse, AsyncTransport, RawHeaders, Request, folded
 
 if TYPE_CHECKING:
+    from fastroute.gateway.journal.recorder import Entry
     from fastroute.gateway.operations.state import State
 
 #: Paths that make no answer of a model.
@@ -70,6 +71,7 @@ class Facts:
     begun: web.StreamResponse | None = None
     evidence: Evidence | None = None
     more: dict[str, Any] = field(default_factory=dict)
+    entry: Entry | None = None
 
 
 class ProxyEndpoint:
@@ -142,6 +144,8 @@ class ProxyEndpoint:
         routed = await gateway.route(document, self._path, headers, caller, remember=remember)
         facts.model = routed.model
         metrics = self._state.metrics
+        if remember and self._state.recorder is not None:
+            facts.entry = self._state.recorder.begin(gateway, routed)
         if routed.decision is not None:
             if self._path not in _UNBILLED:
                 metrics.decided(
@@ -222,6 +226,8 @@ class ProxyEndpoint:
                 metrics.first_byte_s.labels(label).observe(first_s)
                 facts.more["first_byte_ms"] = round(first_s * 1000, 3)
                 observers = [bill.feed]
+                if facts.entry is not None:
+                    observers.append(facts.entry.feed)
                 if stored is not None and answer.request is not None:
                     keeper = Keeper(facts.caller or "", answering, answer.request.endpoint)
                     observers.append(gateway.stored.watch(stored, keeper).feed)
@@ -252,6 +258,8 @@ class ProxyEndpoint:
             return facts.begun
         finally:
             facts.more |= bill.settle(gateway, routed, metrics)
+            if facts.entry is not None:
+                facts.entry.bill = bill
             if routed.cascade:
                 facts.more["evidence"] = facts.evidence and str(facts.evidence)
                 facts.more["calls"] = call_rows(facts.evidence, bill.calls(gateway))
@@ -306,6 +314,8 @@ class ProxyEndpoint:
             "duration_ms": round((perf_counter() - facts.began) * 1000, 3),
         }
         log("request", logging.INFO, **known, **facts.more)
+        if facts.entry is not None:
+            facts.entry.finish(facts)
         if facts.span is not None:
             kept = (item for item in facts.more.items() if item[0] not in ("prompt", "calls"))
             more = dict(kept)

@@ -1,0 +1,260 @@
+"""Keeps a journal of a gateway's requests: what is known of each, written in a thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastroute.gateway.config.journal import JournalConfig, load_hook
+from fastroute.gateway.config.settings import Config
+from fastroute.gateway.gateway import Gateway, Routed
+from fastroute.gateway.journal.texts import answer_text
+from fastroute.gateway.operations.books import Bill, BilledCall
+from fastroute.gateway.operations.logs import log
+from fastroute.gateway.operations.metrics import Metrics
+from fastroute.gateway.operations.usage import Usage
+from fastroute.journal.database import open_journal
+from fastroute.journal.prices import note_prices
+from fastroute.journal.prune import erase_texts
+from fastroute.journal.schema import REQUESTS
+from fastroute.journal.writer import Task, Writer
+
+if TYPE_CHECKING:
+    from fastroute.gateway.protocol.proxy import Facts
+
+_HOUR_S = 3600.0
+#: A client may name a model of any length.
+_MODEL_CHARS = 255
+
+
+class Paid(NamedTuple):
+    """What a call used and cost."""
+
+    model: str
+    usage: Usage
+    cost_usd: float | None
+
+    @classmethod
+    def of(cls, call: BilledCall) -> Paid:
+        """Without the request, which may have megabytes."""
+        return cls(call.model[:_MODEL_CHARS], call.usage, call.cost_usd)
+
+
+class Texts:
+    """Which texts are kept, and how."""
+
+    def __init__(self, config: JournalConfig) -> None:
+        self.prompts = config.prompts
+        self.answers = config.answers
+        self._most = config.max_text_characters
+        self._redact = None if config.redact is None else load_hook(config.redact)
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of an answer to look at: a stream has far more of them than text."""
+        return 64 * self._most
+
+    def cut(self, text: str) -> str:
+        """``text`` as long as it may be."""
+        return text[: self._most]
+
+    def comment(self, text: str) -> str | None:
+        """What is kept of a comment."""
+        return self.redacted(self.cut(text))
+
+    def redacted(self, text: str) -> str | None:
+        """``text`` as the hook returns it; None where that fails."""
+        if self._redact is None:
+            return text
+        try:
+            return self.cut(str(self._redact(text)))
+        except Exception as error:  # it is not ours
+            log("the redaction hook failed: the text is not kept", kind=type(error).__name__)
+            return None
+
+
+class Entry:
+    """What is noted of one request until it is over."""
+
+    def __init__(self, recorder: Recorder, gateway: Gateway, routed: Routed) -> None:
+        self.bill: Bill | None = None
+        self.texts = recorder.texts
+        self._recorder = recorder
+        self._gateway = gateway
+        self._routed = routed
+        self._time_s = time.time()
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+
+    def feed(self, piece: bytes) -> None:
+        """Note a piece of the answer."""
+        if self.texts.answers and self._bytes < self.texts.most_bytes:
+            self._bytes += len(piece)
+            self._pieces.append(piece)
+
+    def finish(self, facts: Facts) -> None:
+        """Queue the request's row."""
+        bill = self.bill
+        calls = [] if bill is None else list(map(Paid.of, bill.settled))
+        prompt = self._routed.prompt
+        make = partial(
+            _row,
+            self._gateway,
+            self._routed._replace(prompt=self.texts.cut(prompt) if self.texts.prompts else ""),
+            self.texts,
+            calls,
+            None if bill is None else bill.answered,
+            self._pieces,
+            {
+                "request_id": facts.request_id,
+                "time": self._time_s,
+                "caller": facts.caller,
+                "path": facts.path,
+                "answered_by": (facts.model or "")[:_MODEL_CHARS] or None,
+                "stream": facts.stream,
+                "latency_ms": round((perf_counter() - facts.began) * 1000, 3),
+                "first_byte_ms": facts.more.get("first_byte_ms"),
+                "status": facts.status,
+                "error": facts.error,
+                "prompt_characters": len(prompt),
+            },
+        )
+        kept = len(prompt) if self.texts.prompts else 0
+        self._recorder.writer.put(REQUESTS, make, self._bytes + kept)
+
+
+class Recorder:
+    """The journal of one process of the gateway."""
+
+    def __init__(self, config: Config, metrics: Metrics) -> None:
+        section = config.journal
+        assert section is not None
+        self.texts = Texts(section)
+        self._retention_s = section.retention_days * 86400
+        self._prices: Callable[..., None] | None = None
+        self.writer = Writer(
+            partial(open_journal, section.url, password=section.password),
+            metrics.journaled,
+            log,
+            most_rows=section.queue_rows,
+            tasks=[
+                Task(_HOUR_S, lambda connection: erase_texts(connection, self._retention_s)),
+                Task(60.0, self._note_prices),
+            ],
+        )
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Take the options of another configuration, but for the database."""
+        if config.journal is not None:
+            self.texts = Texts(config.journal)
+            self._retention_s = config.journal.retention_days * 86400
+        self._config = config
+
+    def begin(self, gateway: Gateway, routed: Routed) -> Entry:
+        """Begin to note a request."""
+        return Entry(self, gateway, routed)
+
+    def close(self) -> None:
+        """Write what waits."""
+        self.writer.close()
+
+    def _note_prices(self, connection: Any) -> None:
+        roles = {
+            self._config.routing.strong_model: "strong",
+            self._config.routing.weak_model: "weak",
+        }
+        rows = [
+            {
+                "model": model.name[:_MODEL_CHARS],
+                "role": roles.get(model.name),
+                "input_usd_per_mtok": model.input_usd_per_mtok,
+                "cached_input_usd_per_mtok": model.cached_input_usd_per_mtok,
+                "cache_write_usd_per_mtok": model.cache_write_usd_per_mtok,
+                "output_usd_per_mtok": model.output_usd_per_mtok,
+            }
+            for model in self._config.models.values()
+        ]
+        note_prices(connection, rows, time.time())
+
+
+def _row(
+    gateway: Gateway,
+    routed: Routed,
+    texts: Texts,
+    calls: list[Paid],
+    answered: int | None,
+    pieces: list[bytes],
+    known: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The row of a request, made in the writer's thread."""
+    row = dict(known) | {"chosen": routed.model[:_MODEL_CHARS]}
+    if routed.conversation is not None:
+        row["conversation"] = routed.conversation.hex()
+    row |= _decision(gateway, routed)
+    if calls:
+        usage = calls[answered or 0].usage
+        costs = [call.cost_usd for call in calls if call.cost_usd is not None]
+        row |= {
+            "input_tokens": usage.all_input_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+            "output_tokens": usage.output_tokens,
+            "tokens_are_estimates": any(call.usage.is_estimate for call in calls),
+            "cost_usd": sum(costs) if len(costs) == len(calls) else None,
+        }
+        if len(calls) > 1:
+            row["calls"] = [_call(call, i == answered) for i, call in enumerate(calls)]
+    else:
+        row["answered_by"] = None
+    if texts.prompts and routed.prompt:
+        row["prompt"] = texts.redacted(routed.prompt)
+    if pieces:
+        text = answer_text(b"".join(pieces), is_stream=bool(row["stream"]))
+        row["answer"] = None if text is None else texts.redacted(texts.cut(text))
+    return row
+
+
+def _decision(gateway: Gateway, routed: Routed) -> dict[str, Any]:
+    decision = routed.decision
+    if decision is None:
+        return {}
+    held = gateway.decider.share_control
+    router = gateway.decider.routers.get(decision.router)
+    point = (
+        f"threshold={decision.threshold:g}"
+        if held is None
+        else f"strong_share={held.held.strong_share:g}"
+    )
+    pair = gateway.decider.model_pair
+    chances = routed.chances
+    probabilities = {model: float(model == routed.model) for model in pair}
+    if chances is not None:
+        probabilities = dict(chances.probabilities)
+    return {
+        "router": decision.router,
+        "router_checksum": None if router is None else router.provenance.checksum,
+        "policy": "cascade" if routed.cascade else f"{decision.router} {point}",
+        "win_rate": decision.win_rate,
+        "threshold": decision.threshold,
+        "difficulty": decision.difficulty,
+        "candidates": list(pair),
+        "scores": {pair.strong: decision.win_rate, pair.weak: 1 - decision.win_rate},
+        "probabilities": probabilities,
+        "propensity": probabilities.get(routed.model),
+        "explored": chances is not None and chances.explored,
+    }
+
+
+def _call(call: Paid, is_answer: bool) -> dict[str, Any]:
+    return {
+        "model": call.model,
+        "input_tokens": call.usage.all_input_tokens,
+        "cached_tokens": call.usage.cached_tokens,
+        "output_tokens": call.usage.output_tokens,
+        "cost_usd": call.cost_usd,
+        "is_answer": is_answer,
+    }

@@ -1,0 +1,286 @@
+"""The journal of a gateway in another process: its rows, what it leaves out, and grades."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import gateway as gateways
+from fakes import openai_billed
+from fakes.gateway import Gateway
+from fakes.planned import Server, View
+
+CONFIG = """
+[routing]
+strong_model = "strong"
+weak_model = "weak"
+routers = ["length"]
+[endpoint]
+base_url = "{base_url}"
+[models.strong]
+input_usd_per_mtok = 10.0
+cached_input_usd_per_mtok = 2.5
+output_usd_per_mtok = 30.0
+[models.weak]
+input_usd_per_mtok = 1.0
+output_usd_per_mtok = 2.0
+[journal]
+{journal}
+"""
+SECRET = "my number is 555-1234"
+
+
+HOOK = """
+def hide(text):
+    if "broken" in text:
+        raise RuntimeError(text)
+    return "".join("#" if c.isdigit() else c for c in text)
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with openai_billed.start() as running:
+        yield running
+
+
+@pytest.fixture
+def provider(server: Server) -> View:
+    return View(server)
+
+
+@contextmanager
+def start(folder: Path, provider: View, journal: str = "", more: str = "") -> Iterator[Gateway]:
+    text = CONFIG.format(base_url=provider.base_url, journal=journal) + more
+    path = gateways.write_config(folder, text)
+    places = f"{folder}:{os.environ.get('PYTHONPATH', '')}"  # of the redaction hook
+    with gateways.start("--config", path, environment={"PYTHONPATH": places}) as gateway:
+        yield gateway
+
+
+def ask(gateway: Gateway, prompt: str, key: str = "", **more: Any) -> str:
+    """The id of a request that was answered."""
+    body = {"model": "fastroute", "messages": [{"role": "user", "content": prompt}], **more}
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    answer = gateway.ask("POST", "/v1/chat/completions", body, headers)
+    assert answer.status == 200, answer.body
+    return answer.headers["x-fastroute-request-id"]
+
+
+def rows(folder: Path, table: str = "requests") -> list[dict[str, Any]]:
+    path = folder / "journal.db"
+    if not path.exists():
+        return []
+    connection = sqlite3.connect(path)
+    connection.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY time")]
+    except sqlite3.OperationalError:  # no tables yet
+        return []
+    finally:
+        connection.close()
+
+
+def wait_for_rows(gateway: Gateway, folder: Path, count: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = gateway.wait_for(
+        lambda: len(made := rows(folder)) >= count and made
+    )
+    assert len(found) == count
+    return found
+
+
+def test_each_request_has_a_row(tmp_path: Path, provider: View) -> None:
+    with start(tmp_path, provider) as gateway:
+        ids = [
+            ask(gateway, "short"),
+            ask(gateway, "long " * 400 + "CACHED"),
+            ask(gateway, "x", model="strong", stream=True),
+        ]
+        gateway.ask("POST", "/v1/route", {"model": "fastroute", "messages": []})
+        provider.plan({"kind": "status", "status": 418})
+        body = {"model": "weak", "messages": [{"role": "user", "content": "x"}]}
+        assert gateway.ask("POST", "/v1/chat/completions", body).status == 418
+        short, long, named, failed = wait_for_rows(gateway, tmp_path, 4)
+        logged = gateway.events("request")
+    assert [row["request_id"] for row in (short, long, named)] == ids
+    assert (short["chosen"], long["chosen"], named["chosen"]) == ("weak", "strong", "strong")
+    assert json.loads(short["candidates"]) == ["strong", "weak"]
+    assert json.loads(short["probabilities"]) == {"strong": 0.0, "weak": 1.0}
+    assert (short["propensity"], short["explored"], short["policy"]) == (
+        1.0, 0, "length threshold=0.5",
+    )  # fmt: skip
+    assert named["router"] is named["propensity"] is named["scores"] is None
+    assert long["cached_tokens"] == long["input_tokens"] - 10
+    for row, line in zip((short, long, named), logged, strict=False):
+        names = ("win_rate", "cost_usd", "input_tokens", "output_tokens", "caller", "first_byte_ms")
+        for name in names:
+            assert row[name] == pytest.approx(line.get(name), abs=1e-6), name
+        assert row["latency_ms"] == pytest.approx(line["duration_ms"], abs=5)
+    assert (named["stream"], named["tokens_are_estimates"]) == (1, 1)
+    assert (failed["status"], failed["error"], failed["cost_usd"]) == (418, "provider_status", None)
+    assert {row[name] for row in (short, long) for name in ("prompt", "answer")} == {None}
+    assert short["prompt_characters"] == 5
+    text = (tmp_path / "journal.db").read_bytes() + (tmp_path / "journal.db").read_bytes()
+    assert b"long long" not in text
+    assert (tmp_path / "journal.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_texts_are_kept_as_the_hook_returns_them(tmp_path: Path, provider: View) -> None:
+    text = 'prompts = true\nanswers = true\nmax_text_characters = 30\nredact = "hook:hide"'
+    (tmp_path / "hook.py").write_text(HOOK)
+    with start(tmp_path, provider, text) as gateway:
+        ask(gateway, SECRET)
+        ask(gateway, f"{SECRET} broken"[-30:], stream=True)
+        first, second = wait_for_rows(gateway, tmp_path, 2)
+    assert (first["prompt"], first["answer"]) == ("my number is ###-####", "abcd" * 7 + "ab")
+    assert (second["prompt"], second["answer"]) == (None, "abcd" * 7 + "ab")
+    assert not [line for line in gateway.lines if "1234" in line]
+
+
+def test_a_conversation_is_known_by_its_digest(tmp_path: Path, provider: View) -> None:
+    with start(tmp_path, provider) as gateway:
+        ask(gateway, "one")
+        turns = [
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": "a"},
+            {"role": "user", "content": "two"},
+        ]
+        ask(gateway, "", messages=turns)
+        ask(gateway, "three")
+        found = wait_for_rows(gateway, tmp_path, 3)
+    names = [row["conversation"] for row in found]
+    assert names[0] == names[1] != names[2]
+    assert len(names[0]) == 32
+
+
+def test_exploration_is_recorded_with_its_probability(tmp_path: Path, provider: View) -> None:
+    with start(tmp_path, provider, more="[explore]\nshare = 0.5\n") as gateway:
+        ids = [ask(gateway, f"prompt {i}") for i in range(60)]
+        found = wait_for_rows(gateway, tmp_path, 60)
+    assert [row["request_id"] for row in found] == ids
+    chosen = [row["chosen"] for row in found]
+    assert 3 <= chosen.count("strong") <= 30  # 15 expected
+    for row in found:
+        assert json.loads(row["probabilities"]) == {"strong": 0.25, "weak": 0.75}
+        assert row["propensity"] == (0.25 if row["chosen"] == "strong" else 0.75)
+        assert row["explored"] or row["chosen"] == "weak"
+    asked = [request["model"] for request in provider.requests()]
+    assert asked == chosen
+
+
+def test_feedback(tmp_path: Path, provider: View) -> None:
+    keys = "".join(
+        f'[[keys]]\nname = "{name}"\nsha256 = "{hashlib.sha256(name.encode()).hexdigest()}"\n'
+        for name in ("mine", "yours")
+    )
+    with start(tmp_path, provider, more=keys) as gateway:
+        known = ask(gateway, "hello", key="mine")
+
+        def grade(key: str = "mine", again: str = "", **body: Any) -> tuple[int, Any]:
+            headers = {"authorization": f"Bearer {key}", "idempotency-key": again}
+            answer = gateway.ask("POST", "/v1/feedback", body, headers)
+            return answer.status, answer.json()
+
+        status, said = grade(request_id=known, score=1, comment="good", again="a")
+        assert (status, said) == (200, {"request_id": known, "joined": True})  # at once
+        assert rows(tmp_path, "feedback")[0]["comment"] == "good"
+        assert grade(request_id=known, score=1, comment="good", again="a")[0] == 200
+        status, said = grade(request_id=known, score=0.5, again="a")
+        assert (status, said["error"]["code"]) == (409, "other_grade")
+        assert grade(request_id=known, winner="strong", source="user")[0] == 200
+        assert grade(request_id="0" * 16, score=0.5)[0] == 202
+        assert grade("yours", request_id=known, score=0.5)[0] == 404
+        assert grade(request_id="nothing", score=0.5)[0] == 404
+        assert grade("nobody", request_id=known, score=0.5)[0] == 401
+        for wrong, said_of in (
+            ({"score": 2}, "score"), ({"score": "1"}, "score"), ({"winner": "gpt"}, "winner"),
+            ({}, "give"), ({"score": 1, "grade": 2}, "grade"), ({"score": True}, "score"),
+            ({"score": 1, "source": "judge"}, "source"),
+        ):  # fmt: skip
+            status, said = grade(request_id=known, **wrong)
+            assert (status, said["error"]["code"]) == (422, "invalid_feedback"), wrong
+            assert said_of in said["error"]["message"]
+        headers = {"authorization": "Bearer mine"}
+        assert gateway.ask("POST", "/v1/feedback", b"{", headers).status == 400
+        assert gateway.ask("GET", "/v1/feedback", None, headers).status == 405
+    kept = rows(tmp_path, "feedback")
+    assert [(g["request_id"], g["source"], g["score"], g["winner"]) for g in kept] == [
+        (known, "application", 1.0, None),
+        (known, "user", None, "strong"),
+        ("0" * 16, "application", 0.5, None),
+    ]
+
+
+def test_without_a_journal_there_is_no_feedback(gateway: Gateway) -> None:
+    answer = gateway.ask("POST", "/v1/feedback", {"request_id": "0" * 16, "score": 1})
+    assert (answer.status, answer.json()["error"]["code"]) == (404, "no_journal")
+
+
+def test_a_full_disk_stops_the_journal_and_not_the_gateway(tmp_path: Path, provider: View) -> None:
+    with start(tmp_path, provider, "prompts = true") as gateway:
+        ask(gateway, "before")
+        wait_for_rows(gateway, tmp_path, 1)
+        # No file may grow: what a full disk is to SQLite.
+        pid = gateway.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, -1))
+        for i in range(20):
+            ask(gateway, f"{i} " + "x" * 10_000)
+        gateway.wait_for(lambda: gateway.events("the journal can't be written"))
+        body = {"request_id": "0" * 16, "score": 1}
+        assert gateway.ask("POST", "/v1/feedback", body).status == 503
+        ask(gateway, "during")
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        found = wait_for_rows(gateway, tmp_path, 22)
+        assert found[-1]["prompt"] == "during"
+        assert gateway.ask("POST", "/v1/feedback", body).status == 202
+
+
+def test_kill_9_loses_at_most_the_last_second(tmp_path: Path, provider: View) -> None:
+    with start(tmp_path, provider) as gateway:
+        ids = [ask(gateway, f"prompt {i}") for i in range(50)]
+        wait_for_rows(gateway, tmp_path, 50)
+        ids += [ask(gateway, f"late {i}") for i in range(10)]
+        gateway.process.send_signal(signal.SIGKILL)
+        gateway.process.wait()
+    found = [row["request_id"] for row in rows(tmp_path)]
+    assert found == ids[: len(found)]
+    assert len(found) >= 50
+    connection = sqlite3.connect(tmp_path / "journal.db")
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ('url = "mysql://h/d"', "journal.url: the journal's URL begins with 'mysql'"),
+        ('password_env = "NOT_SET_18"', "the environment variable NOT_SET_18 is not set"),
+        ('redact = "nowhere:x"', "journal.redact: 'nowhere:x' can't be imported"),
+        ("retention_days = 0", "journal.retention_days"),
+        ("[shadow]\nshare = 0.1", "shadow.daily_usd"),
+        ("[explore]\nshare = 0", "explore.share"),
+    ],
+)
+def test_a_wrong_section_is_refused(
+    tmp_path: Path, provider: View, section: str, said: str
+) -> None:
+    with pytest.raises(AssertionError) as raised, start(tmp_path, provider, section):
+        pass
+    assert said in str(raised.value)
+
+
+def test_shadow_and_explore_need_a_journal(tmp_path: Path, provider: View) -> None:
+    text = CONFIG.replace("[journal]\n{journal}", "[explore]\nshare = 0.1")
+    path = gateways.write_config(tmp_path, text.format(base_url=provider.base_url))
+    with pytest.raises(AssertionError, match=r"explore: needs the section \[journal\]"):
+        gateways.start("--config", path).__enter__()
