@@ -362,3 +362,59 @@ class FarField:
         shift = self.gradient @ change / (self.says @ weight)
         strong, weak = self.pair
         return float(sigmoid(ratings[strong] - ratings[weak] + shift))
+
+
+def nearest(rows: Array, query: Array, count: int) -> list[int]:
+    """The rows of greatest product with the query, of equal ones the lower first."""
+    products = rows.astype(np.float64) @ query.astype(np.float64)
+    return sorted(range(len(rows)), key=lambda i: (-products[i], i))[:count]
+
+
+def success_estimate(parts: dict[str, Any], x: Array) -> tuple[Float64, bool]:
+    """P(success), low and high of each model, float64[3, m], and whether it abstained.
+
+    The formulas of ``csrc/kernels/success_estimate.hpp``, a model at a time.
+    """
+    m = len(parts["level"])
+    away = x.astype(np.float64) - parts["centre"]
+    stacked = parts["stacked"].astype(np.float64)
+    spread = max(away @ away - sum((row @ away) ** 2 for row in stacked[m + 1 :]), 0.0)
+    abstained = not x.any() or spread > parts["most_spread"]
+    said = list(stacked[: m + 1] @ away)
+    if parts["clusterings"]:
+        k = len(parts["clusters"]) // parts["clusterings"]
+        for first in range(0, len(parts["clusters"]), k):
+            near = nearest(parts["clusters"][first : first + k], x, parts["nearest_clusters"])
+            for j in range(m + 1):
+                values = [float(parts["of_clusters"][first + c][j]) for c in near]
+                said[j] += math.fsum(values) / len(values)
+    graded = parts["prompts"]
+    near = []
+    if graded is not None:
+        near = nearest(graded["rows"], x - graded["centre"], graded["count"])
+    out = np.empty((3, m))
+
+    def mixed(part: float, values: list[float], count: float) -> float:
+        known = [value for value in values if not math.isnan(value)]
+        if not known or math.isinf(count):
+            return part
+        weight = len(known) / (len(known) + count)
+        return (1 - weight) * part + weight * math.fsum(known) / len(known)
+
+    for j in range(m):
+        shared, own = said[m], said[j]
+        if graded is not None:
+            of_shared = [float(graded["shared"][i]) for i in near]
+            of_own = [float(graded["own"][i][j]) for i in near]
+            shared = mixed(shared, of_shared, graded["shared_count"])
+            own = mixed(own, of_own, graded["own_count"][j])
+        edge = parts["edge"]
+        score = min(max(parts["level"][j] + shared + own, edge), 1 - edge)
+        logit = math.log(score / (1 - score))
+        p = sigmoid(parts["slope"][j] * logit + parts["offset"][j])
+        variance = min(spread * parts["widening"][j], parts["widest"][j])
+        if abstained:
+            p, variance = parts["usual"][j], parts["widest"][j]
+        half = 1.96 * math.sqrt(variance)
+        out[:, j] = p, max(p - half, 0.0), min(p + half, 1.0)
+    return out, abstained

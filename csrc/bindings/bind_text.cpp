@@ -10,6 +10,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
+#include "bindings/success_estimator.hpp"
 #include "bindings/token_table.hpp"
 #include "kernels/matrix_factorization.hpp"
 #include "text/text_embedder.hpp"
@@ -252,6 +253,32 @@ class TextScorer {
     std::vector<float> pair_;
 };
 
+class TextEstimator {
+  public:
+    TextEstimator(std::shared_ptr<TextEmbedder> embedder,
+                  std::shared_ptr<SuccessEstimator> estimator)
+        : embedder_(std::move(embedder)), estimator_(std::move(estimator)) {
+        require(estimator_->model().stacked.columns == embedder_->model().width(),
+                "the embedding has another dimension");
+    }
+
+    SuccessNumbers estimate(const py::str& prompt) const {
+        std::vector<float> embedding(embedder_->model().width());
+        const std::string_view view = utf8(prompt);
+        return success_numbers(estimator_->model(), [&](double* probability, double* low,
+                                                        double* high) {
+            if (!embedder_->embed_into(view, embedding.data())) {
+                return SuccessStatus::not_finite;
+            }
+            return estimate_success(estimator_->model(), embedding.data(), probability, low, high);
+        });
+    }
+
+  private:
+    std::shared_ptr<TextEmbedder> embedder_;
+    std::shared_ptr<SuccessEstimator> estimator_;
+};
+
 py::str normalize(const py::str& prompt, bool lowercase) {
     text::Normalizer normalizer(text::Unicode::tables(lowercase), lowercase, utf8(prompt));
     std::string out;
@@ -299,6 +326,11 @@ void register_text(py::module_& module) {
              "NaN where the embedding is not finite or exactly orthogonal.")
         .def("win_rates", &TextScorer::win_rates, py::arg("prompts"), py::arg("num_threads"),
              "float64[prompts]; NaN as in win_rate.");
+    py::class_<TextEstimator>(module, "TextEstimator", "P(success) of many models on texts.")
+        .def(py::init<std::shared_ptr<TextEmbedder>, std::shared_ptr<SuccessEstimator>>(),
+             py::arg("embedder"), py::arg("estimator"))
+        .def("estimate", &TextEstimator::estimate, py::arg("prompt"),
+             "As SuccessEstimator.estimate.");
 }
 
 }  // namespace fastroute::bindings

@@ -36,6 +36,7 @@ PYBIND11_MODULE(_core_in_main, module, pybind11::mod_gil_not_used()) {
     fastroute::bindings::register_similarity_weighting(module);
     fastroute::bindings::register_far_field(module);
     fastroute::bindings::register_json_members(module);
+    fastroute::bindings::register_many_models(module);
     fastroute::bindings::register_text(module);
 }
 

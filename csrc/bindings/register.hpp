@@ -11,6 +11,7 @@ void register_bradley_terry(pybind11::module_& module);
 void register_similarity_weighting(pybind11::module_& module);
 void register_far_field(pybind11::module_& module);
 void register_json_members(pybind11::module_& module);
+void register_many_models(pybind11::module_& module);
 void register_text(pybind11::module_& module);
 
 }  // namespace fastroute::bindings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['FarField', 'FarFieldAxes', 'FarFieldCells', 'FarFieldClusters', 'FarFieldOutside', 'StoredRows', 'TextEmbedder', 'TextScorer', 'TieredBattles', 'accumulate_moments', 'code_point_classes', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'json_members', 'model_deltas', 'normalize_text', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'text_features', 'unicode_version', 'use_simd_level']
+__all__: list[str] = ['FarField', 'FarFieldAxes', 'FarFieldCells', 'FarFieldClusters', 'FarFieldOutside', 'GradedPrompts', 'StoredRows', 'SuccessEstimator', 'TextEmbedder', 'TextEstimator', 'TextScorer', 'TieredBattles', 'accumulate_moments', 'best_value', 'cheapest_of_quality', 'code_point_classes', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'expected_dollars', 'fit_bradley_terry', 'fold_models', 'json_members', 'model_deltas', 'nearest_rows', 'normalize_text', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'text_features', 'unicode_version', 'use_simd_level']
 class TieredBattles:
     """
     Battles between tiers, with unit embeddings that it borrows.
@@ -80,6 +80,26 @@ class FarField:
         """
         (win rates, whether they converged, misfits), a row each.
         """
+class GradedPrompts:
+    """
+    Graded prompts and what their grades say.
+    """
+    def __init__(self, rows: numpy.typing.NDArray[numpy.float32], centre: numpy.typing.NDArray[numpy.float32], shared: numpy.typing.NDArray[numpy.float32], own: numpy.typing.NDArray[numpy.float32], own_count: numpy.typing.NDArray[numpy.float64], shared_count: typing.SupportsFloat | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+class SuccessEstimator:
+    """
+    P(success) of many models.
+    """
+    def __init__(self, stacked: numpy.typing.NDArray[numpy.float32], at_centre: numpy.typing.NDArray[numpy.float64], centre: numpy.typing.NDArray[numpy.float32], clusters: numpy.typing.NDArray[numpy.float32], of_clusters: numpy.typing.NDArray[numpy.float32], clusterings: typing.SupportsInt | typing.SupportsIndex, nearest_clusters: typing.SupportsInt | typing.SupportsIndex, level: numpy.typing.NDArray[numpy.float64], slope: numpy.typing.NDArray[numpy.float64], offset: numpy.typing.NDArray[numpy.float64], usual: numpy.typing.NDArray[numpy.float64], widening: numpy.typing.NDArray[numpy.float64], widest: numpy.typing.NDArray[numpy.float64], edge: typing.SupportsFloat | typing.SupportsIndex, most_spread: typing.SupportsFloat | typing.SupportsIndex, prompts: GradedPrompts | None) -> None:
+        ...
+    def estimate(self, x: numpy.typing.NDArray[numpy.float32]) -> tuple[numpy.typing.NDArray[numpy.float64], int]:
+        """
+        Probability, low and high, float64[3, models]; 0, 1 for abstained, 2 for not finite.
+        """
+    def estimate_many(self, X: numpy.typing.NDArray[numpy.float32], num_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.float64], numpy.typing.NDArray[numpy.uint8]]:
+        """
+        The same for many: float64[3, n, models] and uint8[n].
+        """
 class TextEmbedder:
     """
     A vocabulary and its table, from text to vectors.
@@ -120,9 +140,27 @@ class TextScorer:
         """
         float64[prompts]; NaN as in win_rate.
         """
+class TextEstimator:
+    """
+    P(success) of many models on texts.
+    """
+    def __init__(self, embedder: TextEmbedder, estimator: SuccessEstimator) -> None:
+        ...
+    def estimate(self, prompt: str) -> tuple[numpy.typing.NDArray[numpy.float64], int]:
+        """
+        As SuccessEstimator.estimate.
+        """
 def accumulate_moments(battles: TieredBattles, axes: numpy.typing.NDArray[numpy.float32], num_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
     """
     Moments by cell: float64[cells, moments].
+    """
+def best_value(quality: numpy.typing.NDArray[numpy.float64], dollars: numpy.typing.NDArray[numpy.float64], price: typing.SupportsFloat | typing.SupportsIndex, most_dollars: typing.SupportsFloat | typing.SupportsIndex) -> int:
+    """
+    The greatest quality - price * dollars; -1 for none.
+    """
+def cheapest_of_quality(quality: numpy.typing.NDArray[numpy.float64], dollars: numpy.typing.NDArray[numpy.float64], share: typing.SupportsFloat | typing.SupportsIndex) -> int:
+    """
+    The cheapest with a share of the greatest quality; -1 for none.
     """
 def code_point_classes() -> list[str]:
     """
@@ -152,6 +190,10 @@ def exp2_scaled(x: numpy.typing.NDArray[numpy.float32], scale: typing.SupportsFl
     """
     2^(x * scale): float64[n].
     """
+def expected_dollars(input: numpy.typing.NDArray[numpy.float64], output: numpy.typing.NDArray[numpy.float64], answer_tokens: numpy.typing.NDArray[numpy.float64], input_tokens: typing.SupportsFloat | typing.SupportsIndex, most_answer_tokens: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+    """
+    Expected dollars of each candidate's answer: float64[n].
+    """
 def fit_bradley_terry(wins: numpy.typing.NDArray[numpy.float64]) -> tuple[numpy.typing.NDArray[numpy.float64], bool, int]:
     """
     (ratings float64[n] with mean 0, whether it converged, Newton steps).
@@ -167,6 +209,10 @@ def json_members(text: bytes, array: bool) -> tuple[str, int, list[tuple[int, in
 def model_deltas(folded: numpy.typing.NDArray[numpy.float32], X: numpy.typing.NDArray[numpy.float32], num_threads: typing.SupportsInt | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float32]:
     """
     delta of every model on every embedding: float32[n, models].
+    """
+def nearest_rows(rows: numpy.typing.NDArray[numpy.float32], X: numpy.typing.NDArray[numpy.float32], count: typing.SupportsInt | typing.SupportsIndex, num_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.int32], numpy.typing.NDArray[numpy.float32]]:
+    """
+    Rows of greatest product with each of X, and the products: [n, count] each.
     """
 def normalize_text(prompt: str, lowercase: bool) -> str:
     """

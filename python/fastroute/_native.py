@@ -147,14 +147,21 @@ def embed_token_bags(
         _refused(error)
 
 
-# Text by a vocabulary; fastroute.embedders.vocabulary checks the arguments
+# Text by a vocabulary, and many models; the callers check the arguments
 
 TextEmbedder: TypeAlias = _core.TextEmbedder
+TextEstimator: TypeAlias = _core.TextEstimator
 TextScorer: TypeAlias = _core.TextScorer
 text_features = _core.text_features
 code_point_classes = _core.code_point_classes
 normalize_text = _core.normalize_text
 unicode_version = _core.unicode_version
+GradedPrompts: TypeAlias = _core.GradedPrompts
+SuccessEstimator: TypeAlias = _core.SuccessEstimator
+nearest_rows = _core.nearest_rows
+expected_dollars = _core.expected_dollars
+best_value = _core.best_value
+cheapest_of_quality = _core.cheapest_of_quality
 
 
 # Matrix factorization
@@ -257,15 +264,7 @@ def cut_rating_tiers(ratings: Float64Array, num_tiers: int) -> Int32Array:
     """Tiers, int32[n], of sorted ratings, float64[n]: least summed variance within tiers."""
     check_array("ratings", ratings, np.float64, 1)
     check_finite("ratings", ratings)
-    if (
-        isinstance(num_tiers, bool)
-        or not isinstance(num_tiers, int)
-        or not 1 <= num_tiers <= len(ratings)
-    ):
-        raise InvalidInputError(
-            f"num_tiers must be an int from 1 to the number of models, {len(ratings)}, got "
-            f"{num_tiers!r}"
-        )
+    check_int("num_tiers", num_tiers, len(ratings))
     steps = np.diff(ratings)
     if (steps > 0).any() and (steps < 0).any():
         raise InvalidInputError("ratings must be sorted; pass np.sort(ratings)")

@@ -33,7 +33,7 @@ from fastroute.chat.prompts import prompt_from_messages, system_text
 from fastroute.errors import InvalidInputError, InvalidTypeError, NoEligibleModelError
 from fastroute.http.failures import is_context_overflow
 from fastroute.http.request import Request
-from fastroute.routers import ModelsRouter, SuccessEstimator
+from fastroute.routers import ModelsRouter
 from fastroute.types import Float64Array
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
 
 #: Expected quality of a candidate of which nothing is known.
 UNKNOWN_QUALITY = 0.5
+_START = Turn()
 
 
 class CandidateView(NamedTuple):
@@ -71,8 +72,7 @@ class CandidateView(NamedTuple):
         return self.reason is None
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateDecision:
+class CandidateDecision(NamedTuple):
     """Which candidate answers, and why.
 
     Attributes:
@@ -132,8 +132,7 @@ class _Prepared(NamedTuple):
     candidates: tuple[Candidate, ...]
     eligibility: Eligibility
     prices: Prices
-    estimator: SuccessEstimator | None
-    priors: Float64Array
+    estimate: Callable[[str], tuple[Float64Array, bool]]
     rules: Rules
 
 
@@ -213,7 +212,7 @@ class CandidateDecider:
             if not isinstance(prompt, str):
                 raise InvalidTypeError(f"prompt must be a str, got {type(prompt).__name__}")
             needs = Needs.of_text(prompt)
-        return self._decide(prompt, prompt, needs, turn or Turn(), explain, started_ns, counts)
+        return self._decide(prompt, prompt, needs, turn or _START, explain, started_ns, counts)
 
     def decide_request(
         self,
@@ -252,7 +251,7 @@ class CandidateDecider:
         needs = self.ruled(needs, Asked("", named, "/chat/completions", system_text(body)))
         if refused_by is not None:
             needs = self.beyond(needs, refused_by)
-        turn = Turn.read(messages, model, cached_tokens) if model else Turn()
+        turn = Turn.read(messages, model, cached_tokens) if model else _START
         return self._decide(prompt, body, needs, turn, explain, started_ns, counts=True)
 
     def ruled(self, needs: Needs, asked: Asked) -> Needs:
@@ -308,7 +307,8 @@ class CandidateDecider:
         usd = prepared.prices.dollars(
             tokens, needs.max_output_tokens, cached_at=turn.model, cached_tokens=turn.cached_tokens
         )
-        quality, low, high, abstained = self._estimate(prepared, prompt)
+        numbers, abstained = prepared.estimate(prompt)
+        quality = numbers[0]
         weighed, stayed = quality, False
         if turn.model:
             before = next((i for i in able if candidates[i].name == turn.model), None)
@@ -317,15 +317,23 @@ class CandidateDecider:
                 stayed = able[free] != before
                 weighed = quality.copy()
                 weighed[before] += turn.margin
-        chosen = eligible[self._choose(weighed[eligible], usd[eligible], abstained, counts)]
-        stayed = stayed and candidates[chosen].name == turn.model
+        if len(eligible) == len(candidates):
+            chosen = self._choose(weighed, usd, abstained, counts)
+        else:
+            chosen = eligible[self._choose(weighed[eligible], usd[eligible], abstained, counts)]
         views: tuple[CandidateView, ...] = ()
         if explain:
-            views = _views(prepared, needs, locks, quality, low, high, usd)
-        return CandidateDecision(
-            candidates[chosen].name, float(quality[chosen]), float(usd[chosen]), self._policy_text,
-            abstained, turn.signed_reasoning and _moves(candidates, turn.model, chosen),
-            (perf_counter_ns() - started_ns) / 1000, views, stayed,
+            views = _views(prepared, needs, locks, *numbers, usd)
+        model = candidates[chosen].name
+        drops = turn.signed_reasoning and _moves(candidates, turn.model, chosen)
+        latency_us = (perf_counter_ns() - started_ns) / 1000
+        # Half as long as a call of CandidateDecision.
+        return tuple.__new__(
+            CandidateDecision,
+            (
+                model, quality.item(chosen), usd.item(chosen), self._policy_text, abstained, drops,
+                latency_us, views, stayed and model == turn.model,
+            ),
         )  # fmt: skip
 
     def _choose(
@@ -334,17 +342,6 @@ class CandidateDecider:
         if not counts:
             return self.policy.preview(quality, usd, safely=abstained)
         return (self.policy.choose_safely if abstained else self.policy.choose)(quality, usd)
-
-    def _estimate(
-        self, prepared: _Prepared, prompt: str
-    ) -> tuple[Float64Array, Float64Array, Float64Array, bool]:
-        """Quality of each candidate, its interval, and whether the router abstained."""
-        if prepared.estimator is None:
-            n = len(prepared.candidates)
-            return prepared.priors, np.zeros(n), np.ones(n), True
-        assert self.router is not None
-        found = prepared.estimator.estimate(self.router.embed(prompt))
-        return found.probability[0], found.low[0], found.high[0], bool(found.abstained[0])
 
     def _now(self) -> _Prepared:
         prepared = self._prepared
@@ -355,12 +352,19 @@ class CandidateDecider:
     def _prepare(self) -> _Prepared:
         candidates = self.candidates.current
         priors = {c.name: c.quality_prior for c in candidates}
-        estimator = None
         if self.router is not None:
+            assert self.router.embedder is not None
             estimator = self.router.estimator.select(list(priors), priors)
-        known = [UNKNOWN_QUALITY if prior is None else prior for prior in priors.values()]
+            estimate = estimator.text_estimator(self.router.embedder)
+        else:
+            known = [UNKNOWN_QUALITY if prior is None else prior for prior in priors.values()]
+            alone = np.array([known, [0.0] * len(known), [1.0] * len(known)])
+
+            def estimate(prompt: str) -> tuple[Float64Array, bool]:  # noqa: ARG001 - priors alone
+                return alone, True
+
         return _Prepared(
-            candidates, Eligibility(candidates), Prices(candidates), estimator, np.array(known),
+            candidates, Eligibility(candidates), Prices(candidates), estimate,
             Rules(self._rules, candidates),
         )  # fmt: skip
 

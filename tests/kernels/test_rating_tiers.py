@@ -89,11 +89,9 @@ def test_bad_input(tmp_path: Path) -> None:
     bad_arrays.check_refusals(ratings, "ratings", lambda r: _native.cut_rating_tiers(r, 2))
     bad_arrays.check_accepted(ratings, lambda r: _native.cut_rating_tiers(r, 2), tmp_path)
     for num_tiers in (0, -1, 6, 2.0, None, True, "3", 10**30):
-        with pytest.raises(
-            InvalidInputError, match=r"num_tiers must be an int from 1 to .* 5, got"
-        ):
+        with pytest.raises(InvalidInputError, match=r"num_tiers must be an int from 1 to 5, got"):
             _native.cut_rating_tiers(ratings, num_tiers)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInputError, match=r"num_tiers must be an int from 1 to .* 0, got 1"):
+    with pytest.raises(InvalidInputError, match=r"num_tiers must be an int from 1 to 0, got 1"):
         _native.cut_rating_tiers(np.empty(0), 1)
     with pytest.raises(InvalidInputError, match=r"ratings must be sorted; pass np.sort"):
         _native.cut_rating_tiers(np.array([1.0, 3.0, 2.0]), 2)

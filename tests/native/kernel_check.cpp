@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <limits>
 #include <random>
 #include <string>
@@ -18,9 +19,11 @@
 #include "kernels/far_field.hpp"
 #include "kernels/json_members.hpp"
 #include "kernels/matrix_factorization.hpp"
+#include "kernels/nearest_rows.hpp"
 #include "kernels/parallel.hpp"
 #include "kernels/rating_tiers.hpp"
 #include "kernels/similarity_weighting.hpp"
+#include "kernels/success_estimate.hpp"
 #include "kernels/token_bag.hpp"
 #include "simd/level.hpp"
 #include "text_check.hpp"
@@ -381,6 +384,65 @@ void check_json_members() {
           "much deeper, and cut");
 }
 
+// P(success) of 9 models with clusters and neighbours, one prompt and many, and the nearest rows.
+void check_many_models(const std::string& level) {
+    constexpr std::size_t kModels = 9, kPrompts = 40, kClusters = 6, kQueries = 70, kNear = 5;
+    for (const std::size_t d : {std::size_t{1}, std::size_t{17}, std::size_t{73}}) {
+        const auto view = [d](const std::vector<float>& values) {
+            return fastroute::MatrixView{values.data(), values.size() / d, d, d};
+        };
+        const std::vector<float> stacked = normal_floats((kModels + 4) * d);
+        const std::vector<float> centre(d, 0.0F), clusters = normal_floats(kClusters * d);
+        const std::vector<float> of_clusters = normal_floats(kClusters * (kModels + 1));
+        const std::vector<float> rows = normal_floats(kPrompts * d),
+                                 X = normal_floats(kQueries * d);
+        const std::vector<float> shared = normal_floats(kPrompts);
+        std::vector<float> own = normal_floats(kPrompts * kModels);
+        own[3] = std::numeric_limits<float>::quiet_NaN();
+        const std::vector<double> zeros(kModels + 4, 0.0), ones(kModels, 1.0);
+        const fastroute::SuccessModel model{
+            kModels,
+            view(stacked),
+            zeros.data(),
+            centre.data(),
+            view(clusters),
+            of_clusters.data(),
+            2,
+            2,
+            ones.data(),
+            ones.data(),
+            zeros.data(),
+            ones.data(),
+            ones.data(),
+            ones.data(),
+            0.01,
+            1e9,
+            {view(rows), centre.data(), shared.data(), own.data(), kNear, 3.0, ones.data()}};
+        const std::size_t all = kQueries * kModels;
+        std::vector<double> many(3 * all), one(3 * kModels), threaded(3 * all);
+        std::vector<fastroute::SuccessStatus> status(kQueries);
+        fastroute::estimate_successes(model, view(X), 1, many.data(), many.data() + all,
+                                      many.data() + 2 * all, status.data());
+        fastroute::estimate_successes(model, view(X), 3, threaded.data(), threaded.data() + all,
+                                      threaded.data() + 2 * all, status.data());
+        check(many == threaded, level + " estimates on threads");
+        bool same = true;
+        for (std::size_t i = 0; i < kQueries; ++i) {
+            fastroute::estimate_success(model, X.data() + i * d, one.data(), one.data() + kModels,
+                                        one.data() + 2 * kModels);
+            same = same && std::equal(one.begin(), one.begin() + kModels, &many[i * kModels]);
+        }
+        check(same, level + " estimates alone and together");
+        std::vector<std::int32_t> nearest(kNear);
+        std::vector<float> products(kNear), wanted(kPrompts);
+        fastroute::nearest_rows(view(rows), X.data(), kNear, nearest.data(), products.data());
+        fastroute::simd::functions().dot_rows(rows.data(), kPrompts, d, X.data(), d, wanted.data());
+        std::sort(wanted.begin(), wanted.end(), std::greater<>());
+        check(std::equal(products.begin(), products.end(), wanted.begin()),
+              level + " nearest rows");
+    }
+}
+
 // Many callers at once, few of whom get the pool: each must still see every task done once.
 void check_pool() {
     std::atomic<int> wrong{0};
@@ -411,6 +473,7 @@ int main() {
         check_add_scaled_rows(scalar, simd, level);
         check_exp2_scaled(scalar, simd, level);
         check_kernels(level);
+        check_many_models(level);
     }
     check_json_members();
     check_text(check);

@@ -11,7 +11,7 @@ import pytest
 
 from fastroute.artifacts import load_artifact, save_artifact
 from fastroute.embedders.static import StaticEmbedder
-from fastroute.errors import ArtifactError, InvalidInputError
+from fastroute.errors import ArtifactError, InvalidInputError, InvalidTypeError
 from fastroute.provenance import Provenance
 from fastroute.routers import ModelsRouter
 from fastroute.routers.many_models.add_model import add_model
@@ -213,6 +213,36 @@ def test_a_pair_win_rate_follows_the_probabilities(router: ModelsRouter) -> None
         assert router.win_rate(prompt) == pytest.approx(rate, abs=1e-6)
     assert router.is_quick
     assert router.estimate([]).probability.shape == (0, 2)
+
+
+def test_text_and_its_embedding_give_the_same_numbers(router: ModelsRouter) -> None:
+    estimator, embedder = router.estimator, StaticEmbedder.load_default()
+    assert estimator.clusters is not None  # they tell poems from sums
+    estimate = estimator.text_estimator(embedder)
+    for prompt in ("Write a poem about rain.", "Compute 3 times 7.", "", "a word " * 20_000):
+        found, abstained = estimate(prompt)
+        wanted, wanted_abstained = estimator.estimate_one(embedder.embed(prompt))
+        assert (found == wanted).all()
+        assert abstained == wanted_abstained
+        assert found[0] == pytest.approx(router.estimate([prompt]).probability[0])
+    with pytest.raises(InvalidTypeError, match="prompt must be a str"):
+        estimate(3)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="lone surrogate"):
+        estimate("half a character: \ud83d")
+
+
+def test_embeddings_that_can_not_be_scored_are_named(fitted: Fitted) -> None:
+    estimator = fitted.estimator
+    good = sample(1, seed=0)[0]
+    for bad, said in (
+        (good.astype(np.float64), "dtype float32"),
+        (good[:, :-1].copy(), "where the router has 24"),
+        (np.full_like(good, np.nan), "NaN"),
+    ):
+        with pytest.raises((InvalidInputError, InvalidTypeError), match=said):
+            estimator.estimate(bad)
+        with pytest.raises((InvalidInputError, InvalidTypeError), match=said):
+            estimator.estimate_one(bad[0])
 
 
 def test_it_is_saved_loaded_and_pickled_with_the_same_numbers(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from fastroute.candidates.candidate import ABILITIES, Candidate
 from fastroute.errors import InvalidInputError, NoEligibleModelError
@@ -45,13 +46,13 @@ class Needs:
     excluded: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = sorted(self.abilities - _BIT.keys())
-        if unknown:
+        if self.abilities and not self.abilities <= _BIT.keys():
+            unknown = sorted(self.abilities - _BIT.keys())
             raise InvalidInputError(
                 f"abilities: unknown {', '.join(map(repr, unknown))}; they are "
                 f"{', '.join(ABILITIES)}"
             )
-        if min(self.most_tokens, self.likely_tokens, self.max_output_tokens or 0) < 0:
+        if self.most_tokens < 0 or self.likely_tokens < 0 or (self.max_output_tokens or 0) < 0:
             raise InvalidInputError(
                 f"tokens must be 0 or more, got {self.most_tokens}, {self.likely_tokens} and "
                 f"{self.max_output_tokens}"
@@ -66,7 +67,7 @@ class Needs:
     @classmethod
     def of_bytes(cls, size: int) -> Needs:
         """The needs of a prompt of ``size`` bytes in UTF-8."""
-        return cls(most_tokens=size, likely_tokens=size / _LIKELY_BYTES)
+        return _of_bytes(size)
 
     def counted(self, tokens: int) -> Needs:
         """These needs with a counted length."""
@@ -82,6 +83,11 @@ class Needs:
             likely_tokens=max(self.likely_tokens, window),
             excluded={**self.excluded, failed.name: reason},
         )
+
+
+@lru_cache(maxsize=4096)  # half a microsecond less; equal needs may be one object
+def _of_bytes(size: int) -> Needs:
+    return Needs(most_tokens=size, likely_tokens=size / _LIKELY_BYTES)
 
 
 class Eligibility:
@@ -110,6 +116,14 @@ class Eligibility:
 
         Raises NoEligibleModelError where there is none; its message names each model and why not.
         """
+        if needs.most_tokens < self._least_window and not (
+            needs.abilities
+            or needs.max_output_tokens
+            or needs.allow
+            or needs.deny
+            or needs.excluded
+        ):
+            return list(range(len(self._rows)))
         found = self._fitting(needs, needs.most_tokens)
         if not found and needs.likely_tokens < needs.most_tokens:
             found = self._fitting(needs, needs.likely_tokens)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastroute import _native
+from fastroute._arrays import check_array
 from fastroute._checks import check_number
 from fastroute._forking import ForkSafeLock
 from fastroute.errors import InvalidInputError
@@ -70,7 +72,7 @@ class MaxQuality(ChoicePolicy):
     """The greatest expected quality, whatever it costs; of equals the cheapest."""
 
     def choose(self, quality: Float64Array, dollars: Float64Array) -> int:
-        return _best(quality, dollars)
+        return best_value(quality, dollars, 0.0)
 
 
 class QualityAtLeast(ChoicePolicy):
@@ -88,11 +90,10 @@ class QualityAtLeast(ChoicePolicy):
             raise InvalidInputError(f"share must be from 0 to 1, got {share}")
 
     def choose(self, quality: Float64Array, dollars: Float64Array) -> int:
-        enough = quality >= self.share * quality.max()
-        return _best(-np.where(enough, dollars, np.inf), -quality)
+        return _checked(_native.cheapest_of_quality, quality, dollars, self.share)
 
     def choose_safely(self, quality: Float64Array, dollars: Float64Array) -> int:
-        return _best(quality, dollars)
+        return best_value(quality, dollars, 0.0)
 
 
 class BestValue(ChoicePolicy):
@@ -109,7 +110,7 @@ class BestValue(ChoicePolicy):
             raise InvalidInputError(f"quality_per_usd must be 0 or more, got {quality_per_usd}")
 
     def choose(self, quality: Float64Array, dollars: Float64Array) -> int:
-        return best_value(quality, dollars, self.quality_per_usd)
+        return _checked(_native.best_value, quality, dollars, self.quality_per_usd, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +194,11 @@ class _Account(ChoicePolicy):
     def _pick(
         self, quality: Float64Array, dollars: Float64Array, allowance: float, available: float
     ) -> int:
-        cheapest = dollars.min()
-        affordable = dollars <= np.where(
-            dollars > cheapest, available - self._reserved * cheapest, available
-        )
-        if not affordable.any():
-            return _best(-dollars, quality)
-        value = np.where(affordable, quality, -np.inf)
-        return best_value(value, dollars, self._price / allowance)
+        most = available
+        if self._reserved and (cheapest := float(dollars.min())) <= available:
+            most = max(available - self._reserved * cheapest, cheapest)
+        chosen = best_value(quality, dollars, self._price / allowance, most)
+        return chosen if chosen >= 0 else _checked(_native.cheapest_of_quality, quality, dollars, 0)
 
 
 class SpendAtMost(_Account):
@@ -293,15 +291,30 @@ def _ceiling(name: str, value: float) -> float:
     return number
 
 
-def best_value(quality: Float64Array, dollars: Float64Array, quality_per_usd: float) -> int:
-    """The index of the greatest ``quality - quality_per_usd * dollars``; of equals the cheapest."""
-    return _best(quality - quality_per_usd * dollars, dollars)
+def best_value(
+    quality: Float64Array,
+    dollars: Float64Array,
+    quality_per_usd: float,
+    most_usd: float = math.inf,
+) -> int:
+    """The index of the greatest ``quality - quality_per_usd * dollars``; of equals the cheapest.
+
+    -1 where no candidate costs at most ``most_usd``.
+    """
+    return _checked(_native.best_value, quality, dollars, quality_per_usd, most_usd)
 
 
-def _best(value: Float64Array, dollars: Float64Array) -> int:
-    """The first index of the greatest value; of equal values the one of least dollars."""
-    best = np.flatnonzero(value == value.max())
-    return int(best[0] if len(best) == 1 else best[np.argmin(dollars[best])])
+def _checked(
+    choose: Callable[..., int], quality: Float64Array, dollars: Float64Array, *numbers: float
+) -> int:
+    try:
+        return choose(quality, dollars, *numbers)
+    except (TypeError, ValueError):
+        check_array("quality", quality, np.float64, 1)
+        check_array("dollars", dollars, np.float64, 1)
+        raise InvalidInputError(
+            f"quality has length {len(quality)} where dollars has {len(dollars)}"
+        ) from None
 
 
 #: Policies by name, and the attribute that is their number.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from fastroute import _native
 from fastroute.candidates.candidate import Candidate
 from fastroute.types import Float64Array
 
@@ -17,8 +19,7 @@ class Prices:
         self._rows = {c.name: i for i, c in enumerate(candidates)}
         self._input = 1e-6 * np.array([c.input_usd_per_mtok for c in candidates])
         self._output = 1e-6 * np.array([c.output_usd_per_mtok for c in candidates])
-        self._answer_tokens = np.array([c.answer_tokens for c in candidates])
-        self._answer = self._answer_tokens * self._output
+        self._answer_tokens = np.array([float(c.answer_tokens) for c in candidates])
         self._saved_by_cache = self._input - 1e-6 * np.array(
             [
                 c.input_usd_per_mtok if c.cached_usd_per_mtok is None else c.cached_usd_per_mtok
@@ -42,10 +43,10 @@ class Prices:
             cached_at: the candidate whose provider has ``cached_tokens`` of the prompt in its
                 cache. They are cheaper there only, so a switch pays for the lost cache.
         """
-        answer = self._answer
-        if max_output_tokens is not None:
-            answer = np.minimum(self._answer_tokens, max_output_tokens) * self._output
-        usd: Float64Array = input_tokens * self._input + answer
+        most = math.inf if max_output_tokens is None else max_output_tokens
+        usd = _native.expected_dollars(
+            self._input, self._output, self._answer_tokens, input_tokens, most
+        )
         if cached_tokens and cached_at in self._rows:
             row = self._rows[cached_at]
             usd[row] -= min(float(cached_tokens), input_tokens) * self._saved_by_cache[row]

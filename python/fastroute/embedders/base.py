@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
+from fastroute import _native
 from fastroute.types import Float32Array, Float64Array
 
 
@@ -56,6 +57,13 @@ class Embedder(ABC):
     def text_scorer(self, pair: Float32Array) -> TextScorer | None:  # noqa: ARG002 - of subclasses
         """What embeds and scores in one call, for a pair of models, float32[dimensions], where
         this embedder can do that; else None."""
+        return None
+
+    def text_estimator(
+        self,
+        estimator: _native.SuccessEstimator,  # noqa: ARG002 - of subclasses
+    ) -> _native.TextEstimator | None:
+        """The like for P(success) of many models."""
         return None
 
     @abstractmethod

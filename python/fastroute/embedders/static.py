@@ -151,6 +151,10 @@ class StaticEmbedder(Embedder):
         reader = self._reader
         return reader.scorer(pair) if isinstance(reader, VocabularyReader) else None
 
+    def text_estimator(self, estimator: _native.SuccessEstimator) -> _native.TextEstimator | None:
+        reader = self._reader
+        return reader.estimator(estimator) if isinstance(reader, VocabularyReader) else None
+
 
 class _Reader(Protocol):
     """From text to vectors over one table."""

@@ -226,6 +226,10 @@ class VocabularyReader:
         """Win rates of text by a pair of models, float32[dimensions + signals]."""
         return _native.TextScorer(self._core, pair)
 
+    def estimator(self, estimator: _native.SuccessEstimator) -> _native.TextEstimator:
+        """P(success) of many models on text."""
+        return _native.TextEstimator(self._core, estimator)
+
     @staticmethod
     def _checked(read: Callable[[str], T], prompt: str) -> T:
         try:

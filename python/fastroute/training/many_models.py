@@ -56,11 +56,14 @@ class ModelsTraining:
     neighbors: int
 
     def losses(self) -> list[str]:
-        """The baselines that the router does not beat on held-out prompts, in words."""
-        if self.log_loss < self.level_log_loss - self.standard_error:
+        """The baselines that the router does not beat on held-out prompts, in words.
+
+        By two standard errors: its settings were chosen by the same grades.
+        """
+        if self.log_loss < self.level_log_loss - 2 * self.standard_error:
             return []
         levels = f"{self.level_log_loss:.4f}, that of the models' levels alone"
-        least = f"by more than the standard error, {self.standard_error:.4f}"
+        least = f"by more than two standard errors, {2 * self.standard_error:.4f}"
         return [f"its log-loss, {self.log_loss:.4f}, is not below {levels}, {least}"]
 
 

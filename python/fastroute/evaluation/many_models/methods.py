@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import default_rng
 
+from fastroute.routers.many_models.clusters import CLUSTERS, NEAREST, cluster_centres
 from fastroute.routers.many_models.fit import fit_estimator
 from fastroute.routers.many_models.neighbors import unit
 from fastroute.types import Float32Array, Float64Array
@@ -19,7 +20,6 @@ from fastroute.types import Float32Array, Float64Array
 Method = Callable[[Float32Array, Float64Array, Float32Array], Float64Array]
 
 _NEIGHBORS = 30
-_CLUSTERS, _NEAREST_CLUSTERS, _ROUNDS = 64, 4, 20
 _INNER_FOLDS = 5
 
 
@@ -56,18 +56,12 @@ def knn(X: Float32Array, grades: Float64Array, held_out: Float32Array) -> Float6
 def clusters(X: Float32Array, grades: Float64Array, held_out: Float32Array) -> Float64Array:
     """Mean grades in the nearest clusters of graded prompts."""
     rows, queries = unit(X), unit(held_out)
-    count = min(_CLUSTERS, len(X))
-    centres = rows[default_rng(0).choice(len(rows), count, replace=False)]
-    for _ in range(_ROUNDS):
-        nearest = (rows @ centres.T).argmax(axis=1)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, nearest, rows)
-        filled = np.bincount(nearest, minlength=count) > 0
-        centres = np.where(filled[:, None], unit(sums), centres)
+    count = min(CLUSTERS, len(X))
+    centres = cluster_centres(X, count, 0)
     nearest = (rows @ centres.T).argmax(axis=1)
     levels = _levels(grades)
     of_cluster = np.array([_means(grades[nearest == c][None], levels)[0] for c in range(count)])
-    most = min(_NEAREST_CLUSTERS, count)
+    most = min(NEAREST, count)
     chosen = np.argsort(-(queries @ centres.T), axis=1)[:, :most]
     means: Float64Array = of_cluster[chosen].mean(axis=1)
     return means

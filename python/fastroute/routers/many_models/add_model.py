@@ -37,9 +37,10 @@ def add_model(
         )
     if not ((grades >= 0.0) & (grades <= 1.0)).all():
         raise InvalidInputError(f"grades of {model!r} must be in 0..1")
-    away = X.astype(np.float64) - estimator.centre
-    shared = away @ estimator.shared.astype(np.float64)
-    known = estimator.heads.own.astype(np.float64) / np.sqrt(len(estimator.models))
+    d, away = estimator.dimensions, estimator.features(X)
+    shared = away @ np.concatenate([estimator.shared, estimator.shared_by_cluster])
+    known = np.concatenate([estimator.heads.own, estimator.heads.by_cluster], axis=1)
+    known = known.astype(np.float64) / np.sqrt(len(estimator.models))
     noise = float(np.mean(estimator.heads.noise**2))
     outside = _OUTSIDE * noise
     level = float(estimator.heads.level.mean())
@@ -54,8 +55,8 @@ def add_model(
     p = min(max(level, EDGE), 1.0 - EDGE)
     offset = (1.0 - slope) * float(np.log(p / (1.0 - p)))
     head = Heads(
-        own[None, :].astype(np.float32), np.array([np.inf]), np.array([level]),
-        np.array([slope]), np.array([offset]), np.array([np.sqrt(noise)]),
+        own[None, :d].astype(np.float32), own[None, d:].astype(np.float32), np.array([np.inf]),
+        np.array([level]), np.array([slope]), np.array([offset]), np.array([np.sqrt(noise)]),
         np.array([float(len(grades))]),
     )  # fmt: skip
     neighbors = estimator.neighbors
@@ -63,7 +64,5 @@ def add_model(
         # Its own grades are few and its count is infinite: it takes part in what is shared only.
         column = np.full((len(neighbors.own), 1), np.nan, np.float32)
         neighbors = neighbors.with_own(np.concatenate([neighbors.own, column], axis=1))
-    return SuccessEstimator(
-        (*estimator.models, model), estimator.heads.join(head), estimator.shared,
-        estimator.centre, estimator.spread, neighbors, estimator.shared_count,
-    )  # fmt: skip
+    models = (*estimator.models, model)
+    return estimator.with_heads(models, estimator.heads.join(head), neighbors)

@@ -1,30 +1,33 @@
 """P(success) of each model on a prompt, with an interval.
 
 For a prompt x, a model's score is its mean level, a part that all models share (how hard the prompt
-is) and its own deviation from that, both ridge regressions of grades::
-
-    score = level + shared . (x - centre) + own . (x - centre)
-
-The nearest graded prompts move both parts towards the mean of what was seen there: with n grades
-nearby, by n / (n + count), where ``count`` is how many grades a regression counts for. A logistic
+is) and its own deviation from that, both ridge regressions of grades on the embedding and on which
+clusters of graded prompts are nearest. The nearest graded prompts move both parts. A logistic
 calibration, fitted to scores of held-out prompts, makes the score a probability.
+``csrc/kernels/success_estimate.hpp`` has the formulas.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 
 from fastroute import _native
+from fastroute._arrays import check_array, check_finite, check_length
+from fastroute._validate import available_threads, check_prompt
+from fastroute.embedders.base import Embedder
+from fastroute.errors import InvalidInputError
+from fastroute.routers.many_models.clusters import Clusters
 from fastroute.routers.many_models.neighbors import Evidence, GradedNeighbors
 from fastroute.types import BoolArray, Float32Array, Float64Array
 
 #: Scores are kept this far from 0 and 1 before their logit is taken.
 EDGE = 0.01
-#: Half a 95 % interval, in standard errors.
-_STANDARD_ERRORS = 1.96
+#: How an estimate went, in the kernel's numbers.
+_ABSTAINED, _NOT_FINITE = 1, 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +55,7 @@ class Heads:
 
     Attributes:
         own: float32[m, d], its own deviation from the shared part.
+        by_cluster: float32[m, clusters], that in each cluster.
         count: float64[m], how many grades nearby its deviation counts for; infinite where
             neighbours do not improve it.
         level: float64[m], the model's mean success.
@@ -61,6 +65,7 @@ class Heads:
     """
 
     own: Float32Array
+    by_cluster: Float32Array
     count: Float64Array
     level: Float64Array
     slope: Float64Array
@@ -72,8 +77,8 @@ class Heads:
         """Some of the rows, in this order."""
         i = list(rows)
         return Heads(
-            self.own[i], self.count[i], self.level[i], self.slope[i], self.offset[i],
-            self.noise[i], self.graded[i],
+            self.own[i], self.by_cluster[i], self.count[i], self.level[i], self.slope[i],
+            self.offset[i], self.noise[i], self.graded[i],
         )  # fmt: skip
 
     def join(self, other: Heads) -> Heads:
@@ -113,6 +118,8 @@ class SuccessEstimator:
         heads: what is learnt of each.
         shared: float32[d], the part that all models share.
         centre: float32[d], the mean embedding of the graded prompts.
+        clusters: of the graded prompts; None where they do not improve the scores.
+        shared_by_cluster: float32[clusters], the shared part in each cluster.
         spread: how far a prompt is from the graded ones.
         neighbors: the graded prompts; None where they do not improve the scores.
         shared_count: how many prompts nearby the shared part counts for.
@@ -124,6 +131,8 @@ class SuccessEstimator:
         heads: Heads,
         shared: Float32Array,
         centre: Float32Array,
+        clusters: Clusters | None,
+        shared_by_cluster: Float32Array,
         spread: Spread,
         neighbors: GradedNeighbors | None,
         shared_count: float,
@@ -132,20 +141,57 @@ class SuccessEstimator:
         self.heads = heads
         self.shared = shared
         self.centre = centre
+        self.clusters = clusters
+        self.shared_by_cluster = shared_by_cluster
         self.spread = spread
         self.neighbors = neighbors
         self.shared_count = shared_count
-        # One call of the kernel gives all parts of the scores and the spread.
-        self._stacked = np.ascontiguousarray(
-            np.concatenate([heads.own, shared[None, :], spread.directions])
-        )
-        self._at_centre = self._stacked.astype(np.float64) @ centre.astype(np.float64)
         self._of_level = _logistic(heads.slope * _logit(heads.level) + heads.offset)
-        # A model's own grades are a share of all prompts; the fewer, the wider its interval.
-        few = spread.prompts / np.maximum(heads.graded, 1.0)
-        self._widening = heads.noise**2 * few
-        self._widest = np.maximum(heads.noise, heads.level.std()) ** 2
-        self._between = max(float(heads.level.std()), 0.1)
+        self._core = self._kernel()
+
+    def _kernel(self) -> _native.SuccessEstimator:
+        heads, centre, clusters = self.heads, self.centre, self.clusters
+        stacked = np.concatenate([heads.own, self.shared[None, :], self.spread.directions])
+        # A model's own grades are a share of all prompts; the fewer, the wider its interval. That
+        # of a prior alone is as wide as models differ.
+        widest = np.maximum(heads.noise, heads.level.std()) ** 2
+        few = self.spread.prompts / np.maximum(heads.graded, 1.0)
+        between = max(float(heads.level.std()), 0.1) ** 2
+        prompts = None
+        if self.neighbors is not None:
+            near = self.neighbors
+            prompts = _native.GradedPrompts(
+                near.rows, near.centre, near.shared, near.own, heads.count, self.shared_count,
+                near.count,
+            )  # fmt: skip
+        of_clusters = np.concatenate([heads.by_cluster, self.shared_by_cluster[None, :]]).T
+        return _native.SuccessEstimator(
+            stacked=np.ascontiguousarray(stacked),
+            at_centre=stacked.astype(np.float64) @ centre.astype(np.float64),
+            centre=centre,
+            clusters=np.empty((0, len(centre)), np.float32)
+            if clusters is None
+            else clusters.centres,
+            of_clusters=np.ascontiguousarray(of_clusters),
+            clusterings=0 if clusters is None else clusters.clusterings,
+            nearest_clusters=0 if clusters is None else clusters.nearest,
+            level=heads.level,
+            slope=heads.slope,
+            offset=heads.offset,
+            usual=self._of_level,
+            widening=np.where(heads.graded > 0, heads.noise**2 * few, np.inf),
+            widest=np.where(heads.graded > 0, widest, between),
+            edge=EDGE,
+            most_spread=self.spread.most,
+            prompts=prompts,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_core"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._core = self._kernel()
 
     @property
     def dimensions(self) -> int:
@@ -156,6 +202,13 @@ class SuccessEstimator:
     def levels(self) -> Float64Array:
         """P(success) of each model on an average prompt, float64[m]."""
         return self._of_level
+
+    def features(self, X: Float32Array) -> Float64Array:
+        """What heads are regressions on, the embedding less the centre and then the clusters."""
+        away = X.astype(np.float64) - self.centre
+        if self.clusters is None:
+            return away
+        return np.concatenate([away, self.clusters.features(X)], axis=1)
 
     def select(
         self, models: Sequence[str], priors: Mapping[str, float | None] | None = None
@@ -174,9 +227,10 @@ class SuccessEstimator:
             level = np.array([mean if prior is None else prior for prior in stated])
             heads = heads.join(
                 Heads(
-                    np.zeros((len(new), self.dimensions), np.float32), np.full(len(new), np.inf),
-                    level, np.ones(len(new)), np.zeros(len(new)), np.full(len(new), 0.5),
-                    np.zeros(len(new)),
+                    np.zeros((len(new), self.dimensions), np.float32),
+                    np.zeros((len(new), len(self.shared_by_cluster)), np.float32),
+                    np.full(len(new), np.inf), level, np.ones(len(new)), np.zeros(len(new)),
+                    np.full(len(new), 0.5), np.zeros(len(new)),
                 )
             )  # fmt: skip
         at = known | {name: len(known) + i for i, name in enumerate(new)}
@@ -186,9 +240,15 @@ class SuccessEstimator:
             empty = np.full((len(neighbors.own), len(new)), np.nan, dtype=np.float32)
             own = np.concatenate([neighbors.own, empty], axis=1)[:, rows]
             neighbors = neighbors.with_own(np.ascontiguousarray(own))
+        return self.with_heads(models, heads.take(rows), neighbors)
+
+    def with_heads(
+        self, models: Sequence[str], heads: Heads, neighbors: GradedNeighbors | None
+    ) -> SuccessEstimator:
+        """An estimator of other models with the same shared part and prompts."""
         return SuccessEstimator(
-            models, heads.take(rows), self.shared, self.centre, self.spread, neighbors,
-            self.shared_count,
+            models, heads, self.shared, self.centre, self.clusters, self.shared_by_cluster,
+            self.spread, neighbors, self.shared_count,
         )  # fmt: skip
 
     def estimate(self, X: Float32Array) -> Estimates:
@@ -197,41 +257,49 @@ class SuccessEstimator:
         A zero row, a prompt without known tokens, is abstained on. Raises InvalidInputError for
         NaN, infinity, a wrong dimension, dtype or layout.
         """
-        heads, count = self.heads, len(self.models)
-        products = self._products(X)
-        spread = self._spread(X, products[:, count + 1 :])
-        abstained = (spread > self.spread.most) | ~X.any(axis=1)
-        score = self._score(X, products[:, count], products[:, :count])
-        probability = _logistic(heads.slope * _logit(score) + heads.offset)
-        variance = np.minimum(spread[:, None] * self._widening, self._widest)
-        if abstained.any():
-            probability[abstained] = self._of_level
-            variance[abstained] = self._widest
-        variance = np.where(heads.graded > 0, variance, self._between**2)
-        half = _STANDARD_ERRORS * np.sqrt(variance)
-        return Estimates(
-            self.models, probability, np.maximum(probability - half, 0.0),
-            np.minimum(probability + half, 1.0), abstained,
-        )  # fmt: skip
+        try:
+            (probability, low, high), status = self._core.estimate_many(X, available_threads())
+        except (TypeError, ValueError):
+            self._refuse("X", X, 2)
+        if (status == _NOT_FINITE).any():
+            self._refuse("X", X, 2)
+        return Estimates(self.models, probability, low, high, status == _ABSTAINED)
 
-    def _products(self, X: Float32Array) -> Float64Array:
-        """Products of each row, less the centre, with heads and directions: float64[n, m + r]."""
-        products: Float64Array = _native.model_deltas(self._stacked, X) - self._at_centre
-        return products
+    def estimate_one(self, x: Float32Array) -> tuple[Float64Array, bool]:
+        """Probability, low and high of each model, float64[3, m], and whether it abstained.
 
-    def _score(self, X: Float32Array, shared: Float64Array, own: Float64Array) -> Float64Array:
-        if self.neighbors is not None:
-            shared, own = mix(
-                shared, own, self.neighbors.evidence(X), self.shared_count, self.heads.count
-            )
-        score: Float64Array = self.heads.level + shared[:, None] + own
-        return score
+        As ``estimate``, for one embedding, float32[d], in about a microsecond.
+        """
+        try:
+            found, status = self._core.estimate(x)
+        except (TypeError, ValueError):
+            self._refuse("x", x, 1)
+        if status == _NOT_FINITE:
+            self._refuse("x", x, 1)
+        return found, status == _ABSTAINED
 
-    def _spread(self, X: Float32Array, along: Float64Array) -> Float64Array:
-        away = X - self.centre
-        square = np.einsum("ij,ij->i", away, away, dtype=np.float64)
-        spread: Float64Array = square - np.einsum("ij,ij->i", along, along)
-        return np.maximum(spread, 0.0)
+    def text_estimator(self, embedder: Embedder) -> Callable[[str], tuple[Float64Array, bool]]:
+        """``estimate_one`` for text, in one call of the kernel where ``embedder`` can do that."""
+        fused = embedder.text_estimator(self._core)
+
+        def estimate(prompt: str) -> tuple[Float64Array, bool]:
+            if fused is not None:
+                try:
+                    found, status = fused.estimate(prompt)
+                except (TypeError, ValueError):
+                    check_prompt(prompt)
+                    raise
+                if status != _NOT_FINITE:
+                    return found, status == _ABSTAINED
+            return self.estimate_one(embedder.embed(prompt))
+
+        return estimate
+
+    def _refuse(self, name: str, value: Float32Array, dimensions: int) -> NoReturn:
+        check_array(name, value, np.float32, dimensions)
+        check_length(name, value, self.dimensions, "the router")
+        check_finite(name, value)
+        raise InvalidInputError(f"{name} is so large that its product with the heads overflows")
 
 
 def mix(

@@ -1,10 +1,10 @@
 """Fits a ``SuccessEstimator`` to graded prompts.
 
-What is chosen (strengths of the ridges, whether the shared part starts from the bundled difficulty,
-number and weight of the neighbours) is chosen by held-out grades, in folds. For a model's own
-deviation that is the strongest shrinkage whose held-out error is within one standard error of the
-least: the best of many noisy estimates is too often one that is too high. Calibration and noise are
-of held-out scores too.
+What is chosen (clusters, strengths of the ridges, whether the shared part starts from the bundled
+difficulty, number and weight of the neighbours) is chosen by held-out grades, in folds. For a
+model's own deviation that is the strongest shrinkage whose held-out error is within one standard
+error of the least: the best of many noisy estimates is too often one that is too high. Calibration
+and noise are of held-out scores too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastroute.errors import InvalidInputError
+from fastroute.routers.many_models.clusters import Clusters
 from fastroute.routers.many_models.estimator import (
     EDGE,
     Heads,
@@ -27,6 +28,7 @@ from fastroute.routers.many_models.estimator import (
 from fastroute.routers.many_models.neighbors import Evidence, GradedNeighbors
 from fastroute.types import BoolArray, Float32Array, Float64Array, IntArray
 
+CLUSTERINGS = (0, 2)
 SHARED_RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 #: From the weakest shrinkage to the strongest, as are the counts below.
 OWN_RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
@@ -46,12 +48,14 @@ class Settings(NamedTuple):
     """What held-out grades chose.
 
     Attributes:
+        clusterings: of the graded prompts; 0 for none.
         shared_ridge: strength of the ridge of the shared part.
         from_difficulty: whether that starts from the bundled difficulty.
         own_ridges: strength of the ridge of each model's own deviation.
         neighbors: how many neighbours are looked at; 0 for none.
     """
 
+    clusterings: int
     shared_ridge: float
     from_difficulty: bool
     own_ridges: tuple[float, ...]
@@ -113,23 +117,36 @@ def fit_estimator(
     grade outside one of the folds.
     """
     _check(models, grades, folds)
-    held_out = _HeldOut(X, grades, folds, difficulty)
-    parts, shared_ridge, start, own = held_out.choose_ridges()
-    loss = log_loss(parts.scores(), grades)
-    count, shared_count, own_counts, scores = held_out.choose_neighbors(parts, loss)
+    best: tuple[float, _HeldOut, tuple[_Parts, float, int, IntArray]] | None = None
+    for clusterings in CLUSTERINGS:
+        held_out = _HeldOut(X, Clusters.fit(X, clusterings), grades, folds, difficulty)
+        chosen = held_out.choose_ridges()
+        loss = log_loss(chosen[0].scores(), grades)
+        if best is None or loss < best[0]:
+            best = loss, held_out, chosen
+    assert best is not None
+    _, held_out, (parts, shared_ridge, start, own) = best
+    count, shared_count, own_counts, scores = held_out.choose_neighbors(parts)
     slope, offset = calibrate(scores, grades)
     probability = _calibrated_by_fold(scores, grades, folds)
-    whole = _Regression(X.astype(np.float64), grades, difficulty)
+    whole = held_out.regression(np.full(len(X), True))
     shared = whole.shared(shared_ridge, start)
+    weights = whole.own_by_model(shared, own)
     graded = whole.graded.sum(axis=0)
     error = np.where(whole.graded, grades - probability, 0.0)
+    d, clusters = X.shape[1], held_out.clusters
+    centre = whole.centre[:d].astype(np.float32)
+    # A prompt's shares of each clustering sum to 1, so the mean may be taken from the weights.
+    share = whole.centre[d:] / (1 if clusters is None else clusters.clusterings)
     heads = Heads(
-        whole.own_by_model(shared, own).astype(np.float32), own_counts, whole.level, slope, offset,
+        weights[:, :d].astype(np.float32),
+        (weights[:, d:] - (weights[:, d:] @ share)[:, None]).astype(np.float32), own_counts,
+        whole.level, slope, offset,
         np.sqrt((error**2).sum(axis=0) / graded), graded.astype(np.float64),
     )  # fmt: skip
-    centre = whole.centre.astype(np.float32)
     estimator = SuccessEstimator(
-        models, heads, shared.astype(np.float32), centre, _spread_of(X, centre, folds),
+        models, heads, shared[:d].astype(np.float32), centre, clusters,
+        (shared[d:] - shared[d:] @ share).astype(np.float32), _spread_of(X, centre, folds),
         whole.neighbors(X, count) if count else None, shared_count,
     )  # fmt: skip
     levels = np.repeat(whole.level[None, :], len(grades), axis=0)
@@ -137,7 +154,13 @@ def fit_estimator(
     of_prompts = np.nansum(of_prompts, axis=1) / (graded.sum() / len(grades))
     return Fitted(
         estimator,
-        Settings(shared_ridge, start > 0, tuple(OWN_RIDGES[i] for i in own), count),
+        Settings(
+            0 if clusters is None else clusters.clusterings,
+            shared_ridge,
+            start > 0,
+            tuple(OWN_RIDGES[i] for i in own),
+            count,
+        ),
         probability,
         log_loss(probability, grades),
         log_loss(levels, grades),
@@ -164,7 +187,8 @@ def calibrate(scores: Float64Array, grades: Float64Array) -> tuple[Float64Array,
     logits = _logit(scores)
     columns = zip(logits.T, grades.T, strict=True)
     found = np.array([_calibrate(z[~np.isnan(y)], y[~np.isnan(y)]) for z, y in columns])
-    return found[:, 0], found[:, 1]
+    slope, offset = np.ascontiguousarray(found.T)
+    return slope, offset
 
 
 def calibrated(scores: Float64Array, slope: Float64Array, offset: Float64Array) -> Float64Array:
@@ -209,13 +233,28 @@ class _HeldOut:
     """Scores of each prompt by regressions without its fold, for all settings."""
 
     def __init__(
-        self, X: Float32Array, grades: Float64Array, folds: IntArray, start: Float32Array | None
+        self,
+        X: Float32Array,
+        clusters: Clusters | None,
+        grades: Float64Array,
+        folds: IntArray,
+        start: Float32Array | None,
     ) -> None:
-        self._X, self._grades = X, grades
+        self.clusters = clusters
+        self._X, self._grades, self._start = X, grades, start
         self._E = X.astype(np.float64)
+        if clusters is not None:
+            self._E = np.concatenate([self._E, clusters.features(X)], axis=1)
         self._held = [folds == k for k in range(int(folds.max()) + 1)]
-        self._fits = [_Regression(self._E[~held], grades[~held], start) for held in self._held]
+        self._fits = [self.regression(~held) for held in self._held]
         self._starts = 1 if start is None else 2
+
+    def regression(self, rows: BoolArray) -> _Regression:
+        """Regressions of some prompts, on their embeddings and clusters."""
+        start = self._start
+        if start is not None:
+            start = np.pad(start, (0, self._E.shape[1] - len(start)))
+        return _Regression(self._E[rows], self._grades[rows], start)
 
     def choose_ridges(self) -> tuple[_Parts, float, int, IntArray]:
         """The parts of the scores, the shared ridge and start, and each model's own ridge."""
@@ -233,12 +272,11 @@ class _HeldOut:
         assert best is not None
         return best[1:]
 
-    def choose_neighbors(
-        self, parts: _Parts, loss: float
-    ) -> tuple[int, float, Float64Array, Float64Array]:
+    def choose_neighbors(self, parts: _Parts) -> tuple[int, float, Float64Array, Float64Array]:
         """Number of neighbours (0 for none), the shared and own counts, and the scores."""
-        models = self._grades.shape[1]
-        best = (loss - _LEAST_GAIN, 0, 1.0, np.full(models, np.inf), parts.scores())
+        models, without = self._grades.shape[1], parts.scores()
+        least = log_loss(without, self._grades) - _LEAST_GAIN
+        best = (least, 0, 1.0, np.full(models, np.inf), without)
         for count in NEIGHBOR_COUNTS:
             evidence = self._evidence(count)
             for shared_count in SHARED_COUNTS:

@@ -1,4 +1,4 @@
-"""The graded prompts nearest to a prompt, by FAISS.
+"""The graded prompts nearest to a prompt, by an exact scan.
 
 Nearness is the cosine of embeddings less their mean: many embedders give all texts a large part in
 common, beside which other differences would be small.
@@ -6,10 +6,12 @@ common, beside which other differences would be small.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from fastroute import _native
+from fastroute._validate import available_threads
 from fastroute.types import Float32Array, Float64Array, IntArray
 
 
@@ -44,38 +46,24 @@ class GradedNeighbors:
     ) -> None:
         self.X, self.shared, self.own = X, shared, own
         self.count = min(count, len(X))
-        self._build()
-
-    def _build(self) -> None:
-        import faiss
-
-        self._centre = self.X.mean(axis=0)
-        self._index: Any = faiss.IndexFlatIP(self.X.shape[1])
-        self._index.add(unit(self.X - self._centre))
+        self.centre: Float32Array = X.mean(axis=0)
+        self.rows = unit(X - self.centre)
 
     def with_own(self, own: Float32Array) -> GradedNeighbors:
         """The same prompts with the deviations of other models, or in another order."""
-        twin = object.__new__(GradedNeighbors)
-        twin.X, twin.shared, twin.own, twin.count = self.X, self.shared, own, self.count
-        twin._centre, twin._index = self._centre, self._index
-        return twin
+        return GradedNeighbors(self.X, self.shared, own, self.count)
 
     def evidence(self, X: Float32Array) -> Evidence:
         """What the neighbours of prompts with embeddings ``X``, float32[n, d], say."""
         rows, _ = self.nearest(X)
         return Evidence(*_mean(self.shared[rows]), *_mean(self.own[rows]))
 
-    def nearest(self, X: Float32Array) -> tuple[IntArray, Float32Array]:
+    def nearest(self, X: Float32Array, count: int | None = None) -> tuple[IntArray, Float32Array]:
         """Rows and cosine similarities of the nearest prompts, [n, count] each, nearest first."""
-        similarities, rows = self._index.search(unit(X - self._centre), self.count)
-        return rows, similarities
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._build()
+        count = self.count if count is None else min(count, len(self.rows))
+        threads = available_threads()
+        rows, similarities = _native.nearest_rows(self.rows, unit(X - self.centre), count, threads)
+        return rows.astype(np.intp), similarities
 
 
 def unit(X: Float32Array) -> Float32Array:

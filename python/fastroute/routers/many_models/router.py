@@ -17,6 +17,7 @@ from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.provenance import Provenance
 from fastroute.routers.base import EmbeddingRouter, check_embedder, check_pair
+from fastroute.routers.many_models.clusters import Clusters
 from fastroute.routers.many_models.estimator import Estimates, Heads, Spread, SuccessEstimator
 from fastroute.routers.many_models.neighbors import GradedNeighbors
 from fastroute.routers.spec import RouterSpec
@@ -24,7 +25,7 @@ from fastroute.types import Float32Array, Float64Array
 
 #: Kind of the artifacts that hold one.
 KIND = "models"
-_HEADS = ("own", "count", "level", "slope", "offset", "noise", "graded")
+_HEADS = ("own", "by_cluster", "count", "level", "slope", "offset", "noise", "graded")
 
 
 class ModelsRouter(EmbeddingRouter):
@@ -101,12 +102,9 @@ class ModelsRouter(EmbeddingRouter):
             return self.estimator.estimate(np.empty((0, self.estimator.dimensions), np.float32))
         return self.estimator.estimate(self._embedder().embed_batch(texts))
 
-    def embed(self, prompt: str) -> Float32Array:
-        """The embedding of one prompt as a row for the estimator, float32[1, d]."""
-        return self._embedder().embed(prompt)[None, :]
-
     def win_rate_from_embedding(self, x: Float32Array) -> float:
-        return float(self.win_rates_from_embeddings(x[None, :])[0])
+        (strong, weak), *_ = self._pair.estimate_one(x)[0].tolist()
+        return float((1.0 + strong - weak) / 2.0)
 
     def win_rates_from_embeddings(
         self,
@@ -131,13 +129,16 @@ class ModelsRouter(EmbeddingRouter):
         Raises ArtifactError where the folder can't be written.
         """
         estimator = self.estimator
-        spread, neighbors = estimator.spread, estimator.neighbors
+        spread, neighbors, clusters = estimator.spread, estimator.neighbors, estimator.clusters
         arrays: dict[str, Any] = {
             **{f"heads.{name}": getattr(estimator.heads, name) for name in _HEADS},
             "shared": estimator.shared,
             "centre": estimator.centre,
+            "shared_by_cluster": estimator.shared_by_cluster,
             "directions": spread.directions,
         }
+        if clusters is not None:
+            arrays["clusters"] = clusters.centres
         if neighbors is not None:
             arrays |= {
                 "neighbors.X": neighbors.X,
@@ -153,6 +154,8 @@ class ModelsRouter(EmbeddingRouter):
                 "weak_model": self.weak_model,
                 "embedder": None if self.embedder is None else self.embedder.name,
                 "shared_count": estimator.shared_count,
+                "clusterings": 0 if clusters is None else clusters.clusterings,
+                "nearest_clusters": 0 if clusters is None else clusters.nearest,
                 "neighbors": 0 if neighbors is None else neighbors.count,
                 "prompts": spread.prompts,
                 "most_spread": spread.most,
@@ -205,13 +208,16 @@ def _estimator_of(artifact: Artifact) -> SuccessEstimator:
     config, arrays, path = artifact.config, artifact.arrays, artifact.path
     try:
         models = config["models"]
-        d = arrays["centre"].shape[0]
+        d, k = arrays["centre"].shape[0], arrays["shared_by_cluster"].shape[0]
         m = len(models)
         wanted = {
-            **{f"heads.{name}": (m,) for name in _HEADS if name != "own"},
+            **{f"heads.{name}": (m,) for name in _HEADS if f"heads.{name}" in _FLOAT64},
             "heads.own": (m, d), "shared": (d,), "centre": (d,),
+            "heads.by_cluster": (m, k), "shared_by_cluster": (k,),
             "directions": (len(arrays["directions"]), d),
         }  # fmt: skip
+        if config["clusterings"]:
+            wanted["clusters"] = (k, d)
         if config["neighbors"]:
             n = len(arrays["neighbors.X"])
             wanted |= {
@@ -229,12 +235,18 @@ def _estimator_of(artifact: Artifact) -> SuccessEstimator:
         if config["neighbors"]:
             X, shared, own = (arrays[f"neighbors.{name}"] for name in ("X", "shared", "own"))
             neighbors = GradedNeighbors(X, shared, own, int(config["neighbors"]))
+        clusters = None
+        if config["clusterings"]:
+            clusters = Clusters(
+                arrays["clusters"], int(config["clusterings"]), int(config["nearest_clusters"])
+            )
         spread = Spread(arrays["directions"], int(config["prompts"]), float(config["most_spread"]))
         if not (spread.prompts > 0 and float(config["shared_count"]) > 0):
             raise ValueError("prompts and shared_count must be above 0")
         return SuccessEstimator(
             models, Heads(*(arrays[f"heads.{name}"] for name in _HEADS)), arrays["shared"],
-            arrays["centre"], spread, neighbors, float(config["shared_count"]),
+            arrays["centre"], clusters, arrays["shared_by_cluster"], spread, neighbors,
+            float(config["shared_count"]),
         )  # fmt: skip
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
@@ -242,7 +254,7 @@ def _estimator_of(artifact: Artifact) -> SuccessEstimator:
         ) from error
 
 
-_FLOAT64 = {f"heads.{name}" for name in _HEADS} - {"heads.own"}
+_FLOAT64 = {f"heads.{name}" for name in _HEADS} - {"heads.own", "heads.by_cluster"}
 _MAY_BE_MISSING = {"neighbors.own", "neighbors.shared"}
 
 

@@ -1,0 +1,108 @@
+#include <pybind11/stl.h>
+
+#include <limits>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "bindings/arrays.hpp"
+#include "bindings/register.hpp"
+#include "bindings/success_estimator.hpp"
+#include "kernels/choice.hpp"
+#include "kernels/nearest_rows.hpp"
+
+namespace fastroute::bindings {
+namespace {
+
+using Rows = std::pair<py::array_t<std::int32_t>, py::array_t<float>>;
+
+Rows nearest_of_many(const Array<float>& rows, const Array<float>& X, std::size_t count,
+                     std::size_t num_threads) {
+    const MatrixView among = matrix(rows);
+    const MatrixView queries = matrix(X);
+    require(among.columns == queries.columns, "the embeddings have another dimension");
+    require(count <= among.rows && among.rows <= std::numeric_limits<std::int32_t>::max(),
+            "there are not as many rows");
+    Rows out{py::array_t<std::int32_t>({queries.rows, count}),
+             py::array_t<float>({queries.rows, count})};
+    std::int32_t* nearest = out.first.mutable_data();
+    float* products = out.second.mutable_data();
+    {
+        // The arrays are held by the caller's arguments, and `out` is nobody else's yet.
+        const py::gil_scoped_release release;
+        nearest_rows_of_many(among, queries, count, num_threads, nearest, products);
+    }
+    return out;
+}
+
+std::pair<const double*, const double*> pair_of(const Array<double>& quality,
+                                                const Array<double>& dollars) {
+    require(size(quality) == size(dollars), "quality and dollars differ");
+    return {pointer(quality, 1), pointer(dollars, 1)};
+}
+
+}  // namespace
+
+void register_many_models(py::module_& module) {
+    module.def("nearest_rows", &nearest_of_many, py::arg("rows").noconvert(),
+               py::arg("X").noconvert(), py::arg("count"), py::arg("num_threads"),
+               "Rows of greatest product with each of X, and the products: [n, count] each.");
+    module.def(
+        "expected_dollars",
+        [](const Array<double>& input, const Array<double>& output, const Array<double>& answers,
+           double input_tokens, double most_answer_tokens) {
+            const TokenPrices prices{pointer(input, 1), pointer(output, 1), pointer(answers, 1),
+                                     size(input)};
+            require(size(output) == prices.count && size(answers) == prices.count,
+                    "prices differ in length");
+            py::array_t<double> out(input.shape(0));
+            expected_dollars(prices, input_tokens, most_answer_tokens, out.mutable_data());
+            return out;
+        },
+        py::arg("input").noconvert(), py::arg("output").noconvert(),
+        py::arg("answer_tokens").noconvert(), py::arg("input_tokens"),
+        py::arg("most_answer_tokens"), "Expected dollars of each candidate's answer: float64[n].");
+    module.def(
+        "best_value",
+        [](const Array<double>& quality, const Array<double>& dollars, double price, double most) {
+            const auto [q, usd] = pair_of(quality, dollars);
+            return best_value(q, usd, size(quality), price, most);
+        },
+        py::arg("quality").noconvert(), py::arg("dollars").noconvert(), py::arg("price"),
+        py::arg("most_dollars"), "The greatest quality - price * dollars; -1 for none.");
+    module.def(
+        "cheapest_of_quality",
+        [](const Array<double>& quality, const Array<double>& dollars, double share) {
+            const auto [q, usd] = pair_of(quality, dollars);
+            return cheapest_of_quality(q, usd, size(quality), share);
+        },
+        py::arg("quality").noconvert(), py::arg("dollars").noconvert(), py::arg("share"),
+        "The cheapest with a share of the greatest quality; -1 for none.");
+    py::class_<GradedPromptArrays>(module, "GradedPrompts",
+                                   "Graded prompts and what their grades say.")
+        .def(py::init<Array<float>, Array<float>, Array<float>, Array<float>, Array<double>, double,
+                      std::size_t>(),
+             py::arg("rows").noconvert(), py::arg("centre").noconvert(),
+             py::arg("shared").noconvert(), py::arg("own").noconvert(),
+             py::arg("own_count").noconvert(), py::arg("shared_count"), py::arg("count"));
+    py::class_<SuccessEstimator, std::shared_ptr<SuccessEstimator>>(module, "SuccessEstimator",
+                                                                    "P(success) of many models.")
+        .def(py::init<Array<float>, Array<double>, Array<float>, Array<float>, Array<float>,
+                      std::size_t, std::size_t, Array<double>, Array<double>, Array<double>,
+                      Array<double>, Array<double>, Array<double>, double, double,
+                      std::optional<GradedPromptArrays>>(),
+             py::arg("stacked").noconvert(), py::arg("at_centre").noconvert(),
+             py::arg("centre").noconvert(), py::arg("clusters").noconvert(),
+             py::arg("of_clusters").noconvert(), py::arg("clusterings"),
+             py::arg("nearest_clusters"), py::arg("level").noconvert(),
+             py::arg("slope").noconvert(), py::arg("offset").noconvert(),
+             py::arg("usual").noconvert(), py::arg("widening").noconvert(),
+             py::arg("widest").noconvert(), py::arg("edge"), py::arg("most_spread"),
+             py::arg("prompts"))
+        .def("estimate", &SuccessEstimator::estimate, py::arg("x").noconvert(),
+             "Probability, low and high, float64[3, models]; 0, 1 for abstained, 2 for not finite.")
+        .def("estimate_many", &SuccessEstimator::estimate_many, py::arg("X").noconvert(),
+             py::arg("num_threads"), "The same for many: float64[3, n, models] and uint8[n].");
+}
+
+}  // namespace fastroute::bindings

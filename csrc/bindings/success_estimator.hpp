@@ -1,0 +1,140 @@
+// The arrays that an estimator's kernel reads, checked to fit together and held.
+#pragma once
+
+#include <limits>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "bindings/arrays.hpp"
+#include "kernels/success_estimate.hpp"
+
+namespace fastroute::bindings {
+
+using SuccessNumbers = std::pair<py::array_t<double>, int>;
+
+// [3, m], which are probability, low and high of each model, and the status; `write` fills them.
+template <typename Write>
+SuccessNumbers success_numbers(const SuccessModel& model, Write&& write) {
+    const std::size_t m = model.models;
+    py::array_t<double> out({std::size_t{3}, m});
+    double* numbers = out.mutable_data();
+    const SuccessStatus status = write(numbers, numbers + m, numbers + 2 * m);
+    return {std::move(out), static_cast<int>(status)};
+}
+
+// The arrays of graded prompts, which the estimator's model points to.
+class GradedPromptArrays {
+  public:
+    GradedPromptArrays(Array<float> rows, Array<float> centre, Array<float> shared,
+                       Array<float> own, Array<double> own_count, double shared_count,
+                       std::size_t count)
+        : rows_(std::move(rows)),
+          centre_(std::move(centre)),
+          shared_(std::move(shared)),
+          own_(std::move(own)),
+          own_count_(std::move(own_count)),
+          view_{matrix(rows_), pointer(centre_, 1), pointer(shared_, 1),   pointer(own_, 2),
+                count,         shared_count,        pointer(own_count_, 1)} {
+        require(size(centre_) == view_.rows.columns && size(shared_) == view_.rows.rows &&
+                    size(own_) == view_.rows.rows && size(own_, 1) == size(own_count_) &&
+                    count <= view_.rows.rows &&
+                    view_.rows.rows <= std::numeric_limits<std::int32_t>::max(),
+                "the parts of the graded prompts differ");
+    }
+
+    const GradedPrompts& view() const { return view_; }
+
+  private:
+    Array<float> rows_, centre_, shared_, own_;
+    Array<double> own_count_;
+    GradedPrompts view_;
+};
+
+class SuccessEstimator {
+  public:
+    SuccessEstimator(Array<float> stacked, Array<double> at_centre, Array<float> centre,
+                     Array<float> clusters, Array<float> of_clusters, std::size_t clusterings,
+                     std::size_t nearest_clusters, Array<double> level, Array<double> slope,
+                     Array<double> offset, Array<double> usual, Array<double> widening,
+                     Array<double> widest, double edge, double most_spread,
+                     std::optional<GradedPromptArrays> prompts)
+        : floats_{std::move(stacked), std::move(centre), std::move(clusters),
+                  std::move(of_clusters)},
+          doubles_{std::move(level),    std::move(slope),  std::move(offset),   std::move(usual),
+                   std::move(widening), std::move(widest), std::move(at_centre)},
+          prompts_(std::move(prompts)),
+          model_{size(doubles_[0]),
+                 matrix(floats_[0]),
+                 pointer(doubles_[6], 1),
+                 pointer(floats_[1], 1),
+                 matrix(floats_[2]),
+                 pointer(floats_[3], 2),
+                 clusterings,
+                 nearest_clusters,
+                 pointer(doubles_[0], 1),
+                 pointer(doubles_[1], 1),
+                 pointer(doubles_[2], 1),
+                 pointer(doubles_[3], 1),
+                 pointer(doubles_[4], 1),
+                 pointer(doubles_[5], 1),
+                 edge,
+                 most_spread,
+                 {}} {
+        const std::size_t m = model_.models;
+        const std::size_t d = model_.stacked.columns;
+        for (std::size_t i = 0; i < 6; ++i) require(size(doubles_[i]) == m, "heads differ");
+        require(model_.stacked.rows >= m + 1 && size(doubles_[6]) == model_.stacked.rows &&
+                    size(floats_[1]) == d,
+                "stacked, at_centre and centre differ");
+        if (clusterings > 0) {
+            require(model_.clusters.rows % clusterings == 0 && model_.clusters.columns == d &&
+                        nearest_clusters >= 1 &&
+                        nearest_clusters <= model_.clusters.rows / clusterings &&
+                        size(floats_[3]) == model_.clusters.rows && size(floats_[3], 1) == m + 1,
+                    "clusters have another shape");
+        }
+        if (prompts_) {
+            model_.prompts = prompts_->view();
+            require(model_.prompts.rows.columns == d, "graded prompts have another dimension");
+        }
+    }
+
+    SuccessNumbers estimate(const Array<float>& x) const {
+        const float* embedding = pointer(x, 1);
+        require(size(x) == model_.stacked.columns, "the embedding has another dimension");
+        // The GIL is kept: this takes a microsecond or two.
+        return success_numbers(model_, [&](double* probability, double* low, double* high) {
+            return estimate_success(model_, embedding, probability, low, high);
+        });
+    }
+
+    // [3, n, m] and [n].
+    std::pair<py::array_t<double>, py::array_t<std::uint8_t>> estimate_many(
+        const Array<float>& X, std::size_t num_threads) const {
+        const MatrixView embeddings = matrix(X);
+        require(embeddings.columns == model_.stacked.columns,
+                "the embeddings have another dimension");
+        const std::size_t all = embeddings.rows * model_.models;
+        py::array_t<double> out({std::size_t{3}, embeddings.rows, model_.models});
+        py::array_t<std::uint8_t> statuses(X.shape(0));
+        double* numbers = out.mutable_data();
+        auto* status = reinterpret_cast<SuccessStatus*>(statuses.mutable_data());
+        {
+            const py::gil_scoped_release release;
+            estimate_successes(model_, embeddings, num_threads, numbers, numbers + all,
+                               numbers + 2 * all, status);
+        }
+        return {std::move(out), std::move(statuses)};
+    }
+
+    const SuccessModel& model() const { return model_; }
+
+  private:
+    std::vector<Array<float>> floats_;
+    std::vector<Array<double>> doubles_;
+    std::optional<GradedPromptArrays> prompts_;
+    SuccessModel model_;
+};
+
+}  // namespace fastroute::bindings
