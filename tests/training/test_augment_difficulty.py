@@ -66,7 +66,7 @@ def _judge(
     )
     with Journal(journal) as kept:
         rater = DifficultyJudge(ChatModel("judge", endpoint), journal=kept, **changes)
-        estimate = rater.estimate(prompts)
+        (estimate,) = rater.estimates(prompts)
         report = rater.run(prompts, concurrency=concurrency)
         assert report.missing or estimate.questions == report.judged.answered
         return report

@@ -6,21 +6,23 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastroute.cli.options import text
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.training.label.asking import Asked, Progress
+    from fastroute.training.label.asking import Asked, Judging
     from fastroute.training.label.chat_model import ChatModel, Estimate
     from fastroute.training.label.journal import Journal
     from fastroute.training.label.verdicts import Tally
 
+_Item = TypeVar("_Item")
+_Report = TypeVar("_Report")
 _PRICES = ("IN", "OUT")
 
 
@@ -131,7 +133,7 @@ def chat_model(
     )
 
 
-def read_template(file: str | None, default: str) -> str:
+def _template(file: str | None, default: str) -> str:
     """The text of ``--judge-prompt``, or the default."""
     if file is None:
         return default
@@ -141,7 +143,7 @@ def read_template(file: str | None, default: str) -> str:
         raise InvalidInputError(f"--judge-prompt {file} can't be read: {error}") from error
 
 
-def get_consent(estimates: list[Estimate], yes: bool) -> None:
+def _get_consent(estimates: list[Estimate], yes: bool) -> None:
     """Show what it will take. Raises InvalidInputError unless that is agreed to."""
     from fastroute.training.label.chat_model import dollars
 
@@ -161,25 +163,32 @@ def get_consent(estimates: list[Estimate], yes: bool) -> None:
         raise InvalidInputError("nothing was requested, because the cost was not confirmed")
 
 
-@contextmanager
-def open_journal(options: argparse.Namespace) -> Iterator[Journal]:
-    """The journal of ``--journal``; says on standard error what of it is damaged."""
+def run_judge(
+    options: argparse.Namespace,
+    prompt: str,
+    make: Callable[[ChatModel, Journal, str], Judging[_Item, _Report]],
+    items: Sequence[_Item],
+) -> tuple[_Report, ChatModel]:
+    """The report of the judge that ``make`` gives on ``items``, after consent to the cost, and
+    the model that judged. ``make`` has the template, by default ``prompt``, as its last argument.
+    """
     from fastroute.training.label.journal import Journal
 
-    with Journal(options.journal or f"{options.output}.journal") as journal:
+    model = chat_model(options, "judge", options.judge_model, options.judge_price)
+    template = _template(options.judge_prompt, prompt)
+    with Journal(options.journal or f"{options.output}.journal") as journal, ExitStack() as bars:
         if journal.damaged:
             say(f"journal: {journal.damaged} damaged lines were skipped and are requested again")
-        yield journal
+        judge = make(model, journal, template)
+        _get_consent(judge.estimates(items), options.yes)
+        report = judge.run(
+            items, concurrency=options.concurrency, on_drain=_say_draining,
+            progress=lambda what, count: _bar(bars, what, count),
+        )  # fmt: skip
+    return report, model
 
 
-@contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """A bar on a terminal for what is being asked, one after the other."""
-    with ExitStack() as bars:
-        yield lambda what, count: _bar(bars, what, count)
-
-
-def say_draining(running: int) -> None:
+def _say_draining(running: int) -> None:
     """Say after Ctrl-C what is waited for."""
     say(
         f"stopping: waiting for {running} running requests, to store their answers; press Ctrl-C "

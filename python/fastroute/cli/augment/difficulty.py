@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING, Any
 from fastroute.cli.augment.asking import (
     add_judge,
     add_requests,
-    chat_model,
     facts_of,
-    get_consent,
-    open_journal,
     print_report,
-    read_template,
-    say_draining,
+    run_judge,
     say_missing,
-    shown_progress,
     spent,
 )
 from fastroute.cli.options import text
@@ -28,6 +23,7 @@ from fastroute.errors import InvalidInputError
 if TYPE_CHECKING:
     from fastroute.training.label.chat_model import ChatModel
     from fastroute.training.label.difficulty import DifficultyReport
+    from fastroute.training.label.journal import Journal
 
 _LEAST_RELIABILITY = 0.5
 
@@ -73,22 +69,15 @@ def run(options: argparse.Namespace) -> int:
         journal=options.journal,
     )  # fmt: skip
     prompts = _prompts(options)
-    judge = chat_model(options, "judge", options.judge_model, options.judge_price)
-    template = read_template(options.judge_prompt, PROMPT)
-    with open_journal(options) as journal, shown_progress() as progress:
-        rater = DifficultyJudge(
-            judge,
-            journal=journal,
-            rounds=options.rounds,
-            seed=options.seed,
-            template=template,
+
+    def make(judge: ChatModel, journal: Journal, template: str) -> DifficultyJudge:
+        return DifficultyJudge(
+            judge, journal=journal, rounds=options.rounds, seed=options.seed, template=template,
             longest=options.longest,
-        )
-        get_consent([rater.estimate(prompts)], options.yes)
-        report = rater.run(
-            prompts, concurrency=options.concurrency, progress=progress, on_drain=say_draining
-        )
-        write_rows(options.output, report.rows(Path(options.data).name.split(".")[0]))
+        )  # fmt: skip
+
+    report, judge = run_judge(options, PROMPT, make, prompts)
+    write_rows(options.output, report.rows(Path(options.data).name.split(".")[0]))
     facts = _facts(report, judge)
     if options.json:
         print(json.dumps(facts, indent=2))

@@ -13,13 +13,9 @@ from fastroute.cli.augment.asking import (
     add_requests,
     chat_model,
     facts_of,
-    get_consent,
-    open_journal,
     print_report,
-    read_template,
-    say_draining,
+    run_judge,
     say_missing,
-    shown_progress,
     spent,
 )
 from fastroute.cli.options import text
@@ -28,6 +24,7 @@ from fastroute.errors import InvalidInputError
 if TYPE_CHECKING:
     from fastroute.training.label.answers import AnsweredPrompt
     from fastroute.training.label.chat_model import ChatModel
+    from fastroute.training.label.journal import Journal
     from fastroute.training.label.judge import JudgeReport
 
 
@@ -87,15 +84,10 @@ def judge_rows(
     from fastroute.training.label.judge import PairJudge
     from fastroute.training.label.verdicts import PROMPT
 
-    judge = chat_model(options, "judge", options.judge_model, options.judge_price)
-    template = read_template(options.judge_prompt, PROMPT)
-    with open_journal(options) as journal, shown_progress() as progress:
-        pairs = PairJudge(judge, *models, journal=journal, answerers=answerers, template=template)
-        get_consent(pairs.estimates(rows), options.yes)
-        report = pairs.run(
-            rows, concurrency=options.concurrency, progress=progress, on_drain=say_draining
-        )
-        return report, judge
+    def make(judge: ChatModel, journal: Journal, template: str) -> PairJudge:
+        return PairJudge(judge, *models, journal=journal, answerers=answerers, template=template)
+
+    return run_judge(options, PROMPT, make, rows)
 
 
 def _check_answers(models: tuple[str, str], answers: list[dict[str, str]], generate: bool) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from fastroute._validate import check_count
 from fastroute.chat.completion import beginning_of, read_completion
 from fastroute.errors import DispatchError, ProviderResponseError, ProviderStatusError
 from fastroute.http.request import AsyncTransport, Request
-from fastroute.training.label.chat_model import ChatModel, Question
+from fastroute.training.label.chat_model import ChatModel, Estimate, Question
 from fastroute.training.label.journal import Journal
+from fastroute.training.label.verdicts import fill
 
 #: So many failures with no answer between them, each after its own retries, end the run: what
 #: comes next would fail too.
@@ -21,7 +24,8 @@ STOP_AFTER = 5
 _HOPELESS = frozenset({401, 402, 403, 404})
 _MOST_TOKENS = 2**53  # of more no float holds each
 _COUNTS = ("prompt_tokens", "completion_tokens")
-_T = TypeVar("_T")
+_Item = TypeVar("_Item")
+_Report = TypeVar("_Report")
 
 #: Called with what is being done, how many questions that is, and gives what counts them.
 Progress = Callable[[str, int], Callable[[], object]]
@@ -34,18 +38,6 @@ def unheard(*_: object) -> None:
 def no_progress(_what: str, _count: int) -> Callable[[], object]:
     """A ``Progress`` that shows nothing."""
     return unheard
-
-
-async def with_transport(
-    transport: AsyncTransport | None, run: Callable[[AsyncTransport], Awaitable[_T]]
-) -> _T:
-    """``run(transport)``, with an ``AsyncHttpTransport`` of its own if there is none."""
-    if transport is not None:
-        return await run(transport)
-    from fastroute.http.async_transport import AsyncHttpTransport
-
-    async with AsyncHttpTransport() as own:
-        return await run(own)
 
 
 @dataclass
@@ -82,6 +74,89 @@ class Asked:
         self.failures += other.failures
         for name in (f.name for f in fields(self) if f.name != "failures"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Put(Protocol):
+    """``ask`` with the transport, the journal and the listeners of one run."""
+
+    async def __call__(self, model: ChatModel, questions: list[Question], what: str) -> Asked:
+        """Put ``questions`` to ``model``; ``what`` they are is shown."""
+
+
+class Judging(ABC, Generic[_Item, _Report]):
+    """Work that puts questions to models and makes a report of the answers.
+
+    Attributes:
+        journal: where all answers are kept.
+    """
+
+    journal: Journal
+
+    @abstractmethod
+    def estimates(self, items: Sequence[_Item]) -> list[Estimate]:
+        """What a run will take, one estimate for each model that is asked. Raises as ``arun``."""
+
+    @abstractmethod
+    async def _run(self, items: Sequence[_Item], put: Put) -> _Report:
+        """What is done in ``arun``."""
+
+    def run(
+        self,
+        items: Sequence[_Item],
+        *,
+        transport: AsyncTransport | None = None,
+        concurrency: int = 8,
+        progress: Progress = no_progress,
+        on_drain: Callable[[int], object] = unheard,
+    ) -> _Report:
+        """``arun`` in an event loop of its own, for callers that are in none."""
+        return asyncio.run(self.arun(items, transport, concurrency, progress, on_drain))
+
+    async def arun(
+        self,
+        items: Sequence[_Item],
+        transport: AsyncTransport | None = None,
+        concurrency: int = 8,
+        progress: Progress = no_progress,
+        on_drain: Callable[[int], object] = unheard,
+    ) -> _Report:
+        """Ask for what the journal lacks, and make the report.
+
+        What fails is counted, not raised: the report's ``missing`` is then above 0.
+
+        Args:
+            items: what is judged.
+            transport: carries the requests; an ``AsyncHttpTransport`` of its own if None.
+            concurrency: most requests at a time.
+            progress, on_drain: as for ``ask``.
+
+        Raises InvalidInputError for items that can't be judged, or if the journal can't be written.
+        """
+        check_count("concurrency", concurrency, least=1)
+        async with AsyncExitStack() as opened:
+            if transport is None:
+                from fastroute.http.async_transport import AsyncHttpTransport
+
+                transport = await opened.enter_async_context(AsyncHttpTransport())
+            used = transport
+
+            async def put(model: ChatModel, questions: list[Question], what: str) -> Asked:
+                shown = progress(what, sum(q.key not in self.journal for q in questions))
+                return await ask(
+                    model, questions, transport=used, journal=self.journal,
+                    concurrency=concurrency, progress=shown, on_drain=on_drain,
+                )  # fmt: skip
+
+            return await self._run(items, put)
+
+    def _both_orders(
+        self, judge: ChatModel, template: str, first: str, second: str, **texts: str
+    ) -> list[Question]:
+        """The two questions about one pair."""
+        return [
+            judge.question(fill(template, first=one, second=other, **texts))
+            for one, other in ((first, second), (second, first))
+        ]
 
 
 async def ask(

@@ -8,8 +8,7 @@ journal lacks.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -18,15 +17,7 @@ from typing import Any
 from fastroute._validate import check_count, check_prompts
 from fastroute.data.cleaning import prompt_key
 from fastroute.errors import InvalidInputError
-from fastroute.http.request import AsyncTransport
-from fastroute.training.label.asking import (
-    Asked,
-    Progress,
-    ask,
-    no_progress,
-    unheard,
-    with_transport,
-)
+from fastroute.training.label.asking import Asked, Judging, Put
 from fastroute.training.label.chat_model import ChatModel, Estimate, Question, estimate
 from fastroute.training.label.journal import Journal
 from fastroute.training.label.pairing import (
@@ -37,7 +28,7 @@ from fastroute.training.label.pairing import (
     pairs_of_round,
     rate,
 )
-from fastroute.training.label.verdicts import Tally, check_template, fill
+from fastroute.training.label.verdicts import Tally, check_template
 
 ROUNDS = 6
 LONGEST = 8000
@@ -113,8 +104,10 @@ class DifficultyReport(Tally):
         ]
 
 
-class DifficultyJudge:
-    """Rates how hard prompts are.
+class DifficultyJudge(Judging[str, DifficultyReport]):
+    """Rates how hard prompts are: at least two; those that differ only in white space are one.
+
+    If a verdict fails, the ratings are by those that are there, and no further round is begun.
 
     Args:
         judge: the model that judges.
@@ -145,13 +138,13 @@ class DifficultyJudge:
         self.longest = check_count("longest", longest, least=_LEAST_LONGEST)
         self.template = check_template(template, ("first", "second"))
 
-    def estimate(self, prompts: Sequence[str]) -> Estimate:
-        """What a run on ``prompts`` will take. Raises as ``run``.
+    def estimates(self, items: Sequence[str]) -> list[Estimate]:
+        """What a run will take.
 
         The pairs of later rounds are not known yet. Each prompt is in one, so other pairs of the
         same prompts stand for them.
         """
-        report = self._report(prompts)
+        report = self._report(items)
         rest: list[Question] = []
         kept = complete = 0
         for questions in self._rounds(report):
@@ -163,78 +156,20 @@ class DifficultyJudge:
         now = estimate(self.judge, rest, kept)
         later = max(0, check_rounds(self.rounds, len(report.prompts)) - complete - 1)
         if not later:
-            return now
+            return [now]
         shown = [self._shown(prompt) for prompt in report.prompts]
         pairs = zip(shown[::2], shown[1::2], strict=False)
         each = estimate(self.judge, [q for pair in pairs for q in self._questions(*pair)])
         tokens = now.prompt_tokens + later * each.prompt_tokens
         most = now.most_completion_tokens + later * each.most_completion_tokens
         count = now.questions + later * each.questions
-        return Estimate(now.model, count, kept, tokens, most, self.judge.usd(tokens, most))
+        return [Estimate(now.model, count, kept, tokens, most, self.judge.usd(tokens, most))]
 
-    def run(
-        self,
-        prompts: Sequence[str],
-        *,
-        transport: AsyncTransport | None = None,
-        concurrency: int = 8,
-        progress: Progress = no_progress,
-        on_drain: Callable[[int], object] = unheard,
-    ) -> DifficultyReport:
-        """``arun`` in an event loop of its own, for callers that are in none."""
-        return asyncio.run(
-            self.arun(
-                prompts,
-                transport=transport,
-                concurrency=concurrency,
-                progress=progress,
-                on_drain=on_drain,
-            )
-        )
-
-    async def arun(
-        self,
-        prompts: Sequence[str],
-        *,
-        transport: AsyncTransport | None = None,
-        concurrency: int = 8,
-        progress: Progress = no_progress,
-        on_drain: Callable[[int], object] = unheard,
-    ) -> DifficultyReport:
-        """Ask for the verdicts that the journal lacks, and rate the prompts.
-
-        What fails is counted, not raised: the report's ``missing`` is then above 0, its ratings
-        are by the verdicts that are there, and no further round was begun.
-
-        Args:
-            prompts: at least two different ones; those that differ only in white space are one.
-            transport: carries the requests; an ``AsyncHttpTransport`` of its own if None.
-            concurrency: most requests at a time.
-            progress, on_drain: as for ``asking.ask``.
-
-        Raises InvalidInputError for prompts that can't be rated, or if the journal can't be
-        written.
-        """
-        check_count("concurrency", concurrency, least=1)
-        report = self._report(prompts)
-
-        async def run(transport: AsyncTransport) -> DifficultyReport:
-            for number, questions in enumerate(self._rounds(report), start=1):
-                asked = await ask(
-                    self.judge,
-                    questions,
-                    transport=transport,
-                    journal=self.journal,
-                    concurrency=concurrency,
-                    progress=progress(
-                        f"round {number}", sum(q.key not in self.journal for q in questions)
-                    ),
-                    on_drain=on_drain,
-                )
-                report.judged.add(asked)
-            return report
-
-        return await with_transport(transport, run)
+    async def _run(self, items: Sequence[str], put: Put) -> DifficultyReport:
+        report = self._report(items)
+        for number, questions in enumerate(self._rounds(report), start=1):
+            report.judged.add(await put(self.judge, questions, f"round {number}"))
+        return report
 
     def _report(self, prompts: Sequence[str]) -> DifficultyReport:
         """The report of a run before it begins."""
@@ -272,11 +207,8 @@ class DifficultyJudge:
                 return
             report.rounds += 1
 
-    def _questions(self, first: str, second: str) -> tuple[Question, Question]:
-        """The two orders of one pair."""
-        forward = fill(self.template, first=first, second=second)
-        backward = fill(self.template, first=second, second=first)
-        return self.judge.question(forward), self.judge.question(backward)
+    def _questions(self, first: str, second: str) -> list[Question]:
+        return self._both_orders(self.judge, self.template, first, second)
 
     def _shown(self, prompt: str) -> str:
         """What the judge sees of a prompt."""
@@ -299,7 +231,7 @@ def rate_difficulty(
     """Rate how hard ``prompts`` are, by a model that judges which of two is harder.
 
     It asks about ``len(prompts) * rounds`` questions, less those whose answer is in the file
-    ``journal``; ``DifficultyJudge.estimate`` says what that will cost. See ``DifficultyJudge`` for
+    ``journal``; ``DifficultyJudge.estimates`` says what that will cost. See ``DifficultyJudge`` for
     the arguments, and ``DifficultyJudge.arun`` for what is raised.
     """
     with Journal(journal) as kept:

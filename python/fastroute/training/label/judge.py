@@ -7,27 +7,17 @@ failed, is simply started again, and asks only for what is missing.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError
-from fastroute.http.request import AsyncTransport
 from fastroute.training.label.answers import AnsweredPrompt
-from fastroute.training.label.asking import (
-    Asked,
-    Progress,
-    ask,
-    no_progress,
-    unheard,
-    with_transport,
-)
+from fastroute.training.label.asking import Asked, Judging, Put
 from fastroute.training.label.chat_model import ChatModel, Estimate, Question, estimate
 from fastroute.training.label.journal import Journal
-from fastroute.training.label.verdicts import PROMPT, Tally, check_template, fill
+from fastroute.training.label.verdicts import PROMPT, Tally, check_template
 from fastroute.types import Battle
 
 
@@ -71,8 +61,8 @@ class JudgeReport(Tally):
         return Counter(judged.battle.winner for judged in self.battles)
 
 
-class PairJudge:
-    """Judges two models' answers to prompts.
+class PairJudge(Judging[AnsweredPrompt, JudgeReport]):
+    """Judges two models' answers to prompts: asks for answers that are missing, then for verdicts.
 
     Args:
         judge: the model that judges.
@@ -110,19 +100,19 @@ class PairJudge:
                 f"{model_b!r}"
             )
 
-    def estimates(self, rows: Sequence[AnsweredPrompt]) -> list[Estimate]:
-        """What a run on ``rows`` will take, one estimate for each model that is asked.
+    def estimates(self, items: Sequence[AnsweredPrompt]) -> list[Estimate]:
+        """What a run will take, one estimate for each model that is asked.
 
         An answer that is still to be generated counts with its most tokens in the judge's input.
         """
         found = []
-        for model, questions in self._missing_answers(rows).items():
+        for model, questions in self._missing_answers(items).items():
             rest = [q for q in questions if q.key not in self.journal]
             kept = len(questions) - len(rest)
             found.append(estimate(self.answerers[model], rest, kept))
         questions = []
         more_tokens = 0
-        for row in rows:
+        for row in items:
             texts = [self._answer(row, model) for model in self.models]
             if texts[0] == texts[1] and texts[0] is not None:
                 continue
@@ -135,83 +125,18 @@ class PairJudge:
         kept = len(questions) - len(rest)
         return [*found, estimate(self.judge, rest, kept, more_tokens)]
 
-    def run(
-        self,
-        rows: Sequence[AnsweredPrompt],
-        *,
-        transport: AsyncTransport | None = None,
-        concurrency: int = 8,
-        progress: Progress = no_progress,
-        on_drain: Callable[[int], object] = unheard,
-    ) -> JudgeReport:
-        """``arun`` in an event loop of its own, for callers that are in none."""
-        return asyncio.run(
-            self.arun(
-                rows,
-                transport=transport,
-                concurrency=concurrency,
-                progress=progress,
-                on_drain=on_drain,
-            )
-        )
-
-    async def arun(
-        self,
-        rows: Sequence[AnsweredPrompt],
-        *,
-        transport: AsyncTransport | None = None,
-        concurrency: int = 8,
-        progress: Progress = no_progress,
-        on_drain: Callable[[int], object] = unheard,
-    ) -> JudgeReport:
-        """Ask for answers that are missing, then for verdicts, and put the battles together.
-
-        What fails is counted, not raised: the report's ``missing`` is then above 0.
-
-        Args:
-            rows: the prompts, with the answers that are there.
-            transport: carries the requests; an ``AsyncHttpTransport`` of its own if None.
-            concurrency: most requests at a time.
-            progress, on_drain: as for ``asking.ask``.
-
-        Raises InvalidInputError if the journal can't be written.
-        """
-        check_count("concurrency", concurrency, least=1)
-        return await with_transport(
-            transport, lambda own: self._run(rows, own, concurrency, progress, on_drain)
-        )
-
-    async def _run(
-        self,
-        rows: Sequence[AnsweredPrompt],
-        transport: AsyncTransport,
-        concurrency: int,
-        progress: Progress,
-        on_drain: Callable[[int], object],
-    ) -> JudgeReport:
+    async def _run(self, items: Sequence[AnsweredPrompt], put: Put) -> JudgeReport:
         report = JudgeReport()
-
-        async def put(model: ChatModel, questions: list[Question], what: str) -> Asked:
-            return await ask(
-                model,
-                questions,
-                transport=transport,
-                journal=self.journal,
-                concurrency=concurrency,
-                progress=progress(what, sum(q.key not in self.journal for q in questions)),
-                on_drain=on_drain,
-            )
-
-        for model, questions in self._missing_answers(rows).items():
-            asked = await put(self.answerers[model], questions, f"answers of {model}")
-            report.generated[model] = asked
+        for model, questions in self._missing_answers(items).items():
+            what = f"answers of {model}"
+            report.generated[model] = await put(self.answerers[model], questions, what)
         questions = []
-        for row in rows:
+        for row in items:
             first, second = (self._answer(row, model) for model in self.models)
             if first is not None and second is not None and first != second:
                 questions += self._questions(row.prompt, first, second)
         report.judged = await put(self.judge, questions, "verdicts")
-        for row in rows:
+        for row in items:
             self._settle(row, report)
         return report
 
@@ -248,8 +173,4 @@ class PairJudge:
         return found
 
     def _questions(self, prompt: str, first: str, second: str) -> list[Question]:
-        """The two orders of one pair."""
-        return [
-            self.judge.question(fill(self.template, prompt=prompt, first=one, second=other))
-            for one, other in ((first, second), (second, first))
-        ]
+        return self._both_orders(self.judge, self.template, first, second, prompt=prompt)
