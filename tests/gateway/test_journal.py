@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import resource
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,6 +178,106 @@ def test_exploration_is_recorded_with_its_probability(tmp_path: Path, provider: 
         assert row["explored"] or row["chosen"] == "weak"
     asked = [request["model"] for request in provider.requests()]
     assert asked == chosen
+
+
+SHADOW = "[shadow]\nshare = {share}\ndaily_usd = {usd}\n{more}\n"
+
+
+def wait_for_shadows(gateway: Gateway, folder: Path, count: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = gateway.wait_for(
+        lambda: len(made := rows(folder, "shadows")) >= count and made
+    )
+    return found
+
+
+def shadow_outcomes(gateway: Gateway) -> dict[str, float]:
+    text = gateway.ask("GET", "/metrics").body.decode()
+    pattern = r'^fastroute_shadows_total\{outcome="(\w+)"\} (\S+)$'
+    return {name: float(n) for name, n in re.findall(pattern, text, re.MULTILINE)}
+
+
+def wait_for_budget(gateway: Gateway, folder: Path) -> None:
+    """Until the day's dollars were read from the database."""
+    gateway.wait_for(lambda: rows(folder, "prices"))
+    time.sleep(0.5)
+
+
+def test_the_other_model_answers_too(tmp_path: Path, provider: View) -> None:
+    more = SHADOW.format(share=1.0, usd=1.0, more="")
+    with start(tmp_path, provider, "answers = true", more) as gateway:
+        wait_for_budget(gateway, tmp_path)
+        short = ask(gateway, "short")
+        wait_for_shadows(gateway, tmp_path, 1)
+        long = ask(gateway, "long " * 400, stream=True, stream_options={"include_usage": True})
+        shadows = wait_for_shadows(gateway, tmp_path, 2)
+        for exempt in ({"tools": []}, {"n": 2}, {"model": "weak"}, {"functions": []}):
+            ask(gateway, "x", **exempt)
+        time.sleep(0.5)
+        requests = provider.requests()
+        spent = gateway.ask("GET", "/ui/stats").json()["spent_usd"]
+        assert shadow_outcomes(gateway) == {"answered": 2.0}
+    assert [(s["request_id"], s["model"], s["weight"], s["error"]) for s in shadows] == [
+        (short, "strong", 1.0, None),
+        (long, "weak", 1.0, None),
+    ]
+    assert [request["model"] for request in requests[:4]] == ["weak", "strong", "strong", "weak"]
+    assert len(requests) == 8
+    assert requests[1]["messages"] == requests[0]["messages"]
+    assert [s["answer"] for s in shadows] == ["abcd" * 100] * 2
+    prices = {"strong": (10.0, 30.0), "weak": (1.0, 2.0)}
+    billed = [
+        (r["billed"]["prompt_tokens"], r["billed"]["completion_tokens"], *prices[r["model"]])
+        for r in requests
+    ]
+    dollars = [(a * price_in + b * price_out) / 1e6 for a, b, price_in, price_out in billed]
+    assert [s["cost_usd"] for s in shadows] == pytest.approx([dollars[1], dollars[3]])
+    assert spent == pytest.approx(sum(dollars))
+    assert sum(row["cost_usd"] for row in rows(tmp_path)) == pytest.approx(
+        sum(dollars) - dollars[1] - dollars[3]
+    )
+
+
+def test_shadows_stop_at_the_day_s_dollars_even_after_a_restart(
+    tmp_path: Path, provider: View
+) -> None:
+    more = SHADOW.format(share=1.0, usd=0.01, more="")  # three of about 0.0033
+    for asked, expected in ((6, 3), (2, 3)):
+        with start(tmp_path, provider, more=more) as gateway:
+            wait_for_budget(gateway, tmp_path)
+            for i in range(asked):
+                ask(gateway, f"short {i}")
+                gateway.wait_for(lambda i=i: sum(shadow_outcomes(gateway).values()) > i)
+            outcomes = shadow_outcomes(gateway)
+            wait_for_shadows(gateway, tmp_path, expected)
+        found = rows(tmp_path, "shadows")
+        assert len(found) == expected
+        assert sum(s["cost_usd"] for s in found) <= 0.01
+        assert outcomes["over_budget"] == asked - (3 if asked == 6 else 0)
+
+
+def test_shadows_take_no_place_of_a_request(tmp_path: Path, provider: View) -> None:
+    more = SHADOW.format(share=1.0, usd=1.0, more="max_concurrency = 1")
+    with start(tmp_path, provider, more=more) as gateway:
+        wait_for_budget(gateway, tmp_path)
+        provider.plan({"kind": "usual"}, {"kind": "stall", "seconds": 2.0})
+        for i in range(3):
+            ask(gateway, f"short {i}")  # at once, though a shadow is late
+        gateway.wait_for(lambda: shadow_outcomes(gateway).get("no_room") == 2.0)
+        gateway.signal(signal.SIGTERM)
+        gateway.process.wait(10)
+    shadow = rows(tmp_path, "shadows")[0]
+    assert shadow["error"] == "shutdown"  # it may be billed, and so is in the books
+    assert shadow["cost_usd"] > 0
+
+
+def test_a_shadow_that_fails_is_noted(tmp_path: Path, provider: View) -> None:
+    more = SHADOW.format(share=1.0, usd=1.0, more="")
+    with start(tmp_path, provider, more=more + "[resilience]\nretries = 0\n") as gateway:
+        wait_for_budget(gateway, tmp_path)
+        provider.plan({"kind": "usual"}, {"kind": "status", "status": 500})
+        ask(gateway, "short")
+        shadow = wait_for_shadows(gateway, tmp_path, 1)[0]
+    assert (shadow["error"], shadow["cost_usd"]) == ("ProviderStatusError", 0.0)
 
 
 def test_feedback(tmp_path: Path, provider: View) -> None:

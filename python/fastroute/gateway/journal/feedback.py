@@ -71,7 +71,7 @@ class FeedbackEndpoint:
             raise RefusalError(422, "invalid_feedback", "Idempotency-Key is over 255 characters")
         from fastroute.journal.feedback import Grade
 
-        comment = body.comment and state.recorder.texts.comment(body.comment)
+        comment = state.recorder.texts.kept(body.comment)
         grade = Grade(
             body.request_id, time.time(), body.source, caller, body.score, body.winner, comment, key
         )

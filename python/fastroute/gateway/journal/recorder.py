@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastroute.gateway.config.journal import JournalConfig, load_hook
 from fastroute.gateway.config.settings import Config
 from fastroute.gateway.gateway import Gateway, Routed
-from fastroute.gateway.journal.texts import answer_text
+from fastroute.gateway.journal.shadow import DailyBudget, Sampled, Shadows
+from fastroute.gateway.journal.texts import Texts, answer_text
 from fastroute.gateway.operations.books import Bill, BilledCall
 from fastroute.gateway.operations.logs import log
-from fastroute.gateway.operations.metrics import Metrics
 from fastroute.gateway.operations.usage import Usage
+from fastroute.gateway.request.document import Document
+from fastroute.http.request import RawHeaders
 from fastroute.journal.database import open_journal
 from fastroute.journal.prices import note_prices
 from fastroute.journal.prune import erase_texts
@@ -23,6 +25,7 @@ from fastroute.journal.schema import REQUESTS
 from fastroute.journal.writer import Task, Writer
 
 if TYPE_CHECKING:
+    from fastroute.gateway.operations.state import State
     from fastroute.gateway.protocol.proxy import Facts
 
 _HOUR_S = 3600.0
@@ -43,39 +46,6 @@ class Paid(NamedTuple):
         return cls(call.model[:_MODEL_CHARS], call.usage, call.cost_usd)
 
 
-class Texts:
-    """Which texts are kept, and how."""
-
-    def __init__(self, config: JournalConfig) -> None:
-        self.prompts = config.prompts
-        self.answers = config.answers
-        self._most = config.max_text_characters
-        self._redact = None if config.redact is None else load_hook(config.redact)
-
-    @property
-    def most_bytes(self) -> int:
-        """Bytes of an answer to look at: a stream has far more of them than text."""
-        return 64 * self._most
-
-    def cut(self, text: str) -> str:
-        """``text`` as long as it may be."""
-        return text[: self._most]
-
-    def comment(self, text: str) -> str | None:
-        """What is kept of a comment."""
-        return self.redacted(self.cut(text))
-
-    def redacted(self, text: str) -> str | None:
-        """``text`` as the hook returns it; None where that fails."""
-        if self._redact is None:
-            return text
-        try:
-            return self.cut(str(self._redact(text)))
-        except Exception as error:  # it is not ours
-            log("the redaction hook failed: the text is not kept", kind=type(error).__name__)
-            return None
-
-
 class Entry:
     """What is noted of one request until it is over."""
 
@@ -88,6 +58,13 @@ class Entry:
         self._time_s = time.time()
         self._pieces: list[bytes] = []
         self._bytes = 0
+        self._sampled: Sampled | None = None
+
+    def send(self, document: Document, path: str, headers: RawHeaders, query: bytes) -> None:
+        """Note what is sent to the provider, if the request is to have a shadow."""
+        shadows = self._recorder.shadows
+        if shadows is not None:
+            self._sampled = shadows.sample(self._routed, document, path, headers, query)
 
     def feed(self, piece: bytes) -> None:
         """Note a piece of the answer."""
@@ -96,10 +73,23 @@ class Entry:
             self._pieces.append(piece)
 
     def finish(self, facts: Facts) -> None:
-        """Queue the request's row."""
+        """Queue the request's row, and ask its shadow."""
         bill = self.bill
         calls = [] if bill is None else list(map(Paid.of, bill.settled))
         prompt = self._routed.prompt
+        known = {
+            "request_id": facts.request_id,
+            "time": self._time_s,
+            "caller": facts.caller,
+            "path": facts.path,
+            "answered_by": (facts.model or "")[:_MODEL_CHARS] or None,
+            "stream": facts.stream,
+            "latency_ms": round((perf_counter() - facts.began) * 1000, 3),
+            "first_byte_ms": facts.more.get("first_byte_ms"),
+            "status": facts.status,
+            "error": facts.error,
+            "prompt_characters": len(prompt),
+        }
         make = partial(
             _row,
             self._gateway,
@@ -108,44 +98,37 @@ class Entry:
             calls,
             None if bill is None else bill.answered,
             self._pieces,
-            {
-                "request_id": facts.request_id,
-                "time": self._time_s,
-                "caller": facts.caller,
-                "path": facts.path,
-                "answered_by": (facts.model or "")[:_MODEL_CHARS] or None,
-                "stream": facts.stream,
-                "latency_ms": round((perf_counter() - facts.began) * 1000, 3),
-                "first_byte_ms": facts.more.get("first_byte_ms"),
-                "status": facts.status,
-                "error": facts.error,
-                "prompt_characters": len(prompt),
-            },
+            known,
         )
         kept = len(prompt) if self.texts.prompts else 0
         self._recorder.writer.put(REQUESTS, make, self._bytes + kept)
+        shadows, sampled = self._recorder.shadows, self._sampled
+        answered = calls and facts.status == 200 and facts.error is None
+        if shadows is not None and sampled is not None and bill is not None and answered:
+            usage = calls[bill.answered or 0].usage
+            shadows.start(sampled, known, usage, self._recorder.writer, self.texts)
 
 
 class Recorder:
     """The journal of one process of the gateway."""
 
-    def __init__(self, config: Config, metrics: Metrics) -> None:
+    def __init__(self, config: Config, state: State) -> None:
         section = config.journal
         assert section is not None
-        self.texts = Texts(section)
-        self._retention_s = section.retention_days * 86400
-        self._prices: Callable[..., None] | None = None
+        self._state = state
+        self._budget = DailyBudget(0.0)
+        self.configure(config)
         self.writer = Writer(
             partial(open_journal, section.url, password=section.password),
-            metrics.journaled,
+            state.metrics.journaled,
             log,
             most_rows=section.queue_rows,
             tasks=[
                 Task(_HOUR_S, lambda connection: erase_texts(connection, self._retention_s)),
                 Task(60.0, self._note_prices),
+                Task(5.0, self._budget.refresh),
             ],
         )
-        self.configure(config)
 
     def configure(self, config: Config) -> None:
         """Take the options of another configuration, but for the database."""
@@ -153,14 +136,17 @@ class Recorder:
             self.texts = Texts(config.journal)
             self._retention_s = config.journal.retention_days * 86400
         self._config = config
+        shadow = config.shadow
+        self.shadows = None if shadow is None else Shadows(shadow, self._state, self._budget)
 
     def begin(self, gateway: Gateway, routed: Routed) -> Entry:
         """Begin to note a request."""
         return Entry(self, gateway, routed)
 
-    def close(self) -> None:
-        """Write what waits."""
-        self.writer.close()
+    async def aclose(self) -> None:
+        """End the shadows, and write what waits."""
+        await self._budget.aclose()
+        await asyncio.to_thread(self.writer.close)
 
     def _note_prices(self, connection: Any) -> None:
         roles = {
@@ -211,10 +197,9 @@ def _row(
     else:
         row["answered_by"] = None
     if texts.prompts and routed.prompt:
-        row["prompt"] = texts.redacted(routed.prompt)
+        row["prompt"] = texts.kept(routed.prompt)
     if pieces:
-        text = answer_text(b"".join(pieces), is_stream=bool(row["stream"]))
-        row["answer"] = None if text is None else texts.redacted(texts.cut(text))
+        row["answer"] = texts.kept(answer_text(b"".join(pieces), is_stream=bool(row["stream"])))
     return row
 
 

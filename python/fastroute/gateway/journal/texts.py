@@ -1,4 +1,4 @@
-"""The text of an answer as its provider sent it, for a journal."""
+"""Which texts a journal keeps, and what a model wrote in an answer as its provider sent it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,37 @@ from typing import Any
 
 from fastroute.chat.sse import EventDecoder
 from fastroute.errors import ProviderResponseError
+from fastroute.gateway.config.journal import JournalConfig, load_hook
+from fastroute.gateway.operations.logs import log
+
+
+class Texts:
+    """Which texts are kept, and how."""
+
+    def __init__(self, config: JournalConfig) -> None:
+        self.prompts = config.prompts
+        self.answers = config.answers
+        self._most = config.max_text_characters
+        self._redact = None if config.redact is None else load_hook(config.redact)
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of an answer to look at: a stream has far more of them than text."""
+        return 64 * self._most
+
+    def cut(self, text: str) -> str:
+        """``text`` as long as it may be."""
+        return text[: self._most]
+
+    def kept(self, text: str | None) -> str | None:
+        """``text`` as the hook returns it, no longer than it may be; None where that fails."""
+        if text is None or self._redact is None:
+            return text and self.cut(text)
+        try:
+            return self.cut(str(self._redact(self.cut(text))))
+        except Exception as error:  # it is not ours
+            log("the redaction hook failed: the text is not kept", kind=type(error).__name__)
+            return None
 
 
 def answer_text(body: bytes, *, is_stream: bool) -> str | None:

@@ -130,14 +130,19 @@ class Bill:
             for call, usage in zip(self._calls, usages, strict=True)
         ]
 
+    def close(self, gateway: Gateway) -> list[BilledCall]:
+        """Every call, kept as ``settled``."""
+        self.settled, self.answered = self.calls(gateway), self._answered()
+        return self.settled
+
     def settle(self, gateway: Gateway, routed: Routed, metrics: Metrics) -> dict[str, Any]:
         """Count tokens and dollars; returns those of the request for its line in the log."""
         if not self._calls:
             return {}
-        calls = self.settled = self.calls(gateway)
+        calls = self.close(gateway)
         for call in calls:
             metrics.billed(gateway.label(call.model), call.usage, call.cost_usd)
-        answered = self.answered = self._answered()
+        answered = self.answered
         answer = calls[answered if answered is not None else 0]
         facts: dict[str, Any] = {
             "input_tokens": answer.usage.all_input_tokens,

@@ -98,11 +98,11 @@ class State:
 
     async def aclose(self) -> None:
         """Close every gateway."""
+        if self.recorder is not None:
+            await self.recorder.aclose()
         for gateway in list(self._users):
             await gateway.aclose()
         self._users.clear()
-        if self.recorder is not None:
-            await asyncio.to_thread(self.recorder.close)
         await asyncio.to_thread(self.tracing.close)
 
     def _make(self, config: Config) -> Gateway:
@@ -115,7 +115,7 @@ class State:
             return None
         from fastroute.gateway.journal.recorder import Recorder  # it needs the extra journal
 
-        return Recorder(config, self.metrics)
+        return Recorder(config, self)
 
     def _carried_sessions(self, made: Gateway) -> Sessions:
         before = self._current

@@ -28,6 +28,11 @@ class Admission:
         self._most = config.max_concurrency
         self._retry_after_s = config.retry_after_s
 
+    @property
+    def free(self) -> int:
+        """How many more requests would be taken."""
+        return self._most - self.count
+
     def enter(self) -> None:
         """Take a place. Raises RefusalError 429 if there is none."""
         if self.count >= self._most:

@@ -166,6 +166,8 @@ class ProxyEndpoint:
                 facts.more["prompt"] = routed.prompt
         with self._state.tracing.upstream(facts.span, routed.model) as traced:
             sent = headers_to_provider(raw_headers, traced, _version(request))
+            if facts.entry is not None:
+                facts.entry.send(document, self._path, sent, _query(request))
             return await self._ask(gateway, routed, document, sent, request, facts)
 
     async def _ask(

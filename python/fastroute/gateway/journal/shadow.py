@@ -1,0 +1,233 @@
+"""Shadows: a sample of the requests is also answered by the other model, which no client sees.
+
+A shadow is asked after the answer, and only where that can have no effect: never for a request with
+tools, or one that the provider stores. It never takes a place that a request could need, and stops
+at the day's dollars.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import Connection, func, select
+
+from fastroute.errors import BodyError, DispatchError
+from fastroute.gateway.config.journal import ShadowConfig
+from fastroute.gateway.gateway import Gateway, Routed
+from fastroute.gateway.journal.texts import Texts, answer_text
+from fastroute.gateway.operations.books import Bill, cost_usd
+from fastroute.gateway.operations.usage import Usage
+from fastroute.gateway.protocol.replies import RefusalError
+from fastroute.gateway.request.document import Document
+from fastroute.gateway.request.sampling import Sampler
+from fastroute.http.request import RawHeaders
+from fastroute.journal.schema import SHADOWS
+from fastroute.journal.writer import Writer
+
+if TYPE_CHECKING:
+    from fastroute.gateway.operations.state import State
+
+_PATHS = frozenset({"/chat/completions", "/completions", "/messages", "/responses"})
+#: Fields of requests whose answer may do something, or go on with something that is stored.
+_NEVER = (
+    *("tools", "functions", "tool_choice", "function_call", "mcp_servers", "web_search_options"),
+    *("container", "background", "conversation", "previous_response_id", "audio"),
+)
+#: Seconds within which what was put into the queue is in the database.
+_WRITTEN_S = 2.0
+_DAY_S = 86400.0
+
+
+class Sampled(NamedTuple):
+    """A request that is to have a shadow."""
+
+    document: Document
+    headers: RawHeaders
+    query: bytes
+    weight: float
+
+
+class DailyBudget:
+    """The dollars that shadows may cost in a day (UTC), by all workers and before a restart."""
+
+    def __init__(self, daily_usd: float) -> None:
+        self.daily_usd = daily_usd
+        self._written = (-1.0, 0.0)  # the day, and what the database has of it
+        self._read_s = 0.0
+        self._recent: deque[tuple[float, float]] = deque()
+        self.tasks: set[asyncio.Task[None]] = set()  # over reloads, too
+        self._reserved = 0.0
+
+    def refresh(self, connection: Connection) -> None:
+        """Read what was spent. Called in the writer's thread."""
+        now = time.time()
+        day = now // _DAY_S * _DAY_S
+        spent = select(func.sum(SHADOWS.c.cost_usd)).where(SHADOWS.c.time >= day)
+        self._written = day, connection.scalar(spent) or 0.0
+        self._read_s = now
+
+    def reserve(self, usd: float) -> bool:
+        """Set ``usd`` aside, if there is so much left."""
+        now = time.time()
+        day, spent = self._written
+        while self._recent and self._recent[0][0] < self._read_s - _WRITTEN_S:
+            self._recent.popleft()
+        spent += sum(cost for _, cost in self._recent) + self._reserved
+        if day != now // _DAY_S * _DAY_S or spent + usd > self.daily_usd:
+            return False
+        self._reserved += usd
+        return True
+
+    def spend(self, usd: float, reserved_usd: float) -> None:
+        """Note that what was set aside came to ``usd``."""
+        self._reserved -= reserved_usd
+        self._recent.append((time.time(), usd))
+
+    async def aclose(self) -> None:
+        """End the shadows under way; they are in the journal with what they cost."""
+        for task in list(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+class Shadows:
+    """The shadows of one process."""
+
+    def __init__(self, config: ShadowConfig, state: State, budget: DailyBudget) -> None:
+        self._config = config
+        self._state = state
+        self._sampler = Sampler(config.share, config.prefer)
+        self._budget = budget
+        budget.daily_usd = config.daily_usd
+
+    def sample(
+        self, routed: Routed, document: Document, path: str, headers: RawHeaders, query: bytes
+    ) -> Sampled | None:
+        """What to keep of a request until its shadow is asked; None for most."""
+        decision = routed.decision
+        if decision is None or routed.cascade or routed.keeper is not None or path not in _PATHS:
+            return None
+        probability = self._sampler.sample(abs(decision.win_rate - decision.threshold))
+        if probability is None or not _is_harmless(document, path):
+            return None
+        sent = tuple(field for field in headers if field[0] != b"idempotency-key")
+        return Sampled(document, sent, query, 1 / probability)
+
+    def start(
+        self, sampled: Sampled, row: dict[str, Any], usage: Usage, writer: Writer, texts: Texts
+    ) -> None:
+        """Ask the other model than the one that answered ``row``, if there is room for it."""
+        state = self._state
+        gateway = state.gateway
+        pair = gateway.decider.model_pair
+        model = pair.weak if row["answered_by"] == pair.strong else pair.strong
+        estimate = cost_usd(usage, gateway.model_config(model))
+        running = len(self._budget.tasks)
+        if running >= min(self._config.max_concurrency, state.admission.free):
+            outcome = "no_room"
+        elif not writer.is_writing:
+            outcome = "no_journal"
+        elif estimate is None or not self._budget.reserve(estimate):
+            outcome = "over_budget"
+        else:
+            job = self._ask(sampled, row, model, estimate, writer, texts)
+            task = asyncio.get_running_loop().create_task(job)
+            self._budget.tasks.add(task)
+            task.add_done_callback(self._budget.tasks.discard)
+            return
+        state.metrics.shadows.labels(outcome).inc()
+
+    async def _ask(
+        self,
+        sampled: Sampled,
+        row: dict[str, Any],
+        model: str,
+        reserved_usd: float,
+        writer: Writer,
+        texts: Texts,
+    ) -> None:
+        gateway = self._state.lease()
+        bill, began = Bill(), perf_counter()
+        pieces: list[bytes] = []
+        kept_bytes = 0
+        error: str | None = None
+        is_stream = False
+        try:
+            document, path = sampled.document, row["path"]
+            request = gateway.request(model, document, path, sampled.headers, query=sampled.query)
+            async with asyncio.timeout(gateway.config.resilience.total_timeout_s):
+                with bill.recording():
+                    answer = await gateway.transport.asend(request)
+                kind = answer.headers.get("content-type", "").lower()
+                is_stream = kind.startswith("text/event-stream")
+                bill.begin(answer, is_stream=is_stream)
+                try:
+                    async for piece in answer.iter_bytes():
+                        bill.feed(piece)
+                        if texts.answers and kept_bytes < texts.most_bytes:
+                            pieces.append(piece)
+                            kept_bytes += len(piece)
+                finally:
+                    await answer.aclose()
+        except (DispatchError, RefusalError, TimeoutError) as failure:
+            error = type(failure).__name__
+        except asyncio.CancelledError:
+            error = "shutdown"
+            raise
+        finally:
+            cost = self._count(bill, gateway)
+            self._budget.spend(cost, reserved_usd)
+            self._state.metrics.shadows.labels("failed" if error else "answered").inc()
+            self._state.release(gateway)
+            settled = bill.settled[bill.answered or 0].usage if bill.settled else None
+            known = {
+                "request_id": row["request_id"],
+                "model": model[:255],
+                "time": row["time"],
+                "weight": sampled.weight,
+                "cost_usd": cost,
+                "latency_ms": round((perf_counter() - began) * 1000, 3),
+                "error": error,
+            }
+            if settled is not None:
+                known |= {
+                    "input_tokens": settled.all_input_tokens,
+                    "cached_tokens": settled.cached_tokens,
+                    "output_tokens": settled.output_tokens,
+                    "tokens_are_estimates": any(c.usage.is_estimate for c in bill.settled),
+                }
+            make = partial(_with_answer, known, pieces, texts, is_stream=is_stream)
+            writer.put(SHADOWS, make, kept_bytes)
+
+    def _count(self, bill: Bill, gateway: Gateway) -> float:
+        """Count tokens and dollars of the shadow; it saved nothing."""
+        metrics = self._state.metrics
+        bill.close(gateway)
+        for call in bill.settled:
+            metrics.billed(gateway.label(call.model), call.usage, call.cost_usd)
+        cost = sum(call.cost_usd or 0.0 for call in bill.settled)
+        metrics.overspent.labels("shadow").inc(cost)
+        return cost
+
+
+def _is_harmless(document: Document, path: str) -> bool:
+    fields = document.fields
+    if any(name in fields for name in _NEVER):
+        return False
+    try:
+        stores = path == "/responses" and fields.get("store") is not False
+        return not stores and fields.get("n") in (None, 1)
+    except BodyError:
+        return False
+
+
+def _with_answer(
+    row: dict[str, Any], pieces: list[bytes], texts: Texts, *, is_stream: bool
+) -> dict[str, Any]:
+    text = answer_text(b"".join(pieces), is_stream=is_stream) if pieces else None
+    return row | {"answer": texts.kept(text)}
