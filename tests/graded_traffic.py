@@ -40,13 +40,30 @@ def make_traffic(
     return rows
 
 
+def make_many(count: int, *, seed: int = 0, middle_gap: float = 0.4) -> list[dict[str, Any]]:
+    """Rows with ``prompt`` and grades of three models: ``small`` is bad at mathematics, ``middle``
+    is right there with probability 0.9 - middle_gap, ``large`` is right in nine of ten anywhere."""
+    rng = np.random.default_rng(seed + 1000)
+    return [
+        {
+            "prompt": row["prompt"],
+            "small": row["score_weak"],
+            "middle": int(rng.random() < 0.9 - middle_gap * _is_hard(row["prompt"])),
+            "large": row["score_strong"],
+        }
+        for row in make_traffic(count, seed=seed)
+    ]
+
+
+def _is_hard(prompt: str) -> bool:
+    return not set(prompt.split()).isdisjoint(_SUMS)
+
+
 def shuffled(rows: Sequence[dict[str, Any]], *, seed: int = 0) -> list[dict[str, Any]]:
     """The same grades on other prompts: nothing is left to learn."""
     order = np.random.default_rng(seed).permutation(len(rows))
-    return [
-        {**row, **{name: rows[j][name] for name in ("score_weak", "score_strong")}}
-        for row, j in zip(rows, order, strict=True)
-    ]
+    grades = [{k: v for k, v in row.items() if k not in ("id", "prompt")} for row in rows]
+    return [{**row, **grades[j]} for row, j in zip(rows, order, strict=True)]
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from fastroute._forking import ForkSafeLock
+from fastroute.artifacts import load_artifact
 from fastroute.candidates import ConversationMemory, LastAnswer
 from fastroute.chat.call import Call
 from fastroute.chat.client import ChatClient
@@ -37,6 +40,10 @@ if TYPE_CHECKING:
     from fastroute.evidence.controlled import CascadeSender
     from fastroute.many_models import CandidateDecider, CandidateDecision, CandidateRequest
     from fastroute.routers import ModelsRouter
+
+
+#: The kind of artifacts with P(success) of many models.
+MODELS = "models"
 
 
 class Controller(Decider, ChatClient):
@@ -143,24 +150,32 @@ class Controller(Decider, ChatClient):
         transport: Transport | None = None,
         async_transport: AsyncTransport | None = None,
     ) -> Self:
-        """A controller of a saved ``mf`` router, such as ``fastroute tune`` writes, between the
-        two models that it was made for.
+        """A controller of a router that ``fastroute tune`` wrote.
 
-        Without a threshold, the operating point that was saved with it decides. Other arguments
-        are the class's. Raises ArtifactError or a subclass for a folder that can't be used.
+        A saved ``mf`` router decides between the two models that it was made for; without a
+        threshold, at the operating point that was saved with it. A saved ``models`` router decides
+        for ``model="fastroute"`` among the candidates beside it (``candidates.toml``), by the
+        policy in ``gateway.toml``. Other arguments are the class's. Raises ArtifactError or a
+        subclass, or InvalidInputError, for a folder that can't be used.
         """
+        endpoint: dict[str, Any] = {
+            "api_base": api_base,
+            "api_key": api_key,
+            "endpoints": endpoints,
+            "transport": transport,
+            "async_transport": async_transport,
+        }
+        if load_artifact(folder, only=()).kind == MODELS:
+            choice = Path(folder)
+            return cls(
+                candidates=choice / "candidates.toml",
+                policy=_policy_of(choice / "gateway.toml"),
+                models_router=choice,
+                **endpoint,
+            )
         router = create_router("mf", checkpoint_path=folder)
         assert isinstance(router, MatrixFactorizationRouter)
-        return cls(
-            [router],
-            router.strong_model,
-            router.weak_model,
-            api_base=api_base,
-            api_key=api_key,
-            endpoints=endpoints,
-            transport=transport,
-            async_transport=async_transport,
-        )
+        return cls([router], router.strong_model, router.weak_model, **endpoint)
 
     def __repr__(self) -> str:  # never with a key
         pair = self.model_pair
@@ -322,6 +337,18 @@ def _candidate_request(request: Request) -> CandidateRequest | None:
     from fastroute.many_models import CandidateRequest
 
     return request if isinstance(request, CandidateRequest) else None
+
+
+def _policy_of(file: Path) -> str:
+    try:
+        policy = tomllib.loads(file.read_text("utf-8"))["policy"]["choose"]
+    except OSError as error:
+        raise InvalidInputError(f"{file} can't be read: {error.strerror}") from error
+    except (KeyError, TypeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInputError(
+            f'{file} has no choose in [policy], such as "max_quality" ({error})'
+        ) from error
+    return str(policy)
 
 
 def _candidate_decider(

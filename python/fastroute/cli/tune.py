@@ -13,7 +13,7 @@ from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.learning import Export, Goal, Price
+    from fastroute.learning import Export, Goal, ModelsResult, Price, TuneResult
 
 #: The exit status where the router should not be used.
 DO_NOT_USE = 3
@@ -46,6 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", type=text, nargs="+", default=[], metavar="NAME",
         help="choose among these instead of a pair (default: all, where there are more than two)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model-names", type=text, nargs="+", default=[], metavar="NAME=MODEL",
+        help="with --models: names at their providers (default: their names in the export)",
     )  # fmt: skip
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument(
@@ -103,7 +107,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Tune, save, and print the verdict."""
-    from fastroute.learning import save_result, tune_router
+    from fastroute.learning import save_result, tune_models, tune_router
+    from fastroute.learning.many_models.words import account_of
     from fastroute.learning.tune.words import lines
     from fastroute.training.outcome import check_output
 
@@ -111,6 +116,7 @@ def run(options: argparse.Namespace) -> int:
         return _suggest(options)
     prices = _prices(options)
     goal = _goal(options)
+    names = _names(options.model_names)
     if options.output is None and not options.dry_run:
         raise InvalidInputError("give --output FOLDER, or --dry-run to see what is understood")
     if options.output is not None:
@@ -124,17 +130,24 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for line in export.understood:
         say(line)
-    found = tune_router(
-        export, goal, strong_model=options.strong_model, weak_model=options.weak_model,
-        prices=prices, requests_per_month=options.requests_per_month, seed=options.seed,
-        progress=True,
-    )  # fmt: skip
+    found: TuneResult | ModelsResult
+    if export.is_pair:
+        found = tune_router(
+            export, goal, strong_model=options.strong_model, weak_model=options.weak_model,
+            prices=prices, requests_per_month=options.requests_per_month, seed=options.seed,
+            progress=True,
+        )  # fmt: skip
+    else:
+        found = tune_models(
+            export, goal, names=names, prices=prices, seed=options.seed, progress=True,
+            requests_per_month=options.requests_per_month,
+        )  # fmt: skip
     output = str(options.output)
     found = save_result(found, output, keep=options.keep)
     if options.json:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
     else:
-        print("\n".join(lines(found)))
+        print("\n".join(lines(account_of(found))))
         print(f"\nwrote {output}: {_written(output, found.folder is not None)}")
     return 0 if found.verdict == "use" else DO_NOT_USE
 
@@ -175,6 +188,14 @@ def _prices(options: argparse.Namespace) -> dict[str, Price]:
     from fastroute.learning import Price
 
     return {name: Price(*dollars) for name, dollars in map(price, options.price)}
+
+
+def _names(given: list[str]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in given]
+    for name, equals, model in pairs:
+        if not (name and equals and model):
+            raise InvalidInputError(f"--model-names: {name!r} must be NAME=MODEL")
+    return {name: model for name, _, model in pairs}
 
 
 def _goal(options: argparse.Namespace) -> Goal:

@@ -1,7 +1,8 @@
 """Learning from own traffic: a router with a guarantee from graded prompts.
 
-``read_export`` reads a file, ``tune_router`` learns and judges, ``save_result`` writes what can be
-served. ``suggest_prompts`` says what to grade next, and ``GradeFile`` keeps a person's verdicts.
+``read_export`` reads a file, ``tune_router`` learns and judges for a pair of models and
+``tune_models`` for more, ``save_result`` writes what can be served. ``suggest_prompts`` says what
+to grade next, and ``GradeFile`` keeps a person's verdicts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from fastroute._lazy import lazy_exports
 if TYPE_CHECKING:
     from fastroute.labelling.comparison import Comparison
     from fastroute.learning.grading import GradeFile, read_comparisons
+    from fastroute.learning.many_models.result import ModelsResult
+    from fastroute.learning.many_models.run import tune_models
     from fastroute.learning.tune.costs import Price
     from fastroute.learning.tune.export import Export, read_export
     from fastroute.learning.tune.guarantee import Goal
@@ -26,12 +29,14 @@ __all__ = [
     "Export",
     "Goal",
     "GradeFile",
+    "ModelsResult",
     "Price",
     "TuneResult",
     "read_comparisons",
     "read_export",
     "save_result",
     "suggest_prompts",
+    "tune_models",
     "tune_router",
 ]
 
@@ -42,12 +47,14 @@ __getattr__, __dir__ = lazy_exports(
         "Export": "fastroute.learning.tune.export",
         "Goal": "fastroute.learning.tune.guarantee",
         "GradeFile": "fastroute.learning.grading",
+        "ModelsResult": "fastroute.learning.many_models.result",
         "Price": "fastroute.learning.tune.costs",
         "TuneResult": "fastroute.learning.tune.result",
         "read_comparisons": "fastroute.learning.grading",
         "read_export": "fastroute.learning.tune.export",
         "save_result": "fastroute.learning.tune.output",
         "suggest_prompts": "fastroute.learning.tune.suggest",
+        "tune_models": "fastroute.learning.many_models.run",
         "tune_router": "fastroute.learning.tune.run",
     },
 )

@@ -123,13 +123,13 @@ def check_figure_file(path: str | os.PathLike[str]) -> Path:
 
 def curve_svg(report: Report, result: BenchmarkResult, points: Sequence[Point] = ()) -> str:
     """The curves as an ``<svg>`` element for the HTML report."""
-    return _svg((3.9, 3.3), lambda ax: draw_curves(ax, report, result, points), report)
+    return panel_svg((3.9, 3.3), lambda ax: draw_curves(ax, report, result, points), report)
 
 
 def apgr_svg(report: Report, result: BenchmarkResult) -> str:
     """The APGR intervals as an ``<svg>`` element for the HTML report."""
     height = max(1.4, apgr_height_in(apgr_rows(result)) + 0.2)
-    return _svg((3.9, height), lambda ax: draw_apgr(ax, report, result))
+    return panel_svg((3.9, height), lambda ax: draw_apgr(ax, report, result))
 
 
 def has_published(result: BenchmarkResult) -> bool:
@@ -139,12 +139,12 @@ def has_published(result: BenchmarkResult) -> bool:
 
 def reliability_svg(result: BenchmarkResult) -> str:
     """The reliability diagram as an ``<svg>`` element for the HTML report."""
-    return _svg((3.9, 2.4), lambda ax: draw_reliability(ax, result))
+    return panel_svg((3.9, 2.4), lambda ax: draw_reliability(ax, result))
 
 
 def cascade_svg(result: BenchmarkResult, cascade: CascadeResult) -> str:
     """A cascade's APGR against latency as an ``<svg>`` element for the HTML report."""
-    return _svg((3.9, 3.0), lambda ax: draw_cascade(ax, result, cascade))
+    return panel_svg((3.9, 3.0), lambda ax: draw_cascade(ax, result, cascade))
 
 
 def css_colours() -> str:
@@ -161,9 +161,10 @@ def display_name(result: BenchmarkResult) -> str:
     return f"{known.get(name, name)}, {len(result.benchmark):,} prompts"
 
 
-def _svg(
+def panel_svg(
     size_in: tuple[float, float], draw: Callable[[Any], None], legend_of: Report | None = None
 ) -> str:
+    """What ``draw`` draws on axes, as an ``<svg>`` element for an HTML report."""
     matplotlib = load_matplotlib()
     from matplotlib.figure import Figure
 

@@ -84,20 +84,37 @@ class Goal:
 
     def losses(self, graded: Graded, strong: Bools) -> tuple[Float64Array, float, float]:
         """The loss of each prompt under decisions bool[..., n], and its bounds."""
-        if self.kind == "quality":
-            kept = np.where(strong, graded.strong, graded.weak)
-            missed: Float64Array = self.target * graded.strong - kept
-            return missed, -1.0, self.target
         if self.kind == "share":
             return strong.astype(np.float64) - self.target, -self.target, 1.0 - self.target
-        if graded.cost_weak is None or graded.cost_strong is None:
+        cost = None
+        if graded.cost_weak is not None and graded.cost_strong is not None:
+            cost = np.where(strong, graded.cost_strong, graded.cost_weak)
+        kept = np.where(strong, graded.strong, graded.weak)
+        return self.losses_of(kept, graded.strong, cost, graded.most_cost)
+
+    def losses_of(
+        self,
+        grades: Float64Array,
+        reference: Float64Array,
+        cost: Float64Array | None,
+        most_cost: float,
+    ) -> tuple[Float64Array, float, float]:
+        """The same of any choice's grades and dollars, float64[..., n]; ``reference``, float64[n],
+        has the grades of the model whose quality is to be kept."""
+        if self.kind == "quality":
+            missed: Float64Array = self.target * reference - grades
+            return missed, -1.0, self.target
+        if self.kind == "share":
+            raise InvalidInputError(
+                "a target of share needs a pair of models; give a quality or a spend"
+            )
+        if cost is None:
             raise InvalidInputError(
                 "a target of spend needs costs: give prices (--price), or a column of costs"
             )
         budget = self.target / 1000.0
-        cost = np.where(strong, graded.cost_strong, graded.cost_weak)
-        over: Float64Array = np.minimum(cost, graded.most_cost) - budget
-        return over, -budget, graded.most_cost - budget
+        over: Float64Array = np.minimum(cost, most_cost) - budget
+        return over, -budget, most_cost - budget
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,17 +137,22 @@ class Graded:
 
     def by_unit(self, values: Float64Array) -> Float64Array:
         """Means of float64[..., n] by group: float64[..., groups], in the order of first rows."""
-        _, first, index = np.unique(self.units, return_index=True, return_inverse=True)
-        if len(first) == len(self.units):
-            return values
-        place = np.empty(len(first), dtype=np.int64)
-        place[np.argsort(first, kind="stable")] = np.arange(len(first))
-        index = place[index]
-        order = np.argsort(index, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(index[order]) != 0])
-        sums = np.add.reduceat(values[..., order], starts, axis=-1)
-        means: Float64Array = sums / np.bincount(index)
-        return means
+        return means_by_unit(self.units, values)
+
+
+def means_by_unit(units: npt.NDArray[np.int64], values: Float64Array) -> Float64Array:
+    """Means of float64[..., n] by group, int64[n]; see ``Graded.by_unit``."""
+    _, first, index = np.unique(units, return_index=True, return_inverse=True)
+    if len(first) == len(units):
+        return values
+    place = np.empty(len(first), dtype=np.int64)
+    place[np.argsort(first, kind="stable")] = np.arange(len(first))
+    index = place[index]
+    order = np.argsort(index, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(index[order]) != 0])
+    sums = np.add.reduceat(values[..., order], starts, axis=-1)
+    means: Float64Array = sums / np.bincount(index)
+    return means
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,21 +184,27 @@ def certify(
         win_rates: float64[n], of the prompts of ``graded``.
         graded: n prompts.
     """
-    strong = win_rates >= thresholds[:, None]
-    losses, low, high = goal.losses(graded, strong)
-    units = graded.by_unit(np.asarray(losses, dtype=np.float64))
+    losses, low, high = goal.losses(graded, win_rates >= thresholds[:, None])
+    return certify_losses(goal, thresholds, graded.by_unit(np.asarray(losses)), low, high)
+
+
+def certify_losses(
+    goal: Goal, points: Float64Array, losses: Float64Array, low: float, high: float
+) -> Certificate:
+    """The same for any policy with one number: ``points`` float64[m], and the losses of distinct
+    prompts at each, float64[m, n] in [low, high]."""
     # An export may be sorted by time or topic. Bets need a random order: otherwise easy prompts at
     # its beginning would count for those after them.
-    units = units[:, default_rng(0).permutation(units.shape[-1])]
-    p = betting_p_values(units, low, high, goal.level)
+    mixed = losses[:, default_rng(0).permutation(losses.shape[-1])]
+    p = betting_p_values(mixed, low, high, goal.level)
     failed = np.flatnonzero(p > goal.level)
     passed = int(failed[0]) if len(failed) else len(p)
-    best = None if passed == 0 else float(thresholds[passed - 1])
+    best = None if passed == 0 else float(points[passed - 1])
     return Certificate(
         best,
         float(p[passed - 1 if passed else 0]),
         min(passed + 1, len(p)),
-        int(units.shape[-1]),
+        int(losses.shape[-1]),
     )
 
 

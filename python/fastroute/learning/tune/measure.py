@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute.evaluation.metrics.bootstrap import Estimate
-from fastroute.learning.tune.guarantee import Graded
+from fastroute.learning.tune.guarantee import Graded, means_by_unit
 from fastroute.learning.tune.result import Policy
 from fastroute.types import Float64Array
 
@@ -21,15 +21,35 @@ def measure_policy(graded: Graded, strong: Float64Array, z: float) -> Policy:
     linearisation.
     """
     chosen = strong * graded.strong + (1.0 - strong) * graded.weak
-    cost = saved = None
+    spent = None
     if graded.cost_weak is not None and graded.cost_strong is not None:
         spent = strong * graded.cost_strong + (1.0 - strong) * graded.cost_weak
-        cost = _mean(graded.by_unit(1000.0 * spent), z)
-        saved = _mean(graded.by_unit(1000.0 * (graded.cost_strong - spent)), z)
-    quality = _ratio(graded.by_unit(chosen), graded.by_unit(graded.strong), z)
-    share = _mean(graded.by_unit(strong.astype(np.float64)), z)
-    ends = [None if end is None else min(max(end, 0.0), 1.0) for end in (share.low, share.high)]
-    return Policy(Estimate(share.value, *ends), quality, cost, saved)
+    return measure_choice(graded.units, strong, chosen, graded.strong, spent, graded.cost_strong, z)
+
+
+def measure_choice(
+    units: npt.NDArray[np.int64],
+    share: Float64Array,
+    grades: Float64Array,
+    reference: Float64Array,
+    spent: Float64Array | None,
+    reference_cost: Float64Array | None,
+    z: float,
+) -> Policy:
+    """The same of any choice: how often it is the reference model, its grades and dollars, and
+    those of the reference model, float64[n] each."""
+
+    def by_unit(values: Float64Array) -> Float64Array:
+        return means_by_unit(units, values)
+
+    cost = saved = None
+    if spent is not None and reference_cost is not None:
+        cost = _mean(by_unit(1000.0 * spent), z)
+        saved = _mean(by_unit(1000.0 * (reference_cost - spent)), z)
+    strong = _mean(by_unit(share.astype(np.float64)), z)
+    ends = [None if end is None else min(max(end, 0.0), 1.0) for end in (strong.low, strong.high)]
+    quality = _ratio(by_unit(grades), by_unit(reference), z)
+    return Policy(Estimate(strong.value, *ends), quality, cost, saved)
 
 
 def upper_tail(z: float) -> float:

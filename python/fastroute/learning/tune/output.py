@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from fastroute._files import write_whole
+from fastroute.candidates import Candidate
 from fastroute.errors import ArtifactError
+from fastroute.learning.many_models.result import ModelsResult
+from fastroute.learning.many_models.words import account_of
 from fastroute.learning.tune.page import to_html
 from fastroute.learning.tune.result import TuneResult
 from fastroute.learning.tune.words import lines
@@ -16,11 +21,20 @@ from fastroute.training.heads import save_mf
 
 #: Names of the files beside the artifact.
 CONFIG, RESULT, REPORT = "gateway.toml", "result.json", "report.html"
+CANDIDATES = "candidates.toml"
+_ENDPOINT = (
+    "",
+    "# Where the models are. By default OpenAI's API, with the key in OPENAI_API_KEY.",
+    "# [endpoint]",
+    '# base_url = "https://api.openai.com/v1"',
+    '# api_key_env = "OPENAI_API_KEY"',
+)
 
 
-def save_result(
-    found: TuneResult, folder: str | os.PathLike[str], *, keep: bool = False
-) -> TuneResult:
+Result = TypeVar("Result", bound=TuneResult | ModelsResult)
+
+
+def save_result(found: Result, folder: str | os.PathLike[str], *, keep: bool = False) -> Result:
     """Write ``result.json`` and ``report.html``, and of a router that should be used the artifact
     and ``gateway.toml``; of another only with ``keep``.
 
@@ -35,9 +49,7 @@ def save_result(
     try:
         target.mkdir(parents=True, exist_ok=True)
         if saved.folder is not None:
-            card = "# A router made by fastroute tune\n\n" + "\n".join(lines(saved)) + "\n"
-            save_mf(target, saved.router, training={"tune": _without_paths(document)}, card=card)
-            write_whole(target / CONFIG, gateway_config(saved).encode())
+            _save_router(saved, target, {"tune": _without_paths(document)})
         write_whole(target / RESULT, (json.dumps(document, indent=2) + "\n").encode())
         page = to_html(saved)
         if page is not None:
@@ -47,9 +59,51 @@ def save_result(
     return saved
 
 
+def _save_router(saved: TuneResult | ModelsResult, target: Path, training: dict[str, Any]) -> None:
+    if isinstance(saved, ModelsResult):
+        saved.router.save(target, training=training)
+        write_whole(target / CANDIDATES, candidates_file(saved.candidates).encode())
+        write_whole(target / CONFIG, models_config(saved).encode())
+        return
+    card = "# A router made by fastroute tune\n\n" + "\n".join(lines(account_of(saved))) + "\n"
+    save_mf(target, saved.router, training=training, card=card)
+    write_whole(target / CONFIG, gateway_config(saved).encode())
+
+
 def _without_paths(document: dict[str, object]) -> dict[str, object]:
     """What the artifact records: no paths of this machine."""
     return {key: value for key, value in document.items() if key not in ("output", "understood")}
+
+
+def models_config(found: ModelsResult) -> str:
+    """The configuration of ``fastroute serve`` for a choice among models, as TOML."""
+    text = [
+        "# Written by fastroute tune. The price of money in the policy was certified.",
+        "",
+        "[candidates]",
+        f'file = "{CANDIDATES}"',
+        "",
+        "[policy]",
+        f'choose = "{found.choice_policy}"',
+        'router = "."  # this folder',
+        *_ENDPOINT,
+    ]
+    return "\n".join(text) + "\n"
+
+
+def candidates_file(candidates: Sequence[Candidate]) -> str:
+    """Candidates as ``read_candidates`` reads them."""
+    text = ["# Written by fastroute tune. Prices can be changed; the promise is of these."]
+    for candidate in candidates:
+        text += [
+            "",
+            "[[candidates]]",
+            f"name = {_toml(candidate.name)}",
+            f"input_usd_per_mtok = {candidate.input_usd_per_mtok!r}",
+            f"output_usd_per_mtok = {candidate.output_usd_per_mtok!r}",
+            f"answer_tokens = {float(candidate.answer_tokens)!r}",
+        ]
+    return "\n".join(text) + "\n"
 
 
 def gateway_config(found: TuneResult) -> str:
@@ -65,11 +119,7 @@ def gateway_config(found: TuneResult) -> str:
         f"strong_model = {_toml(strong)}",
         f"weak_model = {_toml(weak)}",
         'routers = ["mf=."]  # this folder',
-        "",
-        "# Where the models are. By default OpenAI's API, with the key in OPENAI_API_KEY.",
-        "# [endpoint]",
-        '# base_url = "https://api.openai.com/v1"',
-        '# api_key_env = "OPENAI_API_KEY"',
+        *_ENDPOINT,
     ]
     for name, column in ((strong, found.pair.strong), (weak, found.pair.weak)):
         price = found.prices.get(column)

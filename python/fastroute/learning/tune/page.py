@@ -13,43 +13,46 @@ from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.report import plots
 from fastroute.evaluation.results import Report
 from fastroute.evaluation.run import evaluate
+from fastroute.learning.many_models import page as models_page
+from fastroute.learning.many_models.result import ModelsResult
+from fastroute.learning.many_models.words import account_of
 from fastroute.learning.tune.measure import strong_calls
+from fastroute.learning.tune.prompt_list import SHOWN, prompts_section
 from fastroute.learning.tune.result import TuneResult
-from fastroute.learning.tune.words import (
-    details,
-    dollars,
-    headline,
-    interval,
-    measured_on,
-    reasons,
-    rows_of,
-)
+from fastroute.learning.tune.words import Account
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 
-_SHOWN = 8
-_MOST_CHARS = 300
 _RESAMPLES = 200
 
 
-def to_html(found: TuneResult) -> str | None:
+def to_html(found: TuneResult | ModelsResult) -> str | None:
     """The page, or None without matplotlib, which draws its figures."""
     try:
         plots.load_matplotlib()
     except MissingDependencyError:
         return None
+    if isinstance(found, ModelsResult):
+        figures, prompts = models_page.figures(found), models_page.choices(found)
+    else:
+        figures, prompts = "".join(_figures(found)), "".join(_prompts(found))
+    return _page(account_of(found), figures, prompts)
+
+
+def _page(said: Account, figures: str, prompts: str) -> str:
+    """The page of any tuning; ``figures`` and ``prompts`` are HTML."""
     return _PAGE.format(
         style=_STYLE,
         colours=plots.css_colours(),
-        kind=found.verdict,
-        headline=html.escape(headline(found)),
-        reasons=_list(reasons(found)),
-        advice=_section("What would change this", found.advice),
-        measured_on=html.escape(measured_on(found)),
-        table=_table(found),
-        figures="".join(_figures(found)),
-        prompts="".join(_prompts(found)),
-        details=_section("Details", details(found)),
-        understood=_section("What was read", found.export.understood),
+        kind=said.verdict,
+        headline=html.escape(said.headline),
+        reasons=_list(said.reasons),
+        advice=_section("What would change this", said.advice),
+        measured_on=html.escape(said.measured_on),
+        table=_table(said.table),
+        figures=figures,
+        prompts=prompts,
+        details=_section("Details", said.details),
+        understood=_section("What was read", said.understood),
     )
 
 
@@ -61,18 +64,14 @@ def _section(title: str, lines: Sequence[str]) -> str:
     return f"<h2>{title}</h2>{_list(lines)}" if lines else ""
 
 
-def _table(found: TuneResult) -> str:
-    head = "<tr><th></th><th>strong calls</th><th>quality kept</th>"
-    costs = found.policy.cost_usd_per_1000 is not None
-    head += "<th>$ per 1,000</th><th>saved per 1,000</th></tr>" if costs else "</tr>"
+def _table(cells: Sequence[Sequence[str]]) -> str:
+    """A table, whose first row has the heads."""
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in cells[0])
     body = []
-    for name, policy in rows_of(found):
-        cells = [f"{policy.strong_share.value:.1%}", interval(policy.quality)]
-        if policy.cost_usd_per_1000 is not None and policy.saved_usd_per_1000 is not None:
-            cells += [dollars(policy.cost_usd_per_1000), dollars(policy.saved_usd_per_1000)]
-        columns = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+    for name, *row in cells[1:]:
+        columns = "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
         body.append(f"<tr><th>{html.escape(name)}</th>{columns}</tr>")
-    return f"<table>{head}{''.join(body)}</table>"
+    return f"<table><tr>{head}</tr>{''.join(body)}</table>"
 
 
 def _figures(found: TuneResult) -> Iterator[str]:
@@ -136,9 +135,7 @@ def _prompts(found: TuneResult) -> Iterator[str]:
         ("Best choices", "The other model's answer was worse.", order[paid[order] > 0.0][::-1]),
     ):
         items = []
-        for i in chosen[:_SHOWN].tolist():
-            prompt = found.test.prompts[i].strip()
-            shown = prompt if len(prompt) <= _MOST_CHARS else prompt[:_MOST_CHARS] + " ..."
+        for i in chosen[:SHOWN].tolist():
             model = found.pair.strong if strong[i] else found.pair.weak
             facts = (
                 f"To {model}, as win rate {found.win_rates[i]:.3f} is "
@@ -146,10 +143,8 @@ def _prompts(found: TuneResult) -> Iterator[str]:
                 f"{found.pair.strong} {found.test.strong[i]:.2f}, {found.pair.weak} "
                 f"{found.test.weak[i]:.2f}. {found.test.where[i].capitalize()}."
             )
-            items.append(f"<li><q>{html.escape(shown)}</q><small>{html.escape(facts)}</small></li>")
-        count = f"{said} {len(chosen):,} of {len(found.test):,} test prompts"
-        more = f", of which {len(items)} are shown." if len(chosen) > len(items) else "."
-        yield f"<h2>{title}</h2><p>{count}{more}</p><ul class='prompts'>{''.join(items)}</ul>"
+            items.append((found.test.prompts[i], facts))
+        yield prompts_section(title, said, items, len(chosen), len(found.test))
 
 
 _STYLE = """

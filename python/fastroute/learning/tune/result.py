@@ -73,6 +73,15 @@ class FinalCheck:
     drift_p_value: float
     kept: bool
 
+    def to_dict(self, requests_per_month: int | None = None) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "prompts": self.prompts,
+            **self.policy.to_dict(requests_per_month),
+            "drift_p_value": self.drift_p_value,
+            "kept": self.kept,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class TuneResult:
@@ -173,14 +182,7 @@ class TuneResult:
             "n": self.counts["graded"],
             "counts": dict(self.counts),
             "labels_needed": self.labels_needed,
-            "final_check": None
-            if check is None
-            else {
-                "prompts": check.prompts,
-                **check.policy.to_dict(self.requests_per_month),
-                "drift_p_value": check.drift_p_value,
-                "kept": check.kept,
-            },
+            "final_check": None if check is None else check.to_dict(self.requests_per_month),
             "notes": list(self.notes),
             "understood": list(self.export.understood),
         }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,6 @@ from fastroute.errors import InvalidInputError
 from fastroute.learning.tune import verdict
 from fastroute.learning.tune.costs import Price
 from fastroute.learning.tune.export import Export
-from fastroute.learning.tune.groups import Groups, group_prompts, hashed_order
 from fastroute.learning.tune.guarantee import Certificate, Goal, Graded, certify, rows_needed
 from fastroute.learning.tune.head import Parts, as_float64
 from fastroute.learning.tune.measure import (
@@ -36,7 +35,6 @@ from fastroute.learning.tune.measure import (
     strong_calls,
 )
 from fastroute.learning.tune.result import FinalCheck, Policy, TuneResult
-from fastroute.learning.tune.seen import trained_on
 from fastroute.learning.tune.selection import (
     LearningRows,
     Selection,
@@ -44,6 +42,7 @@ from fastroute.learning.tune.selection import (
     rank_terms,
     select,
 )
+from fastroute.learning.tune.split import LEARN_SHARE, Split, split_rows
 from fastroute.policy import calibrated
 from fastroute.provenance import OperatingPoint, Provenance
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
@@ -51,31 +50,12 @@ from fastroute.training.embedding import embed
 from fastroute.training.heads import constant_vector, fit_scale, sigmoid
 from fastroute.types import Float64Array
 
-LEARN_SHARE = 0.4
-FINAL_SHARE = 0.2
-#: Distinct prompts with both grades below which nothing is tried.
-LEAST_PROMPTS = 40
-_MOST_KNOWN = 0.2
 _WEIGHT_OF_ONE_GRADE = 0.5
 _GRID = 100
 #: Certificates that save less than this share of strong calls are not looked for.
 _LEAST_WEAK_SHARE = 0.1
 # Costs are bounded for a promise of spend: the greatest that is seen while learning, twice over.
 _COST_ROOM = 2.0
-_Bools = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class _Split:
-    """Rows of the export by what they are for, and their groups."""
-
-    learn: _Bools
-    test: _Bools
-    final: _Bools
-    groups: Groups
-    known: int
-    use_default: bool
-    notes: tuple[str, ...]
 
 
 def tune_router(
@@ -111,7 +91,7 @@ def tune_router(
             "a target of spend needs costs: give prices (--price), or a column of costs"
         )
     default = MatrixFactorizationRouter.load_default()
-    split = _split(export, default, seed)
+    split = split_rows(export, default, seed)
     learn, test = export.select(split.learn), export.select(split.test)
     chosen, router, held_out = _learn(
         learn, split.groups.ids[split.learn], default, split.use_default, seed, progress,
@@ -181,58 +161,6 @@ def tune_router(
         requests_per_month=requests_per_month,
     )
     return verdict.decided(found, terms=graded.by_unit(terms))
-
-
-def _split(export: Export, default: MatrixFactorizationRouter, seed: int) -> _Split:
-    usable = export.has_any
-    notes = []
-    hashes = default.provenance.trained_on
-    known = np.zeros(len(export), dtype=np.bool_)
-    if hashes is not None:
-        known = usable & trained_on(export.prompts, hashes)
-    share = float(known.sum()) / max(int(usable.sum()), 1)
-    use_default = share <= _MOST_KNOWN
-    left_out = int(known.sum()) if use_default else 0
-    if use_default and left_out:
-        usable = usable & ~known
-        notes.append(f"{left_out:,} prompts that the bundled router was trained on are left out.")
-    elif not use_default:
-        notes.append(
-            f"The bundled router was trained on {share:.0%} of the prompts, so it is neither a "
-            "candidate nor a prior here: its figures would flatter."
-        )
-    groups = group_prompts(export.prompts)
-    both = usable & export.has_all
-    final = np.zeros(len(export), dtype=np.bool_)
-    if export.times is not None and both.any():
-        moment = np.quantile(export.times[both], 1.0 - FINAL_SHARE)
-        final = usable & (export.times > moment)
-        earlier = np.isin(groups.ids, groups.ids[usable & ~final])
-        repeated = int((final & earlier).sum())
-        if repeated:
-            notes.append(f"{repeated:,} prompts of the last fifth repeat earlier ones and are left "
-                         "out of the final check.")  # fmt: skip
-        usable, final = usable & ~final, final & ~earlier & export.has_all
-        both = both & usable
-    names = np.unique(groups.ids[both])
-    if len(names) < LEAST_PROMPTS:
-        raise InvalidInputError(
-            f"{export.file}: {len(names)} distinct prompts have grades of both models, where "
-            f"{LEAST_PROMPTS} are the least to learn from and a guarantee takes some hundreds; "
-            "grade more (fastroute tune --suggest 100 says which)"
-        )
-    order = names[np.argsort(hashed_order(export.prompts, groups, seed)[names], kind="stable")]
-    test_groups = order[round(LEARN_SHARE * len(order)) :]
-    in_test = np.isin(groups.ids, test_groups)
-    if groups.largest > 0.1 * len(export):
-        notes.append(f"One group of near-duplicates has {groups.largest:,} of {len(export):,} rows;"
-                     " it counts as one prompt.")  # fmt: skip
-    if groups.count < len(export):
-        notes.append(f"{len(export) - groups.count:,} rows are near-duplicates of others; a group "
-                     "is on one side of each split and counts once.")  # fmt: skip
-    return _Split(
-        usable & ~in_test, both & in_test, final, groups, left_out, use_default, tuple(notes)
-    )
 
 
 def _learn(
@@ -381,7 +309,7 @@ def _baselines(
 def _final_check(
     goal: Goal,
     export: Export,
-    split: _Split,
+    split: Split,
     router: MatrixFactorizationRouter,
     before: Float64Array,
     threshold: float,

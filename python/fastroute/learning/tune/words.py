@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from fastroute.evaluation.metrics.bootstrap import Estimate
-from fastroute.learning.tune.result import Policy, TuneResult
+from fastroute.learning.tune.guarantee import Goal
+from fastroute.learning.tune.result import FinalCheck, Policy, TuneResult, Verdict
 
 _NAMES = {
     "router": "this router",
@@ -30,22 +34,49 @@ def headline(found: TuneResult) -> str:
     )
 
 
-def lines(found: TuneResult) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A tuning in words, for a terminal and a page.
+
+    Attributes:
+        verdict: "use" or "do_not_use".
+        headline: that in a sentence.
+        reasons, advice, details, understood: sentences.
+        measured_on: what the table is of.
+        table: cells, heads first.
+    """
+
+    verdict: Verdict
+    headline: str
+    reasons: Sequence[str]
+    measured_on: str
+    table: Sequence[Sequence[str]]
+    advice: Sequence[str]
+    details: Sequence[str]
+    understood: Sequence[str]
+
+
+def account(found: TuneResult) -> Account:
+    """The tuning of a pair in words."""
+    return Account(
+        found.verdict, headline(found), reasons(found), measured_on(found.counts, found.goal),
+        table(found), found.advice, details(found), found.export.understood,
+    )  # fmt: skip
+
+
+def lines(said: Account) -> list[str]:
     """The verdict, the reasons, a table, and what would change it."""
-    said = [headline(found), "", *(f"- {reason}" for reason in reasons(found))]
-    said += ["", measured_on(found), *table(found)]
-    for title, listed in (("What would change this", found.advice), ("Details", details(found))):
+    found = [said.headline, "", *(f"- {reason}" for reason in said.reasons)]
+    found += ["", said.measured_on, *_aligned(said.table)]
+    for title, listed in (("What would change this", said.advice), ("Details", said.details)):
         if listed:
-            said += ["", f"{title}:", *(f"- {line}" for line in listed)]
-    return said
+            found += ["", f"{title}:", *(f"- {line}" for line in listed)]
+    return found
 
 
-def measured_on(found: TuneResult) -> str:
+def measured_on(counts: Mapping[str, int], goal: Goal) -> str:
     """What the table is of."""
-    return (
-        f"On {found.counts['tested_on']:,} test prompts, with {found.goal.confidence:.0%} "
-        "intervals:"
-    )
+    return f"On {counts['tested_on']:,} test prompts, with {goal.confidence:.0%} intervals:"
 
 
 def reasons(found: TuneResult) -> list[str]:
@@ -58,14 +89,7 @@ def reasons(found: TuneResult) -> list[str]:
 
 def details(found: TuneResult) -> list[str]:
     """Dollars a month, how well it ranks, the final check and notes, in sentences."""
-    said = []
-    month = found.requests_per_month
-    saved = found.policy.saved_usd_per_1000
-    if month is not None and saved is not None:
-        factor = month / 1000.0
-        ends = (None if end is None else end * factor for end in (saved.low, saved.high))
-        monthly = Estimate(saved.value * factor, *ends)
-        said += [f"Saved per month at {month:,} requests: ${dollars(monthly)}."]
+    said = month_lines(found.policy, found.requests_per_month)
     winner = found.apgr.get("winner")
     if winner is not None and (tested := found.apgr["test"]) is not None:
         others = ", ".join(
@@ -80,19 +104,31 @@ def details(found: TuneResult) -> list[str]:
                 f"{found.candidate}; another than head must be better by a standard error."
             )
         ]
-    check = found.final_check
-    if check is not None:
-        drift = "have changed" if check.drift_p_value < 0.01 else "are as before"
-        said += [
-            (
-                f"Final check, the last fifth of the time ({check.prompts:,} prompts): "
-                f"{interval(check.policy.quality)} of the quality at "
-                f"{check.policy.strong_share.value:.1%} strong calls; the promise is "
-                f"{'kept' if check.kept else 'MISSED'}; win rates {drift} "
-                f"(p = {check.drift_p_value:.2g})."
-            )
-        ]
+    if found.final_check is not None:
+        said.append(check_line(found.final_check, "strong calls"))
     return said + list(found.notes)
+
+
+def month_lines(policy: Policy, requests: int | None) -> list[str]:
+    """What is saved a month, where that is known."""
+    saved = policy.saved_usd_per_1000
+    if requests is None or saved is None:
+        return []
+    factor = requests / 1000.0
+    ends = (None if end is None else end * factor for end in (saved.low, saved.high))
+    monthly = Estimate(saved.value * factor, *ends)
+    return [f"Saved per month at {requests:,} requests: ${dollars(monthly)}."]
+
+
+def check_line(check: FinalCheck, share: str) -> str:
+    """The final check in a sentence; ``share`` says what the share of strong calls is called."""
+    drift = "have changed" if check.drift_p_value < 0.01 else "are as before"
+    return (
+        f"Final check, the last fifth of the time ({check.prompts:,} prompts): "
+        f"{interval(check.policy.quality)} of the quality at "
+        f"{check.policy.strong_share.value:.1%} {share}; the promise is "
+        f"{'kept' if check.kept else 'MISSED'}; win rates {drift} (p = {check.drift_p_value:.2g})."
+    )
 
 
 def rows_of(found: TuneResult) -> list[tuple[str, Policy]]:
@@ -101,19 +137,28 @@ def rows_of(found: TuneResult) -> list[tuple[str, Policy]]:
     return [(_NAMES[name], policy) for name, policy in named.items()]
 
 
-def table(found: TuneResult) -> list[str]:
-    """Share, quality and dollars of the router and its baselines, as aligned text."""
-    heads = ["", "strong calls", "quality kept"]
-    costs = found.policy.cost_usd_per_1000 is not None
-    if costs:
-        heads += ["$ per 1,000", "saved per 1,000"]
-    cells = [heads]
-    for name, policy in rows_of(found):
-        row = [name, f"{policy.strong_share.value:.1%}", interval(policy.quality)]
-        if policy.cost_usd_per_1000 is not None and policy.saved_usd_per_1000 is not None:
-            row += [dollars(policy.cost_usd_per_1000), dollars(policy.saved_usd_per_1000)]
-        cells.append(row)
-    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
+def table(found: TuneResult) -> list[list[str]]:
+    """Share, quality and dollars of the router and its baselines, a row each below the heads."""
+    heads = table_heads("strong calls", costs=found.policy.cost_usd_per_1000 is not None)
+    return [heads, *([name, *policy_cells(policy)] for name, policy in rows_of(found))]
+
+
+def table_heads(share: str, *, costs: bool) -> list[str]:
+    """The heads of a table whose rows are a name and ``policy_cells``."""
+    return ["", share, "quality kept", *(["$ per 1,000", "saved per 1,000"] if costs else [])]
+
+
+def policy_cells(policy: Policy) -> list[str]:
+    """Share, quality, and dollars where they are known."""
+    cells = [f"{policy.strong_share.value:.1%}", interval(policy.quality)]
+    if policy.cost_usd_per_1000 is not None and policy.saved_usd_per_1000 is not None:
+        cells += [dollars(policy.cost_usd_per_1000), dollars(policy.saved_usd_per_1000)]
+    return cells
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """A table as text."""
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return [
         "  ".join(
             cell.rjust(width) if i else cell.ljust(width)
