@@ -20,6 +20,7 @@ from fastroute.embedders import StaticEmbedder
 from fastroute.evaluation.many_models.report import to_text
 from fastroute.evaluation.many_models.run import evaluate_models
 from fastroute.routers.many_models.add_model import add_model
+from fastroute.routers.many_models.estimator import SuccessEstimator
 from fastroute.routers.many_models.fit import fit_estimator
 
 PRICES = Path(__file__).parent / "many_models_prices.toml"
@@ -41,9 +42,9 @@ def new_model(table: GradeTable, count: int) -> list[tuple[str, float, float, fl
     test = random.permutation(len(X)) % 5 == 0
     folds = random.permutation(int((~test).sum())) % 5
 
-    def quality(estimator: object, models: list[str]) -> float:
+    def quality(estimator: SuccessEstimator, models: list[str]) -> float:
         columns = [names.index(m) for m in models]
-        estimate = estimator.select(models).estimate(X[test]).probability  # type: ignore[attr-defined]
+        estimate = estimator.select(models).estimate(X[test]).probability
         return float(
             grades[test][np.arange(test.sum()), np.array(columns)[estimate.argmax(1)]].mean()
         )

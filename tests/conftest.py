@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 
 from battle_factory import SyntheticBattles, make_battles
+from fakes import openai_chat
+from fakes.planned import Server, View
 from fastroute import _native
 from fastroute._validate import available_threads
 
@@ -37,6 +39,20 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 settings.register_profile("fastroute", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("fastroute")
+
+
+@pytest.fixture(scope="module")
+def running(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A provider in another process: the tests' own ``PROVIDER``, or else OpenAI's chat."""
+    with getattr(request.module, "PROVIDER", openai_chat).start() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: Server, monkeypatch: pytest.MonkeyPatch) -> View:
+    """The same, as one test sees it; the environment has no key of OpenAI."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    return View(running)
 
 
 @pytest.fixture(params=_native.simd_levels())

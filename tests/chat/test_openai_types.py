@@ -18,25 +18,13 @@ import pytest
 from openai.types import chat as openai_chat_types
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
 
-from fakes import openai_chat
-from fakes.planned import Server, View
+from fakes.planned import View
 from fastroute import Controller
 from fastroute.chat.completion import Record
 from fastroute.errors import InvalidInputError, ProviderConnectionError, ProviderResponseError
 
 ROUTED = "router-length-0.5"
 Create = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with openai_chat.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> View:
-    return View(running)
 
 
 @pytest.fixture(params=["fastroute", "openai"])

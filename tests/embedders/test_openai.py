@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.utils import format_datetime
@@ -39,16 +38,7 @@ from fastroute.http.retry import MAX_BACKOFF_S, backoff, is_retryable, retry_aft
 KEY = "sk-test-0123456789abcdef"
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Any]:
-    with mock.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Any, monkeypatch: pytest.MonkeyPatch) -> View:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    return View(running)
+PROVIDER = mock
 
 
 def make(server: View, **arguments: Any) -> OpenAIEmbedder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
+import eight_threads
 import reference
 from fastroute.artifacts import save_artifact
 from fastroute.embedders import static
@@ -138,24 +138,14 @@ def test_prompts_that_are_no_text() -> None:
 def test_eight_threads_at_once() -> None:
     embedder = _embedder()
     wanted = embedder.embed_batch(PROMPTS)
-    found: list[Any] = [None] * 8
-
-    def embed(i: int) -> None:
-        found[i] = [
+    eight_threads.check(
+        lambda n: (
             np.stack([embedder.embed(p) for p in PROMPTS])
             if n % 2
             else embedder.embed_batch(PROMPTS)
-            for n in range(10)
-        ]
-
-    threads = [threading.Thread(target=embed, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for results in found:
-        for result in results:
-            np.testing.assert_array_equal(result, wanted)
+        ),
+        wanted,
+    )
 
 
 # Made from bad parts

@@ -6,13 +6,13 @@ import copy
 import pickle
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import eight_threads
 import text_reference as reference
 from fastroute.artifacts import save_artifact
 from fastroute.controller import Controller
@@ -288,21 +288,12 @@ def test_the_controller_routes_by_one_call() -> None:
 def test_eight_threads_at_once() -> None:
     router = _router(_embedder())
     wanted = router.win_rates(PROMPTS * 8)
-    found: list[Any] = [None] * 8
-
-    def score(i: int) -> None:
-        found[i] = [
+    eight_threads.check(
+        lambda n: (
             np.array([router.win_rate(p) for p in PROMPTS * 8])
             if n % 2
             else router.win_rates(PROMPTS * 8)
-            for n in range(6)
-        ]
-
-    threads = [threading.Thread(target=score, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for results in found:
-        for result in results:
-            np.testing.assert_array_equal(result, wanted)
+        ),
+        wanted,
+        rounds=6,
+    )

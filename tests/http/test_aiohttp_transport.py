@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from fakes import openai_chat
-from fakes.planned import Server, View
+from fakes.planned import View
 from fastroute.errors import (
     DispatchError,
     ProviderConnectionError,
@@ -23,17 +21,6 @@ from fastroute.http import AiohttpTransport, Endpoint, Request
 KEY = "sk-test-0123456789abcdef"
 BODY = b'{"model":"tiny","messages":[{"role":"user","content":"hi"}]}'
 STREAM = BODY[:-1] + b',"stream":true}'
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with openai_chat.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> View:
-    return View(running)
 
 
 def make(base_url: str, body: bytes = BODY, **values: Any) -> Request:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes import forgetful, openai_chat, raw, tls
+from fakes import forgetful, raw, tls
 from fakes.planned import Server, View
 from fastroute.errors import (
     DispatchError,
@@ -31,12 +31,6 @@ STREAM = BODY[:-1] + b',"stream":true}'
 def send(request: pytest.FixtureRequest) -> Send:
     chosen: Send = request.param
     return chosen
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with openai_chat.start() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

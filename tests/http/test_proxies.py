@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes import openai_chat, proxy, tls
+from fakes import proxy, tls
 from fakes.planned import Server, View
 from fastroute.errors import DispatchError, ProviderConnectionError
 from fastroute.http import Endpoint, Request
@@ -33,12 +33,6 @@ def http_proxy() -> Iterator[str]:
 def socks_proxy() -> Iterator[str]:
     with proxy.start("socks") as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with openai_chat.start() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -9,15 +9,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
-from fakes import openai_chat
-from fakes.planned import Server, View
+from fakes.planned import View
 from fastroute import Endpoint
 from fastroute.errors import (
     AnswerCutError,
@@ -35,18 +34,6 @@ STREAM = BODY[:-1] + b',"stream":true}'
 QUICK = RetryPolicy(backoff_s=0.01)
 
 Send = Callable[..., bytes]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with openai_chat.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server, monkeypatch: pytest.MonkeyPatch) -> View:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    return View(running)
 
 
 def make(server: View, body: bytes = BODY, **values: Any) -> Request:

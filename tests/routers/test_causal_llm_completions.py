@@ -26,16 +26,7 @@ from fastroute.routers.causal_llm.tokenizer import open_tokenizer
 KEY = "sk-test-0123456789abcdef"
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Any]:
-    with mock.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Any, monkeypatch: pytest.MonkeyPatch) -> View:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    return View(running)
+PROVIDER = mock
 
 
 @pytest.fixture(scope="module")

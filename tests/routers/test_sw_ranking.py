@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import eight_threads
 import reference
 from battle_factory import SyntheticBattles, make_battles
 from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
@@ -148,19 +149,7 @@ def test_no_prompts(small_battles: SyntheticBattles) -> None:
 def test_eight_threads_at_once(battles: SyntheticBattles) -> None:
     router = _fit(battles, num_threads=2)
     wanted = router.win_rates_from_embeddings(battles.prompts)
-    found: list[Any] = [None] * 8
-
-    def score(i: int) -> None:
-        found[i] = [router.win_rates_from_embeddings(battles.prompts) for _ in range(10)]
-
-    threads = [threading.Thread(target=score, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for results in found:
-        for result in results:
-            np.testing.assert_array_equal(result, wanted)
+    eight_threads.check(lambda _: router.win_rates_from_embeddings(battles.prompts), wanted)
 
 
 def test_a_refit_while_others_score(small_battles: SyntheticBattles) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import eight_threads
 import reference
 from battle_factory import SyntheticBattles, make_battles
 from fastroute.embedders import Embedder
@@ -119,19 +120,7 @@ def test_one_prompt_a_batch_and_threads_agree(data: SyntheticBattles, index: str
     router = _fit(data, index=index)
     wanted = [router.win_rate_from_embedding(x) for x in X]
     np.testing.assert_array_equal(router.win_rates_from_embeddings(X, num_threads=3), wanted)
-    found: list[Any] = [None] * 8
-
-    def score(i: int) -> None:
-        found[i] = [router.win_rates_from_embeddings(X) for _ in range(5)]
-
-    threads = [threading.Thread(target=score, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for results in found:
-        for result in results:
-            np.testing.assert_array_equal(result, wanted)
+    eight_threads.check(lambda _: router.win_rates_from_embeddings(X), wanted, rounds=5)
 
 
 def test_auto_is_exact_until_it_pays(

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,7 @@ from fastroute.training.label.journal import Journal
 from fastroute.training.label.pairing import MOST_PROMPTS, Outcome, pairs_of_round, rate
 from fastroute.training.measures import rank_correlation
 
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[planned.Server]:
-    with openai_judge.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: planned.Server) -> planned.View:
-    return planned.View(running)
+PROVIDER = openai_judge
 
 
 def _prompts(count: int, seed: int = 0) -> list[str]:

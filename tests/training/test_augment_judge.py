@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,7 @@ from fastroute.training.label.judge import JudgeReport, PairJudge
 LONG, SHORT = "a long and careful answer", "short"
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[planned.Server]:
-    with openai_judge.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: planned.Server) -> planned.View:
-    return planned.View(running)
+PROVIDER = openai_judge
 
 
 def _row(prompt: str, a: str | None = LONG, b: str | None = SHORT) -> AnsweredPrompt:

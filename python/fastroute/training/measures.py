@@ -65,22 +65,9 @@ def apgr_by_file(win_rates: Float64Array, scored: Sequence[Arena]) -> dict[str, 
     return _weighted(found)
 
 
-def correlation_by_file(
-    win_rates: Float64Array, rows: Sequence[GradedResult], difficulties: Float64Array
-) -> dict[str, float]:
-    """Mean rank correlation of each file's datasets; NaN win rates are not scored."""
-    found: dict[str, list[tuple[float, int]]] = {}
-    for index in _members(rows).values():
-        rates = win_rates[index]
-        if len(index) >= LEAST_PROMPTS and not np.isnan(rates).any():
-            value = rank_correlation(rates, difficulties[index])
-            found.setdefault(rows[index[0]].file, []).append((value, len(index)))
-    return _weighted(found)
-
-
 def rank_correlation(a: Float64Array, b: Float64Array) -> float:
     """Spearman's rank correlation, ties averaged; 0 where one is constant or empty."""
-    ranks = [_ranks(values) for values in (a, b)]
+    ranks = [mean_ranks(values) for values in (a, b)]
     if any(len(np.unique(values)) < 2 for values in ranks):
         return 0.0
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
@@ -93,7 +80,7 @@ def _members(rows: Sequence[GradedResult]) -> dict[str, list[int]]:
     return members
 
 
-def _ranks(values: Float64Array) -> Float64Array:
+def mean_ranks(values: Float64Array) -> Float64Array:
     """Ranks from 0, ties averaged."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Float64Array = (np.cumsum(counts) - (counts + 1) / 2.0)[index]

@@ -224,7 +224,7 @@ def facts_of(asked: Asked, model: ChatModel) -> dict[str, Any]:
         "in_journal": asked.kept,
         "failed": len(asked.failures),
         "unasked": asked.unasked,
-        "cut": asked.cut,
+        "truncated": asked.truncated,
         "prompt_tokens": asked.prompt_tokens,
         "completion_tokens": asked.completion_tokens,
         "uncounted": asked.uncounted,
@@ -248,7 +248,7 @@ def print_report(
     for count, said in (
         *counts,
         (tally.unparseable, "verdicts can't be read; their pairs are left out"),
-        (sum(one.cut for one in asked), "answers were truncated; raise the most tokens"),
+        (sum(one.truncated for one in asked), "answers were truncated; raise the most tokens"),
         (
             sum(one.uncounted for one in asked),
             "answers have no usable token count; the sums above exclude them",

@@ -23,6 +23,7 @@ from fastroute.learning.tune.head import (
     fit_recalibrated,
     total,
 )
+from fastroute.training.measures import mean_ranks
 from fastroute.types import Float64Array
 
 FOLDS = 5
@@ -88,9 +89,7 @@ def rank_terms(scores: Float64Array, gains: Float64Array) -> Float64Array:
 
     APGR is 1/2 + mean(terms) / mean(gains). Where scores say nothing of gains the mean is 0.
     """
-    _, index, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts + 1) / 2.0)[index] + 0.5
-    terms: Float64Array = gains * (ranks / len(scores) - 0.5)
+    terms: Float64Array = gains * ((mean_ranks(scores) + 0.5) / len(scores) - 0.5)
     return terms
 
 

@@ -142,10 +142,6 @@ class Band:
         # Rounding must not place a win rate outside the band.
         return np.clip(placed, self.low, self.high)
 
-    def slow_threshold(self, threshold: float) -> float:
-        """G^-1: the slow router's own threshold in the band, for one in ``low``..``high``."""
-        return float(np.interp(threshold, self.places, self.slow_knots))
-
 
 def middle_band(fast_win_rates: Float32Array | Float64Array, share: float) -> Band | None:
     """The band that holds the middle ``share`` of win rates; None for a share of 0.

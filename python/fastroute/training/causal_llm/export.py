@@ -1,7 +1,7 @@
 """From a Hugging Face checkpoint to a folder that ``causal_llm`` loads: a decoder of five logits.
 
-The output layer is cut to the rows of the five labels before the export, so that one pass computes
-five logits at one position and not a vocabulary of them at each.
+The output layer is reduced to the rows of the five labels before the export, so that one pass
+computes five logits at one position and not a vocabulary of them at each.
 """
 
 from __future__ import annotations

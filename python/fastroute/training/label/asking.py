@@ -52,7 +52,7 @@ class Asked:
         prompt_tokens, completion_tokens: of the answers of now, as far as the provider says.
         uncounted: of those, answers whose tokens the provider does not say, or not in whole numbers
             from 0 on: they are not in the sums.
-        cut: how many answers, of now or before, end at ``max_tokens``.
+        truncated: how many answers, of now or before, end at ``max_tokens``.
     """
 
     answered: int = 0
@@ -62,7 +62,7 @@ class Asked:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     uncounted: int = 0
-    cut: int = 0
+    truncated: int = 0
 
     @property
     def missing(self) -> int:
@@ -195,7 +195,7 @@ async def ask(
             rest.append(question)
         else:
             result.kept += 1
-            result.cut += record["finish_reason"] == "length"
+            result.truncated += record["finish_reason"] == "length"
     run = _Run(model, transport, journal, result, iter(rest), progress)
     workers = [asyncio.create_task(run.work()) for _ in range(min(concurrency, len(rest)))]
     try:
@@ -248,7 +248,7 @@ class _Run:
                 self.result.prompt_tokens += counts[0] or 0
                 self.result.completion_tokens += counts[1] or 0
                 self.result.uncounted += None in counts
-                self.result.cut += record["finish_reason"] == "length"
+                self.result.truncated += record["finish_reason"] == "length"
             finally:
                 self.under_way -= 1
             self.progress()

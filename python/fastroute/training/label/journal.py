@@ -2,7 +2,7 @@
 
 A line is 16 hex digits, a space, a JSON object and a line feed; the digits begin the SHA-256 of the
 JSON. Each line is on the disk (fsync) before ``add`` returns, so that a killed process loses at
-most the answers that it had not yet received. What a crash left of a last line is cut off at the
+most the answers that it had not yet received. What a crash left of a last line is removed at the
 next opening; a line that was altered is passed over and counted.
 """
 
