@@ -20,6 +20,7 @@ from fastroute.errors import (
     ConfigError,
     DispatchError,
     FastRouteError,
+    JournalError,
     OutputError,
     ThresholdWarning,
 )
@@ -33,6 +34,7 @@ _COMMANDS = {
     "calibrate": "Find the threshold for a share of strong calls or a quality.",
     "tune": "Make a router from an export of your graded traffic, and say whether to use it.",
     "replay": "Estimate policies that did not run from a journal, with intervals.",
+    "journal": "Count, export or delete what a gateway has kept of its requests.",
     "label": "Grade pairs of answers without seeing whose they are; saved at once.",
     "train": "Train a router, or a part of one, from your own data.",
     "augment": "Label prompts: by a language model that judges, or by an answer key.",
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if isinstance(error, OutputError):
                 silence_output()
             _complain(error)
-            return 1 if isinstance(error, (DispatchError, OutputError)) else 2
+            return 1 if isinstance(error, (DispatchError, JournalError, OutputError)) else 2
 
 
 def _run(words: Sequence[str]) -> int:

@@ -124,7 +124,7 @@ class Recorder:
             log,
             most_rows=section.queue_rows,
             tasks=[
-                Task(_HOUR_S, lambda connection: erase_texts(connection, self._retention_s)),
+                Task(_HOUR_S, self._erase_texts),
                 Task(60.0, self._note_prices),
                 Task(5.0, self._budget.refresh),
             ],
@@ -147,6 +147,9 @@ class Recorder:
         """End the shadows, and write what waits."""
         await self._budget.aclose()
         await asyncio.to_thread(self.writer.close)
+
+    def _erase_texts(self, connection: Any) -> None:
+        erase_texts(connection, before=time.time() - self._retention_s)
 
     def _note_prices(self, connection: Any) -> None:
         roles = {

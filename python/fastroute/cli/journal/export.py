@@ -1,0 +1,42 @@
+"""``fastroute journal export``: a file of answers with their grades, or of a table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fastroute.cli.journal.options import add_span, add_url, check_new, reading, span
+from fastroute.cli.options import text
+
+_TABLES = ("answers", "requests", "shadows", "feedback", "judgements", "prices")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_url(parser)
+    add_span(parser)
+    parser.add_argument(
+        "--output", type=text, required=True, metavar="FILE", help="a .csv, .jsonl or .parquet file"
+    )
+    parser.add_argument(
+        "--table", choices=_TABLES, default="answers",
+        help="answers: a row for each answer whose prompt was kept, with its grade, for fastroute "
+        "tune (default); or a table as it is",
+    )  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace the file")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the file."""
+    from fastroute.journal.export import answer_rows, table_rows, write_export
+
+    check_new(options.output, overwrite=options.overwrite)
+    since, until = span(options)
+    with reading(options.url) as connection:
+        if options.table == "answers":
+            rows = answer_rows(connection, since, until)
+        else:
+            rows = table_rows(connection, options.table, since, until)
+        count = write_export(Path(options.output), rows)
+    print(f"wrote {options.output}: {count:,} rows")
+    return 0
