@@ -7,6 +7,7 @@ from sqlalchemy import Engine, insert
 
 from fastroute.journal.database import writing
 from fastroute.journal.schema import FEEDBACK, JUDGEMENTS, PRICES, REQUESTS, SHADOWS
+from fastroute.learning.replay.log import Log
 from loop_traffic import PRICES as DOLLARS
 from loop_traffic import Traffic
 
@@ -28,25 +29,20 @@ def write_prices(engine: Engine, time: float = 0.0) -> None:
 def write_traffic(
     engine: Engine,
     traffic: Traffic,
-    p_strong: np.ndarray,
-    rng: np.random.Generator,
+    log: Log,
     *,
     start: float = 0.0,
-    graded: float = 1.0,
-    shadow: float = 0.0,
-    shadow_graded: bool = True,
-    prompts: list[str] | None = None,
-    arms: np.ndarray | None = None,
-    threshold: float = 0.5,
+    arms: list[str] | None = None,
+    threshold: float = 0.6,
     name: str = "c",
 ) -> None:
-    """A request a second from ``start`` on; conversations come one after another."""
-    log = traffic.log(p_strong, rng, graded=graded, shadow=shadow)
+    """What ``traffic.log`` made, a request a second from ``start`` on; conversations come one after
+    another, and judges see both answers where there is a shadow."""
     requests, feedback, shadows = [], [], []
     for i in range(len(log)):
         model = MODELS[log.sent.model[i]]
         request_id, time = f"{name}{i}", start + i
-        strong = float(p_strong[i])
+        strong = float(log.probabilities[i, 1])
         propensity = strong if model == "strong" else 1.0 - strong
         requests.append(
             {
@@ -56,7 +52,7 @@ def write_traffic(
                 "path": "/chat/completions",
                 "router": "mf",
                 "policy": "mf",
-                "arm": None if arms is None else str(arms[i]),
+                "arm": None if arms is None else arms[i],
                 "win_rate": float(traffic.win_rate[i]),
                 "threshold": threshold,
                 "probabilities": {"strong": strong, "weak": 1.0 - strong},
@@ -70,7 +66,7 @@ def write_traffic(
                 "cost_usd": float(log.sent.cost_usd[i]),
                 "latency_ms": float(log.sent.latency_ms[i]),
                 "status": 200,
-                "prompt": None if prompts is None else prompts[i],
+                "prompt": None if log.prompts is None else log.prompts[i],
                 "prompt_characters": 100,
             }
         )
@@ -92,18 +88,17 @@ def write_traffic(
                 "latency_ms": float(log.shadows.latency_ms[j]),
             }
         )
-        if shadow_graded:
-            judged.append(
-                {
-                    "request_id": request_id,
-                    "judge": "judge",
-                    "model_a": "strong",
-                    "model_b": "weak",
-                    "score_a": float(traffic.grade[i, 1]),
-                    "score_b": float(traffic.grade[i, 0]),
-                    "time": start + i + 1.0,
-                }
-            )
+        judged.append(
+            {
+                "request_id": request_id,
+                "judge": "judge",
+                "model_a": "strong",
+                "model_b": "weak",
+                "score_a": float(traffic.grade[i, 1]),
+                "score_b": float(traffic.grade[i, 0]),
+                "time": start + i + 1.0,
+            }
+        )
     with writing(engine) as connection:
         for table, rows in (
             (REQUESTS, requests), (FEEDBACK, feedback), (SHADOWS, shadows), (JUDGEMENTS, judged),

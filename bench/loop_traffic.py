@@ -44,6 +44,22 @@ class Traffic:
         )
         return cached, dollars
 
+    def sides(
+        self, threshold: float, margin: float | None = 0.1, first: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Whether each turn goes to the strong model, bool[n]: a conversation stays with its model
+        within ``margin``, as in the gateway. ``first`` has the side of first turns."""
+        strong = self.win_rate >= threshold
+        if first is not None:
+            strong = np.where(self.turn == 0, first, strong)
+        if margin is None:
+            return strong
+        for turn in range(1, int(self.turn.max(initial=0)) + 1):
+            rows = np.flatnonzero(self.turn == turn)
+            was, rate = strong[rows - 1], self.win_rate[rows]
+            strong[rows] = np.where(was, rate >= threshold - margin, rate >= threshold + margin)
+        return strong
+
     def outcome(self, strong: np.ndarray) -> dict[str, float]:
         """The true means if ``strong``, bool[n], chose."""
         chosen, at = strong.astype(int), np.arange(len(strong))
@@ -55,17 +71,22 @@ class Traffic:
 
     def log(
         self,
-        p_strong: np.ndarray,
         rng: np.random.Generator,
         *,
+        threshold: float = 0.6,
+        explored: float = 0.0,
         graded: float = 1.0,
         shadow: float = 0.0,
         prompts: list[str] | None = None,
     ) -> Log:
-        """What a policy with these probabilities logs; a share ``graded`` of answers has a grade,
-        and a share ``shadow`` of requests is answered by the other model too."""
+        """What a gateway at ``threshold`` logs that draws the model of a share ``explored`` of
+        conversations; a share ``graded`` of answers has a grade, and a share ``shadow`` of requests
+        is answered by the other model too."""
         n, at = len(self.turn), np.arange(len(self.turn))
-        chosen = (rng.random(n) < p_strong).astype(int)
+        p_first = np.where(self.win_rate >= threshold, 1.0 - explored / 2, explored / 2)
+        strong = self.sides(threshold, first=rng.random(n) < p_first)
+        p_strong = np.where(self.turn == 0, p_first, strong)
+        chosen = strong.astype(int)
         cached, dollars = self.bills(chosen)
 
         def outcomes(rows: np.ndarray, model: np.ndarray, cost: np.ndarray, w: float) -> Outcomes:

@@ -28,27 +28,30 @@ class Setting:
     explored: float
     graded: float = 1.0
     shadow: float = 0.0
+    turns: float = 2.5
 
 
 SETTINGS = (
-    Setting("300 conversations, 80 % explored", 300, 0.8),
-    Setting("1,000 conversations, 30 % explored, 50 % graded", 1000, 0.3, 0.5),
-    Setting("5,000 conversations, 3 % explored: weights of 66", 5000, 0.03),
+    Setting("300 conversations, 80 % explored, 20 % shadows", 300, 0.8, 1.0, 0.2),
+    Setting("1,000 conversations, 10 % explored, 10 % shadows, 50 % graded", 1000, 0.1, 0.5, 0.1),
     Setting("1,000 conversations, no exploration, 10 % shadows", 1000, 0.0, 1.0, 0.1),
+    Setting("500 single turns, 50 % explored", 500, 0.5, turns=1.0),
+    Setting("10,000 single turns, 3 % explored: weights of 66", 10_000, 0.03, turns=1.0),
 )
 
 
 def coverage(setting: Setting, runs: int) -> dict[tuple[str, str], tuple[float, int]]:
     """Share of runs covered and number not refused, by outcome and method."""
-    world = draw(400_000, np.random.default_rng(1))
-    truth = world.outcome(world.win_rate >= 0.35)
+    world = draw(400_000, np.random.default_rng(1), turns=setting.turns)
+    truth = world.outcome(world.sides(0.35))
     hits: dict[tuple[str, str], list[bool]] = {}
     for run in range(runs):
         rng = np.random.default_rng([run, setting.conversations])
-        traffic = draw(setting.conversations, rng)
-        p = np.where(traffic.win_rate >= 0.6, 1.0 - setting.explored / 2, setting.explored / 2)
-        log = traffic.log(p, rng, graded=setting.graded, shadow=setting.shadow)
-        strong = traffic.win_rate >= 0.35
+        traffic = draw(setting.conversations, rng, turns=setting.turns)
+        log = traffic.log(
+            rng, explored=setting.explored, graded=setting.graded, shadow=setting.shadow
+        )
+        strong = traffic.sides(0.35)
         target = np.c_[~strong, strong].astype(float)
         for method in METHODS:
             for name in truth:

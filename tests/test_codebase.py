@@ -29,7 +29,7 @@ LAYERS = [
     {"decider"},
     {"chat"},
     {"evidence", "journal", "labelling", "many_models"},
-    {"controller", "scoring"},
+    {"controller", "rollout", "scoring"},
     {"evaluation"},
     {"training"},
     {"learning"},

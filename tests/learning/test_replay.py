@@ -24,32 +24,30 @@ PAIR = ModelPair("strong", "weak")
 METHODS = ["doubly_robust", "self_normalised", "inverse_propensity"]
 
 
-def explored(traffic: Traffic, share: float) -> np.ndarray:
-    """Probabilities of a policy at threshold 0.6 that explores."""
-    return np.where(traffic.win_rate >= 0.6, 1.0 - share / 2, share / 2)
-
-
-def sides(strong: np.ndarray) -> np.ndarray:
+def columns(strong: np.ndarray) -> np.ndarray:
     return np.c_[~strong, strong].astype(float)
 
 
-def logged(conversations: int, share: float, seed: int = 0, **more: float) -> tuple[Traffic, Log]:
+def logged(
+    conversations: int, explored: float, seed: int = 0, turns: float = 2.5, **more: float
+) -> tuple[Traffic, Log]:
+    """Traffic of a gateway at threshold 0.6."""
     rng = np.random.default_rng(seed)
-    traffic = draw(conversations, rng)
-    return traffic, traffic.log(explored(traffic, share), rng, **more)
+    traffic = draw(conversations, rng, turns=turns)
+    return traffic, traffic.log(rng, explored=explored, **more)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("graded", [1.0, 0.4])
 def test_estimates_agree_with_what_the_policy_would_have_given(method: str, graded: float) -> None:
-    traffic, log = logged(8000, 0.4, graded=graded)
-    strong = traffic.win_rate >= 0.4
+    traffic, log = logged(8000, 0.3, graded=graded, shadow=0.2)
+    strong = traffic.sides(0.4)
     truth = traffic.outcome(strong)
     for name, value in truth.items():
         found = (
-            dollars(log, sides(strong), PRICES, method)
+            dollars(log, columns(strong), PRICES, method)
             if name == "cost_usd"
-            else estimate(log, sides(strong), name, method)
+            else estimate(log, columns(strong), name, method)
         ).interval(0.999)
         assert found.low <= value <= found.high, name
         assert found.high - found.low < 0.25 * value
@@ -57,21 +55,21 @@ def test_estimates_agree_with_what_the_policy_would_have_given(method: str, grad
 
 def test_the_naive_mean_of_what_agrees_would_be_wrong() -> None:
     # Otherwise the test above could pass without weights.
-    traffic, log = logged(8000, 0.4)
+    traffic, log = logged(8000, 0.4, turns=1.0)
     weak = np.zeros(len(traffic.turn), dtype=bool)
     naive = log.sent.grade[log.sent.model == 0].mean()
-    found = estimate(log, sides(weak), "grade").interval(0.999)
+    found = estimate(log, columns(weak), "grade").interval(0.999)
     assert found.low <= traffic.outcome(weak)["grade"] <= found.high
     assert not found.low <= naive <= found.high
 
 
 def test_intervals_cover_the_truth() -> None:
     truth = draw(200_000, np.random.default_rng(1))
-    value = truth.outcome(truth.win_rate >= 0.35)["grade"]
+    value = truth.outcome(truth.sides(0.35))["grade"]
     hits = []
     for seed in range(60):
-        traffic, log = logged(300, 0.8, seed)
-        found = estimate(log, sides(traffic.win_rate >= 0.35), "grade").interval(0.95, seed)
+        traffic, log = logged(300, 0.8, seed, shadow=0.2)
+        found = estimate(log, columns(traffic.sides(0.35)), "grade").interval(0.95, seed)
         hits.append(found.low <= value <= found.high)
     assert np.mean(hits) >= 0.87  # of 60 with 0.95 each, fewer have a probability of 1 %
 
@@ -79,26 +77,24 @@ def test_intervals_cover_the_truth() -> None:
 def test_a_policy_that_switches_loses_the_price_of_the_cache() -> None:
     rng = np.random.default_rng(3)
     traffic = draw(4000, rng, turns=5.0)
-    log = traffic.log(np.full(len(traffic.turn), 0.5), rng)
-    flips = (np.arange(len(traffic.turn)) + traffic.turn) % 2 == 0
-    switching = traffic.turn % 2 == 0
-    for strong in (switching, np.ones(len(flips), dtype=bool)):
-        found = dollars(log, sides(strong), PRICES).interval(0.999)
+    log = traffic.log(rng, explored=0.5, shadow=0.3)
+    always = np.ones(len(traffic.turn), dtype=bool)
+    for strong in (traffic.turn % 2 == 0, always):
+        found = dollars(log, columns(strong), PRICES).interval(0.999)
         assert found.low <= traffic.outcome(strong)["cost_usd"] <= found.high
-    # The logged policy stays by chance half of the time: its own bills show less of the cache.
-    always = sides(np.ones(len(flips), dtype=bool))
-    blind = estimate(log, always, "cost_usd").interval(0.999)
-    assert traffic.outcome(np.ones(len(flips), dtype=bool))["cost_usd"] < blind.low
+    # Shadows are asked without a cache: bills alone would be too high for a policy that stays.
+    blind = estimate(log, columns(always), "cost_usd").interval(0.999)
+    assert traffic.outcome(always)["cost_usd"] < blind.low
 
 
 def test_what_the_log_cannot_tell_is_refused() -> None:
     _, log = logged(2000, 0.0)
-    everything = sides(np.ones(len(log), dtype=bool))
+    everything = columns(np.ones(len(log), dtype=bool))
     refusal = estimate(log, everything, "grade").interval(0.95)
     assert "no support" in refusal.refusal
     assert "strong" in refusal.refusal
     assert np.isnan(refusal.value)
-    _, few = logged(200, 0.02)
+    _, few = logged(200, 0.02, turns=1.0)
     assert "too little support" in estimate(few, everything[: len(few)], "grade").refusal
     # The policy that ran has support.
     same = estimate(log, log.probabilities, "grade").interval(0.95)
@@ -107,24 +103,59 @@ def test_what_the_log_cannot_tell_is_refused() -> None:
 
 def test_shadows_give_support_where_nothing_explores() -> None:
     traffic, log = logged(3000, 0.0, shadow=0.2)
-    strong = traffic.win_rate >= 0.4
-    found = estimate(log, sides(strong), "grade").interval(0.999)
+    strong = traffic.sides(0.4)
+    found = estimate(log, columns(strong), "grade").interval(0.999)
     assert found.low <= traffic.outcome(strong)["grade"] <= found.high
     # Shadows that stand for a tenth of what they should (a cap on dollars) do not.
     shadows = replace(log.shadows, weight=log.shadows.weight / 10.0)
-    capped = estimate(replace(log, shadows=shadows), sides(strong), "grade")
-    assert "cover 1" in capped.refusal
+    capped = estimate(replace(log, shadows=shadows), columns(strong), "grade")
+    assert "no support" in capped.refusal
+
+
+def test_a_later_turn_counts_only_where_the_log_went_the_same_way() -> None:
+    # Two turns of one conversation each: the first is drawn, the second stays with its model, and
+    # is good only after a good first one. The second's own propensity is 1.
+    n = 2000
+    rng = np.random.default_rng(0)
+    strong = np.repeat(rng.random(n) < 0.2, 2)
+    first = np.tile([True, False], n)
+    _, like = logged(2 * n, 0.5, turns=1.0)
+    p = np.where(first, 0.2, strong)
+    log = replace(
+        like,
+        conversation=np.repeat(np.arange(n), 2),
+        probabilities=np.c_[1.0 - p, p],
+        sent=replace(
+            like.sent,
+            model=strong.astype(int),
+            grade=np.where(first, 0.5, np.where(strong, 0.9, 0.3)),
+        ),
+    )
+    found = estimate(log, columns(np.ones(2 * n, dtype=bool)), "grade").interval(0.95)
+    assert found.low <= 0.7 <= found.high
+    assert found.high - found.low < 0.05
+
+
+def test_what_the_outcome_model_alone_says_makes_the_interval_wider() -> None:
+    _, log = logged(3000, 0.0)
+    target = log.probabilities.copy()
+    moved = np.flatnonzero(target[:, 0] == 1.0)[: len(log) // 40]  # 2.5 % of the requests
+    target[moved] = [0.0, 1.0]
+    found = estimate(log, target, "grade").interval(0.95)
+    same = estimate(log, log.probabilities, "grade").interval(0.95)
+    assert not found.refusal
+    assert found.high - found.low > same.high - same.low + 0.01
 
 
 def test_few_grades_refuse_the_quality_and_not_the_dollars() -> None:
-    _, log = logged(2000, 0.4, graded=0.01)
+    _, log = logged(2000, 0.4, graded=0.01, shadow=0.2)
     [found] = replay(log, ["threshold:0.4"], PRICES, pair=PAIR)
     assert "grades" in found.estimates["quality"].refusal
     assert not found.estimates["cost_usd"].refusal
 
 
 def test_differences_are_of_the_same_requests() -> None:
-    _, log = logged(2000, 0.5)
+    _, log = logged(2000, 0.5, shadow=0.2)
     first, other = replay(log, ["threshold:0.6", "threshold:0.5"], PRICES, pair=PAIR)
     assert not first.differences
     wide = other.estimates["quality"].high - other.estimates["quality"].low
@@ -176,7 +207,7 @@ def test_replay_of_a_journal(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     traffic = draw(800, rng)
     write_prices(engine)
-    write_traffic(engine, traffic, explored(traffic, 0.5), rng, start=1000.0, shadow=0.1)
+    write_traffic(engine, traffic, traffic.log(rng, explored=0.3, shadow=0.2), start=1000.0)
     log = read_log(engine)
     assert read_pair(engine) == PAIR
     np.testing.assert_allclose(read_prices(engine, log.models), PRICES[[1, 0]])  # by name
@@ -184,9 +215,9 @@ def test_replay_of_a_journal(tmp_path: Path) -> None:
     assert len(log) == len(traffic.turn)
 
     ran = fastroute("replay", "--journal", url, "--policy", "logged", "--policy",
-                    "threshold:0.4", "--no-affinity", "--json")  # fmt: skip
+                    "threshold:0.4", "--json")  # fmt: skip
     assert ran.status == 0, ran.err
-    strong = traffic.win_rate >= 0.4
+    strong = traffic.sides(0.4)
     truth = traffic.outcome(strong)
     _, policy = ran.json["policies"]
     quality, cost = policy["estimates"]["quality"], policy["estimates"]["cost_usd"]
@@ -207,7 +238,7 @@ def test_replay_without_support_says_so(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     traffic = draw(200, rng)
     write_prices(engine)
-    write_traffic(engine, traffic, explored(traffic, 0.0), rng)
+    write_traffic(engine, traffic, traffic.log(rng))
     engine.dispose()
     ran = fastroute("replay", "--journal", url, "--policy", "always:strong")
     assert ran.status == 3

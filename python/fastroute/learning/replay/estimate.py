@@ -1,22 +1,26 @@
 """Estimates of a policy that did not run: inverse propensity, self-normalised, doubly robust.
 
-For request i the policy that ran chose model a_i with probability p_i(a_i); the target policy
-would choose model m with probability t_i(m). With w_i = t_i(a_i) / p_i(a_i), outcome y_i and an
-outcome model q_i(m), fitted on the other conversations::
+For request i the policy that ran chose model a_i with probability p_i(a_i), given its choices
+before in the conversation; the target policy would choose model m with probability t_i(m). With
+outcome y_i, an outcome model q_i(m) that was fitted on the other conversations, and the weight w_i,
+the product of t_j(a_j) / p_j(a_j) over the conversation's requests up to i::
 
     inverse propensity   mean of w_i y_i
     self-normalised      sum of w_i y_i / sum of w_i
     doubly robust        mean of  sum_m t_i(m) q_i(m) + w_i (y_i - q_i(a_i))
 
-(Horvitz and Thompson 1952; Swaminathan and Joachims 2015; Dudik, Langford and Li 2011,
-arXiv 1103.4601; cross-fitting after Chernozhukov et al. 2018, arXiv 1608.00060.) Where the policy
-that ran could not choose m, p_i(m) = 0, the answer of a shadow stands in, weighted by 1 over the
-probability that it was asked. Where only some answers are graded, each counts for 1 over the graded
-share of its model's answers.
+(Horvitz and Thompson 1952; Precup et al. 2000 for the product; Swaminathan and Joachims 2015;
+Dudik, Langford and Li 2011, arXiv 1103.4601; cross-fitting after Chernozhukov et al. 2018, arXiv
+1608.00060.) Where the policy that ran could not choose m, p_i(m) = 0, the answer of a shadow stands
+in, weighted by 1 over the probability that it was asked; where shadows cover all such requests, w_i
+is t_i(a_i) / p_i(a_i) alone. Where only some answers are graded, each
+counts for 1 over the graded share of its model's answers. It is taken that what a user writes does
+not depend on which model answered before.
 
 Requests of one conversation are one unit. Intervals are by the studentised bootstrap over
 conversations (Hall 1992), which follows the skew that large weights bring, and not narrower than
-Student's at the effective number of conversations.
+Student's at the effective number of conversations. What has no support, up to a limit, is left to
+the outcome model, and the interval is wider by its typical error there.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ from fastroute.types import Float64Array
 #: Units of evidence (effective conversations) below which nothing is estimated.
 LEAST_EFFECTIVE = 40.0
 #: The greatest share of the target's choices that the log may have no support for.
-MOST_UNSUPPORTED = 0.01
+MOST_UNSUPPORTED = 0.05
 _FOLDS = 5
 _RESAMPLES = 1000
 # More conversations are put together at random: an interval needs no more units than that.
@@ -67,18 +71,21 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """An estimate with the influence of each conversation on it, float64[G]."""
+    """An estimate with the influence of each conversation on it, float64[G], and what its interval
+    is wider by on either side."""
 
     value: float
     influence: Float64Array
     effective: float
     refusal: str = ""
+    allowance: float = 0.0
 
     def interval(self, confidence: float, seed: int = 0) -> Estimate:
         """The interval at ``confidence``."""
         if self.refusal:
             return Estimate(np.nan, np.nan, np.nan, self.effective, self.refusal)
         low, high = studentised_interval(self.influence, confidence, seed, self.effective)
+        low, high = low - self.allowance, high + self.allowance
         return Estimate(self.value, self.value - high, self.value - low, self.effective)
 
     def minus(self, other: Terms) -> Terms:
@@ -88,6 +95,7 @@ class Terms:
             self.influence - other.influence,
             min(self.effective, other.effective),
             self.refusal or other.refusal,
+            self.allowance + other.allowance,
         )
 
 
@@ -106,18 +114,36 @@ class _Estimator:
         self.log, self.target, self.name = log, target, name
         _, self.units = np.unique(log.conversation, return_inverse=True)
         self.parts = (log.sent, log.shadows)
-        self.weights = [self._weights(part) for part in self.parts]
+        self.weights = self._weights()
         self.rare = [weight > _RARE for weight in self.weights]
         self.outcomes = [np.array(getattr(part, name), dtype=np.float64) for part in self.parts]
         self._count_observed()
 
-    def _weights(self, part: Outcomes) -> Float64Array:
-        """Of each answer; a shadow counts where the policy that ran could not choose its model."""
-        wanted = self.target[part.row, part.model]
-        logged = self.log.probabilities[part.row, part.model]
-        if part is self.log.sent:
-            return wanted / logged
-        return np.where(logged > 0.0, 0.0, wanted * part.weight)
+    def _weights(self) -> list[Float64Array]:
+        """Of the answers that were sent, and of shadows, which count where the policy that ran
+        could not choose their model."""
+        log, t = self.log, self.target
+        at = np.arange(len(log))
+        supported = log.probabilities > 0.0
+        step = t[at, log.sent.model] / log.probabilities[at, log.sent.model]
+        missing = np.where(supported, 0.0, t)
+        row, model = log.shadows.row, log.shadows.model
+        shadow = missing[row, model] * log.shadows.weight
+        asked = np.bincount(model, shadow, minlength=len(log.models))
+        self.uncovered = missing.sum(axis=0) / len(log)
+        if (asked >= _LEAST_COVERED * self.uncovered * len(log)).all():
+            # Whatever came before, either the answer is the model's, or a shadow may be.
+            self.uncovered[:] = 0.0
+            return [step, shadow]
+        # Too few shadows for an unbiased estimate serve the outcome model only, and a request
+        # counts if the log went the target's way up to it. Where it can't, it is taken up again
+        # after that.
+        onward = step + missing.sum(axis=1)
+        before = np.ones(len(log))
+        for i in np.flatnonzero(log.previous >= 0):  # in the order of time
+            before[i] = before[log.previous[i]] * onward[log.previous[i]]
+        self.uncovered = (before[:, None] * missing).mean(axis=0)
+        return [before * step, np.zeros(len(row))]
 
     def _count_observed(self) -> None:
         """Weights of what was observed, times 1 over the share that was, by model."""
@@ -129,19 +155,15 @@ class _Estimator:
                 weight[here] *= seen[here] / share if share else 0.0
             outcome[~seen] = 0.0
 
-    def refusal(self, effective: float) -> str:
+    def _refusal(self, effective: float, uncovered: Float64Array) -> str:
         """Why nothing can be said of the target; "" where something can."""
-        log, n = self.log, len(self.log)
-        missing = np.where(log.probabilities > 0.0, 0.0, self.target)
-        for k, model in enumerate(log.models):
-            mass = float(missing[:, k].sum())
-            shadow = self.weights[1][log.shadows.model == k].sum() if mass else 0.0
-            if mass > MOST_UNSUPPORTED * n and shadow < _LEAST_COVERED * mass:
-                return (
-                    f"no support: the policy sends {mass / n:.1%} of the requests to {model} where "
-                    "the one that ran never did, and shadow answers cover "
-                    f"{shadow / mass:.0%} of them; log with exploration or shadows"
-                )
+        if uncovered.sum() > MOST_UNSUPPORTED:
+            k = int(np.argmax(uncovered))
+            return (
+                f"no support: the policy sends {uncovered[k]:.1%} of the requests to "
+                f"{self.log.models[k]} where the one that ran never did and no shadow was asked; "
+                "log with exploration or shadows"
+            )
         if effective < LEAST_EFFECTIVE:
             what = "grades" if self.name == "grade" else "choices"
             return (
@@ -153,23 +175,30 @@ class _Estimator:
     def terms(self, method: str) -> Terms:
         """The estimate by ``method``."""
         n = len(self.log)
+        uncovered = self.uncovered
         weight = self._by_unit(self.weights, (1.0, 1.0))
-        # Where the policies agree, weights are near 1; what is known of the rest limits the whole.
-        rare = [
-            np.where(is_rare, w, 0.0) for is_rare, w in zip(self.rare, self.weights, strict=True)
-        ]
+        # Where the policies agree, weights are near 1; what is known of the rest limits the whole,
+        # less so where that is a small part.
+        rare = [np.where(r, w, 0.0) for r, w in zip(self.rare, self.weights, strict=True)]
         effective = _effective(weight)
-        if sum(w.sum() for w in rare) > MOST_UNSUPPORTED * n:
-            effective = min(effective, _effective(self._by_unit(rare, (1.0, 1.0))))
-        refusal = self.refusal(effective)
+        part = 4.0 * float(sum(w.sum() for w in rare)) / n
+        if part > 0.0:
+            few = _effective(self._by_unit(rare, (1.0, 1.0)))
+            effective = min(effective, few / min(part, 1.0))
+        refusal = self._refusal(effective, uncovered)
         if refusal:
             return Terms(np.nan, np.zeros(len(weight)), effective, refusal)
-        if method == "doubly_robust":
+        allowance = 0.0
+        if uncovered.any() or method == "doubly_robust":
             predicted = self._predictions()
             residuals = [
                 outcome - predicted[part.row, part.model]
                 for part, outcome in zip(self.parts, self.outcomes, strict=True)
             ]
+            seen = np.concatenate(residuals)[np.concatenate(self.weights) > 0.0]
+            allowance = float(uncovered.sum() * seen.std())
+            method = "doubly_robust"  # others have nothing to say of what has no support
+        if method == "doubly_robust":
             direct = (self.target * predicted).sum(axis=1)
             sums = self._by_unit(self.weights, residuals)
             sums += np.bincount(self.units, direct, minlength=len(sums))
@@ -180,7 +209,7 @@ class _Estimator:
             counts = weight
         value = float(sums.sum() / counts.sum())
         scale = len(sums) / counts.sum()
-        return Terms(value, (sums - value * counts) * scale, effective)
+        return Terms(value, (sums - value * counts) * scale, effective, allowance=allowance)
 
     def _by_unit(self, weights: list[Float64Array], values: object) -> Float64Array:
         total = np.zeros(int(self.units.max()) + 1)
@@ -315,7 +344,7 @@ def dollars(
             moved = np.bincount(units, saved, minlength=G) - counts * (saved.sum() / n)
             moved += tokens.sum() * np.bincount(units[rows], errors, minlength=G)
             influence -= moved * (G / n)
-    return Terms(float(value), influence, bill.effective)
+    return Terms(float(value), influence, bill.effective, allowance=bill.allowance)
 
 
 def _at_full_price(log: Log, prices: Float64Array) -> Log:

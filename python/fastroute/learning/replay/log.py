@@ -41,7 +41,8 @@ class Log:
     Attributes:
         models: the K models that may answer.
         conversation: int64[n], the conversation of each request.
-        probabilities: float64[n, K], with which the policy that ran chose each model.
+        probabilities: float64[n, K], with which the policy that ran chose each model, given what
+            it had chosen before in the conversation.
         features: float64[n, F], what was known before the choice, for the outcome model.
         input_tokens, cached_tokens: float64[n], as billed; the latter are part of the former.
         sent: the n answers that were sent, in the order of the requests.

@@ -1,0 +1,190 @@
+"""Drift: whether what comes is still like what came before.
+
+Each observation's rank among all before it, ties at random, is uniform and independent as long as
+they are exchangeable. A gambler bets that it is not (conformal test martingales, Vovk et al. 2021,
+arXiv 2102.10439): that ranks are high or low, or at the ends or in the middle. By Ville's
+inequality a false alarm, at any time, has the probability that was set. So that a change late in a
+long series is noticed soon, new gamblers begin after each ``_EPOCH`` observations, with a stake of
+1 / (k (k + 1)) for the k-th: these sum to 1.
+
+Observations are of conversations, as those of one conversation are alike: the win rate of its first
+request, the grade and the output tokens of each model. Changes of prices are noted as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import default_rng
+
+from fastroute.rollout.bets import log_sum, share_out
+from fastroute.types import Float64Array
+
+#: The probability of any false alarm, over the whole life of a ``Drift``.
+LEVEL = 0.05
+_EPOCH = 500
+_SHARED = 1e-3
+_BINS = 512
+# Observations before the first bet: ranks among few say nothing.
+_FIRST = 100
+_SLOPES = (-1.8, -0.9, -0.3, 0.3, 0.9, 1.8)
+_BENDS = (-3.6, -1.2, 1.2, 3.6)
+
+
+def _odds(p: float) -> Float64Array:
+    """What each gambler's stake is multiplied by; the mean over uniform p is 1."""
+    slopes = [1.0 + a * (p - 0.5) for a in _SLOPES]
+    bends = [1.0 + a * ((p - 0.5) ** 2 - 1.0 / 12.0) for a in _BENDS]
+    return np.array([1.0, *slopes, *bends])
+
+
+class Stream:
+    """One series of values, as a histogram, and the stakes against "nothing changes".
+
+    Args:
+        saved: what ``to_dict`` returned.
+    """
+
+    def __init__(self, saved: Mapping[str, Any] | None = None) -> None:
+        saved = saved or {}
+        self.counts = np.zeros(_BINS, dtype=np.int64)
+        for place, count in saved.get("counts", ()):
+            self.counts[place] = count
+        self.seen = int(self.counts.sum())
+        # The logarithms of the stakes of the last two generations of gamblers.
+        self.stakes: list[Float64Array] = [
+            np.array(s, dtype=np.float64) for s in saved.get("stakes", ())
+        ]
+
+    def observe(self, place: int, chance: float) -> float:
+        """Note a value in bin ``place``; ``chance`` in 0..1 breaks ties. Returns the logarithm of
+        the sum of the stakes."""
+        if self.seen >= _FIRST:
+            age = self.seen - _FIRST
+            if age % _EPOCH == 0:
+                k = age // _EPOCH + 1
+                size = 1 + len(_SLOPES) + len(_BENDS)
+                begun = np.full(size, -math.log(k * (k + 1.0) * size))
+                self.stakes = [*self.stakes[-1:], begun]  # to drop the oldest can only lose
+            below, same = int(self.counts[:place].sum()), int(self.counts[place])
+            rank = (below + chance * (same + 1.0)) / (self.seen + 1.0)
+            moved = np.log(_odds(rank))
+            self.stakes = [share_out(s + moved, _SHARED) for s in self.stakes]
+        self.counts[place] += 1
+        self.seen += 1
+        return self.evidence
+
+    @property
+    def evidence(self) -> float:
+        """The logarithm of the sum of the stakes."""
+        return float(log_sum(np.concatenate(self.stakes))) if self.stakes else -math.inf
+
+    def to_dict(self) -> dict[str, Any]:
+        """What goes on from here, for JSON."""
+        places = np.flatnonzero(self.counts)
+        return {
+            "counts": [[int(i), int(self.counts[i])] for i in places],
+            "stakes": [s.tolist() for s in self.stakes],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A stream that has changed.
+
+    Attributes:
+        time: when it was noticed, in seconds since the Unix epoch.
+        stream: "win_rate", "quality of M", "output tokens of M" or "price of M".
+        reason: what is different.
+    """
+
+    time: float
+    stream: str
+    reason: str
+
+
+class Drift:
+    """Streams by name, and what they have raised. After an alarm a stream learns afresh.
+
+    Args:
+        saved: what ``to_dict`` returned.
+    """
+
+    def __init__(self, saved: Mapping[str, Any] | None = None) -> None:
+        saved = saved or {}
+        self.cursor = float(saved.get("cursor", 0.0))
+        self.prices_cursor = float(saved.get("prices_cursor", 0.0))
+        self.prices: dict[str, list[float]] = dict(saved.get("prices", {}))
+        self.alarms = [Alarm(**alarm) for alarm in saved.get("alarms", ())]
+        self.router = saved.get("router")
+        self.streams = {n: Stream(s) for n, s in saved.get("streams", {}).items()}
+        self._order: list[str] = list(saved.get("order", ()))
+
+    def observe(self, name: str, value: float, time: float) -> None:
+        """Note ``value`` of stream ``name``: tokens 0 or more, other values 0..1."""
+        if name not in self._order:
+            self._order.append(name)
+        stream = self.streams.setdefault(name, Stream())
+        if name.startswith("output tokens"):
+            value = math.log1p(max(value, 0.0)) / math.log(1e7)
+        place = min(max(int(value * _BINS), 0), _BINS - 1)
+        # Repeatable, and independent of the value.
+        chance = float(default_rng([stream.seen, *name.encode()]).random())
+        evidence = stream.observe(place, chance)
+        j = self._order.index(name) + 1
+        if evidence >= math.log(j * (j + 1.0) / LEVEL):
+            self.alarms.append(
+                Alarm(time, name, f"unlike the {stream.seen:,} conversations before")
+            )
+            self.streams[name] = Stream()
+
+    def observe_price(self, model: str, prices: list[float], time: float) -> None:
+        """Note the prices of ``model``; another than before is an alarm."""
+        self.prices_cursor = max(self.prices_cursor, time)
+        before = self.prices.get(model)
+        if before is not None and before != prices:
+            was, now = ("/".join(f"{x:g}" for x in p) for p in (before, prices))
+            self.alarms.append(
+                Alarm(time, f"price of {model}", f"from {was} to {now} dollars per million tokens")
+            )
+        self.prices[model] = prices
+
+    def observe_router(self, checksum: str | None) -> None:
+        """Note which router made the win rates; those of another are another stream."""
+        if checksum != self.router:
+            self.router = checksum
+            self.streams.pop("win_rate", None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What goes on from here, for JSON."""
+        return {
+            "cursor": self.cursor,
+            "prices_cursor": self.prices_cursor,
+            "prices": self.prices,
+            "alarms": [asdict(alarm) for alarm in self.alarms[-100:]],
+            "router": self.router,
+            "streams": {name: s.to_dict() for name, s in self.streams.items()},
+            "order": self._order,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """What a person wants to know, for the page."""
+        streams = []
+        for j, name in enumerate(self._order, 1):
+            stream = self.streams.get(name)
+            if stream is None:
+                continue
+            part = stream.evidence / math.log(j * (j + 1.0) / LEVEL)
+            streams.append(
+                {
+                    "name": name,
+                    "conversations": stream.seen,
+                    # Part of the evidence that an alarm takes.
+                    "evidence": min(max(part, 0.0), 1.0) if stream.stakes else 0.0,
+                }
+            )
+        return {"streams": streams, "alarms": [asdict(alarm) for alarm in self.alarms[-20:]]}

@@ -1,0 +1,153 @@
+"""Reads the journal every few seconds, and lets canary and drift decide by what has settled.
+
+Every worker and replica may do so: the state's file is locked, and has how far it has come.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, select
+
+from fastroute.journal.schema import PRICES
+from fastroute.rollout.canary import CANARY, CONTROL, Canary, Settled
+from fastroute.rollout.conversations import Conversation, settled
+from fastroute.rollout.drift import Drift
+from fastroute.rollout.files import change, read_canary, read_drift
+
+#: Seconds that every worker has to learn of a new share before conversations count for it.
+GRACE_S = 15.0
+_PRICE_NAMES = ("input_usd_per_mtok", "cached_input_usd_per_mtok", "output_usd_per_mtok")
+
+
+class Log(Protocol):
+    """Writes a line to a log."""
+
+    def __call__(self, event: str, level: int = ..., **facts: Any) -> None: ...
+
+
+class Watcher:
+    """Advances the state in files.
+
+    Args:
+        connect: opens the journal, at the first step.
+        log: is told of alarms and of a canary's stages.
+        canary, drift: files of their states; None for what is off. The canary's is there already.
+        settle_s: for drift; a canary has its own.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Engine],
+        log: Log,
+        *,
+        canary: Path | None = None,
+        drift: Path | None = None,
+        settle_s: float = 600.0,
+    ) -> None:
+        self._connect, self._log = connect, log
+        self._canary, self._drift, self._settle_s = canary, drift, settle_s
+        self._engine: Engine | None = None
+
+    def step(self, now: float) -> None:
+        """Count what has settled since the last step, anybody's. Raises as SQLAlchemy does, and
+        InvalidInputError for files that can't be used."""
+        if self._engine is None:
+            self._engine = self._connect()
+        with self._engine.connect() as connection:
+            if self._canary is not None:
+                self._step_canary(connection, self._canary, now)
+            if self._drift is not None:
+                self._step_drift(connection, self._drift, now)
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _step_canary(self, connection: Connection, path: Path, now: float) -> None:
+        def advance(canary: Canary | None) -> Canary | None:
+            if canary is None or canary.status == "reverted":
+                return None
+            told, cursor = len(canary.events), canary.cursor
+            for found in settled(connection, cursor, now, canary.rules.settle_s):
+                counted = _of_canary(found, canary)
+                if counted is not None:
+                    canary.observe(counted, now + GRACE_S)
+                canary.cursor = max(canary.cursor, found.began)
+            for event in canary.events[told:]:
+                level = logging.ERROR if event.reason.startswith("alarm") else logging.WARNING
+                self._log(f"canary: {event.what}", level, reason=event.reason)
+            return canary if canary.cursor > cursor else None
+
+        change(path, read_canary, advance)
+
+    def _step_drift(self, connection: Connection, path: Path, now: float) -> None:
+        def advance(before: Drift | None) -> Drift | None:
+            # What was in the journal before is not watched: it may be of another configuration.
+            drift = Drift({"cursor": now - self._settle_s}) if before is None else before
+            told, cursor = len(drift.alarms), drift.cursor
+            is_new = _observe_prices(connection, drift) or before is None
+            for found in settled(connection, cursor, now, self._settle_s):
+                _observe(drift, found)
+                drift.cursor = max(drift.cursor, found.began)
+            for alarm in drift.alarms[told:]:
+                self._log(f"drift: {alarm.stream}", logging.WARNING, reason=alarm.reason)
+            return drift if is_new or drift.cursor > cursor else None
+
+        change(path, read_drift, advance)
+
+
+def _of_canary(found: Conversation, canary: Canary) -> Settled | None:
+    """A conversation as a canary counts it; None for one that it did not assign."""
+    arm = found.rows[0].arm
+    if arm not in (CANARY, CONTROL) or canary.arm(found.name) != arm:
+        return None
+    kept = [(r, g) for r, g in zip(found.rows, found.grades, strict=True) if r.arm == arm]
+    seconds = [r.latency_ms / 1000.0 for r, _ in kept if not _failed(r) and r.latency_ms]
+    return Settled(
+        found.began,
+        arm,
+        canary.share,
+        _mean([g for _, g in kept if g is not None]),
+        fmean(float(_failed(r)) for r, _ in kept),
+        _mean(seconds),
+        _mean([r.cost_usd for r, _ in kept if r.cost_usd is not None]),
+    )
+
+
+def _failed(row: Any) -> bool:
+    """Whether a request failed by the provider's or the gateway's fault."""
+    return row.status is not None and row.status >= 500
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def _observe(drift: Drift, found: Conversation) -> None:
+    first = found.rows[0]
+    if first.win_rate is not None and first.arm != CANARY:
+        drift.observe_router(first.router_checksum)
+        drift.observe("win_rate", first.win_rate, first.time)
+    seen: set[str] = set()
+    for row, grade in zip(found.rows, found.grades, strict=True):
+        model = row.answered_by or row.chosen
+        for what, value in (("quality", grade), ("output tokens", row.output_tokens)):
+            name = f"{what} of {model}"
+            if model is not None and value is not None and name not in seen and not _failed(row):
+                seen.add(name)
+                drift.observe(name, float(value), row.time)
+
+
+def _observe_prices(connection: Connection, drift: Drift) -> bool:
+    before = dict(drift.prices)
+    for row in connection.execute(select(PRICES).order_by(PRICES.c.time)):
+        if row.input_usd_per_mtok is not None and row.time > drift.prices_cursor:
+            prices = [float(getattr(row, name) or 0.0) for name in _PRICE_NAMES]
+            drift.observe_price(row.model, prices, row.time)
+    return drift.prices != before

@@ -1,0 +1,1 @@
+"""Tests of canary, drift and what watches the journal for them."""

@@ -1,0 +1,148 @@
+"""The watcher: what it counts of a journal, once, whoever reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, insert
+
+from fastroute.journal.database import open_journal, writing
+from fastroute.journal.schema import FEEDBACK, PRICES, REQUESTS
+from fastroute.rollout.canary import CANARY, CONTROL, Canary, Rules
+from fastroute.rollout.conversations import settled
+from fastroute.rollout.files import read_canary, read_drift, write_state
+from fastroute.rollout.watch import Watcher
+from loop_journal import write_traffic
+from loop_traffic import draw
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = open_journal(f"sqlite:///{tmp_path}/journal.db")
+    yield made
+    made.dispose()
+
+
+def row(
+    request_id: str, time: float, conversation: str | None = None, **more: Any
+) -> dict[str, Any]:
+    return {
+        "request_id": request_id, "time": time, "conversation": conversation, "path": "/x",
+        "chosen": "weak", "answered_by": "weak", "status": 200, "arm": None, "win_rate": 0.4,
+        "output_tokens": 10, "cost_usd": 0.001, "latency_ms": 100.0,
+    } | more  # fmt: skip
+
+
+def put(engine: Engine, *rows: dict[str, Any]) -> None:
+    with writing(engine) as connection:
+        connection.execute(insert(REQUESTS), list(rows))
+
+
+def grade(engine: Engine, request_id: str, time: float, score: float) -> None:
+    with writing(engine) as connection:
+        connection.execute(
+            insert(FEEDBACK).values(
+                request_id=request_id, source="user", idempotency_key="", time=time, score=score
+            )
+        )
+
+
+def test_conversations_settle_once_in_the_order_of_their_first_request(engine: Engine) -> None:
+    put(
+        engine,
+        row("a1", 10.0, "a"), row("b1", 12.0, "b"), row("a2", 15.0, "a"), row("alone", 13.0),
+        row("a3", 200.0, "a"), row("c1", 95.0, "c"), row("old", 5.0, "d"), row("d2", 14.0, "d"),
+    )  # fmt: skip
+    grade(engine, "a1", 20.0, 1.0)
+    grade(engine, "b1", 500.0, 1.0)  # too late
+    with engine.connect() as connection:
+        found = list(settled(connection, 6.0, 110.0, 50.0))
+        assert [(c.name, len(c.rows)) for c in found] == [("a", 2), ("b", 1), ("alone", 1)]
+        assert [list(c.grades) for c in found] == [[1.0, None], [None], [None]]
+        again = list(settled(connection, found[-1].began, 1000.0, 50.0))
+        assert [c.name for c in again] == ["c"]
+
+
+def canary_rows(canary: Canary, count: int, start: float, rng: np.random.Generator,
+                quality: float) -> list[dict[str, Any]]:  # fmt: skip
+    rows = []
+    for i in range(count):
+        name = f"conversation {start} {i}"
+        arm = canary.arm(name)
+        failed = arm == CANARY and rng.random() > quality
+        rows.append(
+            row(f"{start} {i}", start + i / 10, name, arm=arm, status=502 if failed else 200)
+        )
+    return rows
+
+
+def test_a_canary_is_rolled_back_by_what_is_in_the_journal(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "state" / "canary.json"
+    path.parent.mkdir()
+    rules = Rules(stages=(0.5,), settle_s=60.0)
+    canary = Canary.start("new", rules, 1000.0)
+    write_state(path, canary)
+    said: list[tuple[str, dict[str, Any]]] = []
+
+    def log(event: str, *_: int, **facts: Any) -> None:
+        said.append((event, facts))
+
+    put(engine, *canary_rows(canary, 600, 1001.0, np.random.default_rng(0), 0.7))
+    # Two workers: what one has counted the other does not count again.
+    watchers = [Watcher(partial(open_journal, str(engine.url)), log, canary=path) for _ in range(2)]
+    watchers[0].step(1040.0)
+    assert read_canary(path).conversations == {CANARY: 0, CONTROL: 0}  # type: ignore[union-attr]
+    for now in (1070.0, 1080.0, 1200.0):
+        for watcher in watchers:
+            watcher.step(now)
+    for watcher in watchers:
+        watcher.close()
+    found = read_canary(path)
+    assert found is not None
+    assert found.status == "reverted"
+    assert sum(found.conversations.values()) <= 600
+    assert said == [("canary: reverted", {"reason": "alarm: errors worse than allowed"})]
+
+
+def test_a_conversation_that_the_canary_did_not_assign_is_not_counted(
+    engine: Engine, tmp_path: Path
+) -> None:
+    path = tmp_path / "canary.json"
+    canary = Canary.start("new", Rules(stages=(0.5,), settle_s=10.0), 0.0)
+    write_state(path, canary)
+    name = next(n for n in map(str, range(99)) if canary.arm(n) == CANARY)
+    put(engine, row("1", 1.0, name, arm=CONTROL), row("2", 2.0, "named outright"))
+    watcher = Watcher(lambda: engine, lambda *_, **__: None, canary=path)
+    watcher.step(100.0)
+    assert read_canary(path).conversations == {CANARY: 0, CONTROL: 0}  # type: ignore[union-attr]
+
+
+def test_drift_of_a_journal(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "drift.json"
+    said: list[str] = []
+    watcher = Watcher(
+        lambda: engine, lambda event, *_, **__: said.append(event), drift=path, settle_s=10.0
+    )
+    watcher.step(0.0)
+    rng = np.random.default_rng(0)
+    traffic = draw(700, rng, turns=1.0)
+    traffic.win_rate[350:] = 0.9
+    write_traffic(engine, traffic, traffic.log(rng), start=100.0)
+    with writing(engine) as connection:
+        for time, dollars in ((1.0, 0.5), (2.0, 0.7)):
+            connection.execute(
+                insert(PRICES).values(model="weak", time=time, input_usd_per_mtok=dollars)
+            )
+    for now in (300.0, 600.0, 2000.0):
+        watcher.step(now)
+    watcher.close()
+    drift = read_drift(path)
+    assert drift is not None
+    assert {alarm.stream for alarm in drift.alarms} == {"win_rate", "price of weak"}
+    assert sorted(said) == ["drift: price of weak", "drift: win_rate"]
+    assert drift.streams["quality of weak"].seen > 100
