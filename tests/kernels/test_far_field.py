@@ -13,7 +13,8 @@ import bad_arrays
 import reference
 from fastroute import _native
 from fastroute.errors import InvalidInputError
-from fastroute.routers.sw_ranking import far_field, near_field
+from fastroute.routers.sw_ranking import far_field, near_field, sums
+from fastroute.routers.sw_ranking.battle_table import BattleTable
 from fastroute.routers.sw_ranking.neighbors import UnitRows
 
 TIERS, STRONG, WEAK = 3, 0, 2
@@ -42,20 +43,23 @@ class Case:
         for first in range(0, len(self.embeddings), 100):
             yield first, self.embeddings[first : first + 100]
 
-    def moments(self, **options: Any) -> far_field.Moments:
-        return far_field.fit_moments(
-            self.battles,
-            self.cells,
-            self.blocks,
-            self.start,
-            STRONG,
-            WEAK,
-            strict=self.strict,
-            **options,
-        )
+    def moments(self, most_directions: int = 256) -> far_field.Moments:
+        none = np.zeros(0, np.int32)
+        table = BattleTable((), np.zeros(0), none, TIERS, none, none, none.astype(np.int8))
+        plan = sums.plan_of(
+            table, self.cells, self.blocks, self.start, (STRONG, WEAK),
+            strict=self.strict, storage="float32",
+        )  # fmt: skip
+        found = sums.FarFieldSums(plan)
+        for first, rows in self.blocks():
+            found.add(rows, self.cells[first : first + len(rows)])
+        return found.moments(most_directions)
+
+    def clusters(self, moments: far_field.Moments) -> np.ndarray:
+        return far_field.nearest(self.embeddings @ moments.axes.T, moments.seeds)
 
     def field(self, moments: far_field.Moments, rank: int = 1000) -> _native.FarField:
-        clusters = far_field.cluster_battles(self.blocks, moments)
+        clusters = self.clusters(moments)
         return moments.field(
             self.battles, clusters, self.start, STRONG, WEAK, strict=self.strict, rank=rank
         )
@@ -73,7 +77,7 @@ class Case:
             moments.axes,
             len(moments.corner),
             len(moments.corner) + moments.lines.shape[1],
-            far_field.cluster_battles(self.blocks, moments),
+            self.clusters(moments),
             moments.gradient[self.cells],
             says,
             strict=self.strict,
@@ -132,7 +136,7 @@ def test_win_rates_are_the_formula(d: int, strict: bool, monkeypatch: pytest.Mon
 def test_rounding_to_bytes_moves_little(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(3000, 130)
     moments = case.moments()
-    clusters = far_field.cluster_battles(case.blocks, moments)
+    clusters = case.clusters(moments)
     rounded = near_field.near_rows(UnitRows(case.embeddings))
     assert rounded is not None
     assert rounded.rows.dtype == far_field.packed(moments.axes, 1e-5).rows.dtype == np.int8
@@ -322,7 +326,7 @@ def test_bad_input() -> None:
     with pytest.raises(InvalidInputError, match="axes has 5 columns where the battles has 6"):
         _native.accumulate_moments(case.battles, np.ones((1, 5), np.float32))
     moments = case.moments()
-    clusters = far_field.cluster_battles(case.blocks, moments)
+    clusters = case.clusters(moments)
     for bad_clusters, message in (
         (clusters[:-1].copy(), "refused its arguments: clusters and battles differ"),
         (clusters + np.uint16(1000), "refused its arguments: a cluster is out of range"),

@@ -98,33 +98,48 @@ def rate_models(
     ``pair`` has the models that must occur, by the names of their arguments. Raises
     InvalidInputError for malformed input, RatingError where there are no finite ratings.
     """
+    models, a, b, outcome = read_columns(count, model_a, model_b, winner)
+    counts = count_outcomes(len(models), a, b, outcome)
+    elo, tiers = rate_counts(models, counts, num_tiers, pair)
+    return BattleTable(models, elo, tiers, num_tiers, a, b, outcome)
+
+
+def read_columns(
+    count: int, model_a: Sequence[str], model_b: Sequence[str], winner: Sequence[str]
+) -> tuple[tuple[str, ...], Ids, Ids, Outcomes]:
+    """Names of the models, sorted, and the battles by number; errors as ``rate_models``."""
     names_a, names_b, outcome = _columns(count, model_a, model_b, winner)
     models, ids = np.unique(np.concatenate([names_a, names_b]), return_inverse=True)
     a, b = ids[: len(names_a)], ids[len(names_a) :]
+    return tuple(map(str, models)), a.astype(np.int32), b.astype(np.int32), outcome
+
+
+def count_outcomes(models: int, a: Ids, b: Ids, outcome: Outcomes) -> npt.NDArray[np.int64]:
+    """Battles of each two models by outcome, int64[models, models, 3]: b won, a tie, a won."""
+    kinds = (a.astype(np.int64) * models + b) * 3 + outcome + 1
+    return np.bincount(kinds, minlength=3 * models**2).reshape(models, models, 3)
+
+
+def rate_counts(
+    models: Sequence[str], counts: npt.NDArray[np.int64], num_tiers: int, pair: dict[str, str]
+) -> tuple[Float64Array, Ids]:
+    """Elo of each model and its tier, from ``count_outcomes``; errors as ``rate_models``."""
     for argument, model in pair.items():
-        if "\0" in model or model not in models:
+        if model not in models:
             raise InvalidInputError(
                 f"{argument} is {model!r}, which is in no battle; the battles are between "
-                f"{', '.join(map(str, models[:8]))}{' ...' if len(models) > 8 else ''}"
+                f"{', '.join(models[:8])}{' ...' if len(models) > 8 else ''}"
             )
     if len(models) < num_tiers:
         raise InvalidInputError(
             f"num_tiers is {num_tiers}, more than the {len(models)} models in the "
             f"battles; pass num_tiers={len(models)} or fewer"
         )
-    elo = _elo(models, a, b, outcome)
+    elo = _elo(models, counts)
     order = np.argsort(-elo, kind="stable")
     tiers = np.empty(len(models), dtype=np.int32)
     tiers[order] = _native.cut_rating_tiers(elo[order], num_tiers)
-    return BattleTable(
-        tuple(str(m) for m in models),
-        elo,
-        tiers,
-        num_tiers,
-        a.astype(np.int32),
-        b.astype(np.int32),
-        outcome,
-    )
+    return elo, tiers
 
 
 def _columns(
@@ -175,24 +190,15 @@ def _outcomes(winner: Sequence[str]) -> Outcomes:
     return outcomes
 
 
-def _elo(
-    models: npt.NDArray[np.str_],
-    a: npt.NDArray[np.intp],
-    b: npt.NDArray[np.intp],
-    outcome: Outcomes,
-) -> Float64Array:
+def _elo(models: Sequence[str], counts: npt.NDArray[np.int64]) -> Float64Array:
     """Elo of every model from all battles at equal weight, float64[models]."""
-    count = len(models)
-    winner, loser = np.where(outcome >= 0, a, b), np.where(outcome >= 0, b, a)
-    decided = np.where(outcome == 0, 1.0, 2.0)
-    won = np.bincount(winner * count + loser, decided, count * count)
-    tied = outcome == 0
-    won_back = np.bincount(b[tied] * count + a[tied], minlength=count * count)
-    wins = (won + won_back).astype(np.float64).reshape(count, count)
+    # Each battle is in the data twice, a tie once for each side.
+    lost, tied, won = (counts[..., i].astype(np.float64) for i in range(3))
+    wins = 2.0 * (won + lost.T) + tied + tied.T
     groups = _native.rating_groups(wins)
     if groups.max() > 0:
         small = np.argmin(np.bincount(groups))
-        members = ", ".join(map(str, models[groups == small][:5]))
+        members = ", ".join([m for m, g in zip(models, groups, strict=True) if g == small][:5])
         raise RatingError(
             f"no finite ratings: against all others, {members} only won, only lost or never met "
             f"(there are {groups.max() + 1} such groups); drop the battles of those models or add "
@@ -200,8 +206,7 @@ def _elo(
         )
     elo = ELO_PER_RATING * _native.fit_bradley_terry(wins) + ELO_ORIGIN
     anchor, rating = _ELO_ANCHOR
-    at = np.flatnonzero(models == anchor)
-    if at.size:
-        elo += rating - elo[at[0]]
+    if anchor in models:
+        elo += rating - elo[models.index(anchor)]
     shifted: Float64Array = elo
     return shifted

@@ -43,8 +43,6 @@ RANK = 256
 MOST_ROUNDING = 0.02
 #: Clusters of battles, within which what the quadratic leaves is a line.
 CLUSTERS = 256
-_ROWS_FOR_AXES = 65_536
-_ROWS_FOR_SEEDS = 16_384
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class Moments:
         energies = np.square(in_axes, dtype=np.float64).mean(axis=0)
         beyond = rows.shape[1] - len(self.axes)
         spread = max(1.0 - float(energies.sum()), 0.0) / beyond if beyond else 0.0
-        sums = _cluster_sums(in_axes, nearest(in_axes, self.seeds), g, len(self.seeds))
+        sums = cluster_sums(in_axes, nearest(in_axes, self.seeds), g, len(self.seeds))
         return replace(
             self,
             energies=(1.0 - share) * self.energies + share * energies,
@@ -110,7 +108,7 @@ class Moments:
             pulls=self.pulls + sums[2],
             places=self.places + sums[3],
             influences=self.influences + sums[4],
-            lines=self.lines + _sums_by(cells, self._lined(in_axes), len(self.lines)),
+            lines=self.lines + sums_by(cells, self._lined(in_axes), len(self.lines)),
             cells=self.cells + _native.accumulate_moments(battles, own_axes, num_threads),
             linear=self.linear + weighted.sum(axis=0, dtype=np.float64),
             corner=self.corner + _weighted_square(along, g),
@@ -195,86 +193,6 @@ class Moments:
         )
 
 
-def fit_moments(
-    battles: _native.TieredBattles,
-    cells: Cells,
-    blocks: Blocks,
-    tier_ratings: Float64Array,
-    strong: int,
-    weak: int,
-    *,
-    strict: bool,
-    num_threads: int = 1,
-    most_directions: int = 256,
-) -> Moments:
-    """Moments of n battles. ``blocks`` gives their unit rows; ``cells`` is uint16[n]."""
-    count, d = len(cells), battles.dimensions
-    num_tiers = len(tier_ratings)
-    counts = np.bincount(cells, minlength=2 * num_tiers**2 + num_tiers).astype(np.float64)
-    g = gradient(counts, tier_ratings, strong, weak, strict=strict)
-
-    # H and m from all battles, S from the first so many (in any order, the battles are a sample).
-    H, m, S, used = np.zeros((d, d)), np.zeros(d), np.zeros((d, d)), 0
-    some_rows: list[Float32Array] = []
-    stride = max(1, count // _ROWS_FOR_AXES)
-    stride_of_seeds = max(1, count // _ROWS_FOR_SEEDS)
-    for first, rows in blocks():
-        weights = g[cells[first : first + len(rows)]].astype(np.float32)
-        weighted = rows * weights[:, None]
-        H += weighted.T @ rows
-        m += weighted.sum(axis=0, dtype=np.float64)
-        some = rows[::stride]
-        S += some.T @ some
-        used += len(some)
-        some_rows.append(some[:: max(1, stride_of_seeds // stride)].copy())
-    S /= used
-    H = (H + H.T) / 2
-
-    energies, vectors = np.linalg.eigh(S)
-    energies, vectors = energies[::-1], vectors[:, ::-1]
-    kept = int((energies > 1e-6 * energies[0]).sum())
-    axis_count = min(AXES, kept)
-    axes = packed(vectors[:, :axis_count].T).take(np.arange(axis_count))
-    own = np.ascontiguousarray(axes[: min(CELL_AXES, axis_count)])
-    roots = np.sqrt(energies[:kept])
-    scaled = vectors[:, :kept] * roots
-    values, turned = np.linalg.eigh(scaled.T @ H @ scaled)
-    best = np.argsort(-np.abs(values))[:most_directions]
-    beyond = energies[axis_count:].clip(min=0.0)
-    seeds = _seeds(np.concatenate(some_rows) @ axes.T)
-    sums = [np.zeros(len(seeds))] * 3 + [np.zeros(seeds.shape)] * 2
-    mean_square = np.zeros(axis_count)
-    lined = slice(len(own), max(min(LINE_AXES, axis_count), len(own)))
-    lines = np.zeros((len(g), lined.stop - lined.start))
-    for first, rows in blocks():
-        in_axes = rows @ axes.T
-        own_cells = cells[first : first + len(rows)]
-        own_g = g[own_cells]
-        lines += _sums_by(own_cells, in_axes[:, lined], len(g))
-        more = _cluster_sums(in_axes, nearest(in_axes, seeds), own_g, len(seeds))
-        sums = [a + b for a, b in zip(sums, more, strict=True)]
-        mean_square += np.square(in_axes, dtype=np.float64).sum(axis=0) / count
-    return Moments(
-        axes=axes,
-        energies=mean_square,
-        spread=float(beyond.mean()) if beyond.size else 0.0,
-        seeds=seeds,
-        sizes=sums[0],
-        squares=sums[1],
-        pulls=sums[2],
-        places=sums[3],
-        influences=sums[4],
-        gradient=g,
-        cells=_native.accumulate_moments(battles, own, num_threads),
-        lines=lines,
-        linear=m,
-        corner=own.astype(np.float64) @ H @ own.T.astype(np.float64),
-        directions=(vectors[:, :kept] / roots) @ turned[:, best],
-        duals=scaled @ turned[:, best],
-        form=np.diag(values[best]),
-    )
-
-
 def active_cells(counts: Float64Array, num_tiers: int, *, strict: bool) -> npt.NDArray[np.intp]:
     """Numbers of the cells that hold battles and say something on the ratings."""
     number = np.arange(len(counts))
@@ -328,11 +246,6 @@ def gradient(
     return result
 
 
-def cluster_battles(blocks: Blocks, moments: Moments) -> Cells:
-    """Cluster of each battle, uint16[n], whose unit rows ``blocks`` gives."""
-    return np.concatenate([nearest(rows @ moments.axes.T, moments.seeds) for _, rows in blocks()])
-
-
 def nearest(points: Float32Array, seeds: Float32Array) -> Cells:
     """Number of the seed nearest to each point, uint16[n]."""
     half_squares = np.square(seeds).sum(axis=1) / 2
@@ -340,12 +253,12 @@ def nearest(points: Float32Array, seeds: Float32Array) -> Cells:
     return found
 
 
-def _seeds(points: Float32Array) -> Float32Array:
+def cluster_seeds(points: Float32Array) -> Float32Array:
     """Centres of clusters, float32[k, axes], by k-means from points at equal distances."""
     count = min(CLUSTERS, max(len(points) // 8, 1))
     seeds = points[np.linspace(0, len(points) - 1, count).astype(np.int64)].copy()
     for _ in range(8):
-        sizes, _, _, places, _ = _cluster_sums(
+        sizes, _, _, places, _ = cluster_sums(
             points, nearest(points, seeds), np.zeros(len(points)), count
         )
         filled = sizes > 0
@@ -353,16 +266,16 @@ def _seeds(points: Float32Array) -> Float32Array:
     return seeds
 
 
-def _cluster_sums(
+def cluster_sums(
     points: Float32Array, clusters: Cells, g: Float64Array, count: int
 ) -> list[Float64Array]:
     """Sums of 1, |p|^2, g, p and g p over the points of each cluster."""
     wide = points.astype(np.float64)
     terms = (np.ones(len(points)), np.square(wide).sum(axis=1), g, wide, wide * g[:, None])
-    return [_sums_by(clusters, term, count) for term in terms]
+    return [sums_by(clusters, term, count) for term in terms]
 
 
-def _sums_by(labels: Cells, terms: npt.NDArray[Any], count: int) -> Float64Array:
+def sums_by(labels: Cells, terms: npt.NDArray[Any], count: int) -> Float64Array:
     """Sums of the rows of ``terms`` that have the label 0, 1, ... count - 1, in float64."""
     order = np.argsort(labels, kind="stable")
     present, starts = np.unique(labels[order], return_index=True)

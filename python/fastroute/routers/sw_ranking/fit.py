@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastroute import _native
 from fastroute.errors import RatingError
-from fastroute.routers.sw_ranking import far_field, near_field
+from fastroute.routers.sw_ranking import far_field, near_field, sums
 from fastroute.routers.sw_ranking.battle_table import BattleTable
 from fastroute.routers.sw_ranking.neighbors import NeighborIndex, Storage, UnitRows
 from fastroute.types import Float32Array, Float64Array
@@ -92,20 +92,15 @@ class Fitter:
     def far(self, table: BattleTable, vectors: UnitRows) -> Fitted:
         """``exact`` and a far field of the default size."""
         exact = self.exact(table, vectors)
-        moments = far_field.fit_moments(
-            exact.battles,
-            table.cells(),
-            vectors.blocks,
-            exact.start,
-            exact.strong,
-            exact.weak,
-            strict=self.strict,
-            num_threads=self.num_threads,
-        )
+        cells = table.cells()
+        plan = sums.plan_of(
+            table, cells, vectors.blocks, exact.start, (exact.strong, exact.weak),
+            strict=self.strict, storage=self.storage,
+        )  # fmt: skip
+        moments, clusters = sums.fit_moments(plan, cells, vectors.blocks, self.num_threads)
         index = near_field.build_index(
             vectors, moments.axes, self.index, self.index_parameters, in_axes=self.index_in_axes
         )
-        clusters = far_field.cluster_battles(vectors.blocks, moments)
         chosen = far_field.RANK, near_field.NEIGHBORS
         near_rows = near_field.near_rows(vectors)
         return self.with_far(exact, moments, index, clusters, near_rows, *chosen)
