@@ -2,8 +2,7 @@
 
 ``files`` finds what is to be read, here or in an object store. A row group of a Parquet file, or a
 whole JSONL or CSV file, is a part (``parts``): it is read, scored (``batch``) and written as one
-file that appears whole or not at all. ``run`` plans the parts, and goes on where a run was killed;
-``workers`` and ``on_ray`` are what it runs on.
+file that appears whole or not at all. ``run`` plans the parts, and goes on where a run was killed.
 """
 
 from __future__ import annotations

@@ -53,11 +53,15 @@ class Place:
         """What its name ends in, as ``data.row_files.file_kind``."""
         return file_kind(Path(self.name.partition("?")[0] if not self.is_local else self.name))
 
+    def absolute(self) -> Place:
+        """The same for a process with another working folder."""
+        return Place(str(Path(self.name).absolute())) if self.is_local else self
+
     def opened(self) -> tuple[Any, str]:
         """Arrow's file system, and the path in it. Raises InvalidInputError."""
         fs = arrow().fs
         if self.is_local:
-            return fs.LocalFileSystem(), str(Path(self.name).absolute())
+            return fs.LocalFileSystem(), self.absolute().name
         try:
             system, path = fs.FileSystem.from_uri(self.name)
         except (ValueError, OSError, NotImplementedError) as error:

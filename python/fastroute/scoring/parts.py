@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fastroute._processes import Task
+from fastroute._progress import Advance
 from fastroute.data.row_files import read_rows
 from fastroute.errors import InvalidInputError
 from fastroute.scoring.batch import SCORES, BatchScorer
@@ -44,9 +47,11 @@ class Job:
     keep: tuple[str, ...]
     output: Place
 
-    def scorer(self) -> BatchScorer:
-        """A scorer of its own for a process."""
-        return BatchScorer(self.router, column=self.column, threshold=self.threshold)
+    def task(self, scorer: BatchScorer | None = None) -> Task:
+        """``score_part`` for a process, with a scorer of its own."""
+        if scorer is None:
+            scorer = BatchScorer(self.router, column=self.column, threshold=self.threshold)
+        return partial(score_part, self, scorer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +114,7 @@ def plan(files: Sequence[InputFile], column: str, keep: Sequence[str]) -> list[P
     return parts
 
 
-def score_part(
-    job: Job, scorer: BatchScorer, part: Part, advance: Callable[[int], None]
-) -> tuple[int, int]:
+def score_part(job: Job, scorer: BatchScorer, part: Part, advance: Advance) -> tuple[int, int]:
     """Score and write a part; rows with scores, and rows without.
 
     ``advance`` is called with the rows that were read, a batch at a time.
@@ -121,7 +124,7 @@ def score_part(
     with (job.output / part.scores).writing() as target:
         writer = None
         try:
-            for read, table, unreadable in _ahead(_tables(job, part)):
+            for read, table, unreadable in read_part(part, [job.column, *job.keep]):
                 scored = scorer(table)
                 refused = scored.filter(pa.compute.is_valid(scored["error"]))
                 errors += unreadable
@@ -163,17 +166,23 @@ def _ahead(items: Iterator[_T]) -> Iterator[_T]:
             yield item
 
 
-def _tables(job: Job, part: Part) -> Iterator[tuple[int, Any, list[tuple[int, str]]]]:
-    """Rows read, a table with ``row`` and the columns of the job, and rows that can't be read.
+def read_part(
+    part: Part, columns: Sequence[str]
+) -> Iterator[tuple[int, Any, list[tuple[int, str]]]]:
+    """Rows read, a table with ``row`` and the columns, and rows that can't be read, with reasons.
 
-    At least one table, so that a part without rows has a file with columns.
+    The first column is that of the prompts. At least one table, so that a part without rows has a
+    file with columns. Raises InvalidInputError.
     """
+    return _ahead(_tables(part, list(dict.fromkeys(columns))))
+
+
+def _tables(part: Part, columns: list[str]) -> Iterator[tuple[int, Any, list[tuple[int, str]]]]:
     if part.group is None:
-        yield from _text_tables(job, part)
+        yield from _text_tables(part, columns)
         return
     pa = arrow()
     number = part.first
-    columns = list(dict.fromkeys([job.column, *job.keep]))
     try:
         with _parquet(part.file) as table:
             batches = table.iter_batches(_ROWS_AT_ONCE, row_groups=[part.group], columns=columns)
@@ -187,9 +196,10 @@ def _tables(job: Job, part: Part) -> Iterator[tuple[int, Any, list[tuple[int, st
         raise InvalidInputError(f"{part.file.label} can't be read as Parquet: {error}") from error
 
 
-def _text_tables(job: Job, part: Part) -> Iterator[tuple[int, Any, list[tuple[int, str]]]]:
+def _text_tables(
+    part: Part, columns: list[str]
+) -> Iterator[tuple[int, Any, list[tuple[int, str]]]]:
     pa = arrow()
-    columns = list(dict.fromkeys([job.column, *job.keep]))
     if part.file.is_local:
         rows = read_rows(Path(part.file.name))
     else:
@@ -204,7 +214,7 @@ def _text_tables(job: Job, part: Part) -> Iterator[tuple[int, Any, list[tuple[in
         errors: list[tuple[int, str]] = []
         for where, row in some:
             number = int(where.rpartition(" ")[2])
-            why = row if isinstance(row, str) else _why_not(row, job.column)
+            why = row if isinstance(row, str) else _why_not(row, columns[0])
             if why is not None or isinstance(row, str):
                 errors.append((number, str(why)))
                 continue

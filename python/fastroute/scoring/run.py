@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any
 
+from fastroute._processes import Engine, check_workers, run_tasks
 from fastroute._progress import progress_bar
-from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError
 from fastroute.scoring.batch import BatchScorer
 from fastroute.scoring.files import InputFile, Place, find_inputs
 from fastroute.scoring.parts import Job, Part, plan, rows_of
 
-Engine = Literal["local", "ray"]
 _MANIFEST, _SUMMARY = "manifest.json", "summary.json"
 
 
@@ -76,23 +76,23 @@ def score_files(
     Raises InvalidInputError for what can't be read, OutputError for what can't be written,
     MissingDependencyError without pyarrow or Ray, ScoringError where a process was killed.
     """
-    check_count("workers", workers, least=1)
-    if engine not in get_args(Engine):
-        raise InvalidInputError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
+    check_workers(workers, engine)
     files = find_inputs(inputs)
     parts = plan(files, column, keep)
     scorer = BatchScorer(router, column=column, threshold=threshold, strong_share=strong_share)
-    job = Job(router, scorer.threshold, column, tuple(keep), Place(output))
+    job = Job(router, scorer.threshold, column, tuple(keep), Place(output).absolute())
     there = _prepare(job, scorer, files, parts, overwrite=overwrite)
     counts = {i: _counted(job, part) for i, part in enumerate(parts) if part.scores in there}
     resumed = len(counts)
     left = {i: part for i, part in enumerate(parts) if i not in counts}
-    run = _engine(engine, workers)
     known = [part.rows for part in left.values() if part.rows is not None]
     total = sum(known) if len(known) == len(left) else None
     with progress_bar(total, "score", shown=progress) as advance:
-        for i, count in run(job, scorer, left, advance):
-            counts[i] = count
+        make = job.task if workers > 1 or engine == "ray" else partial(job.task, scorer)
+        for i, (done, refused) in run_tasks(
+            make, left, workers=workers, engine=engine, advance=advance
+        ):
+            counts[i] = done, refused
     rows, errors = (sum(count[k] for count in counts.values()) for k in (0, 1))
     summary = {
         "rows": rows,
@@ -104,25 +104,6 @@ def score_files(
     }
     (job.output / _SUMMARY).write(_document(summary))
     return ScoreReport(rows, errors, len(parts), resumed, job.threshold)
-
-
-#: Scores parts by number; gives the number and what ``score_part`` gives, in any order.
-_Run = Callable[
-    [Job, BatchScorer, dict[int, Part], Callable[[int], None]],
-    Iterator[tuple[int, tuple[int, int]]],
-]
-
-
-def _engine(engine: Engine, workers: int) -> _Run:
-    if engine == "ray":
-        from fastroute.scoring.on_ray import run_on_ray
-
-        return lambda job, _, parts, advance: run_on_ray(job, parts, workers, advance)
-    from fastroute.scoring.workers import run_here, run_in_processes
-
-    if workers == 1:
-        return run_here
-    return lambda job, _, parts, advance: run_in_processes(job, parts, workers, advance)
 
 
 def _prepare(

@@ -2,7 +2,8 @@
 
 ``router`` is what users call. It is fitted by ``fit``: battles as arrays, with ratings and tiers
 (``battle_table``), and, where they are many, moments of their embeddings (``far_field``) and an
-index of the nearest (``near_field``). ``artifact`` saves and loads all of it, by ``contents``, the
+index of the nearest (``near_field``). Parts of the battles can be fitted to apart (``sums``), on
+disk too (``shards``, ``disk_index``). ``artifact`` saves and loads all of it, by ``contents``, the
 checks of what must be there, and ``large_files``, which are mapped. ``explanation`` says why.
 """
 
@@ -15,13 +16,22 @@ from fastroute._lazy import lazy_exports
 if TYPE_CHECKING:
     from fastroute.routers.sw_ranking.explanation import Explanation, NearBattle
     from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
+    from fastroute.routers.sw_ranking.sums import BattleCounts, FarFieldSums
 
-__all__ = ["Explanation", "NearBattle", "SimilarityWeightedRouter"]
+__all__ = [
+    "BattleCounts",
+    "Explanation",
+    "FarFieldSums",
+    "NearBattle",
+    "SimilarityWeightedRouter",
+]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "BattleCounts": "fastroute.routers.sw_ranking.sums",
         "Explanation": "fastroute.routers.sw_ranking.explanation",
+        "FarFieldSums": "fastroute.routers.sw_ranking.sums",
         "NearBattle": "fastroute.routers.sw_ranking.explanation",
         "SimilarityWeightedRouter": "fastroute.routers.sw_ranking.router",
     },

@@ -7,6 +7,7 @@ arrays, the large files that ``config["large_files"]`` lists (``sw_ranking.large
     near.npy, near_scales.npy
                            the same as bytes, for the near field
     index.faiss            the index of the far field
+    lists.ivfdata          its inverted lists, where it was built on disk
     cells.npy, clusters.npy, model_a.npy, model_b.npy, outcome.npy, order.npy
                            one number a battle
 
@@ -41,6 +42,7 @@ from fastroute.routers.sw_ranking.battle_table import BattleTable
 from fastroute.routers.sw_ranking.contents import (
     INDEX,
     LARGE,
+    LISTS,
     MOMENTS,
     OPTIONS,
     check_arrays,
@@ -56,6 +58,7 @@ from fastroute.routers.sw_ranking.large_files import (
     write_all_large,
 )
 from fastroute.routers.sw_ranking.neighbors import NeighborIndex, UnitRows
+from fastroute.types import Float64Array
 
 KIND = "sw_ranking"
 
@@ -73,10 +76,12 @@ def save(
 
     ``options`` are its arguments (``contents.OPTIONS``).
     """
-    target = check_folder(folder)
     table, far = fitted.table, fitted.far
+    if far is not None and far.index.lists is not None:
+        raise InvalidInputError(
+            f"this router keeps its index on disk, in {far.index.lists.parent}; copy that folder"
+        )
     near_rows = None if far is None else far.near_rows
-    arrays: dict[str, Any] = {"elo": table.elo, "tiers": table.tiers, "start": fitted.start}
     columns: dict[str, Any] = {
         "cells": table.cells(),
         "model_a": table.a,
@@ -90,6 +95,40 @@ def save(
         "near_scales": None if near_rows is None else near_rows.scales,
     }
     large = {f"{name}.npy": array for name, array in columns.items() if array is not None}
+    if far is not None:
+        large[INDEX] = far.index
+    write(
+        folder,
+        table,
+        fitted.start,
+        large,
+        None if far is None else (far.moments, far.rank, far.neighbors),
+        options=options,
+        embedder=embedder,
+        measured_error=measured_error,
+        provenance=provenance,
+    )
+
+
+def write(
+    folder: str | os.PathLike[str],
+    table: BattleTable,
+    start: Float64Array,
+    large: Mapping[str, Any],
+    far: tuple[far_field.Moments, int, int] | None,
+    *,
+    options: Mapping[str, Any],
+    embedder: Embedder | None,
+    measured_error: float | None,
+    provenance: Provenance,
+) -> None:
+    """``save`` of what is not all in memory.
+
+    ``large`` has what ``large_files.write_large`` takes, by the file's name; ``far`` the moments,
+    the rank and how many neighbours.
+    """
+    target = check_folder(folder)
+    arrays: dict[str, Any] = {"elo": table.elo, "tiers": table.tiers, "start": start}
     config: dict[str, Any] = {
         "options": {name: options[name] for name in OPTIONS},
         "embedder": None if embedder is None else embedder.name,
@@ -97,9 +136,9 @@ def save(
         "measured_error": measured_error,
     }
     if far is not None:
-        large[INDEX] = far.index
-        arrays |= {f"moments.{name}": np.asarray(getattr(far.moments, name)) for name in MOMENTS}
-        config |= {"rank": far.rank, "neighbors": far.neighbors}
+        moments, rank, neighbors = far
+        arrays |= {f"moments.{name}": np.asarray(getattr(moments, name)) for name in MOMENTS}
+        config |= {"rank": rank, "neighbors": neighbors}
     try:
         target.mkdir(parents=True, exist_ok=True)
         with lock(target):
@@ -223,7 +262,7 @@ def _fitted(artifact: Artifact, files: Mapping[str, Path], fitter: Fitter) -> Fi
     if "near" in columns:
         near_rows = UnitRows(columns["near"], columns["near_scales"])
     moments = far_field.Moments(**sums)
-    index = NeighborIndex.load(files[INDEX], fitter.index_parameters)
+    index = NeighborIndex.load(files[INDEX], fitter.index_parameters, files.get(LISTS))
     axes = min(len(moments.axes), far_field.INDEX_AXES)
     width = axes if fitter.index_in_axes else vectors.rows.shape[1]
     check_index(files[INDEX], index, len(vectors), width)

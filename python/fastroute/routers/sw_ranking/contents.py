@@ -19,6 +19,7 @@ from fastroute.errors import ArtifactError
 from fastroute.routers.sw_ranking.neighbors import NeighborIndex, Storage
 
 INDEX = "index.faiss"
+LISTS = "lists.ivfdata"
 OPTIONS = ("strong_model", "weak_model", "num_tiers", "strict", "mode", "storage", "index",
             "index_parameters", "index_in_axes", "max_error")  # fmt: skip
 #: dtype and number of axes of each column; rows are of the router's storage.
@@ -34,7 +35,7 @@ _COLUMNS: dict[str, tuple[str, int]] = {
     "near": ("int8", 2),
     "near_scales": ("float32", 1),
 }
-LARGE = (*(f"{name}.npy" for name in _COLUMNS), INDEX)
+LARGE = (*(f"{name}.npy" for name in _COLUMNS), LISTS, INDEX)
 #: Axes of what ``far_field.Moments`` holds, by letter: the same letter is the same length.
 MOMENTS: dict[str, str] = {
     "axes": "ad",

@@ -36,6 +36,7 @@ _BYTES_AT_ONCE = 1 << 22
 _WHOLE_UP_TO = 1 << 22
 _END = 1 << 20
 _BLOCK, _BLOCKS = 1 << 12, 256
+_NONE: Mapping[str, Any] = {}
 
 
 def write_all_large(folder: Path, contents: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -44,7 +45,7 @@ def write_all_large(folder: Path, contents: Mapping[str, Any]) -> dict[str, dict
     stated: dict[str, dict[str, Any]] = {}
     try:
         for name, content in contents.items():
-            stated[name] = write_large(folder, name, content)
+            stated[name] = write_large(folder, name, content, stated)
     except BaseException:
         for facts in stated.values():
             if facts["file"] not in before:
@@ -53,11 +54,14 @@ def write_all_large(folder: Path, contents: Mapping[str, Any]) -> dict[str, dict
     return stated
 
 
-def write_large(folder: Path, name: str, content: Any) -> dict[str, Any]:
+def write_large(
+    folder: Path, name: str, content: Any, before: Mapping[str, Any] = _NONE
+) -> dict[str, Any]:
     """Write an array or an index into ``folder`` and return its entry in the manifest.
 
-    ``name`` is such as "rows.npy". No existing file is changed, since other processes may have it
-    mapped. Raises OSError.
+    ``name`` is such as "rows.npy". A path is a file of the same file system that is moved here; a
+    function writes a file itself, and is given the entries of those ``before`` it. No existing
+    file is changed, since other processes may have it mapped. Raises OSError.
     """
     handle, temporary_name = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
     os.close(handle)
@@ -65,6 +69,10 @@ def write_large(folder: Path, name: str, content: Any) -> dict[str, Any]:
     try:
         if isinstance(content, NeighborIndex):
             content.save(temporary)
+        elif isinstance(content, Path):
+            content.replace(temporary)
+        elif callable(content):
+            content(temporary, before)
         else:
             with temporary.open("wb") as file:
                 np.save(file, content, allow_pickle=False)
@@ -89,8 +97,9 @@ def write_large(folder: Path, name: str, content: Any) -> dict[str, Any]:
 def remove_others(folder: Path, names: Collection[str], kept: Collection[str]) -> None:
     """Remove files called ``names`` of earlier and interrupted saves, but not those ``kept``."""
     stems = "|".join(re.escape(name.split(".")[0]) for name in names)
+    ends = "|".join(sorted({name.split(".")[1] for name in names}))
     ours = re.compile(
-        rf"({stems})(-[0-9a-f]{{12}})?\.(npy|faiss)|\.({stems})\.(npy|faiss)\.[a-z0-9_]{{8}}"
+        rf"({stems})(-[0-9a-f]{{12}})?\.({ends})|\.({stems})\.({ends})\.[a-z0-9_]{{8}}"
     )
     for path in folder.iterdir():
         if ours.fullmatch(path.name) and path.name not in kept:

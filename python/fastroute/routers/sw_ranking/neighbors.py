@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -235,6 +236,8 @@ class NeighborIndex:
         self._faiss: Any = faiss
         self._index: Any = index
         self._mapped = False
+        #: The file of the lists, where that is another one.
+        self.lists: Path | None = None
         self._parameters: str | None = None
         self._local = threading.local()
         self.dimensions = int(index.d)
@@ -269,8 +272,8 @@ class NeighborIndex:
         for _, block in unit_blocks(embeddings, self.dimensions, name):
             self._index.add(block)
 
-    def train_and_add(self, rows: Float32Array) -> None:
-        """Add rows, float32[n, d], as they are; trains the index on them first if it needs it."""
+    def train(self, rows: Float32Array) -> None:
+        """Learn from rows, float32[n, d], if the index needs it."""
         if not self._index.is_trained:
             inner = self._searched()
             if isinstance(inner, self._faiss.IndexIVF):
@@ -290,6 +293,10 @@ class NeighborIndex:
                     f"index can't be trained on {len(rows)} battles ({_reason(error)}); use a "
                     "simpler one"
                 ) from None
+
+    def train_and_add(self, rows: Float32Array) -> None:
+        """Add rows, float32[n, d], as they are; trains the index on them first if it needs it."""
+        self.train(rows)
         try:
             self._index.add(rows)
             if len(rows):  # here, where it can be corrected, not at every prompt
@@ -424,6 +431,11 @@ class NeighborIndex:
 
     def extended(self, rows: Float32Array) -> NeighborIndex:
         """A copy with more vectors; this one stays as it is, for threads that search it."""
+        if self.lists is not None:
+            raise InvalidInputError(
+                f"index keeps its lists on disk, in {self.lists}, where other processes may use "
+                "them; train again with all battles"
+            )
         copy = NeighborIndex.__new__(NeighborIndex)
         try:
             if self._mapped:  # FAISS aborts when it is to add to vectors that it does not own
@@ -445,23 +457,39 @@ class NeighborIndex:
         self._faiss.write_index(self._index, os.fspath(path))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], parameters: str | None = None) -> NeighborIndex:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        parameters: str | None = None,
+        lists: Path | None = None,
+    ) -> NeighborIndex:
         """Read an index, leaving its vectors in the file where FAISS can: pages are shared.
 
-        Raises ArtifactError for a file that FAISS can't read.
+        ``lists`` is the file of its inverted lists where they are not in ``path``. Raises
+        ArtifactError for a file that FAISS can't read.
         """
         import faiss
 
         index = None
+        flags: tuple[str, ...] = ("IO_FLAG_MMAP_IFC", "IO_FLAG_MMAP")
+        if lists is not None:  # IO_FLAG_MMAP would leave lists of another file unmapped
+            beside = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY
+            with contextlib.suppress(MemoryError, RuntimeError):
+                index = faiss.read_index(os.fspath(path), beside)
+                # FAISS would start threads to read ahead at every search.
+                held: Any = faiss.extract_index_ivf(index).invlists
+                held = faiss.downcast_InvertedLists(held)
+                held.prefetch_nthread = 0
+            flags = ()
         # The first maps flat and inverted lists; FAISS before 1.11 has only the second. What an
         # index can't be read with, it refuses.
-        for flag in ("IO_FLAG_MMAP_IFC", "IO_FLAG_MMAP"):
+        for flag in flags:
             if index is None and hasattr(faiss, flag):
                 with contextlib.suppress(MemoryError, RuntimeError):
                     index = faiss.read_index(os.fspath(path), getattr(faiss, flag))
         if index is None:
             try:
-                index = faiss.read_index(os.fspath(path))
+                index = faiss.read_index(os.fspath(path))  # which says what is wrong
             except (MemoryError, RuntimeError) as error:
                 raise ArtifactError(
                     f"{os.fspath(path)} can't be read as a FAISS index ({_reason(error)}): it was "
@@ -470,6 +498,7 @@ class NeighborIndex:
         loaded = cls.__new__(cls)
         loaded._own(faiss, index)
         loaded._mapped = True
+        loaded.lists = lists
         if parameters is not None:  # without, it searches as hard as the index that was saved
             loaded._tune(parameters)
         return loaded

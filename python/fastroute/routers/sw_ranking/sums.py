@@ -44,46 +44,54 @@ _BITS = 26
 
 
 class RowSample:
-    """Those rows with the least hashes of their content: the same of any parts in any order."""
+    """Those rows with the least hashes of their content: the same of any parts in any order.
+
+    Attributes:
+        hashes: uint64[k], sorted. rows: float32[k, d].
+        numbers: int64[k], which rows of their part these are.
+    """
 
     def __init__(self) -> None:
         self.hashes = np.zeros(0, np.uint64)
         self.rows: Float32Array = np.zeros((0, 0), np.float32)
+        self.numbers: Int64Array = np.zeros(0, np.int64)
 
-    def add(self, rows: Float32Array) -> None:
-        """Take from more rows, float32[n, d]."""
-        self._keep(_hashes(rows), rows)
+    def add(self, rows: Float32Array, first: int = 0) -> None:
+        """Take from more rows of a part, float32[n, d], whose numbers begin with ``first``."""
+        self._keep(self._hashes(rows), rows, np.arange(first, first + len(rows)))
+
+    @staticmethod
+    def _hashes(rows: Float32Array) -> npt.NDArray[np.uint64]:
+        """64 mixed bits of the content of each row."""
+        words = np.ascontiguousarray(rows + np.float32(0.0)).view(np.uint32)  # -0.0 is 0.0
+        odd = np.arange(1, 2 * rows.shape[1], 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = words.astype(np.uint64) @ odd
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+        found: npt.NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(31))
+        return found
 
     def merge(self, other: RowSample) -> RowSample:
         """The sample of both."""
         both = RowSample()
-        both.hashes, both.rows = self.hashes, self.rows
-        if len(other.rows):
-            both._keep(other.hashes, other.rows)
+        for part in (self, other):
+            both._keep(part.hashes, part.rows, part.numbers)
         return both
 
-    def _keep(self, hashes: npt.NDArray[np.uint64], rows: Float32Array) -> None:
+    def _keep(
+        self, hashes: npt.NDArray[np.uint64], rows: Float32Array, numbers: Int64Array
+    ) -> None:
         if len(self.hashes) == _SAMPLE:  # most of many rows are none of the least
             least = hashes < self.hashes[-1]
-            hashes, rows = hashes[least], rows[least]
+            hashes, rows, numbers = hashes[least], rows[least], numbers[least]
         if not len(hashes):
             return
         if len(self.rows):
             hashes = np.concatenate([self.hashes, hashes])
             rows = np.concatenate([self.rows, rows])
+            numbers = np.concatenate([self.numbers, numbers])
         order = np.argsort(hashes, kind="stable")[:_SAMPLE]
-        self.hashes, self.rows = hashes[order], rows[order]
-
-
-def _hashes(rows: Float32Array) -> npt.NDArray[np.uint64]:
-    """64 mixed bits of the content of each row."""
-    words = np.ascontiguousarray(rows + np.float32(0.0)).view(np.uint32)  # -0.0 is 0.0
-    odd = np.arange(1, 2 * rows.shape[1], 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = words.astype(np.uint64) @ odd
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    found: npt.NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(31))
-    return found
+        self.hashes, self.rows, self.numbers = hashes[order], rows[order], numbers[order]
 
 
 class BattleCounts:
@@ -129,9 +137,10 @@ class BattleCounts:
                 f"embeddings have {vectors.rows.shape[1]} dimensions where those before have "
                 f"{self.sample.rows.shape[1]}"
             )
+        before = len(self)
         self._add_counts(tuple(models), count_outcomes(len(models), a, b, outcome))
-        for _, rows in vectors.blocks():
-            self.sample.add(rows)
+        for first, rows in vectors.blocks():
+            self.sample.add(rows, before + first)
         return self
 
     def merge(self, other: BattleCounts) -> BattleCounts:
