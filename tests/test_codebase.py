@@ -19,18 +19,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Functions' imports count, and so do those for type checking only.
 LAYERS = [
     {"types", "errors", "_lazy"},
-    {
-        "_arrays",
-        "_checks",
-        "_files",
-        "_forking",
-        "_processes",
-        "_progress",
-        "_ray",
-        "_validate",
-        "provenance",
-    },
-    {"http"},
+    {"_arrays", "_checks", "_files", "_forking", "_progress", "_validate", "provenance"},
+    {"_tasks", "http"},
     {"_native", "resilience"},
     {"artifacts", "candidates", "onnx_models"},
     {"data", "embedders"},
@@ -203,7 +193,7 @@ def test_one_door_to_the_compiled_core() -> None:
         ),
         ("jinja2", {"fastroute.routers.causal_llm.template"}),
         ("openai", set()),
-        ("ray", {"fastroute._ray"}),
+        ("ray", {"fastroute._tasks.on_ray"}),
         ("requests", set()),
     ],
 )

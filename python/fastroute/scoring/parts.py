@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastroute._processes import Task
 from fastroute._progress import Advance
+from fastroute._tasks.processes import Task
 from fastroute.data.row_files import read_rows
 from fastroute.errors import InvalidInputError
 from fastroute.scoring.batch import SCORES, BatchScorer

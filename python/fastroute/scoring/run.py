@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fastroute._processes import Engine, check_workers, run_tasks
 from fastroute._progress import progress_bar
+from fastroute._tasks.processes import Engine, check_workers, run_tasks
 from fastroute.errors import InvalidInputError
 from fastroute.scoring.batch import BatchScorer
 from fastroute.scoring.files import InputFile, Place, find_inputs

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from fastroute._processes import Count, Task
 from fastroute._progress import Advance
+from fastroute._tasks.processes import Count, Task
 from fastroute.errors import MissingDependencyError
 
 

@@ -43,7 +43,7 @@ def run_tasks(
     a process was killed.
     """
     if engine == "ray":
-        from fastroute._ray import run_on_ray
+        from fastroute._tasks.on_ray import run_on_ray
 
         yield from run_on_ray(make, items, workers, advance)
     elif workers == 1:
