@@ -21,7 +21,7 @@ LAYERS = [
     {"types", "errors", "_lazy"},
     {"_arrays", "_checks", "_files", "_forking", "_progress", "_validate", "provenance"},
     {"_tasks", "http"},
-    {"_native", "resilience"},
+    {"_native", "resilience", "state"},
     {"artifacts", "candidates", "onnx_models"},
     {"data", "embedders"},
     {"routers"},

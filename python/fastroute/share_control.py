@@ -124,12 +124,34 @@ class ShareControl:
         self._sides = bytearray(n)
         self._next = self._requests = self._strong = self._at_bound = 0
         self._quantile = 1.0 - held.strong_share
+        self._excess = self._others_excess = 0.0
         self._threshold = self._find_threshold()
 
     @property
     def threshold(self) -> float:
         """The threshold of the next decision."""
         return self._threshold
+
+    @property
+    def own_excess(self) -> float:
+        """Strong calls here beyond the share of the decisions here that count."""
+        return self._excess
+
+    @property
+    def others_excess(self) -> float:
+        """The same of other processes that hold the share together with this one; 0 at first.
+
+        Set it from time to time: then the share holds over all of them, with a bound that grows by
+        the decisions that each made since the others last heard of it.
+        """
+        return self._others_excess
+
+    @others_excess.setter
+    def others_excess(self, excess: float) -> None:
+        with self._lock:
+            self._quantile += self.held.step * (excess - self._others_excess)
+            self._others_excess = excess
+            self._threshold = self._find_threshold()
 
     @property
     def state(self) -> ShareState:
@@ -169,6 +191,7 @@ class ShareControl:
             counts = self._threshold > held.min_threshold
         if counts:
             self._quantile += held.step * (strong - held.strong_share)
+            self._excess += strong - held.strong_share
         else:
             self._at_bound += 1
         oldest = bisect_left(self._rates, self._ring[i])

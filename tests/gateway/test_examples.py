@@ -43,7 +43,7 @@ def test_the_config_is_valid() -> None:
 def _shown_keys(table: dict[str, Any], key: str = "") -> Iterator[str]:
     """Every key in a file, with its sections; "*" stands for names of models and numbers."""
     for name, value in table.items():
-        here = f"{key}.{'*' if key == '.models' else name}"
+        here = f"{key}.{'*' if key in ('.models', '.budgets.callers') else name}"
         yield here
         for entry in value if isinstance(value, list) else [value]:
             if isinstance(entry, dict):

@@ -372,6 +372,7 @@ class Gateway:
             was_strong = None
             if key is not None:
                 key += f"{name}-{threshold}".encode()
+                await self.sessions.pull(key)
                 was_strong = await self._side_so_far(key, messages, name, threshold)
             if threshold is None:  # which other requests may have moved meanwhile
                 decision = self.decider.at_threshold(decision, self.threshold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ class _Circuit:
     failures: int = 0  # in a row
     open_until_s: float | None = None
     probing: bool = False
+    succeeded_s: float = -math.inf  # when a request succeeded last
+    adopted: bool = False  # opened by what another process found
 
 
 class BreakerTransport(WrappingTransport):
@@ -54,6 +57,23 @@ class BreakerTransport(WrappingTransport):
             return False
         return circuit.probing or self._clock() < circuit.open_until_s
 
+    def adopt(self, endpoint: Endpoint, *, opened: bool, ago_s: float) -> None:
+        """Take over that another process opened, or closed, its circuit ``ago_s`` seconds ago.
+
+        An opening is not believed if a request from here has succeeded since; a closing only ends
+        what was taken over.
+        """
+        circuit = self._circuits.setdefault(endpoint, _Circuit())
+        now = self._clock()
+        if not opened:
+            if circuit.adopted and not circuit.probing:
+                circuit.failures, circuit.open_until_s, circuit.adopted = 0, None, False
+            return
+        until_s = now - max(0.0, ago_s) + self._open_s
+        believed = self._failures > 0 and circuit.succeeded_s < until_s - self._open_s
+        if believed and circuit.open_until_s is None and until_s > now:
+            circuit.open_until_s, circuit.adopted = until_s, True
+
     async def asend(self, request: Request) -> AsyncResponse:
         """Send, or raise CircuitOpenError."""
         if self._failures == 0:
@@ -62,7 +82,7 @@ class BreakerTransport(WrappingTransport):
         if self.is_open(request.endpoint):
             raise CircuitOpenError(
                 f"{request.endpoint.address(request.path).shown}: not sent, because the circuit is "
-                f"open: the endpoint failed {circuit.failures} times in a row"
+                f"open: the endpoint failed {max(circuit.failures, self._failures)} times in a row"
             )
         probe = circuit.probing = circuit.open_until_s is not None
         try:
@@ -89,11 +109,12 @@ class BreakerTransport(WrappingTransport):
     def _succeeded(self, circuit: _Circuit, request: Request) -> None:
         if circuit.open_until_s is not None:
             self._observer("breaker_closed", request)
-        circuit.failures, circuit.open_until_s = 0, None
+        circuit.failures, circuit.open_until_s, circuit.adopted = 0, None, False
+        circuit.succeeded_s = self._clock()
 
     def _failed(self, circuit: _Circuit, request: Request) -> None:
         circuit.failures += 1
-        if circuit.failures >= self._failures:
+        if circuit.failures >= self._failures or circuit.adopted:
             if circuit.open_until_s is None:
                 self._observer("breaker_opened", request)
             circuit.open_until_s = self._clock() + self._open_s

@@ -35,6 +35,7 @@ from fastroute.gateway.config.section import (
     Text,
     TupleOf,
 )
+from fastroute.gateway.config.state import BudgetsConfig, StateConfig
 from fastroute.http.address import read_base_url
 from fastroute.http.request import Endpoint
 from fastroute.policy import parse_model_name
@@ -287,6 +288,15 @@ class ConfigSections(Section):
     shadow: ShadowConfig | None = None
     explore: ExploreConfig | None = None
     keys: TupleOf[KeyConfig] = ()
+    state: StateConfig | None = None
+    budgets: BudgetsConfig | None = None
+
+    @field_validator("budgets")
+    @classmethod
+    def _can_hold(cls, budgets: BudgetsConfig | None, info: ValidationInfo) -> BudgetsConfig | None:
+        if budgets is not None and {"routing", "server", "models"} <= info.data.keys():
+            budgets.check(info.data)
+        return budgets
 
     @field_validator("shadow", "explore")
     @classmethod
@@ -367,6 +377,8 @@ class Config:
     shadow: ShadowConfig | None = None
     explore: ExploreConfig | None = None
     keys: tuple[KeyConfig, ...] = ()
+    state: StateConfig | None = None
+    budgets: BudgetsConfig | None = None
     router_config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -420,6 +432,8 @@ def load_config(
             key if key.name else key.model_copy(update={"name": f"key {i}"})
             for i, key in enumerate(sections.keys)
         ),
+        state=sections.state,
+        budgets=sections.budgets,
         router_config=_router_config(sections, folder, ("routing", "routers") in flags),
     )
 

@@ -31,6 +31,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BY_EVIDENCE = "evidence"
 _WIN_RATES = tuple(i / 20 for i in range(1, 20))
 _DECISION_S = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0)
+_STATE_S = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1)
 _UPSTREAM_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 _M = TypeVar("_M", Counter, Histogram)
@@ -164,6 +165,23 @@ class Metrics:
         self.shadows = counter(
             "shadows", "Requests sampled for a shadow, by what became of it.", "outcome"
         )
+        self.state_waits = histogram(
+            "state_wait_seconds",
+            "Seconds that requests waited for the server of [state], by how it ended.",
+            _STATE_S,
+            "outcome",
+        )
+        self._state_up = Gauge(
+            "fastroute_state_up",
+            "Whether the server of [state] answers, for the worker that it does worst; NaN without "
+            "[state].",
+            registry=self.registry,
+            multiprocess_mode="livemin",
+        )
+        self._state_up.set(math.nan)
+        self.budget_refusals = counter(
+            "budget_refusals", "Requests refused by [budgets].", "caller", "code"
+        )
         self.in_flight = Gauge(
             "fastroute_requests_in_flight",
             "Requests being served.",
@@ -196,6 +214,14 @@ class Metrics:
         family = self.held_decisions if counts else self.held_at_bound
         family.labels("strong" if decision.strong else "weak").inc()
         self.held(control)
+
+    def state_up(self, up: bool) -> None:
+        """Note whether the server of [state] answers."""
+        self._state_up.set(up)
+
+    def waited_for_state(self, outcome: str, seconds: float) -> None:
+        """Note a wait for the server of [state]."""
+        self.state_waits.labels(outcome).observe(seconds)
 
     def cascaded(self, evidence: Evidence, label: Callable[[str], str]) -> None:
         """Count a cascade's decision and its calls; ``label`` gives a model's name here."""

@@ -8,6 +8,7 @@ from fastroute.gateway.config.settings import Config
 from fastroute.gateway.operations.books import MeteredTransport
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.metrics import Metrics
+from fastroute.gateway.operations.shared import Circuits
 from fastroute.http.aiohttp_transport import AiohttpTransport
 from fastroute.http.request import AsyncTransport, Request
 from fastroute.resilience.balancing import BalancingTransport
@@ -17,7 +18,7 @@ from fastroute.resilience.hedging import RedundantTransport
 from fastroute.resilience.retry_budget import Budget, RetryTransport
 
 
-def build_transport(config: Config, metrics: Metrics) -> AsyncTransport:
+def build_transport(config: Config, metrics: Metrics, circuits: Circuits) -> AsyncTransport:
     """The transport that requests of a gateway with ``config`` go through.
 
     From the outside: fallback, retries, redundancy, balancing, breaker, meter, HTTP. So every
@@ -30,10 +31,12 @@ def build_transport(config: Config, metrics: Metrics) -> AsyncTransport:
         model = request.model if request.model in known else "other"
         metrics.events.labels(model, event).inc()
         log(event, logging.INFO, model=model, path=request.path)
+        circuits.observe(event, request)
 
     http = AiohttpTransport(max_header_bytes=config.server.max_provider_header_bytes)
     named = (target.endpoint for model in config.models.values() for target in model.targets)
-    for endpoint in (config.endpoint, *named):
+    endpoints = {config.endpoint, *named}
+    for endpoint in endpoints:
         http.check_proxy(endpoint)
     breaker = BreakerTransport(
         MeteredTransport(http),
@@ -41,6 +44,7 @@ def build_transport(config: Config, metrics: Metrics) -> AsyncTransport:
         open_s=resilience.breaker_open_s,
         observer=observe,
     )
+    circuits.attach(breaker, endpoints, resilience.breaker_open_s)
     transport: AsyncTransport = BalancingTransport(breaker, is_open=breaker.is_open)
     if resilience.redundancy != "none":
         transport = RedundantTransport(

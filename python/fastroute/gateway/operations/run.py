@@ -109,6 +109,7 @@ async def _serve(
     gc.set_threshold(10_000, 20, 50)
     host, port = listener.getsockname()[:2]
     state.host = host
+    await state.shared.start()
     server = Server(Application(state))
     try:
         await server.start(listener)

@@ -15,6 +15,7 @@ from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.memory import give_back_memory
 from fastroute.gateway.operations.metrics import Metrics
 from fastroute.gateway.operations.resilience import build_transport
+from fastroute.gateway.operations.shared import Shared
 from fastroute.gateway.operations.tracing import NoTracing, OpenTelemetry, Tracing
 from fastroute.gateway.protocol.limits import Admission
 from fastroute.gateway.request.affinity import Sessions
@@ -44,7 +45,9 @@ class State:
         self.tracing: Tracing = OpenTelemetry() if config.server.opentelemetry else NoTracing()
         self._load = load
         self._accepted = accepted
+        self.shared = Shared(config, metrics)
         self._current = self._make(config)
+        self.shared.use(self._current)
         metrics.held(self._current.decider.share_control)
         self._users: dict[Gateway, int] = {self._current: 0}
         self._reloading = asyncio.Lock()
@@ -81,6 +84,7 @@ class State:
             made.sessions = self._carried_sessions(made)
             made.stored = self._current.stored
             self._carry_share(made)
+            self.shared.use(made)
             before, self._current = self._current, made
             self._users[made] = 0
             self.metrics.held(made.decider.share_control)
@@ -92,6 +96,7 @@ class State:
             kept = [name for name in fixed if getattr(old, name) != getattr(new, name)]
             if _database(before.config) != _database(made.config):
                 kept.append("journal")
+            kept += ["state"] if before.config.state != made.config.state else []
             log("reloaded", needs_restart=kept)
             self._close_unused()
             return True
@@ -103,10 +108,11 @@ class State:
         for gateway in list(self._users):
             await gateway.aclose()
         self._users.clear()
+        await self.shared.aclose()
         await asyncio.to_thread(self.tracing.close)
 
     def _make(self, config: Config) -> Gateway:
-        made = Gateway(config, build_transport(config, self.metrics))
+        made = Gateway(config, build_transport(config, self.metrics, self.shared.circuits))
         self._accepted()
         return made
 

@@ -141,7 +141,8 @@ class Application:
     async def _ready(self, _: web.BaseRequest) -> web.Response:
         if self._state.draining:
             return json_response({"status": "draining"}, 503)
-        return json_response({"status": "ready"})
+        degraded = self._state.shared.is_degraded  # requests are served, by what is known here
+        return json_response({"status": "degraded" if degraded else "ready"})
 
 
 def _model_object(name: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from fastroute.errors import (
 from fastroute.evidence.cascade import Evidence
 from fastroute.gateway.gateway import Gateway, Routed
 from fastroute.gateway.operations.books import Bill
+from fastroute.gateway.operations.budgets import settle
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.protocol.evidence import call_rows, evidence_headers
 from fastroute.gateway.protocol.headers import headers_to_client, headers_to_provider
@@ -36,6 +37,7 @@ from fastroute.gateway.protocol.server import cut_off
 from fastroute.gateway.request.document import LONG_BYTES, Document, Fields, read_document
 from fastroute.gateway.request.stored import Keeper
 from fastroute.http.request import AsyncResponse, AsyncTransport, RawHeaders, Request, folded
+from fastroute.state.leases import Reservation
 
 if TYPE_CHECKING:
     from fastroute.gateway.journal.recorder import Entry
@@ -70,6 +72,7 @@ class Facts:
     span: Any = None
     begun: web.StreamResponse | None = None
     evidence: Evidence | None = None
+    reserved: Reservation | None = None
     more: dict[str, Any] = field(default_factory=dict)
     entry: Entry | None = None
 
@@ -109,6 +112,8 @@ class ProxyEndpoint:
             facts.status, facts.error = facts.status or 500, type(error).__name__
             raise
         finally:
+            if facts.reserved is not None:
+                settle(facts.reserved, facts.more)
             state.release(gateway)
             state.admission.leave()
             state.metrics.in_flight.dec()
@@ -134,6 +139,10 @@ class ProxyEndpoint:
             document.fields.get("model")
         except BodyError as error:
             raise RefusalError(400, "invalid_json", str(error)) from error
+        is_billed = self._path != "/route" and self._path not in _UNBILLED
+        facts.reserved = await self._state.shared.admit(
+            gateway, document, caller, is_billed=is_billed
+        )
         if self._path == "/route":
             routed = await gateway.route(
                 document, "/chat/completions", headers, caller, remember=False
@@ -218,6 +227,7 @@ class ProxyEndpoint:
             async with asyncio.timeout(gateway.config.resilience.total_timeout_s):
                 with bill.recording() if self._path not in _UNBILLED else nullcontext():
                     answer = await send_until_known(gateway.transport, requests)
+                await gateway.sessions.shared()
                 if answer.request is not None and answer.request.model != routed.model:
                     answering = answer.request.model
                     if routed.decision is not None and not routed.cascade:

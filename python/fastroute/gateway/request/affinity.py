@@ -9,14 +9,23 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextvars import ContextVar
 
 from fastroute.gateway.config.settings import SessionAffinityConfig
 from fastroute.policy import stays
+from fastroute.state.store import Store
 from fastroute.types import Decision, ModelPair
+
+#: What the request that a task serves has noted last.
+_LAST: ContextVar[str] = ContextVar("fastroute_session")
+_STRONG, _WEAK = b"strong", b"weak"
 
 
 class Sessions:
-    """Which side each conversation is on: at most ``max_sessions``, each for ``ttl_s`` unused."""
+    """Which side each conversation is on: at most ``max_sessions``, each for ``ttl_s`` unused.
+
+    ``store`` shares them with other replicas; it answers soon, or this process goes on alone.
+    """
 
     def __init__(
         self, config: SessionAffinityConfig, clock: Callable[[], float] = time.monotonic
@@ -24,9 +33,17 @@ class Sessions:
         self._config = config
         self._clock = clock
         self._sides: OrderedDict[bytes, tuple[bool, float]] = OrderedDict()
+        self.store: Store | None = None
 
     def __len__(self) -> int:
         return len(self._sides)
+
+    async def pull(self, key: bytes) -> None:
+        """Take over what other replicas noted of conversation ``key``."""
+        if self.store is not None:
+            found = await self.store.get(f"session:{key.hex()}")
+            if found is not None and found[0] is not None:
+                self._note(key, found[0] == _STRONG)
 
     def side_of(self, key: bytes) -> bool | None:
         """Whether conversation ``key`` is with the strong model; None if it is not known."""
@@ -55,7 +72,21 @@ class Sessions:
         return decision._replace(model=model, strong=was_strong), True
 
     def remember(self, key: bytes, strong: bool) -> None:
-        """Note the side of conversation ``key``."""
+        """Note the side of conversation ``key``, here and for other replicas."""
+        self._note(key, strong)
+        if self.store is not None:
+            value = _STRONG if strong else _WEAK
+            _LAST.set(name := f"session:{key.hex()}")
+            self.store.put(name, value, self._config.ttl_s)
+
+    async def shared(self) -> None:
+        """Wait a little until other replicas can see what the request of this task has noted: its
+        client may send the next turn to any of them."""
+        name = _LAST.get(None)
+        if self.store is not None and name is not None:
+            await self.store.written(name)
+
+    def _note(self, key: bytes, strong: bool) -> None:
         self._sides[key] = (strong, self._clock())
         self._sides.move_to_end(key)
         if len(self._sides) > self._config.max_sessions:
