@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,35 @@ def make_many(count: int, *, seed: int = 0, middle_gap: float = 0.4) -> list[dic
         }
         for row in make_traffic(count, seed=seed)
     ]
+
+
+def make_answers(count: int, *, seed: int = 0, prices: bool = False) -> list[dict[str, Any]]:
+    """Rows with ``prompt``, ``answers`` and ``scores`` of ``weak``, ``helper`` and ``strong``, and
+    perhaps ``costs``: questions for a number, which the first two get right in six of ten, and the
+    strong model in nineteen of twenty."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        truth = int(rng.integers(100, 1000))
+        answers, scores = {}, {}
+        for model, share in (("weak", 0.6), ("helper", 0.6), ("strong", 0.95)):
+            right = bool(rng.random() < share)
+            said = truth if right else int(rng.integers(100, 1000))
+            answers[model] = f"Adding it up gives {said}.\n#### {said}"
+            scores[model] = int(right)
+        words = rng.choice([*_SUMS, *_MORE, *_CHAT, *_KIND], 6)
+        prompt = f"How many {' '.join(words)} {rng.integers(10**9):x} are left? Give a number."
+        row = {"id": i, "prompt": prompt, "answers": answers, "scores": scores}
+        if prices:
+            row["costs"] = {"weak": 0.0001, "helper": 0.0002, "strong": 0.004}
+        rows.append(row)
+    return rows
+
+
+def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """``rows`` as a JSONL file."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
 
 
 def _is_hard(prompt: str) -> bool:

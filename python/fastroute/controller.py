@@ -153,7 +153,8 @@ class Controller(Decider, ChatClient):
         """A controller of a router that ``fastroute tune`` wrote.
 
         A saved ``mf`` router decides between the two models that it was made for; without a
-        threshold, at the operating point that was saved with it. A saved ``models`` router decides
+        threshold, at the operating point that was saved with it; ``model="cascade"`` is the cascade
+        in ``gateway.toml``, if there is one. A saved ``models`` router decides
         for ``model="fastroute"`` among the candidates beside it (``candidates.toml``), by the
         policy in ``gateway.toml``. Other arguments are the class's. Raises ArtifactError or a
         subclass, or InvalidInputError, for a folder that can't be used.
@@ -165,16 +166,23 @@ class Controller(Decider, ChatClient):
             "transport": transport,
             "async_transport": async_transport,
         }
-        if load_artifact(folder, only=()).kind == MODELS:
-            choice = Path(folder)
-            return cls(
-                candidates=choice / "candidates.toml",
-                policy=_policy_of(choice / "gateway.toml"),
-                models_router=choice,
-                **endpoint,
-            )
-        router = create_router("mf", checkpoint_path=folder)
+        place = Path(folder)
+        if load_artifact(place, only=()).kind == MODELS:
+            policy = _saved_config(place).get("policy", {}).get("choose", "max_quality")
+            candidates = place / "candidates.toml"
+            return cls(candidates=candidates, policy=policy, models_router=place, **endpoint)
+        router = create_router("mf", checkpoint_path=place)
         assert isinstance(router, MatrixFactorizationRouter)
+        saved = _saved_config(place).get("cascade")
+        if saved:
+            from fastroute.evidence.acceptance import AcceptanceModel
+            from fastroute.evidence.cascade import CascadeSettings
+
+            endpoint["helpers"] = saved["helpers"]
+            endpoint["cascade"] = CascadeSettings(
+                acceptance=AcceptanceModel.load(place / saved["acceptance"]),
+                threshold=saved["threshold"],
+            )
         return cls([router], router.strong_model, router.weak_model, **endpoint)
 
     def __repr__(self) -> str:  # never with a key
@@ -339,16 +347,13 @@ def _candidate_request(request: Request) -> CandidateRequest | None:
     return request if isinstance(request, CandidateRequest) else None
 
 
-def _policy_of(file: Path) -> str:
+def _saved_config(folder: Path) -> dict[str, Any]:
+    """What ``fastroute tune`` wrote for the gateway; empty without a file."""
+    file = folder / "gateway.toml"
     try:
-        policy = tomllib.loads(file.read_text("utf-8"))["policy"]["choose"]
-    except OSError as error:
-        raise InvalidInputError(f"{file} can't be read: {error.strerror}") from error
-    except (KeyError, TypeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInputError(
-            f'{file} has no choose in [policy], such as "max_quality" ({error})'
-        ) from error
-    return str(policy)
+        return tomllib.loads(file.read_text("utf-8")) if file.is_file() else {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInputError(f"{file} can't be read: {error}") from error
 
 
 def _candidate_decider(

@@ -81,7 +81,7 @@ def test_the_schema_of_the_result_is_stable(tuned: tuple[Ran, Path]) -> None:
     found = tuned[0].json
     kinds = {
         "schema": int, "verdict": str, "recommendation": str, "reasons": list, "advice": list,
-        "router": str, "output": str, "operating_point": float, "goal": dict,
+        "router": str, "helpers": list, "output": str, "operating_point": float, "goal": dict,
         "strong_model": str, "weak_model": str, "strong_share": float, "quality": float,
         "cost_usd_per_1000": float, "saved_usd_per_1000": float, "cost_usd_per_month": float,
         "saved_usd_per_month": float, "intervals": dict, "quality_lower_bound": float,

@@ -44,12 +44,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
             help="its name at its provider (default: its name in the export)",
         )  # fmt: skip
     parser.add_argument(
+        "--helper", type=text, action="append", default=[], metavar="NAME",
+        help="another cheap model with answers in the export, for a cascade; may be given several "
+        "times",
+    )  # fmt: skip
+    parser.add_argument(
         "--models", type=text, nargs="+", default=[], metavar="NAME",
         help="choose among these instead of a pair (default: all, where there are more than two)",
     )  # fmt: skip
     parser.add_argument(
         "--model-names", type=text, nargs="+", default=[], metavar="NAME=MODEL",
-        help="with --models: names at their providers (default: their names in the export)",
+        help="names at their providers of --models or --helper (default: as in the export)",
     )  # fmt: skip
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument(
@@ -134,8 +139,8 @@ def run(options: argparse.Namespace) -> int:
     if export.is_pair:
         found = tune_router(
             export, goal, strong_model=options.strong_model, weak_model=options.weak_model,
-            prices=prices, requests_per_month=options.requests_per_month, seed=options.seed,
-            progress=True,
+            names=names, prices=prices, requests_per_month=options.requests_per_month,
+            seed=options.seed, progress=True,
         )  # fmt: skip
     else:
         found = tune_models(
@@ -218,6 +223,7 @@ def _read(
         options.export,
         weak=options.weak,
         strong=options.strong,
+        helpers=options.helper,
         models=options.models,
         query=options.query,
         prices=prices,

@@ -38,7 +38,7 @@ from fastroute.learning.tune.measure import (
     smirnov_p_value,
 )
 from fastroute.learning.tune.result import FinalCheck, Policy
-from fastroute.learning.tune.split import LEARN_SHARE, Split, split_rows
+from fastroute.learning.tune.split import Split, labels_of, split_rows
 from fastroute.provenance import Provenance
 from fastroute.routers import ModelsRouter
 from fastroute.routers.many_models.fit import Fitted, fit_estimator
@@ -377,7 +377,7 @@ def _labels_needed(
     useful = spent <= (1.0 - _LEAST_SAVED) * dearest if goal.from_strong else spent > spent.min()
     needed = [rows_needed(goal, row_losses, high) for row_losses in losses[useful]]
     least = min(needed, default=math.inf)
-    return None if math.isinf(least) else math.ceil(least / (1.0 - LEARN_SHARE) / 10.0) * 10
+    return None if math.isinf(least) else labels_of(least)
 
 
 def _curve(test: _Rows, choices: IntArray) -> Float64Array:

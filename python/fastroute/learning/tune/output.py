@@ -17,11 +17,14 @@ from fastroute.learning.many_models.words import account_of
 from fastroute.learning.tune.page import to_html
 from fastroute.learning.tune.result import TuneResult
 from fastroute.learning.tune.words import lines
+from fastroute.provenance import OperatingPoint
 from fastroute.training.heads import save_mf
 
 #: Names of the files beside the artifact.
 CONFIG, RESULT, REPORT = "gateway.toml", "result.json", "report.html"
 CANDIDATES = "candidates.toml"
+#: The folder of a cascade's acceptance model.
+ACCEPTANCE = "acceptance"
 _ENDPOINT = (
     "",
     "# Where the models are. By default OpenAI's API, with the key in OPENAI_API_KEY.",
@@ -66,7 +69,13 @@ def _save_router(saved: TuneResult | ModelsResult, target: Path, training: dict[
         write_whole(target / CONFIG, models_config(saved).encode())
         return
     card = "# A router made by fastroute tune\n\n" + "\n".join(lines(account_of(saved))) + "\n"
-    save_mf(target, saved.router, training=training, card=card)
+    router = saved.router
+    if saved.cascade is not None:
+        saved.cascade.model.save(target / ACCEPTANCE, training=training)
+        if not saved.router_certified:  # where answers can't be compared, the strong model answers
+            point = OperatingPoint(0.0, None, "no threshold is certified")
+            router = router.with_provenance(replace(router.provenance, operating_point=point))
+    save_mf(target, router, training=training, card=card)
     write_whole(target / CONFIG, gateway_config(saved).encode())
 
 
@@ -109,19 +118,21 @@ def candidates_file(candidates: Sequence[Candidate]) -> str:
 def gateway_config(found: TuneResult) -> str:
     """The configuration of ``fastroute serve`` for this router, as TOML."""
     strong, weak = found.router.strong_model, found.router.weak_model
+    point = found.router.provenance.operating_point
+    said = "has none" if point is None else f"{point.threshold:g}"
     text = [
-        (
-            "# Written by fastroute tune. The threshold is the router's own operating point, "
-            f"{found.threshold:g}."
-        ),
+        f"# Written by fastroute tune. The threshold is the router's own operating point, {said}.",
         "",
         "[routing]",
         f"strong_model = {_toml(strong)}",
         f"weak_model = {_toml(weak)}",
         'routers = ["mf=."]  # this folder',
+        *_cascade_section(found),
         *_ENDPOINT,
     ]
-    for name, column in ((strong, found.pair.strong), (weak, found.pair.weak)):
+    helpers = () if found.cascade is None else found.cascade.helpers
+    named = zip((weak, strong, *helpers), found.export.models, strict=False)
+    for name, column in named:
         price = found.prices.get(column)
         if price is not None:
             text += [
@@ -131,6 +142,19 @@ def gateway_config(found: TuneResult) -> str:
                 f"output_usd_per_mtok = {float(price.output_usd_per_mtok)!r}",
             ]
     return "\n".join(text) + "\n"
+
+
+def _cascade_section(found: TuneResult) -> list[str]:
+    if found.cascade is None:
+        return []
+    return [
+        "",
+        '# Clients ask for model "cascade".',
+        "[cascade]",
+        f"helpers = [{', '.join(map(_toml, found.cascade.helpers))}]",
+        f'acceptance = "{ACCEPTANCE}"',
+        f"threshold = {found.cascade.threshold!r}  # of P(accept), certified",
+    ]
 
 
 def _toml(text: str) -> str:

@@ -16,7 +16,6 @@ from fastroute.evaluation.run import evaluate
 from fastroute.learning.many_models import page as models_page
 from fastroute.learning.many_models.result import ModelsResult
 from fastroute.learning.many_models.words import account_of
-from fastroute.learning.tune.measure import strong_calls
 from fastroute.learning.tune.prompt_list import SHOWN, prompts_section
 from fastroute.learning.tune.result import TuneResult
 from fastroute.learning.tune.words import Account
@@ -82,9 +81,8 @@ def _figures(found: TuneResult) -> Iterator[str]:
         return
     result = report.results[0]
     rows = found.test
-    strong = strong_calls(found.win_rates, found.threshold)
-    share = float(strong.mean())
-    kept = np.where(strong > 0.0, rows.strong, rows.weak).mean() / rows.strong.mean()
+    share = float(found.escalated.mean())
+    kept = np.where(found.escalated, rows.strong, found.cheap).mean() / rows.strong.mean()
     kind = "operating point" if found.certified else "best estimate"
     point = Point(kind, share, 100.0 * float(kept), recomputed=True, note="")
     for svg, caption in (
@@ -124,8 +122,8 @@ def _evaluated(found: TuneResult) -> Report | None:
 
 def _prompts(found: TuneResult) -> Iterator[str]:
     """The test prompts on which the choice cost the most, and those on which it paid the most."""
-    gain = found.test.strong - found.test.weak
-    strong = found.win_rates >= found.threshold
+    gain = found.test.strong - found.cheap
+    strong = found.escalated
     # What the choice brought, next to the other model.
     paid = np.where(strong, gain, -gain)
     surprise = np.where(strong, found.win_rates, 1.0 - found.win_rates)
@@ -136,15 +134,25 @@ def _prompts(found: TuneResult) -> Iterator[str]:
     ):
         items = []
         for i in chosen[:SHOWN].tolist():
-            model = found.pair.strong if strong[i] else found.pair.weak
+            other = "cheap answer" if found.cascade else found.pair.weak
             facts = (
-                f"To {model}, as win rate {found.win_rates[i]:.3f} is "
-                f"{'at least' if strong[i] else 'below'} {found.threshold:.3f}. Grades (0 to 1): "
-                f"{found.pair.strong} {found.test.strong[i]:.2f}, {found.pair.weak} "
-                f"{found.test.weak[i]:.2f}. {found.test.where[i].capitalize()}."
+                f"{_choice(found, i)} Grades (0 to 1): {found.pair.strong} "
+                f"{found.test.strong[i]:.2f}, {other} {found.cheap[i]:.2f}. "
+                f"{found.test.where[i].capitalize()}."
             )
             items.append((found.test.prompts[i], facts))
         yield prompts_section(title, said, items, len(chosen), len(found.test))
+
+
+def _choice(found: TuneResult, i: int) -> str:
+    """Which model's answer is sent to test prompt i, and why."""
+    rate, strong = float(found.win_rates[i]), bool(found.escalated[i])
+    if found.cascade is not None:
+        model = found.pair.strong if strong else "a cheap model"
+        return f"Answer of {model}, at P(accept) {1.0 - rate:.3f}."
+    model = found.pair.strong if strong else found.pair.weak
+    side = "at least" if strong else "below"
+    return f"To {model}, as win rate {rate:.3f} is {side} {found.threshold:.3f}."
 
 
 _STYLE = """

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from fastroute.evaluation.metrics.bootstrap import Estimate
+from fastroute.evidence.acceptance import AcceptanceModel
 from fastroute.learning.tune.costs import Price
 from fastroute.learning.tune.export import Export
 from fastroute.learning.tune.guarantee import Goal
@@ -84,6 +88,21 @@ class FinalCheck:
 
 
 @dataclass(frozen=True, eq=False)
+class TunedCascade:
+    """A cascade by evidence that was chosen.
+
+    Attributes:
+        helpers: the cheap models beside the weak one, by their names at their providers.
+        model: P(accept) of the cheap answers.
+        threshold: from this on a cheap answer is sent.
+    """
+
+    helpers: tuple[str, ...]
+    model: AcceptanceModel
+    threshold: float
+
+
+@dataclass(frozen=True, eq=False)
 class TuneResult:
     """The outcome of ``tune_router``.
 
@@ -95,8 +114,10 @@ class TuneResult:
         goal: what was asked for.
         pair: the two models in the export.
         candidate: the candidate that was chosen.
-        router: the router, whether it should be used or not.
-        threshold: its operating point; with ``certified`` False only an estimate.
+        router: the router, whether it should be used or not; of a cascade, what decides where
+            answers can't be compared.
+        threshold: the operating point, a win rate or the P(accept) of a cascade; with ``certified``
+            False only an estimate.
         certified: whether the promise holds at ``threshold`` with the confidence of the goal.
         p_value: of that test.
         information_p_value: of "the router ranks test prompts no better than a coin".
@@ -112,8 +133,12 @@ class TuneResult:
         export: what was read.
         strong_model, weak_model: their names at their providers.
         prices: by model name in the export.
-        win_rates, test: of the test rows; for reports.
+        win_rates, escalated, cheap, test: of the test rows, for reports: the win rate (of a
+            cascade, 1 - P(accept)), whether the strong model is asked, the grade of what is sent
+            otherwise, and the rows.
         requests_per_month: for dollars a month.
+        cascade: the cascade, if one was chosen.
+        router_certified: whether the router's own threshold is certified.
         folder: where it was saved, if it was.
     """
 
@@ -139,8 +164,12 @@ class TuneResult:
     export: Export
     prices: Mapping[str, Price]
     win_rates: Float64Array
+    escalated: npt.NDArray[np.bool_]
+    cheap: Float64Array
     test: Export
     requests_per_month: int | None = None
+    cascade: TunedCascade | None = None
+    router_certified: bool = True
     folder: Path | None = None
 
     @property
@@ -160,6 +189,7 @@ class TuneResult:
             "reasons": list(self.reasons),
             "advice": list(self.advice),
             "router": self.candidate,
+            "helpers": [] if self.cascade is None else list(self.cascade.helpers),
             "output": None if self.folder is None else str(self.folder),
             "operating_point": self.threshold if self.certified else None,
             "goal": {

@@ -23,6 +23,7 @@ from fastroute._checks import check_integer
 from fastroute.artifacts import prompt_hash
 from fastroute.errors import InvalidInputError
 from fastroute.learning.tune import verdict
+from fastroute.learning.tune.cascade import merit, with_cascade
 from fastroute.learning.tune.costs import Price
 from fastroute.learning.tune.export import Export
 from fastroute.learning.tune.guarantee import Certificate, Goal, Graded, certify, rows_needed
@@ -42,7 +43,7 @@ from fastroute.learning.tune.selection import (
     rank_terms,
     select,
 )
-from fastroute.learning.tune.split import LEARN_SHARE, Split, split_rows
+from fastroute.learning.tune.split import Split, labels_of, split_rows
 from fastroute.policy import calibrated
 from fastroute.provenance import OperatingPoint, Provenance
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
@@ -64,6 +65,7 @@ def tune_router(
     *,
     strong_model: str | None = None,
     weak_model: str | None = None,
+    names: Mapping[str, str] | None = None,
     prices: Mapping[str, Price] | None = None,
     requests_per_month: int | None = None,
     seed: int = 0,
@@ -75,6 +77,7 @@ def tune_router(
         export: from ``read_export``.
         goal: what is to be promised, and with which confidence.
         strong_model, weak_model: their names at their providers; by default those in the export.
+        names: helpers' names at their providers, by their names in the export where they differ.
         prices: dollars per million tokens by model of the export, for the gateway's configuration.
         requests_per_month: for dollars a month.
         seed: of the splits.
@@ -99,8 +102,8 @@ def tune_router(
     )  # fmt: skip
     router = _recorded(router, export, learn, default if split.use_default else None)
     most_cost = 0.0
-    if learn.cost_weak is not None and learn.cost_strong is not None:
-        most_cost = _COST_ROOM * float(max(learn.cost_weak.max(), learn.cost_strong.max()))
+    if learn.usd is not None:
+        most_cost = _COST_ROOM * float(learn.usd[:, :2].max())
     graded = _graded(test, split.groups.ids[split.test], most_cost)
     win_rates = router.win_rates(test.prompts)
     router = router.with_provenance(
@@ -112,9 +115,10 @@ def tune_router(
     certificate = certify(goal, thresholds, win_rates, graded)
     threshold = certificate.threshold
     if threshold is None:
-        threshold = _estimated(goal, thresholds, held_out, learn)
+        threshold, _ = _estimated(goal, thresholds, held_out, learn)
     z = critical_value(goal.confidence)
-    policy = measure_policy(graded, strong_calls(win_rates, threshold), z)
+    escalated = win_rates >= threshold
+    policy = measure_policy(graded, escalated.astype(np.float64), z)
     gains = test.strong - test.weak
     terms = rank_terms(win_rates, gains)
     how = f"target {goal.kind} {goal.target:g} at {goal.confidence:.0%} confidence"
@@ -157,9 +161,19 @@ def tune_router(
         export=export,
         prices=dict(prices or {}),
         win_rates=win_rates,
+        escalated=escalated,
+        cheap=test.weak,
         test=test,
         requests_per_month=requests_per_month,
     )
+    if len(export.models) > 2:
+        known = names or {}
+        most_usd = 0.0 if learn.usd is None else _COST_ROOM * float(learn.usd.sum(axis=1).max())
+        found = with_cascade(
+            found, learn, split, helpers=[known.get(name, name) for name in export.models[2:]],
+            router_estimate=_merit(goal, thresholds, held_out, learn), most_usd=most_usd, z=z,
+            seed=seed,
+        )  # fmt: skip
     return verdict.decided(found, terms=graded.by_unit(terms))
 
 
@@ -251,15 +265,31 @@ def _graded(rows: Export, units: npt.NDArray[np.int64], most_cost: float) -> Gra
 
 def _estimated(
     goal: Goal, thresholds: Float64Array, held_out: Float64Array, learn: Export
-) -> float:
-    """The last threshold at which the learning rows meet the goal; the safest where none does."""
+) -> tuple[float, bool]:
+    """The last threshold at which the learning rows meet the goal, the safest where none does; and
+    whether one does."""
     rows = learn.select(learn.has_all)
     if len(rows) != len(held_out):  # some have no token: which are these is of no consequence
-        return float(thresholds[0])
+        return float(thresholds[0]), False
     graded = _graded(rows, np.arange(len(rows)), math.inf)
     losses, _, _ = goal.losses(graded, held_out >= thresholds[:, None])
     met = np.flatnonzero(np.asarray(losses).mean(axis=1) <= 0.0)
-    return float(thresholds[met[-1]]) if len(met) else float(thresholds[0])
+    return float(thresholds[met[-1] if len(met) else 0]), bool(len(met))
+
+
+def _merit(
+    goal: Goal, thresholds: Float64Array, held_out: Float64Array, learn: Export
+) -> tuple[float, float]:
+    """What the router reaches on held-out folds of the learning rows, as ``merit`` has it."""
+    threshold, is_met = _estimated(goal, thresholds, held_out, learn)
+    rows = learn.select(learn.has_all)
+    strong = np.ones(len(rows), dtype=np.bool_)
+    if len(rows) == len(held_out):
+        strong = held_out >= threshold
+    usd = None
+    if rows.cost_weak is not None and rows.cost_strong is not None:
+        usd = np.where(strong, rows.cost_strong, rows.cost_weak)
+    return merit(goal, is_met, np.where(strong, rows.strong, rows.weak), usd, strong)
 
 
 def _labels_needed(
@@ -274,7 +304,7 @@ def _labels_needed(
         for row in np.asarray(losses)[moved]
     ]
     least = min(needed, default=math.inf)
-    return None if math.isinf(least) else math.ceil(least / (1.0 - LEARN_SHARE) / 10.0) * 10
+    return None if math.isinf(least) else labels_of(least)
 
 
 def _baselines(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,3 +97,8 @@ def split_rows(export: Export, default: MatrixFactorizationRouter, seed: int) ->
     return Split(
         usable & ~in_test, both & in_test, final, groups, left_out, use_default, tuple(notes)
     )
+
+
+def labels_of(tested: float) -> int:
+    """About how many graded prompts leave so many to test on."""
+    return math.ceil(tested / (1.0 - LEARN_SHARE) / 10.0) * 10

@@ -59,9 +59,10 @@ def decided(found: TuneResult, *, terms: Float64Array) -> TuneResult:
             )
     saved = policy.saved_usd_per_1000
     if saved is not None and not against and goal.from_strong and saved.value <= 0.0:
-        against.append(
-            f"It saves nothing: {found.pair.weak} is not cheaper on the prompts that it would get."
-        )
+        what = "asking the cheap models costs as much as it saves"
+        if found.cascade is None:
+            what = f"{found.pair.weak} is not cheaper on the prompts that it would get"
+        against.append(f"It saves nothing: {what}.")
     check = found.final_check
     if check is not None and not check.kept:
         advice.append(

@@ -16,6 +16,8 @@ _NAMES = {
     "random": "random, same share",
     "default": "bundled default",
     "length": "prompt length",
+    "prompt_router": "prompt router",
+    "cascade": "cascade by evidence",
 }
 _ADVICE = {"always_strong": "strong", "always_weak": "weak"}
 
@@ -83,7 +85,16 @@ def reasons(found: TuneResult) -> list[str]:
     """Why, in sentences."""
     if not found.certified:
         return list(found.reasons)
-    point = f"{found.pair.strong} answers prompts with a win rate of {found.threshold:g} or more."
+    if found.cascade is not None:
+        asked = ", ".join([found.router.weak_model, *found.cascade.helpers])
+        point = (
+            f"{asked} are asked, and {found.pair.strong} too where P(accept) of their answers is "
+            f"below {found.threshold:g}."
+        )
+    else:
+        point = (
+            f"{found.pair.strong} answers prompts with a win rate of {found.threshold:g} or more."
+        )
     return [*found.reasons, f"Operating point: {point}"]
 
 
