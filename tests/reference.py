@@ -381,17 +381,23 @@ def success_estimate(parts: dict[str, Any], x: Array) -> tuple[Float64, bool]:
     spread = max(away @ away - sum((row @ away) ** 2 for row in stacked[m + 1 :]), 0.0)
     abstained = not x.any() or spread > parts["most_spread"]
     said = list(stacked[: m + 1] @ away)
+    first_near: list[int] = []
     if parts["clusterings"]:
         k = len(parts["clusters"]) // parts["clusterings"]
         for first in range(0, len(parts["clusters"]), k):
             near = nearest(parts["clusters"][first : first + k], x, parts["nearest_clusters"])
+            first_near = first_near or near
             for j in range(m + 1):
                 values = [float(parts["of_clusters"][first + c][j]) for c in near]
                 said[j] += math.fsum(values) / len(values)
     graded = parts["prompts"]
     near = []
     if graded is not None:
-        near = nearest(graded["rows"], x - graded["centre"], graded["count"])
+        starts = graded["starts"]
+        among = [r for c in first_near for r in range(starts[c], starts[c + 1])]
+        among = among if len(starts) else list(range(len(graded["rows"])))
+        of_those = nearest(graded["rows"][among], x - graded["centre"], graded["count"])
+        near = [among[i] for i in of_those]
     out = np.empty((3, m))
 
     def mixed(part: float, values: list[float], count: float) -> float:

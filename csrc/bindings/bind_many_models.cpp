@@ -16,13 +16,20 @@ namespace {
 
 using Rows = std::pair<py::array_t<std::int32_t>, py::array_t<float>>;
 
-Rows nearest_of_many(const Array<float>& rows, const Array<float>& X, std::size_t count,
+Rows nearest_of_many(const Array<float>& rows, const Array<std::int64_t>& starts,
+                     const Array<float>& X, const Array<std::int32_t>& lists, std::size_t count,
                      std::size_t num_threads) {
-    const MatrixView among = matrix(rows);
+    const RowLists among = row_lists(rows, starts);
     const MatrixView queries = matrix(X);
-    require(among.columns == queries.columns, "the embeddings have another dimension");
-    require(count <= among.rows && among.rows <= std::numeric_limits<std::int32_t>::max(),
-            "there are not as many rows");
+    const std::int32_t* of_query = pointer(lists, 2);
+    const std::size_t list_count = size(lists, 1);
+    require(among.rows.columns == queries.columns, "the embeddings have another dimension");
+    require(count <= among.rows.rows, "there are not as many rows");
+    require(size(lists) == queries.rows, "X and lists differ");
+    for (std::size_t i = 0; i < queries.rows * list_count; ++i) {
+        require(of_query[i] >= 0 && static_cast<std::size_t>(of_query[i]) + 1 < size(starts),
+                "there is no such list");
+    }
     Rows out{py::array_t<std::int32_t>({queries.rows, count}),
              py::array_t<float>({queries.rows, count})};
     std::int32_t* nearest = out.first.mutable_data();
@@ -30,7 +37,8 @@ Rows nearest_of_many(const Array<float>& rows, const Array<float>& X, std::size_
     {
         // The arrays are held by the caller's arguments, and `out` is nobody else's yet.
         const py::gil_scoped_release release;
-        nearest_rows_of_many(among, queries, count, num_threads, nearest, products);
+        nearest_rows_of_many(among, queries, of_query, list_count, count, num_threads, nearest,
+                             products);
     }
     return out;
 }
@@ -45,8 +53,10 @@ std::pair<const double*, const double*> pair_of(const Array<double>& quality,
 
 void register_many_models(py::module_& module) {
     module.def("nearest_rows", &nearest_of_many, py::arg("rows").noconvert(),
-               py::arg("X").noconvert(), py::arg("count"), py::arg("num_threads"),
-               "Rows of greatest product with each of X, and the products: [n, count] each.");
+               py::arg("starts").noconvert(), py::arg("X").noconvert(),
+               py::arg("lists").noconvert(), py::arg("count"), py::arg("num_threads"),
+               "Rows of greatest product with each of X, and the products: [n, count] each; -1 "
+               "where the lists have too few.");
     module.def(
         "expected_dollars",
         [](const Array<double>& input, const Array<double>& output, const Array<double>& answers,
@@ -80,11 +90,12 @@ void register_many_models(py::module_& module) {
         "The cheapest with a share of the greatest quality; -1 for none.");
     py::class_<GradedPromptArrays>(module, "GradedPrompts",
                                    "Graded prompts and what their grades say.")
-        .def(py::init<Array<float>, Array<float>, Array<float>, Array<float>, Array<double>, double,
-                      std::size_t>(),
-             py::arg("rows").noconvert(), py::arg("centre").noconvert(),
-             py::arg("shared").noconvert(), py::arg("own").noconvert(),
-             py::arg("own_count").noconvert(), py::arg("shared_count"), py::arg("count"));
+        .def(py::init<Array<float>, Array<std::int64_t>, Array<float>, Array<float>, Array<float>,
+                      Array<double>, double, std::size_t>(),
+             py::arg("rows").noconvert(), py::arg("starts").noconvert(),
+             py::arg("centre").noconvert(), py::arg("shared").noconvert(),
+             py::arg("own").noconvert(), py::arg("own_count").noconvert(), py::arg("shared_count"),
+             py::arg("count"));
     py::class_<SuccessEstimator, std::shared_ptr<SuccessEstimator>>(module, "SuccessEstimator",
                                                                     "P(success) of many models.")
         .def(py::init<Array<float>, Array<double>, Array<float>, Array<float>, Array<float>,

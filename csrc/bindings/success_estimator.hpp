@@ -23,30 +23,52 @@ SuccessNumbers success_numbers(const SuccessModel& model, Write&& write) {
     return {std::move(out), static_cast<int>(status)};
 }
 
+// Lists may be left out: `starts` is then empty.
+inline RowLists row_lists(const Array<float>& rows, const Array<std::int64_t>& starts) {
+    const MatrixView view = matrix(rows);
+    require(view.rows <= std::numeric_limits<std::int32_t>::max(), "there are too many rows");
+    const std::int64_t* bounds = pointer(starts, 1);
+    const std::size_t count = size(starts);
+    if (count == 0) return {view, nullptr};
+    bool rising = bounds[0] == 0 && bounds[count - 1] == static_cast<std::int64_t>(view.rows);
+    for (std::size_t i = 1; i < count; ++i) rising = rising && bounds[i - 1] <= bounds[i];
+    require(rising, "starts does not rise from 0 to the number of rows");
+    return {view, bounds};
+}
+
 // The arrays of graded prompts, which the estimator's model points to.
 class GradedPromptArrays {
   public:
-    GradedPromptArrays(Array<float> rows, Array<float> centre, Array<float> shared,
-                       Array<float> own, Array<double> own_count, double shared_count,
-                       std::size_t count)
+    GradedPromptArrays(Array<float> rows, Array<std::int64_t> starts, Array<float> centre,
+                       Array<float> shared, Array<float> own, Array<double> own_count,
+                       double shared_count, std::size_t count)
         : rows_(std::move(rows)),
           centre_(std::move(centre)),
           shared_(std::move(shared)),
           own_(std::move(own)),
+          starts_(std::move(starts)),
           own_count_(std::move(own_count)),
-          view_{matrix(rows_), pointer(centre_, 1), pointer(shared_, 1),   pointer(own_, 2),
-                count,         shared_count,        pointer(own_count_, 1)} {
-        require(size(centre_) == view_.rows.columns && size(shared_) == view_.rows.rows &&
-                    size(own_) == view_.rows.rows && size(own_, 1) == size(own_count_) &&
-                    count <= view_.rows.rows &&
-                    view_.rows.rows <= std::numeric_limits<std::int32_t>::max(),
+          view_{row_lists(rows_, starts_),
+                pointer(centre_, 1),
+                pointer(shared_, 1),
+                pointer(own_, 2),
+                count,
+                shared_count,
+                pointer(own_count_, 1)} {
+        const MatrixView& all = view_.rows.rows;
+        require(size(centre_) == all.columns && size(shared_) == all.rows &&
+                    size(own_) == all.rows && size(own_, 1) == size(own_count_) &&
+                    count <= all.rows,
                 "the parts of the graded prompts differ");
     }
 
+    std::size_t models() const { return size(own_count_); }
+    std::size_t lists() const { return size(starts_) == 0 ? 0 : size(starts_) - 1; }
     const GradedPrompts& view() const { return view_; }
 
   private:
     Array<float> rows_, centre_, shared_, own_;
+    Array<std::int64_t> starts_;
     Array<double> own_count_;
     GradedPrompts view_;
 };
@@ -96,7 +118,12 @@ class SuccessEstimator {
         }
         if (prompts_) {
             model_.prompts = prompts_->view();
-            require(model_.prompts.rows.columns == d, "graded prompts have another dimension");
+            require(model_.prompts.rows.rows.columns == d && prompts_->models() == m,
+                    "graded prompts have another dimension");
+            require(
+                prompts_->lists() == 0 ||
+                    (clusterings > 0 && prompts_->lists() == model_.clusters.rows / clusterings),
+                "graded prompts have other lists than clusters");
         }
     }
 

@@ -23,34 +23,60 @@ void sink(std::size_t place, std::int32_t* nearest, float* products) noexcept {
     products[place] = product;
 }
 
-}  // namespace
-
-void nearest_rows(const MatrixView& rows, const float* query, std::size_t count,
-                  std::int32_t* nearest, float* products) noexcept {
-    if (count == 0) return;
-    const auto dot_rows = simd::functions().dot_rows;
-    float block[kRowsAtOnce];
+// The nearest rows that were seen so far.
+struct Found {
+    std::size_t count;
+    std::int32_t* nearest;
+    float* products;
     std::size_t held = 0;
-    for (std::size_t begin = 0; begin < rows.rows; begin += kRowsAtOnce) {
-        const std::size_t size = std::min(kRowsAtOnce, rows.rows - begin);
-        dot_rows(rows.row(begin), size, rows.stride, query, rows.columns, block);
-        for (std::size_t i = 0; i < size; ++i) {
-            if (held == count && !(block[i] > products[count - 1])) continue;
-            const std::size_t place = held < count ? held++ : count - 1;
-            nearest[place] = static_cast<std::int32_t>(begin + i);
-            products[place] = block[i];
-            sink(place, nearest, products);
+
+    void scan(const MatrixView& rows, std::size_t first, std::size_t end,
+              const float* query) noexcept {
+        const auto dot_rows = simd::functions().dot_rows;
+        float block[kRowsAtOnce];
+        for (std::size_t begin = first; begin < end; begin += kRowsAtOnce) {
+            const std::size_t size = std::min(kRowsAtOnce, end - begin);
+            dot_rows(rows.row(begin), size, rows.stride, query, rows.columns, block);
+            for (std::size_t i = 0; i < size; ++i) {
+                if (held == count && !(block[i] > products[count - 1])) continue;
+                const std::size_t place = held < count ? held++ : count - 1;
+                nearest[place] = static_cast<std::int32_t>(begin + i);
+                products[place] = block[i];
+                sink(place, nearest, products);
+            }
         }
     }
+};
+
+}  // namespace
+
+void nearest_rows(const RowLists& among, const float* query, const std::int32_t* lists,
+                  std::size_t list_count, std::size_t count, std::int32_t* nearest,
+                  float* products) noexcept {
+    if (count == 0) return;
+    Found found{count, nearest, products};
+    if (among.starts == nullptr) {
+        found.scan(among.rows, 0, among.rows.rows, query);
+    } else {
+        for (std::size_t l = 0; l < list_count; ++l) {
+            const std::int64_t* start = among.starts + lists[l];
+            found.scan(among.rows, static_cast<std::size_t>(start[0]),
+                       static_cast<std::size_t>(start[1]), query);
+        }
+    }
+    std::fill(nearest + found.held, nearest + count, -1);
+    std::fill(products + found.held, products + count, 0.0F);
 }
 
-void nearest_rows_of_many(const MatrixView& rows, const MatrixView& queries, std::size_t count,
+void nearest_rows_of_many(const RowLists& among, const MatrixView& queries,
+                          const std::int32_t* lists, std::size_t list_count, std::size_t count,
                           std::size_t thread_count, std::int32_t* nearest, float* products) {
     const std::size_t tasks = (queries.rows + kQueriesPerTask - 1) / kQueriesPerTask;
     parallel_for(tasks, thread_count, [&](std::size_t task) noexcept {
         const std::size_t end = std::min(queries.rows, (task + 1) * kQueriesPerTask);
         for (std::size_t i = task * kQueriesPerTask; i < end; ++i) {
-            nearest_rows(rows, queries.row(i), count, nearest + i * count, products + i * count);
+            nearest_rows(among, queries.row(i), lists + i * list_count, list_count, count,
+                         nearest + i * count, products + i * count);
         }
     });
 }

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/nearest_rows.hpp"
 #include "kernels/parallel.hpp"
 #include "simd/level.hpp"
 
@@ -18,7 +17,7 @@ constexpr std::size_t kPromptsPerTask = 64;
 struct Scratch {
     std::vector<float> products, query, similarities;
     std::vector<double> parts;
-    std::vector<std::int32_t> nearest;
+    std::vector<std::int32_t> nearest, clusters;
 };
 
 double square(double value) noexcept { return value * value; }
@@ -36,9 +35,11 @@ void add_clusters(const SuccessModel& model, const float* x, Scratch& scratch) n
     for (std::size_t first = 0; first < model.clusters.rows; first += k) {
         const MatrixView centres{model.clusters.row(first), k, model.clusters.columns,
                                  model.clusters.stride};
-        nearest_rows(centres, x, near, scratch.nearest.data(), scratch.similarities.data());
+        // Those of the first clustering are kept for the neighbours.
+        std::int32_t* found = first == 0 ? scratch.clusters.data() : scratch.nearest.data();
+        nearest_rows({centres, nullptr}, x, nullptr, 0, near, found, scratch.similarities.data());
         for (std::size_t i = 0; i < near; ++i) {
-            const std::size_t cluster = first + static_cast<std::size_t>(scratch.nearest[i]);
+            const std::size_t cluster = first + static_cast<std::size_t>(found[i]);
             const float* row = model.of_clusters + cluster * width;
             for (std::size_t j = 0; j < width; ++j) {
                 scratch.parts[j] += share * static_cast<double>(row[j]);
@@ -53,6 +54,7 @@ void mix(const float* values, std::size_t stride, const std::int32_t* rows, std:
     double sum = 0.0;
     std::size_t known = 0;
     for (std::size_t i = 0; i < near; ++i) {
+        if (rows[i] < 0) break;
         const float value = values[static_cast<std::size_t>(rows[i]) * stride];
         if (std::isnan(value)) continue;
         sum += static_cast<double>(value);
@@ -66,12 +68,12 @@ void mix(const float* values, std::size_t stride, const std::int32_t* rows, std:
 void mix_neighbors(const SuccessModel& model, const float* x, Scratch& scratch) noexcept {
     const GradedPrompts& prompts = model.prompts;
     const std::size_t m = model.models;
-    for (std::size_t i = 0; i < prompts.rows.columns; ++i) {
+    for (std::size_t i = 0; i < prompts.rows.rows.columns; ++i) {
         scratch.query[i] = x[i] - prompts.centre[i];
     }
     std::int32_t* rows = scratch.nearest.data();
-    nearest_rows(prompts.rows, scratch.query.data(), prompts.count, rows,
-                 scratch.similarities.data());
+    nearest_rows(prompts.rows, scratch.query.data(), scratch.clusters.data(),
+                 model.nearest_clusters, prompts.count, rows, scratch.similarities.data());
     for (std::size_t j = 0; j < m; ++j) {
         mix(prompts.own + j, m, rows, prompts.count, prompts.own_count[j], scratch.parts[j]);
     }
@@ -84,6 +86,7 @@ void resize(const SuccessModel& model, Scratch& scratch) {
     scratch.parts.resize(model.models + 1);
     scratch.query.resize(model.stacked.columns);
     scratch.nearest.resize(near);
+    scratch.clusters.resize(model.nearest_clusters);
     scratch.similarities.resize(near);
 }
 

@@ -23,12 +23,14 @@
 #include <cstdint>
 
 #include "kernels/matrix_view.hpp"
+#include "kernels/nearest_rows.hpp"
 
 namespace fastroute {
 
 // Graded prompts, and what their grades say.
 struct GradedPrompts {
-    MatrixView rows;      // [n, d], x less `centre`, of length one
+    RowLists rows;        // [n, d], x less `centre`, of length one; a list for each cluster of the
+                          // first clustering, of which the nearest are scanned, or no lists
     const float* centre;  // [d]
     const float* shared;  // [n], NaN where not known
     const float* own;     // [n, m], NaN where there is no grade

@@ -84,7 +84,7 @@ class GradedPrompts:
     """
     Graded prompts and what their grades say.
     """
-    def __init__(self, rows: numpy.typing.NDArray[numpy.float32], centre: numpy.typing.NDArray[numpy.float32], shared: numpy.typing.NDArray[numpy.float32], own: numpy.typing.NDArray[numpy.float32], own_count: numpy.typing.NDArray[numpy.float64], shared_count: typing.SupportsFloat | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, rows: numpy.typing.NDArray[numpy.float32], starts: numpy.typing.NDArray[numpy.int64], centre: numpy.typing.NDArray[numpy.float32], shared: numpy.typing.NDArray[numpy.float32], own: numpy.typing.NDArray[numpy.float32], own_count: numpy.typing.NDArray[numpy.float64], shared_count: typing.SupportsFloat | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
 class SuccessEstimator:
     """
@@ -210,9 +210,9 @@ def model_deltas(folded: numpy.typing.NDArray[numpy.float32], X: numpy.typing.ND
     """
     delta of every model on every embedding: float32[n, models].
     """
-def nearest_rows(rows: numpy.typing.NDArray[numpy.float32], X: numpy.typing.NDArray[numpy.float32], count: typing.SupportsInt | typing.SupportsIndex, num_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.int32], numpy.typing.NDArray[numpy.float32]]:
+def nearest_rows(rows: numpy.typing.NDArray[numpy.float32], starts: numpy.typing.NDArray[numpy.int64], X: numpy.typing.NDArray[numpy.float32], lists: numpy.typing.NDArray[numpy.int32], count: typing.SupportsInt | typing.SupportsIndex, num_threads: typing.SupportsInt | typing.SupportsIndex) -> tuple[numpy.typing.NDArray[numpy.int32], numpy.typing.NDArray[numpy.float32]]:
     """
-    Rows of greatest product with each of X, and the products: [n, count] each.
+    Rows of greatest product with each of X, and the products: [n, count] each; -1 where the lists have too few.
     """
 def normalize_text(prompt: str, lowercase: bool) -> str:
     """

@@ -16,6 +16,12 @@ from fastroute import _native
 SIZES = [1, 2, 15, 16, 17, 33, 73, 97, 257]
 
 
+def _starts(rows: int, clusterings: int) -> Any:
+    """Five lists, one of them empty, if there are clusters; else none."""
+    bounds = [0, rows // 4, rows // 4, rows // 2, rows // 2 + 1, rows] if clusterings else []
+    return np.array(bounds, np.int64)
+
+
 def _parts(m: int, d: int, clusterings: int, prompts: int, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng([m, d, clusterings, prompts, seed])
 
@@ -32,7 +38,8 @@ def _parts(m: int, d: int, clusterings: int, prompts: int, seed: int = 0) -> dic
         shared = rng.normal(0, 0.2, size=prompts).astype(np.float32)
         shared[0] = np.nan
         graded = {
-            "rows": unit(prompts), "centre": centre, "shared": shared, "own": own,
+            "rows": unit(prompts), "starts": _starts(prompts, clusterings), "centre": centre,
+            "shared": shared, "own": own,
             "own_count": np.where(np.arange(m) % 3 == 1, np.inf, 10.0), "shared_count": 5.0,
             "count": min(10, prompts),
         }  # fmt: skip
@@ -55,7 +62,9 @@ def _estimator(parts: dict[str, Any]) -> _native.SuccessEstimator:
 
 
 @pytest.mark.parametrize("d", SIZES)
-@pytest.mark.parametrize(("m", "clusterings", "prompts"), [(1, 0, 0), (20, 2, 0), (7, 1, 40)])
+@pytest.mark.parametrize(
+    ("m", "clusterings", "prompts"), [(1, 0, 0), (20, 2, 0), (7, 1, 40), (5, 0, 40)]
+)
 @pytest.mark.usefixtures("simd_level")
 def test_an_estimate_is_the_formula(m: int, d: int, clusterings: int, prompts: int) -> None:
     parts = _parts(m, d, clusterings, prompts)
@@ -126,13 +135,33 @@ def test_the_nearest_rows_are_those_of_greatest_product(rows: int, count: int) -
     among = rng.integers(-2, 3, size=(rows, 5)).astype(np.float32)
     X = rng.integers(-2, 3, size=(40, 5)).astype(np.float32)
     count = min(count, rows)
-    found, products = _native.nearest_rows(among, X, count, 1)
+    everything = np.empty(0, np.int64), np.empty((40, 0), np.int32)
+    found, products = _native.nearest_rows(among, everything[0], X, everything[1], count, 1)
     assert found.shape == (40, count)
     for i, x in enumerate(X):
         assert found[i].tolist() == reference.nearest(among, x, count)
         assert (products[i] == among[found[i]] @ x).all()
-    again, _ = _native.nearest_rows(among, X, count, 3)
+    again, _ = _native.nearest_rows(among, everything[0], X, everything[1], count, 3)
     assert (again == found).all()
+
+
+def test_the_rows_of_some_lists_alone_are_scanned() -> None:
+    rng = np.random.default_rng(0)
+    among = rng.normal(size=(30, 4)).astype(np.float32)
+    X = rng.normal(size=(25, 4)).astype(np.float32)
+    starts = np.array([0, 10, 10, 13, 30], np.int64)
+    lists = rng.permuted(np.tile(np.arange(4, dtype=np.int32), (25, 1)), axis=1)[:, :2].copy()
+    found, products = _native.nearest_rows(among, starts, X, lists, 6, 2)
+    for i, x in enumerate(X):
+        rows = [r for one in lists[i] for r in range(starts[one], starts[one + 1])]
+        wanted = [rows[j] for j in reference.nearest(among[rows], x, 6)]
+        assert found[i].tolist() == wanted + [-1] * (6 - len(wanted))
+        assert (products[i, len(wanted) :] == 0).all()
+    for wrong in ([[4]], [[-1]]):
+        with pytest.raises(ValueError, match="no such list"):
+            _native.nearest_rows(among, starts, X[:1], np.array(wrong, np.int32), 6, 1)
+    with pytest.raises(ValueError, match="does not rise"):
+        _native.nearest_rows(among, starts[:-1], X, lists, 6, 1)
 
 
 numbers = st.integers(0, 6).map(lambda i: i / 6)

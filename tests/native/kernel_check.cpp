@@ -400,24 +400,29 @@ void check_many_models(const std::string& level) {
         std::vector<float> own = normal_floats(kPrompts * kModels);
         own[3] = std::numeric_limits<float>::quiet_NaN();
         const std::vector<double> zeros(kModels + 4, 0.0), ones(kModels, 1.0);
-        const fastroute::SuccessModel model{
-            kModels,
-            view(stacked),
-            zeros.data(),
-            centre.data(),
-            view(clusters),
-            of_clusters.data(),
-            2,
-            2,
-            ones.data(),
-            ones.data(),
-            zeros.data(),
-            ones.data(),
-            ones.data(),
-            ones.data(),
-            0.01,
-            1e9,
-            {view(rows), centre.data(), shared.data(), own.data(), kNear, 3.0, ones.data()}};
+        const fastroute::SuccessModel model{kModels,
+                                            view(stacked),
+                                            zeros.data(),
+                                            centre.data(),
+                                            view(clusters),
+                                            of_clusters.data(),
+                                            2,
+                                            2,
+                                            ones.data(),
+                                            ones.data(),
+                                            zeros.data(),
+                                            ones.data(),
+                                            ones.data(),
+                                            ones.data(),
+                                            0.01,
+                                            1e9,
+                                            {{view(rows), nullptr},
+                                             centre.data(),
+                                             shared.data(),
+                                             own.data(),
+                                             kNear,
+                                             3.0,
+                                             ones.data()}};
         const std::size_t all = kQueries * kModels;
         std::vector<double> many(3 * all), one(3 * kModels), threaded(3 * all);
         std::vector<fastroute::SuccessStatus> status(kQueries);
@@ -435,7 +440,8 @@ void check_many_models(const std::string& level) {
         check(same, level + " estimates alone and together");
         std::vector<std::int32_t> nearest(kNear);
         std::vector<float> products(kNear), wanted(kPrompts);
-        fastroute::nearest_rows(view(rows), X.data(), kNear, nearest.data(), products.data());
+        fastroute::nearest_rows({view(rows), nullptr}, X.data(), nullptr, 0, kNear, nearest.data(),
+                                products.data());
         fastroute::simd::functions().dot_rows(rows.data(), kPrompts, d, X.data(), d, wanted.data());
         std::sort(wanted.begin(), wanted.end(), std::greater<>());
         check(std::equal(products.begin(), products.end(), wanted.begin()),

@@ -12,9 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import default_rng
 
-from fastroute.routers.many_models.clusters import CLUSTERS, NEAREST, cluster_centres
+from fastroute.routers.many_models.clusters import CLUSTERS, NEAREST, cluster_centres, unit
 from fastroute.routers.many_models.fit import fit_estimator
-from fastroute.routers.many_models.neighbors import unit
 from fastroute.types import Float32Array, Float64Array
 
 Method = Callable[[Float32Array, Float64Array, Float32Array], Float64Array]

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from numpy.random import default_rng
 
 from fastroute import _native
-from fastroute.routers.many_models.neighbors import unit
+from fastroute._validate import available_threads
 from fastroute.types import Float32Array
 
 CLUSTERS, NEAREST = 64, 4
@@ -46,12 +47,36 @@ class Clusters:
     def features(self, X: Float32Array) -> Float32Array:
         """How far each prompt belongs to each cluster, float32[n, clusterings * k]."""
         out = np.zeros((len(X), len(self.centres)), np.float32)
-        k = len(self.centres) // self.clusterings
+        k = len(self.first)
         for first in range(0, len(self.centres), k):
-            centres = self.centres[first : first + k]
-            nearest, _ = _native.nearest_rows(centres, X, self.nearest, 1)
+            nearest = _nearest(self.centres[first : first + k], X, self.nearest)
             np.put_along_axis(out, nearest + first, np.float32(1 / self.nearest), axis=1)
         return out
+
+    @property
+    def first(self) -> Float32Array:
+        """Centres of the first clustering, float32[k, d]."""
+        return self.centres[: len(self.centres) // self.clusterings]
+
+    def nearest_of_first(self, X: Float32Array, count: int) -> npt.NDArray[np.int32]:
+        """Each prompt's nearest clusters of the first clustering, int32[n, count]."""
+        return _nearest(self.first, X, count)
+
+
+def _nearest(centres: Float32Array, X: Float32Array, count: int) -> npt.NDArray[np.int32]:
+    everything = np.empty(0, np.int64), np.empty((len(X), 0), np.int32)
+    return _native.nearest_rows(
+        centres, everything[0], X, everything[1], count, available_threads()
+    )[0]
+
+
+def unit(X: Float32Array) -> Float32Array:
+    """Rows scaled to length one; zero rows stay."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", X, X))
+    scaled: Float32Array = (X / np.where(lengths > 0, lengths, 1)[:, None]).astype(
+        np.float32, copy=False
+    )
+    return scaled
 
 
 def cluster_centres(X: Float32Array, count: int, seed: int) -> Float32Array:

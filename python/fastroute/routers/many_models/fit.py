@@ -147,7 +147,7 @@ def fit_estimator(
     estimator = SuccessEstimator(
         models, heads, shared[:d].astype(np.float32), centre, clusters,
         (shared[d:] - shared[d:] @ share).astype(np.float32), _spread_of(X, centre, folds),
-        whole.neighbors(X, count) if count else None, shared_count,
+        whole.neighbors(X, count, clusters) if count else None, shared_count,
     )  # fmt: skip
     levels = np.repeat(whole.level[None, :], len(grades), axis=0)
     of_prompts = _losses(levels, grades) - _losses(probability, grades)
@@ -312,7 +312,7 @@ class _HeldOut:
         n = len(self._grades)
         found = Evidence(np.empty(n), np.empty(n), np.empty((n, models)), np.empty((n, models)))
         for held, fit in zip(self._held, self._fits, strict=True):
-            near = fit.neighbors(self._X[~held], count).evidence(self._X[held])
+            near = fit.neighbors(self._X[~held], count, self.clusters).evidence(self._X[held])
             for into, part in zip(found, near, strict=True):
                 into[held] = part
         return found
@@ -404,10 +404,11 @@ class _Regression:
             weights[chosen] = self.own(shared, OWN_RIDGES[setting])[chosen]
         return weights
 
-    def neighbors(self, X: Float32Array, count: int) -> GradedNeighbors:
+    def neighbors(self, X: Float32Array, count: int, clusters: Clusters | None) -> GradedNeighbors:
         """The prompts, with embeddings ``X``, as neighbours."""
         own = np.where(self.graded, self._above - self._common[:, None], np.nan)
-        return GradedNeighbors(X, self._common.astype(np.float32), own.astype(np.float32), count)
+        common = self._common.astype(np.float32)
+        return GradedNeighbors(X, common, own.astype(np.float32), count, clusters)
 
 
 def _check(models: Sequence[str], grades: Float64Array, folds: IntArray) -> None:

@@ -231,15 +231,15 @@ def _estimator_of(artifact: Artifact) -> SuccessEstimator:
                 raise ValueError(f"{name} holds NaN")
         if len(set(models)) != m or not all(isinstance(name, str) for name in models):
             raise ValueError("models are not different names")
-        neighbors = None
-        if config["neighbors"]:
-            X, shared, own = (arrays[f"neighbors.{name}"] for name in ("X", "shared", "own"))
-            neighbors = GradedNeighbors(X, shared, own, int(config["neighbors"]))
         clusters = None
         if config["clusterings"]:
             clusters = Clusters(
                 arrays["clusters"], int(config["clusterings"]), int(config["nearest_clusters"])
             )
+        neighbors = None
+        if config["neighbors"]:
+            X, shared, own = (arrays[f"neighbors.{name}"] for name in ("X", "shared", "own"))
+            neighbors = GradedNeighbors(X, shared, own, int(config["neighbors"]), clusters)
         spread = Spread(arrays["directions"], int(config["prompts"]), float(config["most_spread"]))
         if not (spread.prompts > 0 and float(config["shared_count"]) > 0):
             raise ValueError("prompts and shared_count must be above 0")
