@@ -2,9 +2,9 @@
 
 ``python bench/many_models_speed.py [--prompts FILE.jsonl] [--candidates 20]`` trains a ``models``
 router on made-up grades of the prompts (by default the everyday prompts beside this file), in which
-models are good at different lengths of prompt, and times in turns (the best of the rounds): the pair's Controller (bundled
-``mf``), each policy of a ``CandidateDecider``, and the same without neighbours of graded prompts.
-All choose for the same prompts; a decision's quality is checked against the router's estimate.
+models are good at different lengths of prompt. It times in turns, and prints the best round of: the
+pair's Controller (bundled ``mf``), each policy of a ``CandidateDecider``, and the same with
+neighbours among 2,000 graded prompts. A decision's quality is checked against the router's.
 """
 
 from __future__ import annotations

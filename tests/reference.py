@@ -385,8 +385,10 @@ def success_estimate(parts: dict[str, Any], x: Array) -> tuple[Float64, bool]:
     if parts["clusterings"]:
         k = len(parts["clusters"]) // parts["clusterings"]
         for first in range(0, len(parts["clusters"]), k):
-            near = nearest(parts["clusters"][first : first + k], x, parts["nearest_clusters"])
-            first_near = first_near or near
+            centres = parts["clusters"][first : first + k]
+            near = nearest(centres, x, parts["nearest_clusters"])
+            if first == 0 and parts["prompts"] is not None:
+                first_near = nearest(centres, x, parts["prompts"]["scanned"])
             for j in range(m + 1):
                 values = [float(parts["of_clusters"][first + c][j]) for c in near]
                 said[j] += math.fsum(values) / len(values)

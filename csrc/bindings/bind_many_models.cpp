@@ -91,11 +91,11 @@ void register_many_models(py::module_& module) {
     py::class_<GradedPromptArrays>(module, "GradedPrompts",
                                    "Graded prompts and what their grades say.")
         .def(py::init<Array<float>, Array<std::int64_t>, Array<float>, Array<float>, Array<float>,
-                      Array<double>, double, std::size_t>(),
+                      Array<double>, double, std::size_t, std::size_t>(),
              py::arg("rows").noconvert(), py::arg("starts").noconvert(),
              py::arg("centre").noconvert(), py::arg("shared").noconvert(),
              py::arg("own").noconvert(), py::arg("own_count").noconvert(), py::arg("shared_count"),
-             py::arg("count"));
+             py::arg("count"), py::arg("scanned"));
     py::class_<SuccessEstimator, std::shared_ptr<SuccessEstimator>>(module, "SuccessEstimator",
                                                                     "P(success) of many models.")
         .def(py::init<Array<float>, Array<double>, Array<float>, Array<float>, Array<float>,

@@ -41,24 +41,19 @@ class GradedPromptArrays {
   public:
     GradedPromptArrays(Array<float> rows, Array<std::int64_t> starts, Array<float> centre,
                        Array<float> shared, Array<float> own, Array<double> own_count,
-                       double shared_count, std::size_t count)
+                       double shared_count, std::size_t count, std::size_t scanned)
         : rows_(std::move(rows)),
           centre_(std::move(centre)),
           shared_(std::move(shared)),
           own_(std::move(own)),
           starts_(std::move(starts)),
           own_count_(std::move(own_count)),
-          view_{row_lists(rows_, starts_),
-                pointer(centre_, 1),
-                pointer(shared_, 1),
-                pointer(own_, 2),
-                count,
-                shared_count,
-                pointer(own_count_, 1)} {
+          view_{row_lists(rows_, starts_), scanned, pointer(centre_, 1), pointer(shared_, 1),
+                pointer(own_, 2),          count,   shared_count,        pointer(own_count_, 1)} {
         const MatrixView& all = view_.rows.rows;
         require(size(centre_) == all.columns && size(shared_) == all.rows &&
                     size(own_) == all.rows && size(own_, 1) == size(own_count_) &&
-                    count <= all.rows,
+                    count <= all.rows && scanned <= lists(),
                 "the parts of the graded prompts differ");
     }
 

@@ -33,11 +33,12 @@ void add_clusters(const SuccessModel& model, const float* x, Scratch& scratch) n
     const std::size_t k = model.clusters.rows / model.clusterings;
     const double share = 1.0 / static_cast<double>(near);
     for (std::size_t first = 0; first < model.clusters.rows; first += k) {
+        const std::size_t count = first == 0 ? scratch.clusters.size() : near;
         const MatrixView centres{model.clusters.row(first), k, model.clusters.columns,
                                  model.clusters.stride};
         // Those of the first clustering are kept for the neighbours.
         std::int32_t* found = first == 0 ? scratch.clusters.data() : scratch.nearest.data();
-        nearest_rows({centres, nullptr}, x, nullptr, 0, near, found, scratch.similarities.data());
+        nearest_rows({centres, nullptr}, x, nullptr, 0, count, found, scratch.similarities.data());
         for (std::size_t i = 0; i < near; ++i) {
             const std::size_t cluster = first + static_cast<std::size_t>(found[i]);
             const float* row = model.of_clusters + cluster * width;
@@ -72,8 +73,8 @@ void mix_neighbors(const SuccessModel& model, const float* x, Scratch& scratch) 
         scratch.query[i] = x[i] - prompts.centre[i];
     }
     std::int32_t* rows = scratch.nearest.data();
-    nearest_rows(prompts.rows, scratch.query.data(), scratch.clusters.data(),
-                 model.nearest_clusters, prompts.count, rows, scratch.similarities.data());
+    nearest_rows(prompts.rows, scratch.query.data(), scratch.clusters.data(), prompts.scanned,
+                 prompts.count, rows, scratch.similarities.data());
     for (std::size_t j = 0; j < m; ++j) {
         mix(prompts.own + j, m, rows, prompts.count, prompts.own_count[j], scratch.parts[j]);
     }
@@ -81,12 +82,13 @@ void mix_neighbors(const SuccessModel& model, const float* x, Scratch& scratch) 
 }
 
 void resize(const SuccessModel& model, Scratch& scratch) {
-    const std::size_t near = std::max(model.nearest_clusters, model.prompts.count);
+    const std::size_t clusters = std::max(model.nearest_clusters, model.prompts.scanned);
+    const std::size_t near = std::max(clusters, model.prompts.count);
     scratch.products.resize(model.stacked.rows);
     scratch.parts.resize(model.models + 1);
     scratch.query.resize(model.stacked.columns);
     scratch.nearest.resize(near);
-    scratch.clusters.resize(model.nearest_clusters);
+    scratch.clusters.resize(clusters);
     scratch.similarities.resize(near);
 }
 

@@ -29,8 +29,10 @@ namespace fastroute {
 
 // Graded prompts, and what their grades say.
 struct GradedPrompts {
-    RowLists rows;        // [n, d], x less `centre`, of length one; a list for each cluster of the
-                          // first clustering, of which the nearest are scanned, or no lists
+    // [n, d], x less `centre`, of length one; a list for each cluster of the first clustering, or
+    // no lists.
+    RowLists rows;
+    std::size_t scanned;  // of how many nearest clusters the lists are scanned
     const float* centre;  // [d]
     const float* shared;  // [n], NaN where not known
     const float* own;     // [n, m], NaN where there is no grade

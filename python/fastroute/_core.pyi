@@ -84,7 +84,7 @@ class GradedPrompts:
     """
     Graded prompts and what their grades say.
     """
-    def __init__(self, rows: numpy.typing.NDArray[numpy.float32], starts: numpy.typing.NDArray[numpy.int64], centre: numpy.typing.NDArray[numpy.float32], shared: numpy.typing.NDArray[numpy.float32], own: numpy.typing.NDArray[numpy.float32], own_count: numpy.typing.NDArray[numpy.float64], shared_count: typing.SupportsFloat | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex) -> None:
+    def __init__(self, rows: numpy.typing.NDArray[numpy.float32], starts: numpy.typing.NDArray[numpy.int64], centre: numpy.typing.NDArray[numpy.float32], shared: numpy.typing.NDArray[numpy.float32], own: numpy.typing.NDArray[numpy.float32], own_count: numpy.typing.NDArray[numpy.float64], shared_count: typing.SupportsFloat | typing.SupportsIndex, count: typing.SupportsInt | typing.SupportsIndex, scanned: typing.SupportsInt | typing.SupportsIndex) -> None:
         ...
 class SuccessEstimator:
     """

@@ -34,6 +34,7 @@ from fastroute.errors import InvalidInputError, InvalidTypeError, NoEligibleMode
 from fastroute.http.failures import is_context_overflow
 from fastroute.http.request import Request
 from fastroute.routers import ModelsRouter
+from fastroute.routers.many_models import NearPrompt
 from fastroute.types import Float64Array
 
 __all__ = [
@@ -87,6 +88,7 @@ class CandidateDecision(NamedTuple):
             conversation's start.
         latency_us: microseconds from the request to this decision.
         candidates: what was known of each; empty unless asked for by ``explain``.
+        nearest: with ``explain``, the nearest graded prompts, if the router keeps any.
     """
 
     model: str
@@ -98,6 +100,7 @@ class CandidateDecision(NamedTuple):
     latency_us: float
     candidates: tuple[CandidateView, ...] = ()
     stayed: bool = False
+    nearest: tuple[NearPrompt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -322,8 +325,10 @@ class CandidateDecider:
         else:
             chosen = eligible[self._choose(weighed[eligible], usd[eligible], abstained, counts)]
         views: tuple[CandidateView, ...] = ()
+        near: tuple[NearPrompt, ...] = ()
         if explain:
             views = _views(prepared, needs, locks, *numbers, usd)
+            near = () if self.router is None else self.router.nearest_graded(prompt)
         model = candidates[chosen].name
         drops = turn.signed_reasoning and _moves(candidates, turn.model, chosen)
         latency_us = (perf_counter_ns() - started_ns) / 1000
@@ -332,7 +337,7 @@ class CandidateDecider:
             CandidateDecision,
             (
                 model, quality.item(chosen), usd.item(chosen), self._policy_text, abstained, drops,
-                latency_us, views, stayed and model == turn.model,
+                latency_us, views, stayed and model == turn.model, near,
             ),
         )  # fmt: skip
 

@@ -41,7 +41,7 @@ def _parts(m: int, d: int, clusterings: int, prompts: int, seed: int = 0) -> dic
             "rows": unit(prompts), "starts": _starts(prompts, clusterings), "centre": centre,
             "shared": shared, "own": own,
             "own_count": np.where(np.arange(m) % 3 == 1, np.inf, 10.0), "shared_count": 5.0,
-            "count": min(10, prompts),
+            "count": min(10, prompts), "scanned": 3 if clusterings else 0,
         }  # fmt: skip
     return {
         "stacked": stacked, "at_centre": stacked.astype(np.float64) @ centre.astype(np.float64),

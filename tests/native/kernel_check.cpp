@@ -417,6 +417,7 @@ void check_many_models(const std::string& level) {
                                             0.01,
                                             1e9,
                                             {{view(rows), nullptr},
+                                             0,
                                              centre.data(),
                                              shared.data(),
                                              own.data(),

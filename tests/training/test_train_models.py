@@ -10,7 +10,10 @@ import pytest
 
 from cli_runner import fastroute as run
 from fastroute.artifacts import load_artifact
+from fastroute.candidates import Candidate
+from fastroute.many_models import CandidateDecider
 from fastroute.routers import ModelsRouter, create_router
+from fastroute.routers.many_models.examples import beginning
 
 NOUNS = ("rain", "horses", "a river", "stars", "bread", "the sea", "winter", "a train")
 
@@ -80,6 +83,55 @@ def test_a_model_is_added_from_50_prompts_and_the_others_stay(folder: Path, tmp_
     assert new.provenance.trained_on is not None
     assert len(new.provenance.trained_on) > 130  # the sums are the same
     assert load_artifact(tmp_path / "larger").config["training"]["added"][0]["model"] == "new"
+
+
+def test_a_router_keeps_of_the_prompts_what_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    assert ModelsRouter.load(folder / "router").examples is None
+    assert not any("lines about" in f.read_text("utf-8", "replace") for f in _files(folder))
+    prompt = "Write a poem of 7 lines about rain and horses."
+    for kept in ("ids", "beginnings", "texts"):
+        ran = run(
+            "train", "models", "--data", folder / "graded.jsonl", "--output", tmp_path / kept,
+            "--keep-prompts", kept,
+        )  # fmt: skip
+        assert ran.status == 0, ran.err
+        loaded = ModelsRouter.load(tmp_path / kept)
+        near = loaded.nearest_graded(prompt, 3)
+        assert len(near) == 3
+        assert 1.0 >= near[0].similarity >= near[1].similarity >= near[2].similarity > 0.5
+        assert set(near[0].scores) == {"poet", "sums", "both"}
+        assert set(near[0].scores.values()) <= {0.0, 1.0}
+        if kept == "ids":
+            assert all(one.prompt.startswith("graded.jsonl, line ") for one in near)
+            assert not any(
+                "lines about" in f.read_text("utf-8", "replace") for f in _files(tmp_path)
+            )
+        else:
+            assert all("lines about" in one.prompt for one in near)
+    decision = CandidateDecider([Candidate("poet"), Candidate("sums")], router=loaded).decide(
+        prompt, explain=True
+    )
+    assert [one.prompt for one in decision.nearest[:3]] == [one.prompt for one in near]
+    assert len(decision.nearest) == 5
+    assert CandidateDecider([Candidate("poet")], router=loaded).decide(prompt).nearest == ()
+    data = write_grades(tmp_path / "new.jsonl", {"new": (0.9, 0.1)}, per_kind=25)
+    ran = run(
+        "train", "add-model", "--router", tmp_path / "texts", "--model", "new", "--data", data,
+        "--output", tmp_path / "larger",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    assert ModelsRouter.load(tmp_path / "larger").nearest_graded(prompt, 3) == near
+
+
+def test_the_beginning_of_a_prompt_is_short_and_on_one_line() -> None:
+    assert beginning("Write\n a  poem.") == "Write a poem."
+    long = beginning("word " * 1000)
+    assert len(long) <= 80
+    assert long.endswith("…")
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".jsonl"]
 
 
 def test_what_can_not_be_learnt_is_said(folder: Path, tmp_path: Path) -> None:

@@ -20,6 +20,12 @@ from fastroute.errors import InvalidInputError
 from fastroute.provenance import Provenance
 from fastroute.routers.many_models import ModelsRouter
 from fastroute.routers.many_models.add_model import add_model
+from fastroute.routers.many_models.examples import (
+    KEPT_PROMPTS,
+    GradedExamples,
+    KeptPrompts,
+    beginning,
+)
 from fastroute.routers.many_models.fit import Fitted, fit_estimator, log_loss
 from fastroute.routers.many_models.router import KIND
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
@@ -76,6 +82,7 @@ def train_models(
     overwrite: bool = False,
     progress: bool = False,
     facts: Mapping[str, Any] | None = None,
+    keep_prompts: KeptPrompts = "none",
 ) -> ModelsTraining:
     """Train a ``models`` router on the graded results in ``data``, save it, and measure it.
 
@@ -87,10 +94,16 @@ def train_models(
         overwrite: replace what is in ``output``.
         progress: show a progress bar on a terminal.
         facts: further facts to record in the artifact, plain JSON.
+        keep_prompts: what the artifact keeps of the prompts, for explanations: "none", "ids" (as
+            the data names them, or file and line), "beginnings" (80 characters) or "texts".
 
     Raises InvalidInputError for arguments or data that can't be used.
     """
     folder = check_output(output, overwrite=overwrite)
+    if keep_prompts not in KEPT_PROMPTS:
+        raise InvalidInputError(
+            f"keep_prompts must be one of {', '.join(KEPT_PROMPTS)}, got {keep_prompts!r}"
+        )
     table = GradeTable.of(data.graded)
     if len(table.models) < 2:
         only = ", ".join(table.models)
@@ -98,7 +111,10 @@ def train_models(
     chosen, source = choose_embedder(embedder, folder)
     X = embed(chosen, table.prompts, progress=progress)
     fitted = fit_table(table, X, chosen, seed=seed)
-    router = ModelsRouter(fitted.estimator, embedder=chosen, provenance=_provenance(data, table))
+    router = ModelsRouter(
+        fitted.estimator, embedder=chosen, provenance=_provenance(data, table),
+        examples=_examples(data, table, X, keep_prompts),
+    )  # fmt: skip
     recorded = {
         "data": data_facts(data),
         "settings": {"seed": seed, **fitted.settings._asdict(), **(facts or {})},
@@ -217,10 +233,23 @@ def add_model_to_models(
     larger = ModelsRouter(
         added, strong_model=router.strong_model, weak_model=router.weak_model,
         embedder=router.embedder, provenance=replace(known, trained_on=hashes, checksum=None),
+        examples=router.examples,
     )  # fmt: skip
     with embedder_kept(router.embedder, embedder_folder(router_folder), folder):
         larger.save(folder, training=recorded)
     return ModelsAddition(larger, folder, model, len(X), *losses)
+
+
+def _examples(
+    data: TrainingData, table: GradeTable, X: Float32Array, keep: KeptPrompts
+) -> GradedExamples | None:
+    if keep == "none":
+        return None
+    if keep == "ids":
+        labels = [row.id or f"{row.file}, {row.where}" for row in data.graded]
+    else:
+        labels = [p if keep == "texts" else beginning(p) for p in table.prompts]
+    return GradedExamples(labels, table.models, table.grades.astype(np.float32), X)
 
 
 def _provenance(data: TrainingData, table: GradeTable) -> Provenance:

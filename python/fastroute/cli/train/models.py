@@ -12,6 +12,7 @@ from fastroute.cli.train.options import (
     check_output,
     read_data,
 )
+from fastroute.routers.many_models.examples import KEPT_PROMPTS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_output(parser)
     add_embedder(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the folds")
+    parser.add_argument(
+        "--keep-prompts", choices=KEPT_PROMPTS, default="none",
+        help="what the router keeps of the prompts, for explanations (default: %(default)s)",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
         read_data(options), options.output, embedder=options.embedder, seed=options.seed,
         overwrite=options.overwrite, progress=True,
         facts={"turns": options.turns, "conflicts": options.conflicts},
+        keep_prompts=options.keep_prompts,
     )  # fmt: skip
     router = trained.router
     print(f"\n{trained.prompts:,} prompts; figures are on held-out prompts, in nats a grade")

@@ -161,8 +161,8 @@ class SuccessEstimator:
         if self.neighbors is not None:
             near = self.neighbors
             prompts = _native.GradedPrompts(
-                near.rows, near.starts, near.centre, near.shared, near.own, heads.count, self.shared_count,
-                near.count,
+                near.rows, near.starts, near.centre, near.shared, near.own, heads.count,
+                self.shared_count, near.count, near.scanned,
             )  # fmt: skip
         of_clusters = np.concatenate([heads.by_cluster, self.shared_by_cluster[None, :]]).T
         return _native.SuccessEstimator(

@@ -1,8 +1,8 @@
 """The graded prompts nearest to a prompt, by an exact scan.
 
 Nearness is the cosine of embeddings less their mean: many embedders give all texts a large part in
-common, beside which other differences would be small. Where there are clusters, those of a prompt's
-own are scanned only.
+common, beside which other differences would be small. Where there are clusters, those nearest to
+the prompt are scanned only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from fastroute import _native
 from fastroute._validate import available_threads
 from fastroute.routers.many_models.clusters import Clusters, unit
 from fastroute.types import Float32Array, Float64Array, IntArray
+
+#: How many clusters are scanned: a quarter of them leaves out hardly a neighbour that matters.
+SCANNED = 16
 
 
 class Evidence(NamedTuple):
@@ -64,6 +67,7 @@ class GradedNeighbors:
         self.X, self.shared, self.own = X, shared, own
         self.count = min(count, len(X))
         self.clusters = clusters
+        self.scanned = 0 if clusters is None else min(SCANNED, len(clusters.first))
         self.centre: Float32Array = X.mean(axis=0)
         self.rows = unit(X - self.centre)
 
@@ -75,7 +79,7 @@ class GradedNeighbors:
         """What the neighbours of prompts with embeddings ``X``, float32[n, d], say."""
         lists = np.empty((len(X), 0), np.int32)
         if self.clusters is not None:
-            lists = self.clusters.nearest_of_first(X, self.clusters.nearest)
+            lists = self.clusters.nearest_of_first(X, self.scanned)
         rows, _ = _native.nearest_rows(
             self.rows, self.starts, unit(X - self.centre), lists, self.count, available_threads()
         )

@@ -17,8 +17,10 @@ from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.provenance import Provenance
 from fastroute.routers.base import EmbeddingRouter, check_embedder, check_pair
+from fastroute.routers.many_models import examples
 from fastroute.routers.many_models.clusters import Clusters
 from fastroute.routers.many_models.estimator import Estimates, Heads, Spread, SuccessEstimator
+from fastroute.routers.many_models.examples import GradedExamples, NearPrompt
 from fastroute.routers.many_models.neighbors import GradedNeighbors
 from fastroute.routers.spec import RouterSpec
 from fastroute.types import Float32Array, Float64Array
@@ -40,6 +42,7 @@ class ModelsRouter(EmbeddingRouter):
             level. Safe to use from several threads.
         embedder: makes the prompt embeddings; needed for text only.
         provenance: what is recorded of the router.
+        examples: graded prompts for explanations; None where they were not kept.
 
     Raises InvalidInputError for an unknown model or an embedder of another dimension.
     """
@@ -54,6 +57,7 @@ class ModelsRouter(EmbeddingRouter):
         weak_model: str | None = None,
         embedder: Embedder | None = None,
         provenance: Provenance | None = None,
+        examples: GradedExamples | None = None,
     ) -> None:
         levels = estimator.levels
         self.estimator = estimator
@@ -68,6 +72,7 @@ class ModelsRouter(EmbeddingRouter):
                 )
         self._pair = estimator.select([self.strong_model, self.weak_model])
         self._provenance = provenance or Provenance()
+        self.examples = examples
         self.embedder = embedder
 
     @property
@@ -101,6 +106,12 @@ class ModelsRouter(EmbeddingRouter):
         if not texts:
             return self.estimator.estimate(np.empty((0, self.estimator.dimensions), np.float32))
         return self.estimator.estimate(self._embedder().embed_batch(texts))
+
+    def nearest_graded(self, prompt: str, count: int = 5) -> tuple[NearPrompt, ...]:
+        """The graded prompts nearest to ``prompt``; none where the router keeps none."""
+        if self.examples is None:
+            return ()
+        return self.examples.nearest(self._embedder().embed(prompt), count)
 
     def win_rate_from_embedding(self, x: Float32Array) -> float:
         (strong, weak), *_ = self._pair.estimate_one(x)[0].tolist()
@@ -145,6 +156,10 @@ class ModelsRouter(EmbeddingRouter):
                 "neighbors.shared": neighbors.shared,
                 "neighbors.own": neighbors.own,
             }
+        files = {}
+        if self.examples is not None:
+            of_examples, files[examples.FILE] = self.examples.parts()
+            arrays |= of_examples
         save_artifact(
             folder,
             kind=KIND,
@@ -162,6 +177,7 @@ class ModelsRouter(EmbeddingRouter):
                 "training": dict(training or {}),
             },
             arrays=arrays,
+            files=files,
             provenance=self._provenance,
         )
 
@@ -185,7 +201,7 @@ class ModelsRouter(EmbeddingRouter):
 
         artifact, found = read_consistently(Path(folder), read)
         config = artifact.config
-        estimator = _estimator_of(artifact)
+        estimator, graded = _estimator_of(artifact)
         made_with = config.get("embedder")
         if found is None and made_with is not None:
             bundled = StaticEmbedder.load_default()
@@ -201,10 +217,11 @@ class ModelsRouter(EmbeddingRouter):
             weak_model=weak_model or config.get("weak_model"),
             embedder=found,
             provenance=artifact.provenance,
+            examples=graded,
         )
 
 
-def _estimator_of(artifact: Artifact) -> SuccessEstimator:
+def _estimator_of(artifact: Artifact) -> tuple[SuccessEstimator, GradedExamples | None]:
     config, arrays, path = artifact.config, artifact.arrays, artifact.path
     try:
         models = config["models"]
@@ -243,11 +260,15 @@ def _estimator_of(artifact: Artifact) -> SuccessEstimator:
         spread = Spread(arrays["directions"], int(config["prompts"]), float(config["most_spread"]))
         if not (spread.prompts > 0 and float(config["shared_count"]) > 0):
             raise ValueError("prompts and shared_count must be above 0")
-        return SuccessEstimator(
+        graded = None
+        if examples.FILE in artifact.files:
+            graded = GradedExamples.of_parts(arrays, artifact.files[examples.FILE], d)
+        estimator = SuccessEstimator(
             models, Heads(*(arrays[f"heads.{name}"] for name in _HEADS)), arrays["shared"],
             arrays["centre"], clusters, arrays["shared_by_cluster"], spread, neighbors,
             float(config["shared_count"]),
         )  # fmt: skip
+        return estimator, graded
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{path} is not a models router ({type(error).__name__}: {error}); train it again"
