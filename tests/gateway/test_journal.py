@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import re
 import resource
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from fakes import gateway as gateways
-from fakes import openai_billed
+from fakes import openai_billed, postgresql
 from fakes.gateway import Gateway
 from fakes.planned import Server, View
+from fastroute.journal.database import open_journal
+from fastroute.journal.schema import REQUESTS, SHADOWS
 
 CONFIG = """
 [routing]
@@ -347,19 +352,88 @@ def test_a_full_disk_stops_the_journal_and_not_the_gateway(tmp_path: Path, provi
         assert gateway.ask("POST", "/v1/feedback", body).status == 202
 
 
-def test_kill_9_loses_at_most_the_last_second(tmp_path: Path, provider: View) -> None:
-    with start(tmp_path, provider) as gateway:
-        ids = [ask(gateway, f"prompt {i}") for i in range(50)]
-        wait_for_rows(gateway, tmp_path, 50)
-        ids += [ask(gateway, f"late {i}") for i in range(10)]
-        gateway.process.send_signal(signal.SIGKILL)
-        gateway.process.wait()
-    found = [row["request_id"] for row in rows(tmp_path)]
-    assert found == ids[: len(found)]
-    assert len(found) >= 50
-    connection = sqlite3.connect(tmp_path / "journal.db")
-    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    connection.close()
+def load(gateway: Gateway, count: int, clients: int = 8) -> threading.Thread:
+    """Ask ``count`` requests by ``clients`` in the background, until the gateway is gone."""
+
+    def client(number: int) -> None:
+        with suppress(OSError, http.client.HTTPException):
+            for i in range(count // clients):
+                ask(gateway, f"{number} {i} " + "word " * (i % 7 * 40))
+
+    def run() -> None:
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    running = threading.Thread(target=run)
+    running.start()
+    return running
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_the_books_are_the_bill_after_kill_9_and_restarts(
+    tmp_path: Path, provider: View, kind: str
+) -> None:
+    with ExitStack() as stack:
+        url = f"sqlite:///{tmp_path}/journal.db"
+        if kind == "postgresql":
+            url = stack.enter_context(postgresql.start()).database()
+        more = SHADOW.format(share=0.2, usd=100.0, more="")
+        for kills in (True, True, False):
+            with start(tmp_path, provider, f'url = "{url}"', more) as gateway:
+                before = len(provider.requests())
+                running = load(gateway, 1200)
+                if kills:
+                    gateway.wait_for(lambda n=before: len(provider.requests()) > n + 700)
+                    gateway.process.send_signal(signal.SIGKILL)
+                    gateway.process.wait()
+                running.join()
+        engine = open_journal(url)
+        with engine.connect() as connection:
+            dollars = [
+                connection.scalar(select(func.sum(table.c.cost_usd)))
+                for table in (REQUESTS, SHADOWS)
+            ]
+            killed = connection.scalar(
+                select(func.count()).select_from(REQUESTS).where(REQUESTS.c.error == "killed")
+            )
+        engine.dispose()
+    prices = {"strong": (10.0, 30.0), "weak": (1.0, 2.0)}
+    billed = [
+        (r["billed"]["prompt_tokens"], r["billed"]["completion_tokens"], *prices[r["model"]])
+        for r in provider.requests()
+    ]
+    bill = sum(a * full + b * output for a, b, full, output in billed) / 1e6
+    assert len(billed) > 2600
+    assert 1 <= (killed or 0) <= 16
+    assert sum(dollars) == pytest.approx(bill, rel=0.001)
+    if kind == "sqlite":
+        connection = sqlite3.connect(tmp_path / "journal.db")
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+
+
+def test_a_server_that_is_away_stops_the_journal_and_not_the_gateway(
+    tmp_path: Path, provider: View
+) -> None:
+    with postgresql.start() as server:
+        url = server.database()
+        server.stop()
+        with start(tmp_path, provider, f'url = "{url}"') as gateway:
+            ids = [ask(gateway, f"{i}") for i in range(10)]
+            gateway.wait_for(lambda: gateway.events("the journal can't be written"))
+            body = {"request_id": ids[0], "score": 1}
+            assert gateway.ask("POST", "/v1/feedback", body).status == 503
+            server.start()
+            gateway.wait_for(lambda: gateway.events("the journal is written again"))
+            assert gateway.ask("POST", "/v1/feedback", body).json()["joined"] is True
+        engine = open_journal(url)
+        with engine.connect() as connection:
+            found = connection.scalars(select(REQUESTS.c.request_id).order_by(REQUESTS.c.time))
+            assert list(found) == ids
+        engine.dispose()
 
 
 @pytest.mark.parametrize(

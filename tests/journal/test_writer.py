@@ -221,8 +221,9 @@ def test_a_grade_is_joined_with_the_row_before_it(url: str) -> None:
 def test_tasks_run_in_the_thread(url: str) -> None:
     seen: list[int] = []
 
-    def count(connection: Any) -> None:
-        seen.append(connection.scalar(select(func.count()).select_from(REQUESTS)))
+    def count(engine: Engine) -> None:
+        with engine.connect() as connection:
+            seen.append(connection.scalar(select(func.count()).select_from(REQUESTS)) or 0)
 
     with running(partial(open_journal, url), tasks=[Task(0.05, count)]) as made:
         made.wait_for(lambda: seen != [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,8 @@ try:
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
-    from sqlalchemy import Connection, Engine, create_engine, event, text
+    from sqlalchemy import Connection, Dialect, Engine, Insert, Table, create_engine, event, text
+    from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 except ImportError as error:
@@ -132,6 +133,18 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: in SQLite it waits for other writers before it reads."""
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
         yield connection
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert those of ``rows`` that are not there yet."""
+    if rows:
+        connection.execute(insert_statement(table, connection.dialect), rows)
+
+
+def insert_statement(table: Table, dialect: Dialect) -> Insert:
+    """An INSERT that leaves rows alone that are there already."""
+    make = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
+    return make(table).on_conflict_do_nothing()
 
 
 @contextmanager

@@ -12,17 +12,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, Engine, Table
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from fastroute.errors import FastRouteError, JournalError
-from fastroute.journal.database import reason, writing
+from fastroute.journal.database import insert_statement, reason, writing
 from fastroute.journal.feedback import Grade, Outcome, record
 
 #: Bytes of text that may wait.
@@ -33,8 +33,8 @@ _BATCH_ROWS, _CALL_ROWS = 1000, 50
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
-#: Makes a row, in the thread; None for none.
-Row = Callable[[], Mapping[str, Any] | None]
+#: Makes a row, in the thread.
+Row = Callable[[], Mapping[str, Any]]
 #: Counts rows of a table: "written", "dropped" (no room), "refused" (by the database).
 Count = Callable[[str, str, int], None]
 
@@ -49,24 +49,29 @@ class _Waiting(NamedTuple):
     table: Table
     make: Row
     bytes: int = 0
+    done: Callable[[], None] | None = None
+
+
+class _Made(NamedTuple):
+    table: Table
+    row: Mapping[str, Any]
+    done: Callable[[], None] | None
 
 
 class Task(NamedTuple):
-    """What is done in the thread again and again, in a transaction of its own."""
+    """What is done in the thread again and again."""
 
     every_s: float
-    run: Callable[[Connection], object]
+    run: Callable[[Engine], object]
 
 
 class _Statement:
     """An INSERT that leaves rows alone that are there already, for the driver itself."""
 
     def __init__(self, table: Table, engine: Engine) -> None:
-        make = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
         names = [column.name for column in table.columns]
-        compiled = (
-            make(table).on_conflict_do_nothing().compile(dialect=engine.dialect, column_keys=names)
-        )
+        statement = insert_statement(table, engine.dialect)
+        compiled = statement.compile(dialect=engine.dialect, column_keys=names)
         self._sql = str(compiled)
         self._order = compiled.positiontup
         self._names = names
@@ -143,16 +148,20 @@ class Writer:
         """Whether the last attempt to write succeeded."""
         return self._failures == 0
 
-    def put(self, table: Table, row: Row, size_bytes: int = 0) -> bool:
+    def put(
+        self, table: Table, row: Row, size_bytes: int = 0, done: Callable[[], None] | None = None
+    ) -> bool:
         """Queue a row with ``size_bytes`` of text; False if there is no room for it. It never
-        waits. Called by one thread only."""
+        waits. ``done`` is called, in the thread, when the row is in the database, or at once when
+        it is not going to be. Called by one thread only."""
         waiting_bytes = self._bytes_in - self._bytes_out + size_bytes
         full = len(self._rows) >= self._most_rows or waiting_bytes > _MOST_BYTES
         if full or self._stopping:
             self._count(table.name, "dropped", 1)
+            _call(done)
             return False
         self._bytes_in += size_bytes
-        self._rows.append(_Waiting(table, row, size_bytes))
+        self._rows.append(_Waiting(table, row, size_bytes, done))
         return True
 
     def grade(self, grade: Grade) -> Future[Outcome]:
@@ -219,71 +228,74 @@ class Writer:
         if len(taken) == _BATCH_ROWS and self._rows:  # a grade comes after rows put before it
             self._grades.extendleft(reversed(grades))
             grades = []
-        rows: dict[str, list[Mapping[str, Any]]] = {}
-        for table, make, size_bytes in taken:
-            self._bytes_out += size_bytes
-            row = self._made(table, make)
-            if row is not None:
-                rows.setdefault(table.name, []).append(row)
-        tables = {waiting.table.name: waiting.table for waiting in taken}
-        outcomes: list[Outcome] = []
+        rows = [made for waiting in taken if (made := self._made(waiting)) is not None]
         try:
-            try:
-                with writing(engine) as connection:
-                    for name, group in rows.items():
-                        self._statement(tables[name], engine).run(connection, group)
-                    outcomes = [record(connection, grade) for grade, _ in grades]
-            except DBAPIError as error:
-                if _is_of_the_database(error):
-                    raise
-                self._write_singly(engine, tables, rows)
-                rows = {}
-                with writing(engine) as connection:
-                    outcomes = [record(connection, grade) for grade, _ in grades]
+            outcomes = self._written(engine, rows, grades)
         except BaseException as error:
-            left = [_Waiting(t, partial(dict, row)) for t, row in _flat(tables, rows)]
+            left = [_Waiting(m.table, partial(dict, m.row), 0, m.done) for m in rows]
             self._rows.extendleft(reversed(left))
             for _, future in grades:
-                future.set_exception(JournalError(f"the journal can't be written: {_said(error)}"))
+                _fail(future, f"the journal can't be written: {_said(error)}")
             raise
         for (_, future), outcome in zip(grades, outcomes, strict=True):
-            future.set_result(outcome)
-        for name, group in rows.items():
-            self._count(name, "written", len(group))
+            with suppress(InvalidStateError):  # who asked waits no longer
+                future.set_result(outcome)
         if grades:
             self._count("feedback", "written", len(grades))
 
-    def _write_singly(
-        self,
-        engine: Engine,
-        tables: Mapping[str, Table],
-        rows: dict[str, list[Mapping[str, Any]]],
-    ) -> None:
+    def _written(
+        self, engine: Engine, rows: list[_Made], grades: Sequence[tuple[Grade, Future[Outcome]]]
+    ) -> list[Outcome]:
+        """Write ``rows``, which is empty then, and ``grades``."""
+        groups: dict[str, list[_Made]] = {}
+        for made in rows:
+            groups.setdefault(made.table.name, []).append(made)
+        try:
+            with writing(engine) as connection:
+                for group in groups.values():
+                    statement = self._statement(group[0].table, engine)
+                    statement.run(connection, [made.row for made in group])
+                outcomes = [record(connection, grade) for grade, _ in grades]
+        except DBAPIError as error:
+            if _is_of_the_database(error):
+                raise
+            self._write_singly(engine, rows)
+            with writing(engine) as connection:
+                return [record(connection, grade) for grade, _ in grades]
+        for made in rows:
+            _call(made.done)
+        rows.clear()
+        for name, group in groups.items():
+            self._count(name, "written", len(group))
+        return outcomes
+
+    def _write_singly(self, engine: Engine, rows: list[_Made]) -> None:
         """Write each row in its own transaction; those that the database refuses are lost."""
-        for name in list(rows):
-            while rows[name]:
-                row = rows[name][0]
-                try:
-                    with writing(engine) as connection:
-                        self._statement(tables[name], engine).run(connection, [row])
-                    self._count(name, "written", 1)
-                except DBAPIError as error:
-                    if _is_of_the_database(error):
-                        raise
-                    self._refused(name, error)
-                del rows[name][0]
+        while rows:
+            made = rows[0]
+            try:
+                with writing(engine) as connection:
+                    self._statement(made.table, engine).run(connection, [made.row])
+                self._count(made.table.name, "written", 1)
+            except DBAPIError as error:
+                if _is_of_the_database(error):
+                    raise
+                self._refused(made.table.name, error)
+            _call(made.done)
+            del rows[0]
 
     def _statement(self, table: Table, engine: Engine) -> _Statement:
         if table.name not in self._statements:
             self._statements[table.name] = _Statement(table, engine)
         return self._statements[table.name]
 
-    def _made(self, table: Table, make: Row) -> Mapping[str, Any] | None:
+    def _made(self, waiting: _Waiting) -> _Made | None:
+        self._bytes_out += waiting.bytes
         try:
-            row = make()
-            return None if row is None else _storable(row)
+            return _Made(waiting.table, _storable(waiting.make()), waiting.done)
         except Exception as error:  # a redaction hook may raise anything
-            self._refused(table.name, error)
+            self._refused(waiting.table.name, error)
+            _call(waiting.done)
             return None
 
     def _refused(self, name: str, error: Exception) -> None:
@@ -295,8 +307,7 @@ class Writer:
         now = time.monotonic()
         for i, (task, due_s) in enumerate(self._tasks):
             if now >= due_s:
-                with writing(engine) as connection:
-                    task.run(connection)
+                task.run(engine)
                 self._tasks[i] = task, now + task.every_s
 
     def _failed(self, error: Exception) -> None:
@@ -309,11 +320,12 @@ class Writer:
 
     def _refuse_grades(self, why: str) -> None:
         while self._grades:
-            self._grades.popleft()[1].set_exception(JournalError(why))
+            _fail(self._grades.popleft()[1], why)
 
     def _drop(self, count: int) -> None:
         for waiting in self._rows:
             self._count(waiting.table.name, "dropped", 1)
+            _call(waiting.done)
         self._log("rows of the journal are lost", logging.ERROR, rows=count)
         self._rows.clear()
 
@@ -323,10 +335,14 @@ def _is_deleted(engine: Engine) -> bool:
     return engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).exists()
 
 
-def _flat(
-    tables: Mapping[str, Table], rows: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[tuple[Table, Mapping[str, Any]]]:
-    return [(tables[name], row) for name, group in rows.items() for row in group]
+def _call(done: Callable[[], None] | None) -> None:
+    if done is not None:
+        done()
+
+
+def _fail(future: Future[Outcome], why: str) -> None:
+    with suppress(InvalidStateError):  # who asked waits no longer
+        future.set_exception(JournalError(why))
 
 
 def _is_of_the_database(error: DBAPIError) -> bool:

@@ -7,18 +7,21 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine
 
 from fastroute.gateway.config.settings import Config
 from fastroute.gateway.gateway import Gateway, Routed
+from fastroute.gateway.journal.calls import MODEL_CHARS, Calls, Noted, Paid, total_usd
 from fastroute.gateway.journal.shadow import DailyBudget, Sampled, Shadows
 from fastroute.gateway.journal.texts import Texts, answer_text
-from fastroute.gateway.operations.books import Bill, BilledCall
+from fastroute.gateway.operations.books import Bill
 from fastroute.gateway.operations.logs import log
-from fastroute.gateway.operations.usage import Usage
 from fastroute.gateway.request.document import Document
 from fastroute.http.request import RawHeaders
-from fastroute.journal.database import open_journal
+from fastroute.journal.database import open_journal, writing
+from fastroute.journal.pending import Note
 from fastroute.journal.prices import note_prices
 from fastroute.journal.prune import erase_texts
 from fastroute.journal.schema import REQUESTS
@@ -29,21 +32,6 @@ if TYPE_CHECKING:
     from fastroute.gateway.protocol.proxy import Facts
 
 _HOUR_S = 3600.0
-#: A client may name a model of any length.
-_MODEL_CHARS = 255
-
-
-class Paid(NamedTuple):
-    """What a call used and cost."""
-
-    model: str
-    usage: Usage
-    cost_usd: float | None
-
-    @classmethod
-    def of(cls, call: BilledCall) -> Paid:
-        """Without the request, which may have megabytes."""
-        return cls(call.model[:_MODEL_CHARS], call.usage, call.cost_usd)
 
 
 class Entry:
@@ -59,9 +47,13 @@ class Entry:
         self._pieces: list[bytes] = []
         self._bytes = 0
         self._sampled: Sampled | None = None
+        self._noted: Noted | None = None
 
-    def send(self, document: Document, path: str, headers: RawHeaders, query: bytes) -> None:
-        """Note what is sent to the provider, if the request is to have a shadow."""
+    def send(self, facts: Facts, document: Document, headers: RawHeaders, query: bytes) -> None:
+        """Note what is sent to the provider."""
+        name, path, model = facts.request_id, facts.path, self._routed.model[:MODEL_CHARS]
+        note = Note(name, self._time_s, path, model, facts.caller)
+        self._noted = self._recorder.calls.begin(self._gateway, note, len(document.raw))
         shadows = self._recorder.shadows
         if shadows is not None:
             self._sampled = shadows.sample(self._routed, document, path, headers, query)
@@ -76,15 +68,17 @@ class Entry:
         """Queue the request's row, and ask its shadow."""
         bill = self.bill
         calls = [] if bill is None else list(map(Paid.of, bill.settled))
+        answered = None if bill is None else bill.answered
         prompt = self._routed.prompt
+        latency_ms = round((perf_counter() - facts.began) * 1000, 3)
         known = {
             "request_id": facts.request_id,
             "time": self._time_s,
             "caller": facts.caller,
             "path": facts.path,
-            "answered_by": (facts.model or "")[:_MODEL_CHARS] or None,
+            "answered_by": (facts.model or "")[:MODEL_CHARS] or None,
             "stream": facts.stream,
-            "latency_ms": round((perf_counter() - facts.began) * 1000, 3),
+            "latency_ms": latency_ms,
             "first_byte_ms": facts.more.get("first_byte_ms"),
             "status": facts.status,
             "error": facts.error,
@@ -96,17 +90,17 @@ class Entry:
             self._routed._replace(prompt=self.texts.cut(prompt) if self.texts.prompts else ""),
             self.texts,
             calls,
-            None if bill is None else bill.answered,
+            answered,
             self._pieces,
             known,
         )
         kept = len(prompt) if self.texts.prompts else 0
-        self._recorder.writer.put(REQUESTS, make, self._bytes + kept)
+        done = self._recorder.calls.end(self._noted, calls, answered, latency_ms, facts.status)
+        self._recorder.writer.put(REQUESTS, make, self._bytes + kept, done)
         shadows, sampled = self._recorder.shadows, self._sampled
-        answered = calls and facts.status == 200 and facts.error is None
-        if shadows is not None and sampled is not None and bill is not None and answered:
-            usage = calls[bill.answered or 0].usage
-            shadows.start(sampled, known, usage, self._recorder.writer, self.texts)
+        succeeded = calls and facts.status == 200 and facts.error is None
+        if shadows is not None and sampled is not None and succeeded:
+            shadows.start(sampled, known, calls[answered or 0].usage, self._recorder)
 
 
 class Recorder:
@@ -117,7 +111,9 @@ class Recorder:
         assert section is not None
         self._state = state
         self._budget = DailyBudget(0.0)
+        self.calls = Calls(section)
         self.configure(config)
+        pending = self.calls.pending
         self.writer = Writer(
             partial(open_journal, section.url, password=section.password),
             state.metrics.journaled,
@@ -127,6 +123,7 @@ class Recorder:
                 Task(_HOUR_S, self._erase_texts),
                 Task(60.0, self._note_prices),
                 Task(5.0, self._budget.refresh),
+                *([] if pending is None else [Task(60.0, pending.recover)]),
             ],
         )
 
@@ -147,18 +144,21 @@ class Recorder:
         """End the shadows, and write what waits."""
         await self._budget.aclose()
         await asyncio.to_thread(self.writer.close)
+        if self.calls.pending is not None:
+            self.calls.pending.close()
 
-    def _erase_texts(self, connection: Any) -> None:
-        erase_texts(connection, before=time.time() - self._retention_s)
+    def _erase_texts(self, engine: Engine) -> None:
+        with writing(engine) as connection:
+            erase_texts(connection, before=time.time() - self._retention_s)
 
-    def _note_prices(self, connection: Any) -> None:
+    def _note_prices(self, engine: Engine) -> None:
         roles = {
             self._config.routing.strong_model: "strong",
             self._config.routing.weak_model: "weak",
         }
         rows = [
             {
-                "model": model.name[:_MODEL_CHARS],
+                "model": model.name[:MODEL_CHARS],
                 "role": roles.get(model.name),
                 "input_usd_per_mtok": model.input_usd_per_mtok,
                 "cached_input_usd_per_mtok": model.cached_input_usd_per_mtok,
@@ -167,7 +167,8 @@ class Recorder:
             }
             for model in self._config.models.values()
         ]
-        note_prices(connection, rows, time.time())
+        with writing(engine) as connection:
+            note_prices(connection, rows, time.time())
 
 
 def _row(
@@ -180,20 +181,19 @@ def _row(
     known: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The row of a request, made in the writer's thread."""
-    row = dict(known) | {"chosen": routed.model[:_MODEL_CHARS]}
+    row = dict(known) | {"chosen": routed.model[:MODEL_CHARS]}
     if routed.conversation is not None:
         row["conversation"] = routed.conversation.hex()
     row |= _decision(gateway, routed)
     if calls:
         usage = calls[answered or 0].usage
-        costs = [call.cost_usd for call in calls if call.cost_usd is not None]
         row |= {
             "input_tokens": usage.all_input_tokens,
             "cached_tokens": usage.cached_tokens,
             "cache_write_tokens": usage.cache_write_tokens,
             "output_tokens": usage.output_tokens,
             "tokens_are_estimates": any(call.usage.is_estimate for call in calls),
-            "cost_usd": sum(costs) if len(costs) == len(calls) else None,
+            "cost_usd": total_usd(calls),
         }
         if len(calls) > 1:
             row["calls"] = [_call(call, i == answered) for i, call in enumerate(calls)]

@@ -14,11 +14,12 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Engine, func, select
 
 from fastroute.errors import BodyError, DispatchError
 from fastroute.gateway.config.journal import ShadowConfig
 from fastroute.gateway.gateway import Gateway, Routed
+from fastroute.gateway.journal.calls import MODEL_CHARS, Noted, Paid, total_usd
 from fastroute.gateway.journal.texts import Texts, answer_text
 from fastroute.gateway.operations.books import Bill, cost_usd
 from fastroute.gateway.operations.usage import Usage
@@ -26,10 +27,11 @@ from fastroute.gateway.protocol.replies import RefusalError
 from fastroute.gateway.request.document import Document
 from fastroute.gateway.request.sampling import Sampler
 from fastroute.http.request import RawHeaders
+from fastroute.journal.pending import Note
 from fastroute.journal.schema import SHADOWS
-from fastroute.journal.writer import Writer
 
 if TYPE_CHECKING:
+    from fastroute.gateway.journal.recorder import Recorder
     from fastroute.gateway.operations.state import State
 
 _PATHS = frozenset({"/chat/completions", "/completions", "/messages", "/responses"})
@@ -63,12 +65,13 @@ class DailyBudget:
         self.tasks: set[asyncio.Task[None]] = set()  # over reloads, too
         self._reserved = 0.0
 
-    def refresh(self, connection: Connection) -> None:
+    def refresh(self, engine: Engine) -> None:
         """Read what was spent. Called in the writer's thread."""
         now = time.time()
         day = now // _DAY_S * _DAY_S
         spent = select(func.sum(SHADOWS.c.cost_usd)).where(SHADOWS.c.time >= day)
-        self._written = day, connection.scalar(spent) or 0.0
+        with engine.connect() as connection:
+            self._written = day, connection.scalar(spent) or 0.0
         self._read_s = now
 
     def reserve(self, usd: float) -> bool:
@@ -119,7 +122,7 @@ class Shadows:
         return Sampled(document, sent, query, 1 / probability)
 
     def start(
-        self, sampled: Sampled, row: dict[str, Any], usage: Usage, writer: Writer, texts: Texts
+        self, sampled: Sampled, row: dict[str, Any], usage: Usage, recorder: Recorder
     ) -> None:
         """Ask the other model than the one that answered ``row``, if there is room for it."""
         state = self._state
@@ -130,12 +133,12 @@ class Shadows:
         running = len(self._budget.tasks)
         if running >= min(self._config.max_concurrency, state.admission.free):
             outcome = "no_room"
-        elif not writer.is_writing:
+        elif not recorder.writer.is_writing:
             outcome = "no_journal"
         elif estimate is None or not self._budget.reserve(estimate):
             outcome = "over_budget"
         else:
-            job = self._ask(sampled, row, model, estimate, writer, texts)
+            job = self._ask(sampled, row, model, estimate, recorder)
             task = asyncio.get_running_loop().create_task(job)
             self._budget.tasks.add(task)
             task.add_done_callback(self._budget.tasks.discard)
@@ -148,17 +151,19 @@ class Shadows:
         row: dict[str, Any],
         model: str,
         reserved_usd: float,
-        writer: Writer,
-        texts: Texts,
+        recorder: Recorder,
     ) -> None:
-        gateway = self._state.lease()
+        gateway, texts = self._state.lease(), recorder.texts
         bill, began = Bill(), perf_counter()
         pieces: list[bytes] = []
         kept_bytes = 0
         error: str | None = None
+        noted: Noted | None = None
         is_stream = False
         try:
             document, path = sampled.document, row["path"]
+            note = Note(row["request_id"], row["time"], path, model, None, weight=sampled.weight)
+            noted = recorder.calls.begin(gateway, note, len(document.raw))
             request = gateway.request(model, document, path, sampled.headers, query=sampled.query)
             async with asyncio.timeout(gateway.config.resilience.total_timeout_s):
                 with bill.recording():
@@ -180,39 +185,40 @@ class Shadows:
             error = "shutdown"
             raise
         finally:
-            cost = self._count(bill, gateway)
+            calls = self._count(bill, gateway)
+            cost = total_usd(calls) or 0.0
             self._budget.spend(cost, reserved_usd)
             self._state.metrics.shadows.labels("failed" if error else "answered").inc()
             self._state.release(gateway)
-            settled = bill.settled[bill.answered or 0].usage if bill.settled else None
+            latency_ms = round((perf_counter() - began) * 1000, 3)
+            done = recorder.calls.end(noted, calls, bill.answered, latency_ms, 0)
             known = {
                 "request_id": row["request_id"],
-                "model": model[:255],
+                "model": model[:MODEL_CHARS],
                 "time": row["time"],
                 "weight": sampled.weight,
                 "cost_usd": cost,
-                "latency_ms": round((perf_counter() - began) * 1000, 3),
+                "latency_ms": latency_ms,
                 "error": error,
             }
-            if settled is not None:
+            if calls:
+                usage = calls[bill.answered or 0].usage
                 known |= {
-                    "input_tokens": settled.all_input_tokens,
-                    "cached_tokens": settled.cached_tokens,
-                    "output_tokens": settled.output_tokens,
-                    "tokens_are_estimates": any(c.usage.is_estimate for c in bill.settled),
+                    "input_tokens": usage.all_input_tokens,
+                    "cached_tokens": usage.cached_tokens,
+                    "output_tokens": usage.output_tokens,
+                    "tokens_are_estimates": any(call.usage.is_estimate for call in calls),
                 }
             make = partial(_with_answer, known, pieces, texts, is_stream=is_stream)
-            writer.put(SHADOWS, make, kept_bytes)
+            recorder.writer.put(SHADOWS, make, kept_bytes, done)
 
-    def _count(self, bill: Bill, gateway: Gateway) -> float:
+    def _count(self, bill: Bill, gateway: Gateway) -> list[Paid]:
         """Count tokens and dollars of the shadow; it saved nothing."""
         metrics = self._state.metrics
-        bill.close(gateway)
-        for call in bill.settled:
+        for call in bill.close(gateway):
             metrics.billed(gateway.label(call.model), call.usage, call.cost_usd)
-        cost = sum(call.cost_usd or 0.0 for call in bill.settled)
-        metrics.overspent.labels("shadow").inc(cost)
-        return cost
+            metrics.overspent.labels("shadow").inc(call.cost_usd or 0.0)
+        return list(map(Paid.of, bill.settled))
 
 
 def _is_harmless(document: Document, path: str) -> bool:

@@ -176,7 +176,7 @@ class ProxyEndpoint:
         with self._state.tracing.upstream(facts.span, routed.model) as traced:
             sent = headers_to_provider(raw_headers, traced, _version(request))
             if facts.entry is not None:
-                facts.entry.send(document, self._path, sent, _query(request))
+                facts.entry.send(facts, document, sent, _query(request))
             return await self._ask(gateway, routed, document, sent, request, facts)
 
     async def _ask(
