@@ -99,7 +99,8 @@ FEEDBACK = Table(
 )
 SOURCES = ("user", "application", "judge", "key", "evidence")
 
-#: Comparisons of two answers to one request. ``judge`` is a model, "key" or "evidence".
+#: Comparisons of two answers to one request. ``judge`` is a model, "key",
+#: "evidence", or "user" for a person who saw them blind.
 JUDGEMENTS = Table(
     "judgements",
     METADATA,

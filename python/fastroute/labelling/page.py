@@ -18,6 +18,7 @@ from fastroute.errors import FastRouteError, InvalidInputError
 from fastroute.labelling.comparison import KEYS, Comparison, Pairs
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Act = Callable[[Pairs, dict[str, Any]], Comparison | None]
 
 #: What every file of a page is sent with: it loads nothing from elsewhere, and no other page has it
 #: in a frame.
@@ -58,24 +59,30 @@ def file_routes(prefix: str) -> list[tuple[str, str, Handler]]:
     ]
 
 
-def data_routes(prefix: str, pairs: Pairs) -> list[tuple[str, str, Handler]]:
-    """Path, method and handler of what the page asks for. ``prefix`` ends with a slash."""
+def data_routes(
+    prefix: str, pairs_of: Callable[[web.BaseRequest], Pairs]
+) -> list[tuple[str, str, Handler]]:
+    """Path, method and handler of what the page asks for.
+
+    ``prefix`` ends with a slash. ``pairs_of`` gives the pairs of a request, and may refuse it.
+    """
     one_at_a_time = asyncio.Lock()
 
-    def answering(act: Callable[[dict[str, Any]], Comparison | None]) -> Handler:
+    def answering(act: Act) -> Handler:
         async def handle(request: web.BaseRequest) -> web.Response:
+            pairs = pairs_of(request)
             try:
                 body = await _body(request)
                 async with one_at_a_time:
-                    return _json(await asyncio.to_thread(state, act, body))
+                    return _json(await asyncio.to_thread(state, act, pairs, body))
             except FastRouteError as error:
                 status = 400 if isinstance(error, InvalidInputError) else 500
                 return _json({"error": {"message": str(error)}}, status)
 
         return handle
 
-    def state(act: Callable[[dict[str, Any]], Comparison | None], body: dict[str, Any]) -> Any:
-        pair = act(body) or pairs.next(_skipped(body))
+    def state(act: Act, pairs: Pairs, body: dict[str, Any]) -> Any:
+        pair = act(pairs, body) or pairs.next(_skipped(body))
         graded, total = pairs.progress()
         shown = None
         if pair is not None:  # without the names of the models
@@ -83,7 +90,7 @@ def data_routes(prefix: str, pairs: Pairs) -> list[tuple[str, str, Handler]]:
             shown = {"id": pair.id, "prompt": pair.prompt, "answers": answers}
         return {"pair": shown, "graded": graded, "total": total}
 
-    def grade(body: dict[str, Any]) -> None:
+    def grade(pairs: Pairs, body: dict[str, Any]) -> None:
         pair_id, winner = body.get("id"), KEYS.get(str(body.get("key")))
         if not isinstance(pair_id, str) or winner is None:
             raise InvalidInputError(f"a verdict needs an id, and a key of {', '.join(KEYS)}")
@@ -92,9 +99,9 @@ def data_routes(prefix: str, pairs: Pairs) -> list[tuple[str, str, Handler]]:
     return [
         (prefix + path, "POST", answering(act))
         for path, act in (
-            ("next", lambda _: None),
+            ("next", lambda *_: None),
             ("grade", grade),
-            ("undo", lambda _: pairs.undo()),
+            ("undo", lambda pairs, _: pairs.undo()),
         )
     ]
 
@@ -112,7 +119,7 @@ async def serve_page(pairs: Pairs, port: int, ready: Callable[[str], None]) -> N
     """
     prefix = f"/{secrets.token_urlsafe(16)}/"
     application = web.Application()
-    for path, method, handler in (*file_routes(prefix), *data_routes(prefix, pairs)):
+    for path, method, handler in (*file_routes(prefix), *data_routes(prefix, lambda _: pairs)):
         application.router.add_route(method, path, handler)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
@@ -138,16 +145,16 @@ async def serve_page(pairs: Pairs, port: int, ready: Callable[[str], None]) -> N
 async def _body(request: web.BaseRequest) -> dict[str, Any]:
     try:
         body = await request.json()
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, web.HTTPException):
         body = None
     if not isinstance(body, dict):
         raise InvalidInputError("the body must be a JSON object")
     return body
 
 
-def _skipped(body: dict[str, Any]) -> set[str]:
+def _skipped(body: dict[str, Any]) -> list[str]:
     given = body.get("skipped")
-    return set(map(str, given)) if isinstance(given, list) else set()
+    return list(map(str, given)) if isinstance(given, list) else []
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

@@ -16,6 +16,7 @@ from fastroute import __version__
 from fastroute.data.battles import read_battles
 from fastroute.errors import FastRouteError, InvalidInputError
 from fastroute.gateway.dashboard.cascade import CascadeEndpoint
+from fastroute.gateway.dashboard.label import has_pairs, label_routes
 from fastroute.gateway.gateway import Gateway
 from fastroute.gateway.operations.metrics import BY_EVIDENCE
 from fastroute.gateway.operations.state import State
@@ -56,6 +57,7 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
                 "default_router": routing.router,
                 "threshold": gateway.threshold,
                 "helpers": () if cascade is None else cascade.helpers,
+                "has_pairs": has_pairs(gateway.config.journal),
             }
         )
 
@@ -76,18 +78,22 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
         return json_response({"battles": found})
 
     files = [
-        (path, "GET", _file(state, name, kind), False) for path, (name, kind) in _FILES.items()
+        (path, "GET", file_handler(_FOLDER / name, kind), False)
+        for path, (name, kind) in _FILES.items()
     ]
-    return files + [
-        (path, method, _if_on(state, handler), True)
-        for path, method, handler in (
-            ("/ui/about", "GET", about),
-            ("/ui/stats", "GET", stats),
-            ("/ui/curve", "GET", curve),
-            ("/ui/neighbors", "POST", similar),
-            ("/ui/cascade", "POST", CascadeEndpoint(state)),
+    data: tuple[tuple[str, str, Handler], ...] = (
+        ("/ui/about", "GET", about),
+        ("/ui/stats", "GET", stats),
+        ("/ui/curve", "GET", curve),
+        ("/ui/neighbors", "POST", similar),
+        ("/ui/cascade", "POST", CascadeEndpoint(state)),
+    )
+    return [
+        (path, method, _if_on(state, handler), needs_key)
+        for path, method, handler, needs_key in (
+            *files, *((*route, True) for route in data), *label_routes(state)
         )
-    ]
+    ]  # fmt: skip
 
 
 def _prompt(raw: bytes) -> str:
@@ -184,10 +190,6 @@ def curve_of(router: Router | None, gateway: Gateway) -> dict[str, Any]:
         "kept": (above[first] / max(above[0], 1e-12)).round(6).tolist(),
         "price_ratio": ratio,
     }
-
-
-def _file(state: State, name: str, kind: str) -> Handler:
-    return _if_on(state, file_handler(_FOLDER / name, kind))
 
 
 def _if_on(state: State, handler: Handler) -> Handler:

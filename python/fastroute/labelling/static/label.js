@@ -37,8 +37,8 @@ function show(state, said) {
     $("question").focus({ preventScroll: true });
   } else {
     const left = state.total - graded;
-    $("done-title").textContent = left ? "Only skipped pairs are left" : "All pairs are graded";
-    $("done-said").textContent = left ? "" : "Every verdict is saved. You can close this page.";
+    $("done-title").textContent = !state.total ? "There are no pairs yet" : left ? "Only skipped pairs are left" : "All pairs are graded";
+    $("done-said").textContent = left || !state.total ? "" : "Every verdict is saved. You can close this page.";
     $("again").hidden = !left;
     $("done").focus();
   }

@@ -217,6 +217,7 @@ async function start() {
     const about = await ask("ui/about");
     $("unlock").hidden = true;
     $("pair").textContent = `strong: ${about.strong_model} · weak: ${about.weak_model} · ${about.version}`;
+    $("label-link").hidden = !about.has_pairs;
     $("cascade-section").hidden = about.helpers.length === 0;
     $("cascade-said").textContent = `Sends the prompt above to ${[about.weak_model, ...about.helpers].join(", ")}, and to ${about.strong_model} where their answers differ. These calls are billed.`;
     $("router").replaceChildren();
