@@ -194,6 +194,7 @@ def test_one_door_to_the_compiled_core() -> None:
         ("jinja2", {"fastroute.routers.causal_llm.template"}),
         ("openai", set()),
         ("ray", {"fastroute._tasks.on_ray"}),
+        ("redis", {"fastroute.state.valkey"}),
         ("requests", set()),
     ],
 )
