@@ -35,6 +35,7 @@ _COMMANDS = {
     "tune": "Make a router from an export of your graded traffic, and say whether to use it.",
     "replay": "Estimate policies that did not run from a journal, with intervals.",
     "journal": "Count, export or delete what a gateway has kept of its requests.",
+    "canary": "Show, freeze, revert or start a canary of a new router.",
     "label": "Grade pairs of answers without seeing whose they are; saved at once.",
     "train": "Train a router, or a part of one, from your own data.",
     "augment": "Label prompts: by a language model that judges, or by an answer key.",

@@ -27,6 +27,7 @@ from fastroute.gateway.config.cascade import CascadeConfig
 from fastroute.gateway.config.settings import Config, ModelConfig, Target
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.metrics import BY_EVIDENCE
+from fastroute.gateway.operations.rollout import CanaryRouter
 from fastroute.gateway.protocol.auth import KeyRing
 from fastroute.gateway.protocol.redaction import Redaction
 from fastroute.gateway.protocol.replies import RefusalError
@@ -45,6 +46,7 @@ from fastroute.gateway.request.sampling import Chances, Explorer
 from fastroute.gateway.request.stored import Keeper, StoredResponses, is_response_id
 from fastroute.http.request import AsyncTransport, Endpoint, RawHeaders, Request
 from fastroute.policy import CASCADE_MODEL, parse_model_name
+from fastroute.rollout.canary import CANARY
 from fastroute.routers.base import EmbeddingRouter, Router
 from fastroute.types import Decision
 
@@ -89,6 +91,7 @@ class Routed(NamedTuple):
         held: whether the decision counts for the share that is held; None where none is.
         conversation: a digest that names the conversation, where something does.
         chances: how the model was drawn, where models are drawn at random.
+        arm: "canary" or "control", while there is a canary.
     """
 
     model: str
@@ -101,6 +104,7 @@ class Routed(NamedTuple):
     held: bool | None = None
     conversation: bytes | None = None
     chances: Chances | None = None
+    arm: str | None = None
 
     @property
     def label(self) -> str:
@@ -129,6 +133,9 @@ class Gateway:
             held_share=routing.held,
         )
         self.default_threshold = self._default_threshold()
+        self.canary = None if config.canary is None else CanaryRouter(config)
+        if self.canary is not None:
+            self.decider.routers[CANARY] = self.canary.router  # a router beside the others
         for router in self.decider.routers.values():
             if isinstance(router, EmbeddingRouter) and router.is_quick:
                 router.win_rate("the first prompt loads what later ones find loaded")
@@ -195,12 +202,16 @@ class Gateway:
                 param="model",
             )
         explorer = self.explorer if remember and cascade is None and keeper is None else None
-        routed = await self._decide(document, path, headers, caller, named, remember, explorer)
+        canary = self.canary if name == DEFAULT_NAME else None
+        routed = await self._decide(
+            document, path, headers, caller, named, remember, explorer, canary
+        )
         if cascade is not None and _is_for_evidence(cascade, document.fields):
             return routed._replace(model=self.config.routing.strong_model, cascade=True)
         routed = routed if keeper is None else self._kept(routed, keeper)
         control, decision = self.decider.share_control, routed.decision
-        if named[1] is not None or control is None or decision is None or not remember:
+        is_fixed = named[1] is not None or routed.arm == CANARY
+        if is_fixed or control is None or decision is None or not remember:
             return routed
         # Nothing was awaited since its threshold was read: no other request came in between.
         return routed._replace(held=control.record(decision.win_rate, decision.strong))
@@ -358,6 +369,7 @@ class Gateway:
         named: tuple[str, float | None],
         remember: bool,
         explorer: Explorer | None,
+        canary: CanaryRouter | None,
     ) -> Routed:
         began = perf_counter()
         routing = self.config.routing
@@ -365,9 +377,12 @@ class Gateway:
         try:
             messages = await self._messages(document, path)
             prompt = prompt_to_route_on(messages, routing.window)
-            decision = await self._score(prompt, name, threshold)
             key = session_key(routing.session_affinity, document.fields, messages, headers, caller)
             conversation, chances = key, None
+            arm = None if canary is None or key is None else canary.arm(key)
+            if canary is not None and arm == CANARY:
+                name, threshold = CANARY, canary.threshold
+            decision = await self._score(prompt, name, threshold)
             stayed = False
             was_strong = None
             if key is not None:
@@ -395,7 +410,7 @@ class Gateway:
             raise RefusalError(400, "invalid_prompt", str(error), param="messages") from error
         return Routed(
             decision.model, decision, stayed, perf_counter() - began, prompt,
-            conversation=conversation, chances=chances,
+            conversation=conversation, chances=chances, arm=arm,
         )  # fmt: skip
 
     async def _keeper(self, fields: Mapping[str, Any], caller: str) -> Keeper | None:

@@ -24,6 +24,7 @@ from fastroute.gateway.config.cascade import CascadeConfig
 from fastroute.gateway.config.file import ConfigFile, Key, read_config_file
 from fastroute.gateway.config.journal import ExploreConfig, JournalConfig, ShadowConfig
 from fastroute.gateway.config.problems import config_error
+from fastroute.gateway.config.rollout import CanaryConfig, DriftConfig
 from fastroute.gateway.config.section import (
     Amount,
     Count,
@@ -287,6 +288,8 @@ class ConfigSections(Section):
     journal: JournalConfig | None = None
     shadow: ShadowConfig | None = None
     explore: ExploreConfig | None = None
+    canary: CanaryConfig | None = None
+    drift: DriftConfig | None = None
     keys: TupleOf[KeyConfig] = ()
     state: StateConfig | None = None
     budgets: BudgetsConfig | None = None
@@ -298,13 +301,16 @@ class ConfigSections(Section):
             budgets.check(info.data)
         return budgets
 
-    @field_validator("shadow", "explore")
+    @field_validator("shadow", "explore", "canary", "drift")
     @classmethod
     def _is_recorded(cls, section: Any, info: ValidationInfo) -> Any:
         if section is not None and info.data.get("journal") is None:
             raise ValueError("needs the section [journal], which keeps what it finds out")
-        if isinstance(section, ShadowConfig) and "routing" in info.data:
-            routing, models = info.data["routing"], info.data.get("models", {})
+        routing = info.data.get("routing")
+        if isinstance(section, CanaryConfig) and routing and routing.session_affinity.by == "none":
+            raise ValueError("conversations can't be told apart: session_affinity.by is none")
+        if isinstance(section, ShadowConfig) and routing:
+            models = info.data.get("models", {})
             for name in (routing.strong_model, routing.weak_model):
                 model = models.get(name)
                 if model is None or None in (model.input_usd_per_mtok, model.output_usd_per_mtok):
@@ -376,6 +382,8 @@ class Config:
     journal: JournalConfig | None = None
     shadow: ShadowConfig | None = None
     explore: ExploreConfig | None = None
+    canary: CanaryConfig | None = None
+    drift: DriftConfig | None = None
     keys: tuple[KeyConfig, ...] = ()
     state: StateConfig | None = None
     budgets: BudgetsConfig | None = None
@@ -428,6 +436,8 @@ def load_config(
         journal=None if sections.journal is None else sections.journal.in_folder(folder),
         shadow=sections.shadow,
         explore=sections.explore,
+        canary=None if sections.canary is None else sections.canary.in_folder(folder),
+        drift=None if sections.drift is None else sections.drift.in_folder(folder),
         keys=tuple(
             key if key.name else key.model_copy(update={"name": f"key {i}"})
             for i, key in enumerate(sections.keys)

@@ -64,6 +64,11 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
     async def stats(_: web.BaseRequest) -> web.Response:
         return json_response(counts(state))
 
+    async def rollout(_: web.BaseRequest) -> web.Response:
+        from fastroute.gateway.operations.rollout import rollout_json
+
+        return json_response(await asyncio.to_thread(rollout_json, state.gateway.config))
+
     async def curve(request: web.BaseRequest) -> web.Response:
         router = state.gateway.decider.routers.get(request.query.get("router", ""))
         return json_response(curve_of(router, state.gateway))
@@ -86,6 +91,7 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
         ("/ui/stats", "GET", stats),
         ("/ui/curve", "GET", curve),
         ("/ui/neighbors", "POST", similar),
+        ("/ui/rollout", "GET", rollout),
         ("/ui/cascade", "POST", CascadeEndpoint(state)),
     )
     return [

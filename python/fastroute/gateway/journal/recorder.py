@@ -184,7 +184,7 @@ def _row(
     row = dict(known) | {"chosen": routed.model[:MODEL_CHARS]}
     if routed.conversation is not None:
         row["conversation"] = routed.conversation.hex()
-    row |= _decision(gateway, routed)
+    row |= _decision(gateway, routed) | {"arm": routed.arm}
     if calls:
         usage = calls[answered or 0].usage
         row |= {

@@ -138,6 +138,9 @@ class Metrics:
         self.cascade_calls = counter(
             "cascade_calls", "Calls of cascades by model and outcome.", "model", "outcome"
         )
+        self.rollout_events = counter(
+            "rollout_events", "Stages of a canary and alarms of drift.", "event"
+        )
         self.held_decisions = counter(
             "held_decisions", "Decisions that count for the share that is held.", "side"
         )

@@ -22,6 +22,7 @@ from fastroute.gateway.request.affinity import Sessions
 
 if TYPE_CHECKING:
     from fastroute.gateway.journal.recorder import Recorder
+    from fastroute.gateway.operations.rollout import Watching
 
 
 class State:
@@ -53,6 +54,7 @@ class State:
         self._reloading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
         self.recorder = self._record(config)
+        self._watching = self._watch(config)
 
     @property
     def gateway(self) -> Gateway:
@@ -91,6 +93,10 @@ class State:
             self.admission.configure(made.config.server)
             if self.recorder is not None:
                 self.recorder.configure(made.config)
+            if made.config != before.config:
+                watching, self._watching = self._watching, self._watch(made.config)
+                if watching is not None:
+                    await asyncio.to_thread(watching.close)
             fixed = ("host", "port", "workers", "opentelemetry", "log_level")
             old, new = before.config.server, made.config.server
             kept = [name for name in fixed if getattr(old, name) != getattr(new, name)]
@@ -109,6 +115,8 @@ class State:
             await gateway.aclose()
         self._users.clear()
         await self.shared.aclose()
+        if self._watching is not None:
+            await asyncio.to_thread(self._watching.close)
         await asyncio.to_thread(self.tracing.close)
 
     def _make(self, config: Config) -> Gateway:
@@ -122,6 +130,13 @@ class State:
         from fastroute.gateway.journal.recorder import Recorder  # it needs the extra journal
 
         return Recorder(config, self)
+
+    def _watch(self, config: Config) -> Watching | None:
+        if config.canary is None and config.drift is None:
+            return None
+        from fastroute.gateway.operations.rollout import Watching
+
+        return Watching(config, self.metrics)
 
     def _carried_sessions(self, made: Gateway) -> Sessions:
         before = self._current

@@ -1,0 +1,89 @@
+"""Sections ``[canary]`` and ``[drift]``: a new router for a part of the traffic, and alarms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, field_validator
+
+from fastroute.errors import FastRouteError
+from fastroute.gateway.config.section import Amount, PositiveCount, Section, Text, TupleOf
+from fastroute.rollout.canary import Rules
+from fastroute.routers.specification import RouterChoice, parse_router
+
+_Part = Annotated[float, Field(gt=0, lt=1)]
+# What comes within this time of the journal's last write may not be there yet.
+_Settling = Annotated[float, Field(ge=10)]
+
+
+class CanaryConfig(Section):
+    """Section ``[canary]``: a new router for the model name "fastroute", on a part of the
+    conversations; ``Rules`` has the other keys.
+
+    ``router`` is the folder of one that ``fastroute tune`` or ``learn`` wrote, or ROUTER=FOLDER. It
+    decides at its own operating point.
+    """
+
+    router: Text
+    state: Text = "canary.json"
+    stages: TupleOf[_Part] = Rules().stages
+    holdback: _Part = Rules().holdback
+    settle_s: _Settling = Rules().settle_s
+    min_conversations: PositiveCount = Rules().min_conversations
+    max_conversations: PositiveCount = Rules().max_conversations
+    quality_margin: Amount = Rules().quality_margin
+    errors_margin: Amount = Rules().errors_margin
+    latency_margin: Amount = Rules().latency_margin
+    dollars_margin: Amount = Rules().dollars_margin
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = Rules().confidence
+
+    @field_validator("router")
+    @classmethod
+    def _is_a_router(cls, router: str) -> str:
+        try:
+            _choice(router)
+        except FastRouteError as error:
+            raise ValueError(str(error)) from error
+        return router
+
+    @field_validator("stages")
+    @classmethod
+    def _rise(cls, stages: tuple[float, ...]) -> tuple[float, ...]:
+        Rules(stages=stages)  # its errors are ValueErrors
+        return stages
+
+    @property
+    def choice(self) -> RouterChoice:
+        """The new router."""
+        return _choice(self.router)
+
+    @property
+    def rules(self) -> Rules:
+        """When it goes on, is promoted, or goes back."""
+        return Rules(**self.model_dump(exclude={"router", "state"}))
+
+    def in_folder(self, folder: Path) -> Self:
+        """The section with paths that are relative to ``folder``."""
+        name, equals, path = self.router.rpartition("=")
+        router = f"{name}{equals}{folder / Path(path).expanduser()}"
+        return self.model_copy(update={"router": router} | _state(self.state, folder))
+
+
+class DriftConfig(Section):
+    """Section ``[drift]``: alarms when prompts, grades, answers or prices change."""
+
+    state: Text = "drift.json"
+    settle_s: _Settling = Rules().settle_s
+
+    def in_folder(self, folder: Path) -> Self:
+        """The section with paths that are relative to ``folder``."""
+        return self.model_copy(update=_state(self.state, folder))
+
+
+def _state(path: str, folder: Path) -> dict[str, Any]:
+    return {"state": str(folder / Path(path).expanduser())}
+
+
+def _choice(router: str) -> RouterChoice:
+    return parse_router(router if "=" in router else f"mf={router}")

@@ -1,0 +1,182 @@
+"""A canary and drift in a gateway in another process, with its journal and the command line."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+
+import fastroute
+from cli_runner import fastroute as command
+from cli_runner import refused
+from fakes import gateway as gateways
+from fakes import openai_billed
+from fakes.gateway import Answer, Gateway
+from fakes.planned import Server, View
+from fastroute.journal.database import open_journal, writing
+from fastroute.journal.schema import REQUESTS
+from fastroute.rollout.canary import CANARY, Canary, Rules
+from fastroute.rollout.files import read_canary, write_state
+
+BUNDLED = Path(fastroute.__file__).parent / "bundled" / "mf"
+CONFIG = """
+[routing]
+strong_model = "strong"
+weak_model = "weak"
+routers = ["length"]
+[endpoint]
+base_url = "{base_url}"
+[journal]
+[drift]
+settle_s = 10
+[canary]
+router = "{router}"
+stages = [0.5]
+{more}
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with openai_billed.start() as running:
+        yield running
+
+
+@pytest.fixture
+def provider(server: Server) -> View:
+    return View(server)
+
+
+@contextmanager
+def start(folder: Path, provider: View, more: str = "") -> Iterator[Gateway]:
+    text = CONFIG.format(base_url=provider.base_url, router=BUNDLED, more=more)
+    with gateways.start("--config", gateways.write_config(folder, text)) as gateway:
+        yield gateway
+
+
+def ask(gateway: Gateway, *words: str, model: str = "fastroute") -> Answer:
+    messages = [{"role": ["user", "assistant"][i % 2], "content": w} for i, w in enumerate(words)]
+    answer = gateway.ask("POST", "/v1/chat/completions", {"model": model, "messages": messages})
+    assert answer.status == 200, answer.body
+    return answer
+
+
+def router(answer: Answer) -> str:
+    return answer.headers["x-fastroute-router"]
+
+
+def rows(folder: Path) -> list[Any]:
+    engine = open_journal(f"sqlite:///{folder}/journal.db")
+    with engine.connect() as connection:
+        found = list(connection.execute(REQUESTS.select().order_by(REQUESTS.c.time)))
+    engine.dispose()
+    return found
+
+
+def test_a_part_of_the_conversations_gets_the_new_router(tmp_path: Path, provider: View) -> None:
+    prompts = [f"What is the capital of country number {i}?" for i in range(60)]
+    with start(tmp_path, provider) as gateway:
+        first = [router(ask(gateway, prompt)) for prompt in prompts]
+        assert set(first) == {"canary", "length"}
+        assert 15 <= first.count("canary") <= 45
+        # The next turn of a conversation goes where its first went.
+        later = [router(ask(gateway, prompt, "Paris.", "Are you sure?")) for prompt in prompts[:20]]
+        assert later == first[:20]
+        # Who names a router gets it.
+        named = [router(ask(gateway, p, model="router-length-0.5")) for p in prompts[:20]]
+        assert set(named) == {"length"}
+        gateway.wait_for(lambda: len(rows(tmp_path)) == 100)
+    found = rows(tmp_path)
+    assert [row.arm for row in found[:60]] == [
+        "canary" if name == "canary" else "control" for name in first
+    ]
+    assert {row.arm for row in found[80:]} == {None}
+    checksums = {row.arm: row.router_checksum for row in found[:60]}
+    assert checksums["canary"] == read_canary(tmp_path / "canary.json").router  # type: ignore[union-attr]
+    with start(tmp_path, provider) as gateway:  # which goes on with the same canary
+        assert [router(ask(gateway, prompt)) for prompt in prompts[:20]] == first[:20]
+
+
+def test_commands_reach_a_running_gateway(tmp_path: Path, provider: View) -> None:
+    state = tmp_path / "canary.json"
+    assert "there is no canary" in refused("canary", "status", "--state", state)
+    prompts = [f"Prompt {i}" for i in range(30)]
+    with start(tmp_path, provider) as gateway:
+        shown = command("canary", "status", "--state", state)
+        assert shown.status == 0
+        assert "running, 50% of the conversations" in shown.out
+        assert command("canary", "freeze", "--state", state, "--json").json["status"] == "frozen"
+        assert "frozen" in refused("canary", "freeze", "--state", state)
+        assert command("canary", "revert", "--state", state).status == 0
+        gateway.wait_for(lambda: {router(ask(gateway, p)) for p in prompts} == {"length"})
+        assert command("canary", "status", "--state", state).status == 3
+        page = gateway.ask("GET", "/ui/rollout").json()
+        assert page["canary"]["status"] == "reverted"
+        assert page["drift"] == {"streams": [], "alarms": []}
+        assert command("canary", "start", "--state", state).status == 0
+        gateway.wait_for(lambda: "canary" in {router(ask(gateway, p)) for p in prompts})
+
+
+def test_a_gateway_rolls_back_by_itself(tmp_path: Path, provider: View) -> None:
+    state = tmp_path / "canary.json"
+    with start(tmp_path, provider):
+        begun = read_canary(state)
+        assert begun is not None
+    # Shorter than a configuration may be, so that the test need not wait.
+    canary = Canary.start(begun.router, Rules(stages=(0.5,), settle_s=0.5), time.time())
+    write_state(state, canary)
+    with start(tmp_path, provider) as gateway:
+        began = time.time()
+        failing = []
+        for i in range(300):
+            name = f"{i:032x}"
+            arm = canary.arm(name)
+            status = 502 if arm == CANARY and i % 2 else 200
+            failing.append(
+                {"request_id": f"r{i}", "time": began + i / 1000, "conversation": name, "path": "/",
+                 "arm": arm, "status": status, "chosen": "weak", "win_rate": 0.5}
+            )  # fmt: skip
+        engine = open_journal(f"sqlite:///{tmp_path}/journal.db")
+        with writing(engine) as connection:
+            connection.execute(insert(REQUESTS), failing)
+        engine.dispose()
+        [event] = gateway.wait_for(lambda: gateway.events("canary: reverted"))
+        assert event["reason"] == "alarm: errors worse than allowed"
+        prompts = [f"Prompt {i}" for i in range(20)]
+        gateway.wait_for(lambda: {router(ask(gateway, p)) for p in prompts} == {"length"})
+        metrics = gateway.ask("GET", "/metrics").body.decode()
+        assert 'fastroute_rollout_events_total{event="canary: reverted"} 1.0' in metrics
+    assert json.loads(state.read_text())["status"] == "reverted"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("stages = [0.5, 0.2]", "stages"),
+        ("holdback = 0.0", "holdback"),
+        ("[routing.session_affinity]\nby = 'none'", "can't be told apart"),
+    ],
+)
+def test_sections_that_make_no_sense(tmp_path: Path, more: str, said: str) -> None:
+    text = CONFIG.format(base_url="http://127.0.0.1:9/v1", router=BUNDLED, more=more)
+    text = text.replace("stages = [0.5]\nstages", "stages")
+    assert said in refused_config(tmp_path, text)
+    without = text.replace("[journal]\n", "").replace(more, "")
+    assert "needs the section [journal]" in refused_config(tmp_path, without)
+
+
+def refused_config(folder: Path, text: str) -> str:
+    ran = command("serve", "--port", "0", "--config", gateways.write_config(folder, text))
+    assert ran.status == 2
+    return ran.err
+
+
+def test_a_router_that_is_not_there(tmp_path: Path) -> None:
+    text = CONFIG.format(base_url="http://127.0.0.1:9/v1", router="nowhere", more="")
+    assert "nowhere" in refused_config(tmp_path, text)
