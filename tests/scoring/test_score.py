@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -298,13 +297,3 @@ def test_a_write_that_fails_leaves_no_part(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
     with pytest.raises((InvalidInputError, OutputError), match="file"):
         score_files([str(tmp_path / "in.jsonl")], str(tmp_path / "file"))
-
-
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
-def test_ray_writes_the_same_bytes(tmp_path: Path) -> None:
-    inputs = _parquet(tmp_path / "in.parquet", [*PROMPTS, None])
-    words = ["score", "--input", inputs, "--workers", "2", "--output"]
-    assert fastroute(*words, tmp_path / "here").status == 0
-    ran = fastroute(*words, tmp_path / "ray", "--engine", "ray")
-    assert ran.status == 0, ran
-    assert _bytes(tmp_path / "here") == _bytes(tmp_path / "ray")

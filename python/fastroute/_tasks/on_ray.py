@@ -42,22 +42,17 @@ def run_on_ray(
         ) from error
     if not items:
         return
-    started = not ray.is_initialized()
-    if started:
+    if not ray.is_initialized():  # it is left running for the next call, and ends with the process
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
-    try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        numbers = ray.data.from_items([{"item": i} for i in items], override_num_blocks=len(items))
-        done = numbers.map_batches(
-            _Actor,
-            fn_constructor_args=(make, dict(items)),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=workers),
-        )
-        for row in done.iter_rows():
-            advance(int(row["count"]))
-            yield int(row["item"]), [int(number) for number in row["result"]]
-    finally:
-        if started:
-            ray.shutdown()
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    numbers = ray.data.from_items([{"item": i} for i in items], override_num_blocks=len(items))
+    done = numbers.map_batches(
+        _Actor,
+        fn_constructor_args=(make, dict(items)),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=workers),
+    )
+    for row in done.iter_rows():
+        advance(int(row["count"]))
+        yield int(row["item"]), [int(number) for number in row["result"]]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fastroute.training.mf.difficulty import DifficultyTraining, train_mf_on_difficulty
     from fastroute.training.mf.train import MfTraining, train_mf
     from fastroute.training.sw_ranking import RankingTraining, train_sw_ranking
+    from fastroute.training.sw_ranking_in_parts import PartsTraining, train_sw_ranking_in_parts
 
 __all__ = [
     "AcceptanceTraining",
@@ -43,6 +44,7 @@ __all__ = [
     "ModelAddition",
     "ModelsAddition",
     "ModelsTraining",
+    "PartsTraining",
     "RankingTraining",
     "add_model_to_models",
     "add_model_to_router",
@@ -54,6 +56,7 @@ __all__ = [
     "train_mf_on_difficulty",
     "train_models",
     "train_sw_ranking",
+    "train_sw_ranking_in_parts",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -72,11 +75,13 @@ __getattr__, __dir__ = lazy_exports(
         "ModelsTraining": "fastroute.training.many_models",
         "add_model_to_models": "fastroute.training.many_models",
         "train_models": "fastroute.training.many_models",
+        "PartsTraining": "fastroute.training.sw_ranking_in_parts",
         "RankingTraining": "fastroute.training.sw_ranking",
         "add_model_to_router": "fastroute.training.mf.add",
         "train_bert": "fastroute.training.bert.recipe",
         "train_causal_llm": "fastroute.training.causal_llm.run",
         "train_mf": "fastroute.training.mf.train",
         "train_sw_ranking": "fastroute.training.sw_ranking",
+        "train_sw_ranking_in_parts": "fastroute.training.sw_ranking_in_parts",
     },
 )

@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
 from fastroute import _native
 from fastroute.artifacts import prompt_hash
 from fastroute.data import GradedResult
+from fastroute.routers.sw_ranking.battle_table import count_outcomes, read_columns
 from fastroute.types import Battle, Winner
 
 PER_PROMPT = 2
@@ -38,19 +40,28 @@ def graded_battles(
 
 def comparable(battles: Sequence[Battle]) -> tuple[list[Battle], list[str]]:
     """The battles within the comparable group with most of them, and the models left out."""
-    models = sorted({m for battle in battles for m in (battle.model_a, battle.model_b)})
-    number = {model: i for i, model in enumerate(models)}
-    wins = np.zeros((len(models), len(models)))
-    for battle in battles:
-        a, b = number[battle.model_a], number[battle.model_b]
-        wins[a, b] += battle.winner != "model_b"
-        wins[b, a] += battle.winner != "model_a"
+    _, a, b, winner = zip(*battles, strict=True)
+    models, first, second, outcome = read_columns(len(battles), a, b, winner)
+    counts = count_outcomes(len(models), first, second, outcome)
+    kept, left_out = comparable_models(models, counts)
+    among = set(kept)
+    return [b for b in battles if b.model_a in among and b.model_b in among], left_out
+
+
+def comparable_models(
+    models: Sequence[str], counts: npt.NDArray[np.int64]
+) -> tuple[list[str], list[str]]:
+    """The models of the comparable group with most battles, and the others.
+
+    ``counts`` are as ``count_outcomes`` gives them.
+    """
+    lost, tied, won = (counts[..., i].astype(np.float64) for i in range(3))
+    wins = won + lost.T + tied + tied.T
     groups = _native.rating_groups(wins)
     met = groups[:, None] == groups
-    battles_of_group = np.bincount(groups, (wins * met).sum(axis=1))
-    kept = groups == np.argmax(battles_of_group)
-    inside = [b for b in battles if kept[number[b.model_a]] and kept[number[b.model_b]]]
-    return inside, [model for model in models if not kept[number[model]]]
+    largest = np.argmax(np.bincount(groups, (wins * met).sum(axis=1)))
+    kept = [model for model, group in zip(models, groups, strict=True) if group == largest]
+    return kept, [model for model, group in zip(models, groups, strict=True) if group != largest]
 
 
 def _winner(a: float, b: float) -> Winner:

@@ -228,18 +228,30 @@ def _held_out(
         )
     columns = list(zip(*rest, strict=True))
     router.fit(X[kept], columns[1], columns[2], columns[3])
-    scored = np.flatnonzero(out).tolist()
+    inside = [battle for battle, held in zip(battles, out, strict=True) if held]
+    return held_out_figures(router, inside, X[out], progress)
+
+
+def held_out_figures(
+    router: SimilarityWeightedRouter,
+    battles: Sequence[Battle],
+    X: Float32Array,
+    progress: Progress = lambda _: None,
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], RankingFigures]:
+    """Win rates of the prompts of ``battles`` by a router that was not fitted to them, and figures.
+
+    ``X``, float32[n, d], are their embeddings; ``progress`` is called with the prompts scored.
+    """
     place: dict[str, int] = {}
-    for i in scored:
-        place.setdefault(battles[i].prompt, i)
+    for i, battle in enumerate(battles):
+        place.setdefault(battle.prompt, i)
     chosen = dict(list(place.items())[:MOST_SCORED])
     rate_of = {}
     for prompt, i in chosen.items():
         rate_of[prompt] = router.win_rate_from_embedding(X[i])
         progress(1)
     predicted, won, texts = [], [], []
-    for i in scored:
-        battle = battles[i]
+    for battle in battles:
         if {battle.model_a, battle.model_b} == {router.strong_model, router.weak_model}:
             if battle.prompt not in rate_of:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from fastroute.cli.options import say_warnings, text
 from fastroute.cli.streams import say
@@ -15,6 +16,10 @@ from fastroute.cli.train.options import (
     read_data,
     say_next,
 )
+from fastroute.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastroute.training import PartsTraining, RankingTraining
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +53,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "fitted to them; the saved router is fitted to all (default: 0.1)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is held out")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"),
+        help="fit battles that need not fit in memory, a part of the files at a time, on this "
+        "machine or on Ray Data; repeated battles are not removed then",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N",
+        help="with --engine: processes, or actors of Ray (default: 1)",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,12 +70,15 @@ def run(options: argparse.Namespace) -> int:
 
     check_output(options)
     settings = {name: getattr(options, name) for name in ("num_tiers", "mode", "storage", "index")}
-    trained = train_sw_ranking(
-        read_data(options), options.output, embedder=options.embedder,
-        strong_model=options.strong_model, weak_model=options.weak_model,
-        per_prompt=options.per_prompt, held_out=options.held_out, seed=options.seed,
-        overwrite=options.overwrite, progress=True, **settings,
-    )  # fmt: skip
+    if options.engine is not None:
+        trained: RankingTraining = _in_parts(options)
+    else:
+        trained = train_sw_ranking(
+            read_data(options), options.output, embedder=options.embedder,
+            strong_model=options.strong_model, weak_model=options.weak_model,
+            per_prompt=options.per_prompt, held_out=options.held_out, seed=options.seed,
+            overwrite=options.overwrite, progress=True, **settings,
+        )  # fmt: skip
     router, figures = trained.router, trained.figures
     if trained.left_out:
         say(f"left out, not comparable: {', '.join(trained.left_out)}")
@@ -85,3 +102,32 @@ def run(options: argparse.Namespace) -> int:
           f"{router.weak_model}, {router.mode_} mode")  # fmt: skip
     say_next("sw_ranking", options.output, router)
     return say_warnings(warnings, trained.losses())
+
+
+def _in_parts(options: argparse.Namespace) -> PartsTraining:
+    from fastroute.training import train_sw_ranking_in_parts
+    from fastroute.training.exclusion import read_evaluation_prompts
+
+    others = {"mode": "auto", "storage": "float32", "index": None, "turns": "first",
+              "conflicts": "remove", "english": False, "data_report": None, "per_prompt": 2,
+              "seed": 0}  # fmt: skip
+    for name, default in others.items():
+        if getattr(options, name) != default:
+            raise InvalidInputError(
+                f"--{name.replace('_', '-')} has no effect with --engine; leave one of them out"
+            )
+    excluded = options.exclude_evaluation
+    trained = train_sw_ranking_in_parts(
+        options.data, options.output, embedder=options.embedder,
+        strong_model=options.strong_model, weak_model=options.weak_model,
+        num_tiers=options.num_tiers, held_out=options.held_out,
+        exclude=read_evaluation_prompts(excluded) if excluded else None,
+        skip_bad=options.skip_bad, workers=options.workers, engine=options.engine,
+        overwrite=options.overwrite, progress=True,
+    )  # fmt: skip
+    for reason, count in trained.dropped.items():
+        print(f"left out {count:,} rows: {reason}")
+    if trained.router.provenance.trained_on is None:
+        say("more than 4,000,000 prompts: the router does not list them, so an evaluation on them "
+            "is not refused")  # fmt: skip
+    return trained

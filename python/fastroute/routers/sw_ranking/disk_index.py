@@ -44,12 +44,35 @@ def fill_shard(empty: Path, blocks: Iterable[Float32Array], first: int, path: Pa
 
 
 def merge_shards(empty: Path, shards: Sequence[Path], lists: Path) -> MergedIndex:
-    """All shards in one index, whose lists are in the file ``lists``."""
-    import faiss
-    from faiss.contrib.ondisk import merge_ondisk
+    """All shards in one index, whose lists are in the file ``lists``.
 
-    index = faiss.read_index(str(empty))
-    merge_ondisk(index, [str(shard) for shard in shards], str(lists))
+    The file has the codes and then the numbers of each list, as FAISS maps it. FAISS's own merge
+    writes to standard output.
+    """
+    import faiss
+
+    opened: list[Any] = [faiss.read_index(str(path), faiss.IO_FLAG_MMAP) for path in shards]
+    held_by: list[Any] = [faiss.extract_index_ivf(index).invlists for index in opened]
+    parts = [faiss.downcast_InvertedLists(held) for held in held_by]
+    index: Any = faiss.read_index(str(empty))
+    inner: Any = faiss.extract_index_ivf(index)
+    size = int(inner.code_size)
+    lengths = np.zeros(inner.nlist, np.uint64)
+    with lists.open("wb") as file:
+        for number in range(inner.nlist):
+            found = [(part, part.list_size(number)) for part in parts]
+            found = [(part, length) for part, length in found if length]
+            lengths[number] = sum(length for _, length in found)
+            for part, length in found:
+                file.write(faiss.rev_swig_ptr(part.get_codes(number), length * size).data)
+            for part, length in found:
+                file.write(faiss.rev_swig_ptr(part.get_ids(number), length).data)
+    held: Any = faiss.OnDiskInvertedLists(inner.nlist, size, str(lists))
+    held.set_all_lists_sizes(faiss.swig_ptr(lengths))
+    held.totsize = lists.stat().st_size
+    inner.replace_invlists(held, True)
+    held.this.disown()
+    index.ntotal = inner.ntotal = int(lengths.sum())
     return MergedIndex(index)
 
 

@@ -472,14 +472,14 @@ class NeighborIndex:
 
         index = None
         flags: tuple[str, ...] = ("IO_FLAG_MMAP_IFC", "IO_FLAG_MMAP")
-        if lists is not None:  # IO_FLAG_MMAP would leave lists of another file unmapped
-            beside = faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY
+        if lists is not None:
             with contextlib.suppress(MemoryError, RuntimeError):
-                index = faiss.read_index(os.fspath(path), beside)
-                # FAISS would start threads to read ahead at every search.
+                index = faiss.read_index(os.fspath(path), faiss.IO_FLAG_SKIP_IVF_DATA)
                 held: Any = faiss.extract_index_ivf(index).invlists
                 held = faiss.downcast_InvertedLists(held)
-                held.prefetch_nthread = 0
+                held.filename, held.read_only = os.fspath(lists), True
+                held.prefetch_nthread = 0  # or each search would start threads to read ahead
+                held.do_mmap()
             flags = ()
         # The first maps flat and inverted lists; FAISS before 1.11 has only the second. What an
         # index can't be read with, it refuses.

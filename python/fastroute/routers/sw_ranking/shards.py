@@ -98,6 +98,26 @@ class Shard:
             counts.sample.add(rows[inside - first])
         return counts
 
+    def keep(self, models: Sequence[str]) -> bool:
+        """Remove the battles of other models; whether any is left."""
+        known = np.array([model in models for model in self.models], np.bool_)
+        kept = known[self.column("a")] & known[self.column("b")]
+        if not kept.all():
+            rows = np.memmap(self.folder / "rows.raw", np.int8, "r").reshape(self.battles, -1)
+            for first in range(0, self.battles, _ROWS_AT_ONCE):
+                some = rows[first : first + _ROWS_AT_ONCE]
+                with (self.folder / "kept.raw").open("wb" if first == 0 else "ab") as file:
+                    file.write(np.ascontiguousarray(some[kept[first : first + len(some)]]).data)
+            (self.folder / "kept.raw").replace(self.folder / "rows.raw")
+            for name in _FILES:
+                if name != "rows":
+                    self.column(name)[kept].tofile(self.folder / f"{name}.raw")
+            self.battles = int(kept.sum())
+            facts = json.loads((self.folder / "shard.json").read_text())
+            facts |= {"battles": self.battles}
+            (self.folder / "shard.json").write_text(json.dumps(facts))
+        return self.battles > 0
+
     def blocks(self) -> Iterator[tuple[int, Float32Array]]:
         """(first, unit rows float32[n, d]) of all battles in order."""
         with (self.folder / "rows.raw").open("rb") as file:
