@@ -11,6 +11,7 @@ __all__ = ["configure", "run"]
 _KINDS = {
     "stats": "Count rows, grades and dollars.",
     "export": "Write answers with their grades, as tune reads them, or a table.",
+    "savings": "Compare what was paid with one model alone, by month, caller and model.",
     "prune": "Delete by age, caller or request, or only texts.",
 }
 
