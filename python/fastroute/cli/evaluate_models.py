@@ -15,7 +15,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("many models (P(success) of each, quality against dollars)")
     group.add_argument(
         "--models", type=text, nargs="+", metavar="FILE",
-        help="files with scores of many models, instead of --benchmark; each is evaluated alone",
+        help="files or folders with scores of many models, instead of --benchmark, a report each; "
+        "RouterBench, LLMRouterBench and RouterArena are read as published",
     )  # fmt: skip
     group.add_argument(
         "--candidates", type=text, metavar="FILE.toml",

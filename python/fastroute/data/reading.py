@@ -22,7 +22,14 @@ from fastroute.data.records import (
     RatedPrompt,
     TrainingData,
 )
-from fastroute.data.row_files import data_files, read_rows
+from fastroute.data.routing_benchmarks import (
+    BenchmarkRow,
+    graded_files,
+    merge_models,
+    read_results,
+    standard_row,
+)
+from fastroute.data.row_files import file_kind, read_rows
 from fastroute.data.row_values import refuse_bad
 from fastroute.errors import InvalidInputError
 
@@ -55,7 +62,8 @@ def read_file(
 
     Args:
         path: ``.jsonl``, ``.csv`` or ``.parquet``, each perhaps ``.gz``, in one of the layouts of
-            ``fastroute.data.layouts``; rows of a file may differ.
+            ``fastroute.data.layouts`` or ``fastroute.data.routing_benchmarks``; rows of a file may
+            differ. Or a JSON file of LLMRouterBench.
         turns: which of a conversation's turns is the prompt: "first", "last" or "all".
         skip_bad: leave malformed rows out instead of raising.
         difficulty: take labels of difficulty too; a row with nothing else is malformed without.
@@ -70,7 +78,8 @@ def read_file(
     graded: list[tuple[int, GradedResult]] = []
     bad: dict[int, str] = {}
     labels: list[RatedPrompt | HarderPrompt] = []
-    rows = list(read_rows(file))
+    read = read_results if file_kind(file) == "json" else read_rows
+    rows = [(where, standard_row(row)) for where, row in read(file)]
     columns = Columns(
         row
         for _, row in rows
@@ -78,7 +87,8 @@ def read_file(
     )
     for number, (where, row) in enumerate(rows):
         try:
-            parsed = parse_row(row, file.name, where, columns, turns, difficulty)
+            name = row.benchmark if isinstance(row, BenchmarkRow) else file.name
+            parsed = parse_row(row, name, where, columns, turns, difficulty)
         except ValueError as error:
             bad[number] = f"{where}: {error}"
             continue
@@ -133,7 +143,8 @@ def read_training_data(
 
     Args:
         paths: files, as for ``read_file``, or folders: of one all such files that are in it,
-            by name; other files and folders in it are not looked at.
+            by name; other files and folders in it are not looked at. Or the folder of
+            LLMRouterBench's results.
         exclude: prompts of evaluation sets, which are removed.
         turns, skip_bad, difficulty: as for ``read_file``.
         conflicts: "remove" labels that disagree on the same prompt and models, or "average" them.
@@ -150,12 +161,13 @@ def read_training_data(
     battles: list[JudgedBattle] = []
     graded: list[GradedResult] = []
     labels: list[RatedPrompt | HarderPrompt] = []
-    for file in [file for path in paths for file in data_files(check_path("path", path))]:
+    for file in [file for path in paths for file in graded_files(check_path("path", path))]:
         found = read_file(file, turns=turns, skip_bad=skip_bad, difficulty=difficulty)
         battles += found.battles
         graded += [_on_unit_scale(row, found.report.scale) for row in found.graded]
         labels += found.difficulty
         report.files.append(found.report)
+    graded = merge_models(graded)
     if english:
         read = len(battles) + len(graded) + len(labels)
         battles, graded = list(filter(is_english, battles)), list(filter(is_english, graded))

@@ -71,6 +71,11 @@ def read_rows(file: Path, stream: Any = None) -> Iterator[tuple[str, Row]]:
         return _csv_rows(file, stream)
     if kind == "parquet":
         return _parquet_rows(file)
+    if kind in ("pkl", "pickle"):
+        raise InvalidInputError(
+            f"{file} is a pickle, and reading it would run its code; if you trust it, write it as "
+            "Parquet: pandas.read_pickle(FILE).to_parquet(FILE.parquet)"
+        )
     raise InvalidInputError(f"{file} must end in .jsonl, .csv or .parquet")
 
 
