@@ -350,10 +350,15 @@ def aligned(columns: Sequence[Column]) -> list[str]:
         lines.append([value for value, _ in cells])
         if any(ends for _, ends in cells):
             lines.append([ends for _, ends in cells])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return aligned_lines(lines)
+
+
+def aligned_lines(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as text: the first column to the left, the others to the right."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return [
         "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
+            cell.rjust(width) if i else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fastroute.evaluation.metrics.bootstrap import Estimate
+from fastroute.evaluation.report.tables import aligned_lines
 from fastroute.learning.tune.guarantee import Goal
 from fastroute.learning.tune.result import FinalCheck, Policy, TuneResult, Verdict
 
@@ -69,7 +70,7 @@ def account(found: TuneResult) -> Account:
 def lines(said: Account) -> list[str]:
     """The verdict, the reasons, a table, and what would change it."""
     found = [said.headline, "", *(f"- {reason}" for reason in said.reasons)]
-    found += ["", said.measured_on, *_aligned(said.table)]
+    found += ["", said.measured_on, *aligned_lines(said.table)]
     for title, listed in (("What would change this", said.advice), ("Details", said.details)):
         if listed:
             found += ["", f"{title}:", *(f"- {line}" for line in listed)]
@@ -165,18 +166,6 @@ def policy_cells(policy: Policy) -> list[str]:
     if policy.cost_usd_per_1000 is not None and policy.saved_usd_per_1000 is not None:
         cells += [dollars(policy.cost_usd_per_1000), dollars(policy.saved_usd_per_1000)]
     return cells
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    """A table as text."""
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
 
 
 def interval(value: Estimate) -> str:
