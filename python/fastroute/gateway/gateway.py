@@ -8,11 +8,9 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from typing import Any
 
 from fastroute._forking import ScoringThreads
-from fastroute.decider import Decider
 from fastroute.errors import (
     BodyError,
     DispatchError,
@@ -24,14 +22,20 @@ from fastroute.errors import (
 )
 from fastroute.evidence.request import cascade_request, is_applicable
 from fastroute.gateway.config.cascade import CascadeConfig
-from fastroute.gateway.config.settings import Config, ModelConfig, Target
+from fastroute.gateway.config.endpoints import ModelConfig, Target
+from fastroute.gateway.config.settings import Config
 from fastroute.gateway.operations.logs import log
-from fastroute.gateway.operations.metrics import BY_EVIDENCE
 from fastroute.gateway.operations.rollout import CanaryRouter
 from fastroute.gateway.protocol.auth import KeyRing
 from fastroute.gateway.protocol.redaction import Redaction
 from fastroute.gateway.protocol.replies import RefusalError
 from fastroute.gateway.request.affinity import Sessions
+from fastroute.gateway.request.candidates import (
+    candidate_decider,
+    choose,
+    pair_decider,
+    read_for_choice,
+)
 from fastroute.gateway.request.cascade import CascadeTransport, cascade_settings
 from fastroute.gateway.request.conversation import (
     MAX_REPLAYED,
@@ -42,10 +46,13 @@ from fastroute.gateway.request.conversation import (
     user_texts,
 )
 from fastroute.gateway.request.document import LONG_BYTES, Document
-from fastroute.gateway.request.sampling import Chances, Explorer
+from fastroute.gateway.request.paths import check_routed, with_query
+from fastroute.gateway.request.routed import Routed
+from fastroute.gateway.request.sampling import Explorer
 from fastroute.gateway.request.stored import Keeper, StoredResponses, is_response_id
 from fastroute.http.request import AsyncTransport, Endpoint, RawHeaders, Request
-from fastroute.policy import CASCADE_MODEL, parse_model_name
+from fastroute.many_models import CandidateRequest
+from fastroute.policy import CASCADE_MODEL, MANY_MODELS, parse_model_name
 from fastroute.rollout.canary import CANARY
 from fastroute.routers.base import EmbeddingRouter, Router
 from fastroute.types import Decision
@@ -58,60 +65,12 @@ QUICK_CHARS = 8192
 LOOK_UP_S = 10.0
 #: Where the model "cascade" is served: the answers of other APIs can't be compared yet.
 _CASCADED_PATH = "/chat/completions"
-_QUERY_SAFE = "%/:?@!$&'()*+,;=-._~[]"
-_ROUTED_PATHS = frozenset(
-    {"/chat/completions", "/completions", "/responses", "/messages", "/messages/count_tokens"}
-)
-
-
-def _with_query(path: str, query: bytes, endpoint: Endpoint) -> str:
-    asked = quote(query, safe=_QUERY_SAFE)
-    # An endpoint's own query, such as an api-version, is not to be overruled.
-    own = endpoint.base_url is not None and "?" in endpoint.base_url
-    return path if own or not asked else f"{path}?{asked}"
 
 
 def _is_for_evidence(cascade: CascadeConfig, fields: Mapping[str, Any]) -> bool:
     """Whether cheap answers decide on a request, and not the prompt's router."""
     exempt = cascade.streams == "prompt_only" and bool(fields.get("stream"))
     return not exempt and is_applicable(fields)
-
-
-class Routed(NamedTuple):
-    """Where a request goes.
-
-    Attributes:
-        model: the model's name as the gateway knows it.
-        decision: what a router decided; None for a model that was named outright.
-        stayed: whether session affinity overruled the router.
-        seconds: how long it took, threads included.
-        prompt: what was scored; "" for a model that was named outright.
-        keeper: who keeps the response or conversation that the request goes on with.
-        cascade: whether the answers of cheap models decide; ``model`` is then the strong one.
-        held: whether the decision counts for the share that is held; None where none is.
-        conversation: a digest that names the conversation, where something does.
-        chances: how the model was drawn, where models are drawn at random.
-        arm: "canary" or "control", while there is a canary.
-    """
-
-    model: str
-    decision: Decision | None
-    stayed: bool
-    seconds: float
-    prompt: str
-    keeper: Keeper | None = None
-    cascade: bool = False
-    held: bool | None = None
-    conversation: bytes | None = None
-    chances: Chances | None = None
-    arm: str | None = None
-
-    @property
-    def label(self) -> str:
-        """What decided, for metrics."""
-        if self.cascade:
-            return BY_EVIDENCE
-        return "" if self.decision is None else self.decision.router
 
 
 class Gateway:
@@ -125,13 +84,8 @@ class Gateway:
             transport if self.cascade is None else CascadeTransport(transport, self.cascade)
         )
         self.keys = KeyRing(config.keys)
-        self.decider = Decider(
-            tuple(dict.fromkeys((routing.router, *routing.router_names))),  # the default first
-            routing.strong_model,
-            routing.weak_model,
-            dict(config.router_config),
-            held_share=routing.held,
-        )
+        self.candidates = candidate_decider(config)
+        self.decider = pair_decider(config)
         self.default_threshold = self._default_threshold()
         self.canary = None if config.canary is None else CanaryRouter(config)
         if self.canary is not None:
@@ -180,6 +134,8 @@ class Gateway:
             named = parse_model_name(name)
         except (InvalidModelNameError, InvalidThresholdError) as error:
             raise RefusalError(400, "invalid_model", str(error), param="model") from error
+        if name == MANY_MODELS and self.candidates is not None:
+            return await self._choose(document, path, headers, caller, counts=remember)
         cascade = self.config.cascade if name == CASCADE_MODEL else None
         if name == DEFAULT_NAME or cascade is not None:
             named = (self.config.routing.router, self._fixed_threshold)
@@ -194,13 +150,7 @@ class Gateway:
         keeper = await self._keeper(document.fields, caller) if path == "/responses" else None
         if named is None:
             return Routed(str(name), None, False, 0.0, "", keeper)
-        if path not in _ROUTED_PATHS:
-            raise RefusalError(
-                400,
-                "not_routed",
-                f"requests to {path} are forwarded and not routed; name a model",
-                param="model",
-            )
+        check_routed(path)
         explorer = self.explorer if remember and cascade is None and keeper is None else None
         canary = self.canary if name == DEFAULT_NAME else None
         routed = await self._decide(
@@ -235,7 +185,7 @@ class Gateway:
             return Request(
                 endpoint=target.endpoint,
                 body=document.with_model(target.model),
-                path=_with_query(path, query, target.endpoint),
+                path=with_query(path, query, target.endpoint),
                 stream=stream,
                 raw_headers=headers,
                 model=model,
@@ -248,6 +198,24 @@ class Gateway:
             targets = tuple(t for t in targets if t.endpoint == keeper.endpoint) or targets
         first, *others = targets
         return to(first, variants=tuple(map(to, others)), fallback=fallback)
+
+    def candidate_request(
+        self,
+        routed: Routed,
+        document: Document,
+        path: str,
+        headers: RawHeaders,
+        query: bytes = b"",
+    ) -> CandidateRequest:
+        """What goes to the candidate that ``routed`` chose, and to another where it must."""
+        choice, keeper = routed.choice, routed.keeper
+        assert choice is not None
+
+        def request(model: str, sent: Document, fallback: Callable[[], Request] | None) -> Request:
+            return self.request(model, sent, path, headers, fallback, query, keeper)
+
+        falls_back = self.config.resilience.fallback == "both"
+        return choice.request(request, document, path, falls_back=falls_back and keeper is None)
 
     async def cascade_request(
         self,
@@ -300,7 +268,7 @@ class Gateway:
             Request(
                 endpoint=found.endpoint,
                 body=b"",
-                path=_with_query(path, query, found.endpoint),
+                path=with_query(path, query, found.endpoint),
                 raw_headers=headers,
                 model=found.model,
                 method=method,
@@ -359,6 +327,33 @@ class Gateway:
         """Close connections and threads."""
         self._threads.close()
         await self.transport.aclose()
+
+    async def _choose(
+        self,
+        document: Document,
+        path: str,
+        headers: Mapping[str, str],
+        caller: str,
+        *,
+        counts: bool,
+    ) -> Routed:
+        """The candidate for ``document``. Raises RefusalError."""
+        began = perf_counter()
+        check_routed(path)
+        keeper = await self._keeper(document.fields, caller) if path == "/responses" else None
+        decider = self.candidates
+        assert decider is not None
+        if keeper is not None and keeper.model not in {c.name for c in self.config.candidates}:
+            return Routed(keeper.model, None, True, 0.0, "", keeper)
+        read = partial(
+            read_for_choice,
+            decider, self.config, self.sessions, document, path, headers, caller, keeper,
+        )  # fmt: skip
+        choice = await choose(decider, read, len(document.raw), self._threads, counts=counts)
+        return Routed(
+            choice.decision.model, None, choice.decision.stayed, perf_counter() - began,
+            choice.reading.prompt, keeper, conversation=choice.reading.name, choice=choice,
+        )  # fmt: skip
 
     async def _decide(
         self,
@@ -507,6 +502,8 @@ class Gateway:
 
     def _default_threshold(self) -> float:
         routing = self.config.routing
+        if not self.decider.routers:
+            return 0.5  # of no pair
         if routing.threshold is not None:
             return routing.threshold
         if routing.strong_share is None:

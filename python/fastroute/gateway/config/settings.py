@@ -15,12 +15,28 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
 )
 from pydantic_core import InitErrorDetails
 
+from fastroute.candidates import Candidate
 from fastroute.errors import FastRouteError
+from fastroute.gateway.config.candidates import (
+    PolicyConfig,
+    RuleConfig,
+    check_candidates_section,
+    prices_for_bills,
+    read_section,
+)
 from fastroute.gateway.config.cascade import CascadeConfig
+from fastroute.gateway.config.endpoints import (
+    DefaultEndpointSection,
+    ModelConfig,
+    ModelSection,
+    Target,
+)
 from fastroute.gateway.config.file import ConfigFile, Key, read_config_file
 from fastroute.gateway.config.journal import ExploreConfig, JournalConfig, ShadowConfig
 from fastroute.gateway.config.problems import config_error
@@ -30,26 +46,17 @@ from fastroute.gateway.config.section import (
     Count,
     PositiveCount,
     Seconds,
-    Secret,
     Section,
     Share,
     Text,
     TupleOf,
 )
 from fastroute.gateway.config.state import BudgetsConfig, StateConfig
-from fastroute.http.address import read_base_url
 from fastroute.http.request import Endpoint
 from fastroute.policy import parse_model_name
 from fastroute.routers.registry import ROUTER_NAMES, find_spec
 from fastroute.routers.specification import RouterChoice, parse_router
 from fastroute.share_control import HeldShare
-
-ANTHROPIC_BASE_URL = "https://api.anthropic.com/v1"
-
-
-def _check_base_url(value: str) -> str:
-    read_base_url(value, "")
-    return value
 
 
 def _digest(value: object) -> bytes:
@@ -73,6 +80,12 @@ def _router_choice(value: object) -> RouterChoice:
         raise ValueError(str(error)) from error
 
 
+def _pair_model(name: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> str:
+    # The context says that candidates make up for a pair.
+    return "" if name == "" and info.context else str(check(name))
+
+
+PairModel = Annotated[Text, WrapValidator(_pair_model)]
 RouterName = Annotated[str, AfterValidator(_check_router)]
 
 
@@ -126,8 +139,8 @@ class HeldShareConfig(Section):
 class RoutingConfig(Section):
     """Section ``[routing]``: which routers decide, between which models, on what."""
 
-    strong_model: Text
-    weak_model: Text
+    strong_model: PairModel
+    weak_model: PairModel
     default_model: Text | None = None
     routers: TupleOf[Annotated[RouterChoice, PlainValidator(_router_choice)]] = ()
     router: Annotated[RouterName, Field(validate_default=True)] = ""
@@ -179,7 +192,9 @@ class RoutingConfig(Section):
 
     @property
     def router_names(self) -> tuple[str, ...]:
-        """The routers to load."""
+        """The routers to load; none without a pair of models."""
+        if not self.strong_model:
+            return ()
         return tuple(choice.name for choice in self.routers) or (self.router,)
 
     @property
@@ -188,62 +203,6 @@ class RoutingConfig(Section):
         if self.strong_share is None or not self.held_share.enabled:
             return None
         return HeldShare(self.strong_share, **self.held_share.model_dump(exclude={"enabled"}))
-
-
-class EndpointSection(Section):
-    """What an endpoint is, wherever it is given."""
-
-    base_url: Annotated[Text, AfterValidator(_check_base_url)] | None = None
-    api_key: Secret | None = Field(default=None, alias="api_key_env", repr=False)
-    timeout_s: Seconds = Endpoint.timeout_s
-    connect_timeout_s: Seconds = Endpoint.connect_timeout_s
-    first_byte_timeout_s: Seconds | None = None
-    retry_cut_answers: bool = False
-    api: Literal["openai", "anthropic"] = "openai"
-
-    def endpoint(self, default: Endpoint) -> Endpoint:
-        """The endpoint; ``default`` has what the section does not say. Address, key and API belong
-        together: a section with one of them inherits none of the others."""
-        names = EndpointSection.model_fields.keys() & self.model_fields_set
-        given = {name: getattr(self, name) for name in names}
-        if given.keys() & {"base_url", "api_key", "api"}:
-            given |= {"base_url": self.base_url, "api_key": self.api_key, "api": self.api}
-            if self.api == "anthropic" and self.base_url is None:
-                given["base_url"] = ANTHROPIC_BASE_URL
-        return replace(default, **given)
-
-
-class DefaultEndpointSection(EndpointSection):
-    """Section ``[endpoint]``: the endpoint of every model that has none of its own."""
-
-    other_models: bool = True
-
-
-class TargetSection(EndpointSection):
-    """One of the endpoints of a model."""
-
-    model: Text | None = None
-    weight: Annotated[float, Field(gt=0)] = 1.0
-
-
-class ModelSection(TargetSection):
-    """Section ``[models.<name>]``: where a model is, and what it costs."""
-
-    input_usd_per_mtok: Amount | None = None
-    output_usd_per_mtok: Amount | None = None
-    cached_input_usd_per_mtok: Amount | None = None
-    cache_write_usd_per_mtok: Amount | None = None
-    endpoints: TupleOf[TargetSection] = ()
-
-    @field_validator("endpoints")
-    @classmethod
-    def _is_alone(
-        cls, endpoints: tuple[TargetSection, ...], info: ValidationInfo
-    ) -> tuple[TargetSection, ...]:
-        beside = [name for name in ("base_url", "api_key", "model") if info.data.get(name)]
-        if endpoints and beside:
-            raise ValueError(f"give {beside[0]} in each of endpoints, not beside them")
-        return endpoints
 
 
 class ResilienceConfig(Section):
@@ -279,6 +238,10 @@ class ConfigSections(Section):
     """The whole file."""
 
     server: ServerConfig = ServerConfig()
+    price_list: Text | None = None
+    candidates: Annotated[Any, PlainValidator(check_candidates_section)] = None
+    policy: PolicyConfig = PolicyConfig()
+    rules: TupleOf[RuleConfig] = ()
     routing: RoutingConfig
     routers: dict[RouterName, dict[str, Any]] = Field(default_factory=dict)
     endpoint: DefaultEndpointSection = DefaultEndpointSection()
@@ -317,6 +280,14 @@ class ConfigSections(Section):
                     raise ValueError(f"daily_usd needs the prices of {name}, in [models]")
         return section
 
+    @field_validator("policy", "rules", "price_list")
+    @classmethod
+    def _has_candidates(cls, value: Any, info: ValidationInfo) -> Any:
+        given = info.data.get("candidates", ...)  # it may have an error of its own
+        if value and given is None:
+            raise ValueError("needs [[candidates]]")
+        return value
+
     @field_validator("cascade")
     @classmethod
     def _asks_other_models(
@@ -324,6 +295,8 @@ class ConfigSections(Section):
     ) -> CascadeConfig | None:
         routing, endpoint = info.data.get("routing"), info.data.get("endpoint")
         if cascade is not None and routing is not None and endpoint is not None:
+            if not routing.strong_model:
+                raise ValueError("needs strong_model and weak_model in [routing]")
             models = info.data.get("models", {})
             pair = (routing.strong_model, routing.weak_model)
             cascade.check_models(*pair, models, other_models=endpoint.other_models)
@@ -348,27 +321,6 @@ class ConfigSections(Section):
 
 
 @dataclass(frozen=True)
-class Target:
-    """One endpoint of a model, and the model's name there."""
-
-    endpoint: Endpoint
-    model: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The endpoints of a model, and its prices; None where they are not known."""
-
-    name: str
-    targets: tuple[Target, ...]
-    input_usd_per_mtok: float | None = None
-    output_usd_per_mtok: float | None = None
-    cached_input_usd_per_mtok: float | None = None
-    cache_write_usd_per_mtok: float | None = None
-
-
-@dataclass(frozen=True)
 class Config:
     """The whole configuration, with the endpoints of each model."""
 
@@ -384,6 +336,9 @@ class Config:
     explore: ExploreConfig | None = None
     canary: CanaryConfig | None = None
     drift: DriftConfig | None = None
+    candidates: tuple[Candidate, ...] = ()
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    rules: tuple[RuleConfig, ...] = ()
     keys: tuple[KeyConfig, ...] = ()
     state: StateConfig | None = None
     budgets: BudgetsConfig | None = None
@@ -391,13 +346,15 @@ class Config:
 
     @property
     def model_names(self) -> list[str]:
-        """Every model that is named: the pair, the helpers, and those with a section."""
+        """Every model that is named: the pair, the helpers, candidates, those with a section."""
         helpers = () if self.cascade is None else self.cascade.helpers
-        pair = (self.routing.strong_model, self.routing.weak_model)
-        return list(dict.fromkeys([*pair, *helpers, *self.models]))
+        pair = filter(None, (self.routing.strong_model, self.routing.weak_model))
+        names = (candidate.name for candidate in self.candidates)
+        return list(dict.fromkeys([*pair, *helpers, *names, *self.models]))
 
 
-_PRICES = tuple(name for name in ModelSection.model_fields if name.endswith("_usd_per_mtok"))
+#: Keys of [routing] that are of use between a pair of models only.
+_OF_A_PAIR = {"strong_model", "weak_model", "routers", "router", "threshold", "strong_share"}
 
 
 def load_config(
@@ -419,18 +376,37 @@ def load_config(
         lines = {("routers", *key): line for key, line in file.lines.items()}
         file = ConfigFile(file.name, {"routers": file.data}, lines)
     data, flags = _overridden(file.data, overrides or {})
+    routing = data["routing"]
+    is_pairless = "candidates" in data and not (
+        isinstance(routing, Mapping) and _OF_A_PAIR & routing.keys()
+    )
+    if is_pairless and isinstance(routing, Mapping):
+        data["routing"] = {"strong_model": "", "weak_model": "", **routing}
     try:
-        sections = ConfigSections.model_validate(data)
+        sections = ConfigSections.model_validate(data, context=is_pairless or None)
     except ValidationError as error:
         raise config_error(file, flags, ConfigSections, error) from error
     default = endpoint or sections.endpoint.endpoint(Endpoint(max_retries=0))
     folder = Path(path or ".").parent
+    candidates = read_section(
+        sections.candidates, sections.price_list, sections.models, file, folder
+    )
+    models = {name: model.configured(name, default) for name, model in sections.models.items()}
+    for candidate in candidates:
+        name, prices = candidate.name, prices_for_bills(candidate)
+        own = models.get(name) or ModelConfig(name, (Target(default, name),))
+        given = {key: getattr(own, key) for key in prices if getattr(own, key) is not None}
+        models[name] = replace(own, **(prices | given))
+    policy = sections.policy
+    if policy.router is not None:
+        folder_of_it = str(folder / Path(policy.router).expanduser())
+        policy = policy.model_copy(update={"router": folder_of_it})
     return Config(
         routing=sections.routing,
         server=sections.server,
         endpoint=default,
         other_models=sections.endpoint.other_models,
-        models={name: _model(name, model, default) for name, model in sections.models.items()},
+        models=models,
         resilience=sections.resilience,
         cascade=None if sections.cascade is None else sections.cascade.in_folder(folder),
         journal=None if sections.journal is None else sections.journal.in_folder(folder),
@@ -438,6 +414,9 @@ def load_config(
         explore=sections.explore,
         canary=None if sections.canary is None else sections.canary.in_folder(folder),
         drift=None if sections.drift is None else sections.drift.in_folder(folder),
+        candidates=candidates,
+        policy=policy,
+        rules=sections.rules,
         keys=tuple(
             key if key.name else key.model_copy(update={"name": f"key {i}"})
             for i, key in enumerate(sections.keys)
@@ -486,15 +465,6 @@ def _router_config(
         if section or beside:
             found[name] = {**_absolute(section, folder), **beside}
     return found
-
-
-def _model(name: str, section: ModelSection, default: Endpoint) -> ModelConfig:
-    targets = tuple(
-        Target(target.endpoint(default), target.model or name, target.weight)
-        for target in section.endpoints or (section,)
-    )
-    prices = {name: getattr(section, name) for name in _PRICES}
-    return ModelConfig(name, targets, **prices)
 
 
 def _absolute(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine
 
 from fastroute.gateway.config.settings import Config
-from fastroute.gateway.gateway import Gateway, Routed
+from fastroute.gateway.gateway import Gateway
 from fastroute.gateway.journal.calls import MODEL_CHARS, Calls, Noted, Paid, total_usd
 from fastroute.gateway.journal.shadow import DailyBudget, Sampled, Shadows
 from fastroute.gateway.journal.texts import Texts, answer_text
 from fastroute.gateway.operations.books import Bill
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.request.document import Document
+from fastroute.gateway.request.routed import Routed
 from fastroute.http.request import RawHeaders
 from fastroute.journal.database import open_journal, writing
 from fastroute.journal.pending import Note

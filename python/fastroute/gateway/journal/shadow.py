@@ -18,13 +18,14 @@ from sqlalchemy import Engine, func, select
 
 from fastroute.errors import BodyError, DispatchError
 from fastroute.gateway.config.journal import ShadowConfig
-from fastroute.gateway.gateway import Gateway, Routed
+from fastroute.gateway.gateway import Gateway
 from fastroute.gateway.journal.calls import MODEL_CHARS, Noted, Paid, total_usd
 from fastroute.gateway.journal.texts import Texts, answer_text
 from fastroute.gateway.operations.books import Bill, cost_usd
 from fastroute.gateway.operations.usage import Usage
 from fastroute.gateway.protocol.replies import RefusalError
 from fastroute.gateway.request.document import Document
+from fastroute.gateway.request.routed import Routed
 from fastroute.gateway.request.sampling import Sampler
 from fastroute.http.request import RawHeaders
 from fastroute.journal.pending import Note

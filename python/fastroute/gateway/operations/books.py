@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastroute.errors import AnswerCutError, ProviderConnectTimeoutError, ProviderTimeoutError
 from fastroute.evidence.cascade import Evidence
-from fastroute.gateway.config.settings import ModelConfig
+from fastroute.gateway.config.endpoints import ModelConfig
 from fastroute.gateway.operations.metrics import Metrics
 from fastroute.gateway.operations.usage import Usage, UsageReader, estimate_input_tokens
 from fastroute.http.request import AsyncResponse, Request
 from fastroute.resilience.wrapping import WrappingTransport
 
 if TYPE_CHECKING:
-    from fastroute.gateway.gateway import Gateway, Routed
+    from fastroute.gateway.gateway import Gateway
+    from fastroute.gateway.request.routed import Routed
 
 
 @dataclass(eq=False)
@@ -97,6 +98,9 @@ class Bill:
         self.settled: list[BilledCall] = []
         self.answered: int | None = None
 
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
     @contextmanager
     def recording(self) -> Iterator[None]:
         """A context in which every call through a MeteredTransport is noted."""
@@ -166,7 +170,11 @@ class Bill:
         """Whether what was chosen answered. Another model's answer is not a saving: the model that
         was chosen failed."""
         answer = self._answer
-        if routed.decision is None or answer is None or answer.request is None:
+        if answer is None or answer.request is None:
+            return False
+        if routed.choice is not None:
+            return answer.request.model == routed.choice.decision.model
+        if routed.decision is None:
             return False
         if isinstance(answer.evidence, Evidence):
             return answer.evidence.reason != "failed" or answer.request.model == routed.model

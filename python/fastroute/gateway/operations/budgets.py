@@ -18,7 +18,7 @@ from fastroute.state.leases import Ledger, Refusal, Reservation
 from fastroute.state.store import Store
 
 if TYPE_CHECKING:
-    from fastroute.gateway.config.settings import ModelConfig
+    from fastroute.gateway.config.endpoints import ModelConfig
     from fastroute.gateway.config.state import BudgetsConfig
     from fastroute.gateway.gateway import Gateway
     from fastroute.gateway.request.document import Document

@@ -19,16 +19,20 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from fastroute.candidates import SpendState
 from fastroute.evidence.cascade import Evidence
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.space import FOLDER, take_room
 from fastroute.gateway.operations.usage import Usage
+from fastroute.many_models import CandidateDecider
 from fastroute.share_control import ShareControl
 from fastroute.types import Decision
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: The label "router" of answers that a cascade by evidence chose.
 BY_EVIDENCE = "evidence"
+#: And of those of a candidate that a policy chose.
+BY_CHOICE = "candidates"
 _WIN_RATES = tuple(i / 20 for i in range(1, 20))
 _DECISION_S = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0)
 _STATE_S = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1)
@@ -76,6 +80,12 @@ def _warn_of_no_room(reason: str | None) -> None:
         logging.WARNING,
         reason=reason,
     )
+
+
+def spend_state(decider: CandidateDecider | None) -> SpendState | None:
+    """The account of the policy that chooses among candidates; None where it keeps none."""
+    state = getattr(decider.policy, "state", None) if decider is not None else None
+    return state if isinstance(state, SpendState) else None
 
 
 class Metrics:
@@ -185,6 +195,21 @@ class Metrics:
         self.budget_refusals = counter(
             "budget_refusals", "Requests refused by [budgets].", "caller", "code"
         )
+        self._spending = {
+            name: Gauge(
+                f"fastroute_policy_{name}",
+                f"{text}, of each worker; NaN without a ceiling.",
+                registry=self.registry,
+                multiprocess_mode="liveall",
+            )
+            for name, text in (
+                ("spent_usd", "Dollars that count for the ceiling: all, or those of the day"),
+                ("balance_usd", "Dollars that may be spent now"),
+                ("quality_per_usd", "The price of money: what a dollar must buy"),
+                ("overdrafts", "Choices for which no candidate was within the balance"),
+            )
+        }
+        self.spending(None)
         self.in_flight = Gauge(
             "fastroute_requests_in_flight",
             "Requests being served.",
@@ -211,6 +236,20 @@ class Metrics:
         """Show the state of ``control``."""
         self.held_threshold.set(math.nan if control is None else control.threshold)
         self.held_share.set(math.nan if control is None else control.held.strong_share)
+
+    def chosen(self, model: str, seconds: float, stayed: bool, decider: CandidateDecider) -> None:
+        """Count the choice of a candidate."""
+        self.decisions.labels(BY_CHOICE, model).inc()
+        self.decision_s.labels(BY_CHOICE).observe(seconds)
+        if stayed:
+            self.stayed.labels(BY_CHOICE).inc()
+        self.spending(decider)
+
+    def spending(self, decider: CandidateDecider | None) -> None:
+        """Show the account of the policy, if it keeps one."""
+        state = spend_state(decider)
+        for name, gauge in self._spending.items():
+            gauge.set(math.nan if state is None else getattr(state, name))
 
     def counted_for_share(self, decision: Decision, counts: bool, control: ShareControl) -> None:
         """Count a decision that a share is held over."""

@@ -9,6 +9,7 @@ from fastroute.gateway.operations.books import MeteredTransport
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.metrics import Metrics
 from fastroute.gateway.operations.shared import Circuits
+from fastroute.gateway.request.candidates import CandidateTransport
 from fastroute.http.aiohttp_transport import AiohttpTransport
 from fastroute.http.request import AsyncTransport, Request
 from fastroute.resilience.balancing import BalancingTransport
@@ -21,8 +22,9 @@ from fastroute.resilience.retry_budget import Budget, RetryTransport
 def build_transport(config: Config, metrics: Metrics, circuits: Circuits) -> AsyncTransport:
     """The transport that requests of a gateway with ``config`` go through.
 
-    From the outside: fallback, retries, redundancy, balancing, breaker, meter, HTTP. So every
-    attempt is balanced, known to the breaker and billed, and another model is the last resort.
+    From the outside: another candidate for a prompt that is too long, fallback, retries,
+    redundancy, balancing, breaker, meter, HTTP. So every attempt is balanced, known to the breaker
+    and billed, and another model is the last resort.
     """
     resilience = config.resilience
     known = set(config.model_names)
@@ -64,4 +66,6 @@ def build_transport(config: Config, metrics: Metrics, circuits: Circuits) -> Asy
         )
     if resilience.fallback != "none":
         transport = FallbackTransport(transport, observer=observe)
+    if config.candidates:
+        transport = CandidateTransport(transport, observe)
     return transport

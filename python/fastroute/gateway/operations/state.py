@@ -50,6 +50,7 @@ class State:
         self._current = self._make(config)
         self.shared.use(self._current)
         metrics.held(self._current.decider.share_control)
+        metrics.spending(self._current.candidates)
         self._users: dict[Gateway, int] = {self._current: 0}
         self._reloading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -87,9 +88,11 @@ class State:
             made.stored = self._current.stored
             self._carry_share(made)
             self.shared.use(made)
+            _carry_account(self._current, made)
             before, self._current = self._current, made
             self._users[made] = 0
             self.metrics.held(made.decider.share_control)
+            self.metrics.spending(made.candidates)
             self.admission.configure(made.config.server)
             if self.recorder is not None:
                 self.recorder.configure(made.config)
@@ -169,6 +172,13 @@ class State:
 def _database(config: Config) -> tuple[str, str | None] | None:
     journal = config.journal
     return None if journal is None else (journal.url, journal.password)
+
+
+def _carry_account(before: Gateway, after: Gateway) -> None:
+    """The policy goes on with its account, if it is the same."""
+    old, new = before.candidates, after.candidates
+    if old is not None and new is not None and repr(old.policy) == repr(new.policy):
+        new.policy = old.policy
 
 
 async def _close(gateway: Gateway) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from multidict import CIMultiDict
 
+from fastroute.candidates.memory import AnswerReader
 from fastroute.errors import (
     AnswerCutError,
     BodyError,
@@ -25,16 +26,23 @@ from fastroute.errors import (
     ProviderTimeoutError,
 )
 from fastroute.evidence.cascade import Evidence
-from fastroute.gateway.gateway import Gateway, Routed
+from fastroute.gateway.gateway import Gateway
 from fastroute.gateway.operations.books import Bill
 from fastroute.gateway.operations.budgets import settle
 from fastroute.gateway.operations.logs import log
+from fastroute.gateway.protocol.decision import (
+    SHOWN_CHARS,
+    choice_facts,
+    decision_headers,
+    decision_json,
+)
 from fastroute.gateway.protocol.evidence import call_rows, evidence_headers
 from fastroute.gateway.protocol.headers import headers_to_client, headers_to_provider
 from fastroute.gateway.protocol.limits import read_body
 from fastroute.gateway.protocol.replies import HeaderList, RefusalError, json_response, to_text
 from fastroute.gateway.protocol.server import cut_off
 from fastroute.gateway.request.document import LONG_BYTES, Document, Fields, read_document
+from fastroute.gateway.request.routed import Routed
 from fastroute.gateway.request.stored import Keeper
 from fastroute.http.request import AsyncResponse, AsyncTransport, RawHeaders, Request, folded
 from fastroute.state.leases import Reservation
@@ -53,8 +61,6 @@ _UNBILLED = frozenset(
     }
 )
 _CUT = 499  # the status that logs have for a client that left, as nginx has it
-#: A client may name a model of any length; logs and headers show no more of it.
-_SHOWN_CHARS = 200
 
 
 @dataclass
@@ -155,7 +161,11 @@ class ProxyEndpoint:
         metrics = self._state.metrics
         if remember and self._state.recorder is not None:
             facts.entry = self._state.recorder.begin(gateway, routed)
-        if routed.decision is not None:
+        if routed.choice is not None:
+            facts.more = choice_facts(routed.choice)
+            if routed.choice.counts and gateway.candidates is not None:
+                metrics.chosen(routed.model, routed.seconds, routed.stayed, gateway.candidates)
+        elif routed.decision is not None:
             if self._path not in _UNBILLED:
                 metrics.decided(
                     routed.decision, routed.seconds, routed.stayed, by_prompt=not routed.cascade
@@ -171,8 +181,8 @@ class ProxyEndpoint:
                 "difficulty": None if difficulty is None else round(difficulty, 4),
                 "stayed": routed.stayed,
             }
-            if gateway.config.server.log_prompts:
-                facts.more["prompt"] = routed.prompt
+        if facts.more and gateway.config.server.log_prompts:
+            facts.more["prompt"] = routed.prompt
         with self._state.tracing.upstream(facts.span, routed.model) as traced:
             sent = headers_to_provider(raw_headers, traced, _version(request))
             if facts.entry is not None:
@@ -193,6 +203,13 @@ class ProxyEndpoint:
         if routed.cascade:
             asked = await gateway.cascade_request(routed, document, self._path, headers, query)
             return await self._exchange(gateway, routed, [asked], request, facts)
+        stored = document.fields if self._path == "/responses" else None
+        if routed.choice is not None:
+            chosen = partial(
+                gateway.candidate_request, routed, document, self._path, headers, query
+            )
+            asked = await asyncio.to_thread(chosen) if len(document.raw) > LONG_BYTES else chosen()
+            return await self._exchange(gateway, routed, [asked], request, facts, stored)
         other = gateway.other_model(routed)
         fallback = (
             None
@@ -205,7 +222,6 @@ class ProxyEndpoint:
         )  # fmt: skip
         # A copy with another model takes 40 ms for 32 MB.
         asked = await asyncio.to_thread(write) if len(document.raw) > LONG_BYTES else write()
-        stored = document.fields if self._path == "/responses" else None
         return await self._exchange(gateway, routed, [asked], request, facts, stored)
 
     async def _exchange(
@@ -230,8 +246,10 @@ class ProxyEndpoint:
                 await gateway.sessions.shared()
                 if answer.request is not None and answer.request.model != routed.model:
                     answering = answer.request.model
-                    if routed.decision is not None and not routed.cascade:
-                        facts.more["fallback_from"] = routed.model[:_SHOWN_CHARS]
+                    if routed.choice is not None:
+                        facts.more |= choice_facts(routed.choice)
+                    if routed.label and not routed.cascade:
+                        facts.more["fallback_from"] = routed.model[:SHOWN_CHARS]
                 facts.model = answering
                 label = gateway.label(answering)
                 first_s = perf_counter() - sent
@@ -243,6 +261,13 @@ class ProxyEndpoint:
                 if stored is not None and answer.request is not None:
                     keeper = Keeper(facts.caller or "", answering, answer.request.endpoint)
                     observers.append(gateway.stored.watch(stored, keeper).feed)
+                if routed.choice is not None:
+                    observers.append(
+                        AnswerReader(
+                            gateway.sessions.answers, answering, routed.choice.reading.name,
+                            facts.caller or "",
+                        ).feed
+                    )  # fmt: skip
                 is_stream = _is_event_stream(answer)
                 bill.begin(answer, is_stream=is_stream)
                 passed = gateway.redaction.headers(headers_to_client(answer.raw_headers))
@@ -272,6 +297,9 @@ class ProxyEndpoint:
             facts.more |= bill.settle(gateway, routed, metrics)
             if facts.entry is not None:
                 facts.entry.bill = bill
+            if routed.choice is not None and gateway.candidates is not None:
+                routed.choice.settle(facts.more.get("cost_usd", None if bill else 0.0))
+                metrics.spending(gateway.candidates)
             if routed.cascade:
                 facts.more["evidence"] = facts.evidence and str(facts.evidence)
                 facts.more["calls"] = call_rows(facts.evidence, bill.calls(gateway))
@@ -320,7 +348,7 @@ class ProxyEndpoint:
             "path": facts.path,
             "status": facts.status,
             "caller": facts.caller,
-            "model": facts.model and facts.model[:_SHOWN_CHARS],
+            "model": facts.model and facts.model[:SHOWN_CHARS],
             "stream": facts.stream,
             "error": facts.error,
             "duration_ms": round((perf_counter() - facts.began) * 1000, 3),
@@ -408,49 +436,6 @@ async def send_until_known(transport: AsyncTransport, requests: list[Request]) -
 
 def _is_event_stream(response: AsyncResponse) -> bool:
     return response.headers.get("content-type", "").lower().startswith("text/event-stream")
-
-
-def decision_headers(routed: Routed, answered_by: str | None = None) -> HeaderList:
-    """The decision as response headers."""
-    model = answered_by or routed.model
-    headers: HeaderList = []
-    if model.isascii() and model.isprintable() and len(model) <= _SHOWN_CHARS:
-        headers.append((b"x-fastroute-model", model.encode()))
-    decision = routed.decision
-    if decision is None:
-        return headers
-    headers += [
-        (b"x-fastroute-router", decision.router.encode()),
-        (b"x-fastroute-win-rate", f"{decision.win_rate:.6g}".encode()),
-        (b"x-fastroute-threshold", repr(decision.threshold).encode()),
-        (b"x-fastroute-decision-us", f"{routed.seconds * 1e6:.1f}".encode()),
-    ]
-    if decision.difficulty is not None:
-        headers.append((b"x-fastroute-difficulty", f"{decision.difficulty:.4f}".encode()))
-    if routed.stayed:
-        headers.append((b"x-fastroute-sticky", b"stayed"))
-    if model != routed.model and not routed.cascade:
-        headers.append((b"x-fastroute-fallback-from", routed.model.encode("ascii", "replace")))
-    return headers
-
-
-def decision_json(routed: Routed) -> dict[str, Any]:
-    """The answer of ``POST /v1/route``."""
-    decision = routed.decision
-    if decision is None:
-        return {"model": routed.model, "router": None}
-    found: dict[str, Any] = {
-        "model": decision.model,
-        "router": decision.router,
-        "win_rate": decision.win_rate,
-        "threshold": decision.threshold,
-        "difficulty": decision.difficulty,
-        "strong": decision.strong,
-        "stayed": routed.stayed,
-        "decision_us": routed.seconds * 1e6,
-    }
-    # The answers of the cheap models decide, and the above only where they can't be compared.
-    return found | {"cascade": True} if routed.cascade else found
 
 
 def _refusal_of(error: Exception, gateway: Gateway) -> RefusalError:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
 
+from fastroute.candidates import ConversationMemory
 from fastroute.gateway.config.settings import SessionAffinityConfig
 from fastroute.policy import stays
 from fastroute.state.store import Store
@@ -25,6 +26,9 @@ class Sessions:
     """Which side each conversation is on: at most ``max_sessions``, each for ``ttl_s`` unused.
 
     ``store`` shares them with other replicas; it answers soon, or this process goes on alone.
+
+    Attributes:
+        answers: the candidate that answered last, of conversations among many models.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Sessions:
         self._clock = clock
         self._sides: OrderedDict[bytes, tuple[bool, float]] = OrderedDict()
         self.store: Store | None = None
+        self.answers = ConversationMemory(config.max_sessions, config.ttl_s, clock)
 
     def __len__(self) -> int:
         return len(self._sides)

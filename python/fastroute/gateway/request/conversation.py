@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastroute._native import find_json_members
+from fastroute.candidates.memory import conversation_name
 from fastroute.chat.prompts import prompt_from_messages
 from fastroute.errors import BodyError, InvalidPromptError
 from fastroute.gateway.config.settings import SessionAffinityConfig
@@ -27,7 +27,6 @@ MAX_REPLAYED = 8
 MAX_CHARACTERS = 100_000
 #: A part of a message up to here is quicker read than looked through, and can't nest too deep.
 SHORT_BYTES = 512
-_SORTED = json.JSONEncoder(sort_keys=True)
 
 
 def messages_of(fields: Mapping[str, Any], path: str) -> list[Any]:
@@ -241,16 +240,4 @@ def session_key(
             named = [fields.get("user"), begun]
     if not named:
         return None
-    try:
-        text = _SORTED.encode(_without_cache_marks([caller, named]))
-    except RecursionError:  # so deep that it can't be told from others: each request by itself
-        return None
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-def _without_cache_marks(value: Any) -> Any:
-    """``value`` without Anthropic's ``cache_control``, which moves to later messages."""
-    if isinstance(value, dict):
-        members = ((name, v) for name, v in value.items() if name != "cache_control")
-        return {name: _without_cache_marks(v) for name, v in members}
-    return [_without_cache_marks(entry) for entry in value] if isinstance(value, list) else value
+    return conversation_name(caller, named)

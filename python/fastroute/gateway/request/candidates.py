@@ -1,0 +1,355 @@
+"""The choice among candidates for a request of the gateway: what it needs, where it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from fastroute._forking import ScoringThreads
+from fastroute._native import find_json_members
+from fastroute.candidates import CandidateSet, Needs, Turn, parse_policy
+from fastroute.candidates.memory import last_answer
+from fastroute.candidates.rules import Asked
+from fastroute.candidates.switching import without_reasoning
+from fastroute.chat.members import with_members
+from fastroute.chat.needs import needs_of
+from fastroute.chat.prompts import system_text
+from fastroute.decider import Decider
+from fastroute.errors import (
+    BodyError,
+    DispatchError,
+    InvalidInputError,
+    InvalidPromptError,
+    NoEligibleModelError,
+)
+from fastroute.gateway.config.settings import Config, SessionAffinityConfig
+from fastroute.gateway.protocol.replies import RefusalError
+from fastroute.gateway.request.affinity import Sessions
+from fastroute.gateway.request.conversation import (
+    messages_of,
+    messages_of_long,
+    prompt_to_route_on,
+    session_key,
+)
+from fastroute.gateway.request.document import (
+    LONG_BYTES,
+    Document,
+    Fields,
+    copy_part,
+    read_document,
+    read_json,
+)
+from fastroute.gateway.request.stored import Keeper
+from fastroute.http.request import AsyncResponse, AsyncTransport, Request
+from fastroute.many_models import CandidateDecider, CandidateDecision, CandidateRequest
+from fastroute.resilience.wrapping import Observer, WrappingTransport
+
+#: Members of a body that hold its messages or items, by path; of other paths "messages".
+_LISTED = {"/responses": "input", "/completions": "prompt"}
+#: Longer bodies are read and scored in a thread.
+QUICK_BYTES = 8192
+#: A short message ("yes, do it") keeps its conversation at its model, whatever others promise.
+_WHOLE_QUALITY = 1.0
+
+
+class Reading(NamedTuple):
+    """What a choice reads of a request.
+
+    Attributes:
+        prompt: what is scored.
+        needs: of the request, by its rules too.
+        turn: where the conversation stands.
+        name: of the conversation; None where nothing names it.
+    """
+
+    prompt: str
+    needs: Needs
+    turn: Turn
+    name: bytes | None
+
+
+class Choice:
+    """A request's candidate, and what is needed to choose another.
+
+    Attributes:
+        reading: what the choice was made by.
+        decision: the present one.
+        counts: whether the policy counts it.
+        moved: whether a provider refused the request as too long.
+    """
+
+    def __init__(self, decider: CandidateDecider, reading: Reading, *, counts: bool) -> None:
+        self._decider = decider
+        self.reading = reading
+        self.counts = counts
+        self.moved = False
+        self.decision = self._decide(reading.needs)
+
+    def request(
+        self,
+        make: Callable[[str, Document, Callable[[], Request] | None], Request],
+        document: Document,
+        path: str,
+        *,
+        falls_back: bool,
+    ) -> CandidateRequest:
+        """The request to the candidate, by ``make`` of its name, what is sent and the fallback.
+
+        Where its provider says that the prompt is too long, or fails and it ``falls_back``, it
+        moves to the next candidate, once for each.
+        """
+        decision = self.decision
+        sent = without_signed_reasoning(document, path) if decision.drops_reasoning else document
+
+        def after_overflow() -> CandidateRequest:
+            self._move(overflowed=True)
+            return self.request(make, document, path, falls_back=falls_back)
+
+        def fallback() -> CandidateRequest:
+            try:
+                self._move(overflowed=False)
+            except NoEligibleModelError as error:
+                raise DispatchError(str(error)) from error
+            return self.request(make, document, path, falls_back=False)
+
+        asked = make(decision.model, sent, fallback if falls_back else None)
+        return CandidateRequest(
+            **vars(asked),
+            decision=decision,
+            after_overflow=None if self.moved else after_overflow,
+        )
+
+    def settle(self, cost_usd: float | None) -> None:
+        """Correct what the policy expected by what was billed; None where that is not known."""
+        if self.counts and cost_usd is not None:
+            self._decider.policy.correct(self.decision.usd, cost_usd)
+
+    def _move(self, *, overflowed: bool) -> None:
+        """Choose another candidate: the present one's provider said that the prompt is too long,
+        or failed. Raises NoEligibleModelError."""
+        needs, failed = self.reading.needs, self.decision
+        if overflowed:
+            needs = self._decider.beyond(needs, failed)
+        else:
+            self._decider.policy.correct(failed.usd, 0.0)
+            reason = "its provider has just failed"
+            needs = replace(needs, excluded={**needs.excluded, failed.model: reason})
+        self.decision = failed._replace(usd=0.0)  # it is not charged, if no other is left either
+        self.moved = self.moved or overflowed
+        self.decision = self._decide(needs)
+        self.reading = self.reading._replace(needs=needs)
+
+    def _decide(self, needs: Needs) -> CandidateDecision:
+        prompt, _, turn, _ = self.reading
+        return self._decider.decide(
+            prompt, needs=needs, turn=turn, explain=True, counts=self.counts
+        )
+
+
+def candidate_decider(config: Config) -> CandidateDecider | None:
+    """What chooses among the candidates of ``config``; None without any.
+
+    Raises ArtifactError for a router that can't load, InvalidInputError for a rule that names no
+    candidate.
+    """
+    if not config.candidates:
+        return None
+    policy = parse_policy(config.policy.choose).for_each_of(config.server.workers)
+    return CandidateDecider(
+        CandidateSet(config.candidates),
+        policy,
+        config.policy.router,
+        drop_reasoning=config.policy.drop_reasoning,
+        rules=[section.rule() for section in config.rules],
+    )
+
+
+class _PairlessDecider(Decider):
+    """Stands for a pair's decider where there are candidates only."""
+
+    def __init__(self) -> None:
+        self._without_pair()
+
+
+def pair_decider(config: Config) -> Decider:
+    """What decides between the pair of ``config``; without a pair it has no router."""
+    routing = config.routing
+    if not routing.strong_model:
+        return _PairlessDecider()
+    return Decider(
+        tuple(dict.fromkeys((routing.router, *routing.router_names))),  # the default first
+        routing.strong_model,
+        routing.weak_model,
+        dict(config.router_config),
+        held_share=routing.held,
+    )
+
+
+async def choose(
+    decider: CandidateDecider,
+    read: Callable[[], Reading],
+    size: int,
+    threads: ScoringThreads,
+    *,
+    counts: bool,
+) -> Choice:
+    """Choose by what ``read`` reads of a body of ``size`` bytes. Raises RefusalError."""
+
+    def make() -> Choice:
+        return Choice(decider, read(), counts=counts)
+
+    is_quick = size <= QUICK_BYTES and (decider.router is None or decider.router.is_quick)
+    try:
+        return make() if is_quick else await threads.run(make)
+    except BodyError as error:
+        raise RefusalError(400, "invalid_json", str(error)) from error
+    except NoEligibleModelError as error:
+        raise RefusalError(400, "no_eligible_model", str(error), param="model") from error
+    except (InvalidPromptError, InvalidInputError) as error:
+        raise RefusalError(400, "invalid_prompt", str(error), param="messages") from error
+
+
+def read_for_choice(
+    decider: CandidateDecider,
+    config: Config,
+    sessions: Sessions,
+    document: Document,
+    path: str,
+    headers: Mapping[str, str],
+    caller: str,
+    keeper: Keeper | None = None,
+) -> Reading:
+    """What a choice reads of ``document``, posted to ``path``. For no event loop if it is longer
+    than LONG_BYTES. Raises InvalidPromptError, BodyError."""
+    fields, routing = document.fields, config.routing
+    body: Mapping[str, Any] = fields
+    beyond = 0
+    if len(document.raw) > LONG_BYTES:
+        messages = messages_of_long(fields, path, routing.window)
+        body, beyond = _without_long_parts(fields)
+    else:
+        messages = messages_of(fields, path)
+    needs = needs_of(body)
+    if beyond:
+        more = Needs.of_bytes(beyond)
+        needs = replace(
+            needs,
+            most_tokens=needs.most_tokens + more.most_tokens,
+            likely_tokens=needs.likely_tokens + more.likely_tokens,
+        )
+    needs = decider.ruled(needs, Asked(caller, headers, path, system_text(body)))
+    names = [candidate.name for candidate in decider.candidates.current]
+    if keeper is not None:
+        reason = f"the conversation is stored with {keeper.model}"
+        others = {name: reason for name in names if name != keeper.model}
+        needs = replace(needs, excluded={**needs.excluded, **others})
+    prompt = prompt_to_route_on(messages, routing.window)
+    sticky = routing.session_affinity
+    name = session_key(sticky, fields, messages, headers, caller)
+    listed = body.get(_LISTED.get(path, "messages"))
+    items = [m for m in listed if isinstance(m, Mapping)] if isinstance(listed, list) else []
+    last = last_answer(sessions.answers, items, name, caller)
+    if last.model not in names:
+        return Reading(prompt, needs, Turn(), name)
+    last_text = prompt if routing.window == 1 else prompt_to_route_on(messages, 1)
+    margin = _margin(sticky, len(last_text))
+    return Reading(prompt, needs, Turn.read(items, last.model, last.cached_tokens, margin), name)
+
+
+def without_signed_reasoning(document: Document, path: str) -> Document:
+    """``document`` without the reasoning that only one provider accepts."""
+    key = _LISTED.get(path, "messages")
+    listed = json.loads(document.fields.raw(key))
+    kept = json.dumps(without_reasoning(listed), ensure_ascii=False).encode()
+    return read_document(with_members(document.raw, {key: kept}))
+
+
+class CandidateTransport(WrappingTransport):
+    """Sends a request to the next eligible candidate where a provider says that it is too long."""
+
+    def __init__(self, inner: AsyncTransport, observer: Observer) -> None:
+        super().__init__(inner)
+        self._observer = observer
+
+    async def asend(self, request: Request) -> AsyncResponse:
+        """Send the request; if its provider refuses it as too long, once to another candidate."""
+        try:
+            return await self.inner.asend(request)
+        except DispatchError as error:
+            following = None
+            if isinstance(request, CandidateRequest):
+                following = await asyncio.to_thread(request.following, error)
+            if following is None:
+                raise
+            first = error
+        self._observer("overflow", request)
+        try:
+            return await self.inner.asend(following)
+        except DispatchError as second:
+            raise first from second
+
+
+def _margin(sticky: SessionAffinityConfig, last_chars: int) -> float:
+    if sticky.by == "none":
+        return 0.0
+    return _WHOLE_QUALITY if last_chars <= sticky.short_chars else sticky.margin
+
+
+def _without_long_parts(fields: Fields) -> tuple[dict[str, Any], int]:
+    """The members of a long body, and the bytes of text that are left out of it.
+
+    Messages and parts of at most LONG_BYTES are read whole, one by one, so that other threads are
+    not held up; of a longer one its kind is kept.
+    """
+    body: dict[str, Any] = {}
+    beyond = 0
+    for name in fields:
+        raw = fields.raw(name)
+        if len(raw) <= LONG_BYTES:
+            body[name] = fields[name]
+        elif raw[:1] == b"[":
+            body[name], more = _long_list(raw, depth=2)
+            beyond += more
+        else:
+            beyond += len(raw)
+            body[name] = {} if raw[:1] == b"{" else ""
+    return body, beyond
+
+
+def _long_list(raw: bytes, depth: int) -> tuple[list[Any], int]:
+    """As ``_without_long_parts`` of a list of messages, or of the parts of one."""
+    fault, _, spans = find_json_members(raw, array=True)
+    if fault:
+        raise BodyError("the body has a list of more than 100,000 entries, or one nested too deep")
+    entries: list[Any] = []
+    beyond = 0
+    for span in spans:
+        text = copy_part(raw, span.value_begin, span.value_end)
+        if len(text) <= LONG_BYTES:
+            entries.append(read_json(text, 0, len(text)))
+            continue
+        fault, _, members = find_json_members(text)
+        if fault:  # a text, or another list
+            entries.append("")
+            beyond += len(text)
+            continue
+        entry, of_text = Fields(text, members), 0
+        kept: dict[str, Any] = {}
+        for name in entry:
+            value = entry.raw(name)
+            if len(value) <= LONG_BYTES:
+                kept[name] = entry[name]
+            elif depth > 1 and value[:1] == b"[":
+                kept[name], more = _long_list(value, depth - 1)
+                of_text += more
+            else:
+                kept[name] = ""
+                of_text += len(value)
+        entries.append(kept)
+        # The data of an image has no tokens of its own.
+        is_data = str(kept.get("type", "")).startswith(("image", "input_image"))
+        beyond += 0 if is_data else of_text
+    return entries, beyond

@@ -1,0 +1,593 @@
+"""``model="fastroute"`` among many candidates: real gateways before servers in other processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from fakes import anthropic_messages, openai_any, openai_billed
+from fakes import gateway as gateways
+from fakes.gateway import Gateway
+from fakes.planned import Server, View
+
+NAMES = ("dear", "cheap", "claude")
+ASKED: list[dict[str, Any]] = [{"role": "user", "content": "Why is the sky blue, and the sea too?"}]
+MORE = {"role": "user", "content": "And why is the grass green, and not red or yellow or brown?"}
+CALL = {"id": "call_0123456789", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "call_0123456789", "content": "3"}
+SAID = {"role": "assistant", "content": "Because of scattering."}
+OVERFLOW = {"kind": "status", "status": 400, "code": "context_length_exceeded"}
+THEIR_OVERFLOW = {
+    "kind": "error",
+    "status": 400,
+    "type": "invalid_request_error",
+    "message": "prompt is too long: 213462 tokens > 200000 maximum",
+}
+CONFIG = """
+[policy]
+choose = "{policy}"
+{more}
+[resilience]
+retries = 0
+breaker_failures = 0
+fallback = "{fallback}"
+[[candidates]]
+name = "dear"
+input_usd_per_mtok = {dear_usd}
+output_usd_per_mtok = 30.0
+cached_usd_per_mtok = 0.1
+quality_prior = 0.9
+answer_tokens = 2
+provider = "a"
+abilities = ["tools", "vision"]
+context_window = 100000
+tags = ["us"]
+[[candidates]]
+name = "cheap"
+quality_prior = 0.6
+answer_tokens = 2
+provider = "b"
+abilities = ["tools"]
+context_window = 200000
+tags = ["europe"]
+[[candidates]]
+name = "claude"
+input_usd_per_mtok = 3.0
+output_usd_per_mtok = 15.0
+quality_prior = 0.3
+provider = "c"
+context_window = 200000
+[models.dear]
+base_url = "{dear}"
+[models.cheap]
+base_url = "{cheap}"
+model = "cheap-there"
+input_usd_per_mtok = 0.1
+output_usd_per_mtok = 0.3
+[models.claude]
+base_url = "{claude}"
+api = "anthropic"
+api_key_env = "CLAUDE_KEY"
+"""
+FAKES = {"dear": openai_any, "cheap": openai_any, "claude": anthropic_messages}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[dict[str, Server]]:
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(FAKES[name].start()) for name in NAMES}
+
+
+@pytest.fixture
+def models(running: dict[str, Server]) -> dict[str, View]:
+    return {name: View(server) for name, server in running.items()}
+
+
+def config(models: dict[str, View], **values: Any) -> str:
+    urls = {name: view.base_url for name, view in models.items()}
+    usual = {"policy": "max_quality", "more": "", "fallback": "none", "dear_usd": 10.0}
+    return CONFIG.format(**urls | usual | values)
+
+
+@contextmanager
+def start(
+    folder: Path, models: dict[str, View], before: str = "", **values: Any
+) -> Iterator[Gateway]:
+    path = gateways.write_config(folder, before + config(models, **values))
+    with gateways.start("--config", path, environment={"CLAUDE_KEY": "sk-claude"}) as found:
+        yield found
+
+
+@pytest.fixture
+def gateway(models: dict[str, View], tmp_path: Path) -> Iterator[Gateway]:
+    with start(tmp_path, models) as found:
+        yield found
+
+
+def ask(gateway: Gateway, messages: list[Any] = ASKED, path: str = "/chat/completions", /,
+        headers: dict[str, str] | None = None, **more: Any) -> Any:  # fmt: skip
+    body = {"model": "fastroute", "messages": messages} | more
+    return gateway.ask("POST", f"/v1{path}", body, headers)
+
+
+def sent(models: dict[str, View]) -> list[int]:
+    return [len(models[name].requests()) for name in NAMES]
+
+
+def log_line(gateway: Gateway, number: int = 0) -> dict[str, Any]:
+    lines = gateway.wait_for(lambda: gateway.events("request")[number:])
+    return dict(lines[0])
+
+
+def metric(gateway: Gateway, name: str) -> float:
+    text = gateway.ask("GET", "/metrics").body.decode()
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+
+# The choice
+
+
+def test_the_policy_chooses_and_says_so(gateway: Gateway, models: dict[str, View]) -> None:
+    answer = ask(gateway)
+    assert answer.status == 200
+    assert answer.headers["x-fastroute-model"] == "dear"
+    assert answer.headers["x-fastroute-router"] == "candidates"
+    assert answer.headers["x-fastroute-policy"] == "max_quality"
+    assert answer.headers["x-fastroute-quality"] == "0.9000"
+    assert float(answer.headers["x-fastroute-expected-usd"]) > 0
+    assert "x-fastroute-win-rate" not in answer.headers
+    assert models["dear"].requests()[0]["model"] == "dear"
+    line = log_line(gateway)
+    assert (line["model"], line["router"], line["policy"]) == ("dear", "candidates", "max_quality")
+    assert line["quality"] == 0.9
+    assert [row["name"] for row in line["candidates"]] == list(NAMES)
+    assert line["cost_usd"] == pytest.approx((3 * 10 + 2 * 30) / 1e6)
+    assert "sky" not in "".join(gateway.lines)
+    assert metric(gateway, 'fastroute_decisions_total{model="dear",router="candidates"}') == 1
+
+
+def test_a_candidates_own_name_goes_to_it(gateway: Gateway, models: dict[str, View]) -> None:
+    with openai.OpenAI(base_url=gateway.base_url, api_key="unused", max_retries=0) as client:
+        listed = [model.id for model in client.models.list()]
+        assert listed == ["fastroute", *NAMES]
+        assert client.models.retrieve("cheap").id == "cheap"
+        answer = client.chat.completions.create(model="cheap", messages=ASKED)  # type: ignore[arg-type]
+    assert answer.choices[0].message.content == f"echo: {ASKED[0]['content']}"
+    assert models["cheap"].requests()[0]["model"] == "cheap-there"
+    assert "router" not in log_line(gateway)
+    # What decides between a pair is not there without one.
+    answer = ask(gateway, model="router-mf-0.5")
+    assert (answer.status, answer.json()["error"]["code"]) == (400, "unknown_router")
+    assert ask(gateway, [], "/embeddings", input="a").json()["error"]["code"] == "not_routed"
+
+
+def test_the_decision_alone_states_every_candidate(
+    gateway: Gateway, models: dict[str, View]
+) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    content = [{"type": "text", "text": "What is this?"}, image]
+    found = ask(gateway, [{"role": "user", "content": content}], "/route").json()
+    assert (found["model"], found["policy"]) == ("dear", "max_quality")
+    assert found["abstained"]  # there is no router
+    dear, cheap, claude = found["candidates"]
+    assert (dear["eligible"], dear["reason"], dear["quality"]) == (True, None, 0.9)
+    assert (dear["low"], dear["high"]) == (0.0, 1.0)
+    assert dear["usd"] > cheap["usd"] > 0
+    assert (cheap["eligible"], cheap["reason"]) == (False, "lacks vision")
+    assert claude["reason"] == "lacks vision"
+    assert found["decision_us"] > 0
+    assert sent(models) == [0, 0, 0]
+
+
+def test_without_an_eligible_model_the_error_names_each(
+    gateway: Gateway, models: dict[str, View]
+) -> None:
+    audio = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "A"}}]}]
+    with openai.OpenAI(base_url=gateway.base_url, api_key="unused", max_retries=0) as client:
+        with pytest.raises(openai.BadRequestError) as raised:
+            client.chat.completions.create(model="fastroute", messages=audio)  # type: ignore[arg-type]
+        assert raised.value.code == "no_eligible_model"
+        for said in ("dear: lacks audio", "cheap: lacks audio", "claude: lacks audio"):
+            assert said in raised.value.message
+    with (
+        anthropic.Anthropic(
+            base_url=gateway.base_url.removesuffix("/v1"), api_key="unused", max_retries=0
+        ) as client_of_theirs,
+        pytest.raises(anthropic.BadRequestError) as refused,
+    ):
+        client_of_theirs.messages.create(
+            model="fastroute",
+            max_tokens=9,
+            messages=[{"role": "user", "content": "Hi"}],
+            system="x " * 250_000,
+        )
+    assert "dear: context window of 100,000 tokens" in str(refused.value)
+    assert sent(models) == [0, 0, 0]
+    assert log_line(gateway)["error"] == "no_eligible_model"
+
+
+def test_a_long_body_is_read_in_parts(gateway: Gateway) -> None:
+    """Megabytes of an image are not tokens; those of text are."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 3_000_000}}
+    answer = ask(gateway, [{"role": "user", "content": [{"type": "text", "text": "Hi"}, image]}])
+    assert answer.headers["x-fastroute-model"] == "dear"
+    long = [{"role": "user", "content": [{"type": "text", "text": "word " * 80_000}]}]
+    assert ask(gateway, long).headers["x-fastroute-model"] == "cheap"
+    assert ask(gateway, [{"role": "user", "content": "word " * 80_000}]).headers[
+        "x-fastroute-model"] == "cheap"  # fmt: skip
+    many = [{"role": "user", "content": "word " * 20_000}] * 4
+    assert ask(gateway, many).headers["x-fastroute-model"] == "cheap"
+    answer = ask(gateway, [{"role": "user", "content": "word " * 200_000}])
+    assert answer.json()["error"]["code"] == "no_eligible_model"
+
+
+# Rules
+
+RULES = """
+[[rules]]
+keys = ["research-*"]
+deny = ["us"]
+[[rules]]
+headers = {"x-region" = "eu*"}
+allow = ["europe"]
+[[rules]]
+system_prompts = ["*confidential*"]
+allow = ["europe"]
+[[rules]]
+paths = ["/messages*"]
+allow = ["claude"]
+"""
+
+
+def test_rules_hold_by_key_header_path_and_system_prompt(
+    models: dict[str, View], tmp_path: Path
+) -> None:
+    from fastroute.gateway.protocol.auth import hash_key
+
+    keys = "".join(
+        f'[[keys]]\nname = "{name}"\nsha256 = "{hash_key(name * 3)}"\n'
+        for name in ("research-1", "sales")
+    )
+    with start(tmp_path, models, RULES + keys) as gateway:
+        sales = {"authorization": f"Bearer {'sales' * 3}"}
+        research = {"authorization": f"Bearer {'research-1' * 3}"}
+        system = {"role": "system", "content": "All of this is Confidential."}
+        for model, headers, messages in (
+            ("dear", sales, ASKED),
+            ("cheap", research, ASKED),
+            ("cheap", sales | {"x-region": "EU-west"}, ASKED),
+            ("cheap", sales, [system, *ASKED]),
+        ):
+            answer = ask(gateway, messages, headers=headers)
+            assert answer.headers["x-fastroute-model"] == model
+        answer = ask(gateway, ASKED, "/messages", headers=sales, max_tokens=9)
+        assert answer.json()["content"][0]["text"] == "I am claude."
+        answer = ask(
+            gateway, ASKED, "/messages", headers=sales, max_tokens=9, system="confidential"
+        )
+        said = answer.json()["error"]["message"]
+        assert answer.json()["type"] == "error"
+        assert "cheap: rule 4 allows only claude" in said
+        assert "claude: rule 3 allows only europe" in said
+        reasons = [
+            c["reason"] for c in ask(gateway, ASKED, "/route", research).json()["candidates"]
+        ]
+        assert reasons == ["rule 1 denies us", None, None]
+
+
+# A prompt that is too long
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_is_too_long_moves_once(
+    gateway: Gateway, models: dict[str, View], stream: bool
+) -> None:
+    models["dear"].plan(OVERFLOW)
+    answer = ask(gateway, stream=stream)
+    assert answer.status == 200
+    assert answer.headers["x-fastroute-model"] == "cheap"
+    assert answer.headers["x-fastroute-fallback-from"] == "dear"
+    assert answer.headers["x-fastroute-quality"] == "0.6000"
+    assert b"echo:" in answer.body
+    assert sent(models) == [1, 1, 0]
+    line = log_line(gateway)
+    assert (line["model"], line["fallback_from"], line["quality"]) == ("cheap", "dear", 0.6)
+    reasons = [row["reason"] for row in line["candidates"]]
+    assert "its provider says that the prompt is longer" in reasons[0]
+    assert metric(gateway, 'fastroute_resilience_events_total{event="overflow"') == 1
+    # Once: the second provider's refusal ends it, with the first one's words.
+    models["dear"].plan({**OVERFLOW, "message": "too long for dear"})
+    models["cheap"].plan(OVERFLOW)
+    answer = ask(gateway, stream=stream)
+    assert (answer.status, answer.json()["error"]["message"]) == (400, "too long for dear")
+    assert sent(models) == [2, 2, 0]
+
+
+def test_another_error_moves_nothing(gateway: Gateway, models: dict[str, View]) -> None:
+    models["dear"].plan({"kind": "status", "status": 400, "message": "bad temperature"})
+    assert ask(gateway).status == 400
+    models["dear"].plan({"kind": "status", "status": 503})
+    assert ask(gateway).status == 503
+    # Nor does a model that was named.
+    models["dear"].plan(OVERFLOW)
+    assert ask(gateway, model="dear").json()["error"]["code"] == "context_length_exceeded"
+    assert sent(models) == [3, 0, 0]
+
+
+def test_anthropics_refusal_moves_too(models: dict[str, View], tmp_path: Path) -> None:
+    before = '[[rules]]\npaths = ["/messages"]\ndeny = ["cheap"]\n'
+    with (
+        anthropic_messages.start() as other,
+        start(tmp_path, {**models, "dear": View(other)}, before) as gateway,
+    ):
+        text = (
+            Path(tmp_path / "gateway.toml")
+            .read_text()
+            .replace(
+                "[models.dear]", '[models.dear]\napi = "anthropic"\napi_key_env = "CLAUDE_KEY"'
+            )
+        )
+        (tmp_path / "gateway.toml").write_text(text)
+        gateway.signal(signal.SIGHUP)
+        gateway.wait_for(lambda: gateway.events("reloaded"))
+        for stream in (False, True):
+            other.plan(THEIR_OVERFLOW)
+            answer = ask(gateway, ASKED, "/messages", max_tokens=9, stream=stream)
+            assert answer.headers["x-fastroute-model"] == "claude"
+            assert b"claude." in answer.body
+
+
+def test_a_failed_provider_is_replaced_where_fallbacks_are_on(
+    models: dict[str, View], tmp_path: Path
+) -> None:
+    with start(tmp_path, models, fallback="both", policy="spend_at_most=1000") as gateway:
+        models["dear"].plan({"kind": "status", "status": 503})
+        answer = ask(gateway)
+        assert answer.headers["x-fastroute-model"] == "cheap"
+        assert answer.headers["x-fastroute-fallback-from"] == "dear"
+        # What failed costs nothing.
+        assert metric(gateway, "fastroute_policy_spent_usd") == pytest.approx(
+            (3 * 0.1 + 2 * 0.3) / 1e6
+        )
+        audio_only = [{"kind": "status", "status": 503}]
+        models["dear"].plan(*audio_only)
+        image = {"type": "image_url", "image_url": {"url": "data:,"}}
+        answer = ask(gateway, [{"role": "user", "content": [image]}])
+        assert answer.status == 503  # no other can see
+
+
+# Conversations
+
+
+def test_a_tool_loop_stays_with_its_model(models: dict[str, View], tmp_path: Path) -> None:
+    with start(tmp_path, models, policy="best_value=100000") as gateway:
+        models["cheap"].plan({"kind": "reply", "body": {"choices": [{"message": CALLED}]}})
+        assert ask(gateway).headers["x-fastroute-model"] == "cheap"
+        text = (tmp_path / "gateway.toml").read_text().replace("best_value=100000", "max_quality")
+        (tmp_path / "gateway.toml").write_text(text)
+        gateway.signal(signal.SIGHUP)
+        gateway.wait_for(lambda: gateway.events("reloaded"))
+        # By its beginning, and by the call's identifier after another beginning.
+        for first in (ASKED[0], {"role": "user", "content": "A summary of what was before."}):
+            answer = ask(gateway, [first, CALLED, RESULT])
+            assert answer.headers["x-fastroute-model"] == "cheap"
+            assert answer.headers["x-fastroute-sticky"] == "stayed"
+        found = ask(gateway, [ASKED[0], CALLED, RESULT], "/route").json()
+        assert (found["previous_model"], found["stayed"]) == ("cheap", True)
+        assert found["candidates"][0]["reason"] == "a tool call of cheap is open"
+        # A request that only the other could answer is refused rather than moved.
+        image = {"role": "tool", "tool_call_id": CALL["id"], "content": [{"type": "image_url"}]}
+        answer = ask(gateway, [ASKED[0], CALLED, image])
+        assert answer.json()["error"]["code"] == "no_eligible_model"
+        assert ask(gateway, [MORE]).headers["x-fastroute-model"] == "dear"
+        # The loop is over, and what is asked is better answered elsewhere.
+        answer = ask(gateway, [ASKED[0], CALLED, RESULT, SAID, MORE])
+        assert answer.headers["x-fastroute-model"] == "dear"
+
+
+def test_a_streams_tool_call_is_remembered(models: dict[str, View], tmp_path: Path) -> None:
+    before = '[[rules]]\nheaders = {"x-first" = "*"}\nallow = ["cheap"]\n'
+    with start(tmp_path, models, before) as gateway:
+        chunk = {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"tool_calls": [CALL]}}]}
+        raw = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
+        models["cheap"].plan({"kind": "events", "raw": raw, "pieces": 9, "seconds": 0.01})
+        assert ask(gateway, headers={"x-first": "1"}, stream=True).status == 200
+        other = {"role": "user", "content": "A summary."}
+        assert ask(gateway, [other, CALLED, RESULT]).headers["x-fastroute-model"] == "cheap"
+        for more in ({"user": "another"}, {}):
+            history = [other, CALLED, {**RESULT, "tool_call_id": "call_of_another"}]
+            assert ask(gateway, history, **more).headers["x-fastroute-model"] in ("dear", "cheap")
+
+
+def test_signed_reasoning_stays_with_its_provider_or_is_dropped(
+    models: dict[str, View], tmp_path: Path
+) -> None:
+    thinking = {"type": "thinking", "thinking": "Hm", "signature": "x"}
+    said = {"role": "assistant", "content": [thinking, {"type": "text", "text": "Hi"}]}
+    history = [*ASKED, said, MORE]
+    before = '[[rules]]\nheaders = {"x-first" = "*"}\nallow = ["cheap"]\n'
+    for more, model in (("", "cheap"), ("drop_reasoning = true", "dear")):
+        with start(tmp_path, models, before, more=more) as gateway:
+            assert ask(gateway, headers={"x-first": "1"}).headers["x-fastroute-model"] == "cheap"
+            assert ask(gateway, history).headers["x-fastroute-model"] == model
+            got = models[model].requests()[-1]["messages"][1]["content"]
+            assert got == (said["content"] if model == "cheap" else said["content"][1:])
+
+
+def test_a_conversation_stays_within_the_margin(models: dict[str, View], tmp_path: Path) -> None:
+    first = '[[rules]]\nheaders = {"x-first" = "*"}\nallow = ["cheap"]\n'
+    short = {"role": "user", "content": "yes, do it"}
+    for margin, message, model in (
+        (0.1, MORE, "dear"),
+        (0.5, MORE, "cheap"),
+        (0.1, short, "cheap"),
+    ):
+        sticky = f"[routing.session_affinity]\nmargin = {margin}\n"
+        with start(tmp_path, models, first + sticky) as gateway:
+            ask(gateway, headers={"x-first": "1"})
+            answer = ask(gateway, [*ASKED, SAID, message])
+            assert answer.headers["x-fastroute-model"] == model
+            assert ("x-fastroute-sticky" in answer.headers) == (model == "cheap")
+
+
+def test_a_switch_pays_for_the_lost_cache(models: dict[str, View], tmp_path: Path) -> None:
+    """The tokens that the provider last read from its cache count at their own price."""
+    first = ('[[rules]]\nheaders = {"x-first" = "*"}\nallow = ["dear"]\n'
+             '[[rules]]\ndeny = ["claude"]\n[routing.session_affinity]\nmargin = 0.0\n'
+             )  # fmt: skip
+    with openai_billed.start() as billed:
+        billing = {**models, "dear": View(billed)}
+        with start(tmp_path, billing, first, policy="best_value=10000", dear_usd=0.2) as gateway:
+            text = (tmp_path / "gateway.toml").read_text()
+            text = text.replace("cached_usd_per_mtok = 0.1", "cached_usd_per_mtok = 0.0001")
+            text = text.replace("output_usd_per_mtok = 30.0", "output_usd_per_mtok = 0.3")
+            (tmp_path / "gateway.toml").write_text(text)
+            gateway.signal(signal.SIGHUP)
+            gateway.wait_for(lambda: gateway.events("reloaded"))
+            for word, model in (("CACHED", "dear"), ("plain", "cheap")):
+                begun = [{"role": "user", "content": f"{word} " * 2000}]
+                assert ask(gateway, begun).headers["x-fastroute-model"] == "cheap"
+                answer = ask(gateway, begun, headers={"x-first": "1"})
+                assert answer.headers["x-fastroute-model"] == "dear"
+                found = ask(gateway, [*begun, SAID, MORE], "/route").json()
+                assert found["model"] == model
+                assert (found["cached_tokens"] > 3000) == (word == "CACHED")
+
+
+def test_a_stored_response_is_continued_where_it_is_stored(
+    models: dict[str, View], tmp_path: Path
+) -> None:
+    first = '[[rules]]\nheaders = {"x-first" = "*"}\nallow = ["cheap"]\n'
+    with start(tmp_path, models, first) as gateway:
+        models["cheap"].plan({"kind": "reply", "body": {"id": "resp_1", "object": "response"}})
+        body = {"model": "fastroute", "input": "Hello there"}
+        gateway.ask("POST", "/v1/responses", body, {"x-first": "1"})
+        for more in ({}, {"previous_response_id": "resp_1"}):
+            answer = gateway.ask("POST", "/v1/responses", body | more)
+            assert answer.headers["x-fastroute-model"] == ("cheap" if more else "dear")
+        reasons = [row["reason"] for row in log_line(gateway, 2)["candidates"]]
+        assert reasons == ["the conversation is stored with cheap", None,
+                           "the conversation is stored with cheap"]  # fmt: skip
+
+
+# Ceilings, prices, reloads
+
+
+def test_a_ceiling_is_held_shown_and_kept_over_a_reload(
+    models: dict[str, View], tmp_path: Path
+) -> None:
+    with start(tmp_path, models, policy="spend_at_most=0.04", dear_usd=1.0) as gateway:
+        for _ in range(3):
+            ask(gateway, [], "/route", messages=ASKED)
+        assert metric(gateway, "fastroute_policy_spent_usd") == 0
+        for _ in range(150):
+            assert ask(gateway).status == 200
+        dear, cheap, _ = sent(models)
+        assert dear > 0
+        assert cheap > 0
+        spent = metric(gateway, "fastroute_policy_spent_usd")
+        billed = metric(gateway, "fastroute_spent_dollars_total")
+        assert spent == pytest.approx(billed)
+        assert spent < 150 * 0.04 / 1000
+        assert metric(gateway, "fastroute_policy_quality_per_usd") > 0
+        gateway.signal(signal.SIGHUP)
+        gateway.wait_for(lambda: gateway.events("reloaded"))
+        assert metric(gateway, "fastroute_policy_spent_usd") == pytest.approx(spent)
+        text = (tmp_path / "gateway.toml").read_text()
+        (tmp_path / "gateway.toml").write_text(text.replace("at_most=0.04", "per_day=50"))
+        gateway.signal(signal.SIGHUP)
+        gateway.wait_for(lambda: gateway.events("reloaded")[1:])
+        assert metric(gateway, "fastroute_policy_spent_usd") == 0
+        answer = ask(gateway)
+        assert answer.headers["x-fastroute-policy"] == "spend_per_day=50"
+        assert metric(gateway, "fastroute_policy_balance_usd") > 1
+
+
+def test_prices_and_limits_are_reloaded(models: dict[str, View], tmp_path: Path) -> None:
+    listed = tmp_path / "models.toml"
+
+    def write(usd: float, window: int) -> None:
+        listed.write_text(
+            f'[[candidates]]\nname = "dear"\noutput_usd_per_mtok = {usd}\nquality_prior = 0.9\n'
+            f'context_window = {window}\n[[candidates]]\nname = "cheap"\n'
+            "output_usd_per_mtok = 1.0\nquality_prior = 0.6\n"
+        )
+
+    write(1.0, 100_000)
+    text = f"""
+[candidates]
+file = "models.toml"
+[policy]
+choose = "best_value=100"
+[models.dear]
+base_url = "{models["dear"].base_url}"
+[models.cheap]
+base_url = "{models["cheap"].base_url}"
+"""
+    path = gateways.write_config(tmp_path, text)
+    with gateways.start("--config", path) as gateway:
+        for i, (usd, window, model) in enumerate(
+            [(1.0, 100_000, "dear"), (1000.0, 100_000, "cheap"), (1.0, 10, "cheap")]
+        ):
+            write(usd, window)
+            gateway.signal(signal.SIGHUP)
+            gateway.wait_for(lambda i=i: gateway.events("reloaded")[i:])
+            assert ask(gateway).headers["x-fastroute-model"] == model
+        assert log_line(gateway, 1)["cost_usd"] == pytest.approx(2 * 1.0 / 1e6)
+        listed.write_text("[[candidates]]\n")  # not usable: the old ones stay
+        gateway.signal(signal.SIGHUP)
+        refused = gateway.wait_for(lambda: gateway.events("reload refused"))
+        assert "models.toml: candidates[0]: name must be" in refused[0]["reason"]
+        assert ask(gateway).status == 200
+
+
+def test_a_pair_beside_candidates_works_as_before(models: dict[str, View], tmp_path: Path) -> None:
+    pair = """
+[routing]
+strong_model = "dear"
+weak_model = "cheap"
+routers = ["length"]
+threshold = 0.5
+"""
+    with start(tmp_path, models, pair) as gateway:
+        listed = [row["id"] for row in gateway.ask("GET", "/v1/models").json()["data"]]
+        assert listed == ["fastroute", "router-length-0.5", "dear", "cheap", "claude"]
+        answer = ask(gateway, model="router-length-0.9")
+        assert answer.headers["x-fastroute-model"] == "cheap"
+        assert answer.headers["x-fastroute-router"] == "length"
+        assert "x-fastroute-policy" not in answer.headers
+        assert ask(gateway).headers["x-fastroute-router"] == "candidates"
+        found = gateway.ask("POST", "/v1/route", {"model": "router-length-0.9", "messages": ASKED})
+        assert set(found.json()) == {"model", "router", "win_rate", "threshold", "difficulty",
+                                     "strong", "stayed", "decision_us"}  # fmt: skip
+
+
+def test_many_at_once(models: dict[str, View], tmp_path: Path) -> None:
+    with start(tmp_path, models, policy="spend_at_most=3", dear_usd=1.0) as gateway:
+        failed: list[Any] = []
+
+        def run() -> None:
+            for _ in range(10):
+                answer = ask(gateway)
+                if answer.status != 200:
+                    failed.append(answer)
+
+        threads = [threading.Thread(target=run) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert metric(gateway, "fastroute_policy_spent_usd") == pytest.approx(
+            metric(gateway, "fastroute_spent_dollars_total")
+        )
