@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import subprocess
+import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,10 +18,14 @@ import anthropic
 import openai
 import pytest
 
+import fastroute.gateway
 from fakes import anthropic_messages, openai_any, openai_billed
 from fakes import gateway as gateways
 from fakes.gateway import Gateway
 from fakes.planned import Server, View
+from fastroute.candidates.candidate import FIELDS
+from fastroute.errors import ConfigError
+from fastroute.gateway.config.settings import load_config
 
 NAMES = ("dear", "cheap", "claude")
 ASKED: list[dict[str, Any]] = [{"role": "user", "content": "Why is the sky blue, and the sea too?"}]
@@ -132,6 +140,86 @@ def log_line(gateway: Gateway, number: int = 0) -> dict[str, Any]:
 def metric(gateway: Gateway, name: str) -> float:
     text = gateway.ask("GET", "/metrics").body.decode()
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+
+# The configuration
+
+
+def load(folder: Path, text: str) -> Any:
+    return load_config(gateways.write_config(folder, text))
+
+
+def test_the_example_shows_every_field_of_a_candidate() -> None:
+    text = (Path(fastroute.gateway.__file__).parent / "examples" / "gateway.toml").read_text()
+    shown = tomllib.loads(re.sub(r"^# (?=\[|\w+ = )", "", text, flags=re.MULTILINE))
+    assert set(shown["candidates"][0]) == {*FIELDS, "listed_as"}
+
+
+def test_prices_are_given_once_and_used_for_choices_and_bills(tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text(json.dumps({
+        "listed": {"mode": "chat", "input_cost_per_token": 5e-6, "output_cost_per_token": 6e-6,
+                   "cache_read_input_token_cost": 5e-7},
+        "both": {"mode": "chat", "input_cost_per_token": 5e-6, "output_cost_per_token": 6e-6},
+    }))  # fmt: skip
+    found = load(
+        tmp_path,
+        'price_list = "list.json"\n'
+        '[[candidates]]\nname = "listed"\n'
+        '[[candidates]]\nname = "both"\n'
+        '[[candidates]]\nname = "own"\ninput_usd_per_mtok = 3\n'
+        "[models.both]\ninput_usd_per_mtok = 1.0\n[models.own]\ninput_usd_per_mtok = 2.0\n",
+    )
+    prices = [(c.input_usd_per_mtok, c.output_usd_per_mtok) for c in found.candidates]
+    assert prices == [(pytest.approx(5), pytest.approx(6)), (1.0, pytest.approx(6)), (3, 0.0)]
+    bills = [found.models[name] for name in ("listed", "both", "own")]
+    assert [b.input_usd_per_mtok for b in bills] == [pytest.approx(5), 1.0, 2.0]
+    assert bills[0].cached_input_usd_per_mtok == pytest.approx(0.5)
+    assert found.model_names == ["listed", "both", "own"]
+    assert found.routing.router_names == ()
+
+
+ONE = '[[candidates]]\nname = "a"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ONE + 'color = "red"\n', "gateway.toml:1: candidates.0: unknown key 'color'"),
+        (ONE + ONE, "gateway.toml:3: candidates.1: a second candidate is named 'a'"),
+        ("candidates = []\n", "has no [[candidates]]"),
+        ("candidates = [1]\n", "gateway.toml:1: candidates: must be tables [[candidates]]"),
+        ('[candidates]\nfiles = "a"\n', 'one table with file = "models.toml"'),
+        ('[candidates]\nfile = "none.toml"\n', "none.toml can't be read"),
+        ('[[candidates]]\nname = "fastroute"\n', "rename the candidate"),
+        ('[policy]\nchoose = "max_quality"\n', "gateway.toml:1: policy: needs [[candidates]]"),
+        (ONE + '[policy]\nchoose = "best"\n',
+         "gateway.toml:4: policy.choose: policy 'best' must be one of max_quality"),
+        (ONE + "[[rules]]\nkeys = ['a']\n", "gateway.toml:3: rules.0: a rule needs allow or deny"),
+        (ONE + "[[rules]]\nallows = ['a']\n", "rules.0.allows: unknown key; did you mean allow?"),
+        (ONE + "[routing]\nthreshold = 0.5\n", "routing.strong_model: missing key"),
+        (ONE + "[routing]\nwindow = 0\n", "gateway.toml:4: routing.window"),
+        (ONE + "[cascade]\nhelpers = ['b']\n", "needs strong_model and weak_model"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, text)
+    assert said in str(raised.value)
+
+
+def test_a_rule_that_names_nothing_and_a_router_that_is_not_there(tmp_path: Path) -> None:
+    for more, said in (
+        ("[[rules]]\ndeny = ['b']\n", "rule 1: no candidate has the name or tag 'b'"),
+        ("[policy]\nrouter = 'nowhere'\n", "nowhere"),
+    ):
+        path = gateways.write_config(tmp_path, ONE + more)
+        done = subprocess.run(
+            [sys.executable, "-m", "fastroute", "serve", "--check", "--config", path],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode != 0
+        assert said in done.stderr
 
 
 # The choice

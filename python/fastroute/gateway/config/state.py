@@ -83,7 +83,7 @@ class BudgetsConfig(LimitsConfig):
         assert routing is not None
         assert models is not None
         helpers = () if cascade is None else cascade.helpers
-        for name in (routing.strong_model, routing.weak_model, *helpers):
+        for name in filter(None, (routing.strong_model, routing.weak_model, *helpers)):
             model = models.get(name)
             prices = ("input_usd_per_mtok", "output_usd_per_mtok")
             if self.has_dollars and None in [getattr(model, price, None) for price in prices]:

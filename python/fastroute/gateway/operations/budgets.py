@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastroute.gateway.operations.usage import estimate_input_tokens
 from fastroute.gateway.protocol.replies import RefusalError
-from fastroute.policy import CASCADE_MODEL
+from fastroute.policy import CASCADE_MODEL, MANY_MODELS
 from fastroute.state.leases import Ledger, Refusal, Reservation
 from fastroute.state.store import Store
 
@@ -89,6 +89,8 @@ class Budgets:
             names = [name]
         elif name == CASCADE_MODEL and cascade is not None:
             names = [*pair, *cascade.helpers]
+        elif name == MANY_MODELS and gateway.config.candidates:
+            names = [candidate.name for candidate in gateway.config.candidates]
         elif isinstance(name, str) and not gateway.is_model(name):
             raise RefusalError(
                 403,
