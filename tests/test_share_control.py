@@ -217,3 +217,41 @@ def test_a_child_of_a_fork_goes_on_by_itself() -> None:
 def test_shares_that_can_not_be_held(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         HeldShare(**{"strong_share": 0.3} | arguments)
+
+
+def _furthest(kind: str, every: int) -> float:
+    """How far four processes together are from their share at most, if they tell each other every
+    so many decisions of each."""
+    controls = [ShareControl(HeldShare(0.3), QUANTILES) for _ in range(4)]
+    excess = furthest = 0.0
+    rows = np.sort(_drifting(kind, 20_000).reshape(-1, 4), axis=1)  # the first has the easiest
+    for t, row in enumerate(rows):
+        for control, rate in zip(controls, row, strict=True):
+            excess += control.decide(float(rate))[1] - 0.3
+        furthest = max(furthest, abs(excess))
+        if t % every == 0:
+            total = sum(control.own_excess for control in controls)
+            assert total == pytest.approx(excess)
+            for control in controls:
+                control.others_excess = total - control.own_excess
+    return furthest
+
+
+@pytest.mark.parametrize("kind", ["a jump", "two prompts", "all beyond the calibration"])
+def test_several_processes_hold_the_share_together(kind: str) -> None:
+    assert _furthest(kind, 50) <= 1 / 0.005 + 50 * 4
+    assert _furthest(kind, 5) <= 1 / 0.005 + 5 * 4
+
+
+def test_together_they_are_nearer_to_the_share_than_each_alone() -> None:
+    kind = "all beyond the calibration"
+    assert _furthest(kind, 5) < 0.5 * _furthest(kind, 10**9)
+
+
+def test_a_control_that_starts_late_takes_up_what_others_have_done() -> None:
+    late = ShareControl(HeldShare(0.3, step=0.01), QUANTILES)
+    before = late.threshold
+    late.others_excess = 20.0
+    assert late.threshold > before
+    late.others_excess = 0.0
+    assert late.threshold == pytest.approx(before)

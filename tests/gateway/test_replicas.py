@@ -143,6 +143,17 @@ def test_conversations_stay_with_their_model_on_any_replica(
         assert all(0 < int(redis.ask("TTL", key)) <= 3600 for key in keys[:20])
 
 
+def test_workers_of_one_gateway_are_replicas_too(
+    tmp_path: Path, redis: Redis, upstream: Server
+) -> None:
+    text = ROUTING.format(base_url=upstream.base_url, url=redis.url) + "[server]\nworkers = 2\n"
+    text += "[budgets]\nrequests_per_minute = 100000\n"
+    with replicas.start(tmp_path, text, 1) as gateways:
+        assert moves(gateways, 30, seed=5) == 0
+        page = gateways[0].ask("GET", "/metrics").body.decode()
+        assert "fastroute_state_up 1.0" in page
+
+
 def test_without_a_server_they_do_not(tmp_path: Path, upstream: Server) -> None:
     text = ROUTING.format(base_url=upstream.base_url, url="").partition("[state]")[0]
     with replicas.start(tmp_path, text, 2) as gateways:

@@ -199,6 +199,49 @@ def test_only_one_request_tries_an_open_circuit() -> None:
     assert isinstance(second, CircuitOpenError)
 
 
+def test_what_another_process_found_of_an_endpoint_is_taken_over() -> None:
+    now = [100.0]
+    script = Script(*[status(500)] * 2)
+    breaker = BreakerTransport(script, failures=3, open_s=10, clock=lambda: now[0])
+    breaker.adopt(A, opened=True, ago_s=11.0)  # it has ended there, too
+    assert not breaker.is_open(A)
+    breaker.adopt(A, opened=True, ago_s=4.0)
+    with pytest.raises(CircuitOpenError, match="failed 3 times in a row"):
+        run(breaker, ask())
+    assert script.sent == []
+    now[0] = 106.0
+    with pytest.raises(ProviderStatusError):  # one failed trial is enough
+        run(breaker, ask())
+    assert breaker.is_open(A)
+    breaker.adopt(A, opened=False, ago_s=0.0)
+    assert not breaker.is_open(A)
+
+
+def test_an_own_answer_counts_more_than_what_another_process_found() -> None:
+    now = [100.0]
+    breaker = BreakerTransport(Script(), failures=1, open_s=10, clock=lambda: now[0])
+    run(breaker, ask())
+    breaker.adopt(A, opened=True, ago_s=0.5)  # before that answer
+    assert not breaker.is_open(A)
+    now[0] = 102.0
+    breaker.adopt(A, opened=True, ago_s=0.5)
+    assert breaker.is_open(A)
+
+
+def test_an_own_failure_is_not_taken_back_by_another_process() -> None:
+    breaker = BreakerTransport(Script(status(500)), failures=1, open_s=10)
+    with pytest.raises(ProviderStatusError):
+        run(breaker, ask())
+    breaker.adopt(A, opened=False, ago_s=0.0)
+    assert breaker.is_open(A)
+
+
+def test_a_breaker_that_never_opens_takes_nothing_over() -> None:
+    breaker = BreakerTransport(Script(), failures=0)
+    breaker.adopt(A, opened=True, ago_s=0.0)
+    assert not breaker.is_open(A)
+
+
 @pytest.mark.parametrize("code", [400, 404, 429])
 def test_a_bad_request_says_nothing_against_an_endpoint(code: int) -> None:
     script = Script(status(500), status(code), status(500))
