@@ -33,6 +33,7 @@ _COMMANDS = {
     "evaluate": "Measure routers on benchmarks or on your own traffic.",
     "calibrate": "Find the threshold for a share of strong calls or a quality.",
     "tune": "Make a router from an export of your graded traffic, and say whether to use it.",
+    "learn": "Make a router from a journal, and propose it only if its guarantee holds.",
     "replay": "Estimate policies that did not run from a journal, with intervals.",
     "journal": "Count, export or delete what a gateway has kept of its requests.",
     "canary": "Show, freeze, revert or start a canary of a new router.",

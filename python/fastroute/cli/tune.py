@@ -56,22 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model-names", type=text, nargs="+", default=[], metavar="NAME=MODEL",
         help="names at their providers of --models or --helper (default: as in the export)",
     )  # fmt: skip
-    goal = parser.add_mutually_exclusive_group()
-    goal.add_argument(
-        "--target-quality", type=float, metavar="Q",
-        help="promise this part of the strong model's quality (default: 0.95)",
-    )  # fmt: skip
-    goal.add_argument(
-        "--target-share", type=float, metavar="P",
-        help="promise at most this share of strong calls, 0 to 1",
-    )  # fmt: skip
-    goal.add_argument(
-        "--target-spend", type=float, metavar="USD",
-        help="promise at most so many dollars per 1,000 requests",
-    )  # fmt: skip
-    parser.add_argument(
-        "--confidence", type=float, default=0.95, metavar="C", help="of the promise (default: 0.95)"
-    )
+    add_goal(parser)
     parser.add_argument(
         "--price", type=text, nargs="+", action="extend", default=[], metavar="NAME=IN/OUT",
         help="dollars per million tokens in and out, by the model's name in the export",
@@ -110,6 +95,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
+def add_goal(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a promise."""
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument(
+        "--target-quality", type=float, metavar="Q",
+        help="promise this part of the strong model's quality (default: 0.95)",
+    )  # fmt: skip
+    goal.add_argument(
+        "--target-share", type=float, metavar="P",
+        help="promise at most this share of strong calls, 0 to 1",
+    )  # fmt: skip
+    goal.add_argument(
+        "--target-spend", type=float, metavar="USD",
+        help="promise at most so many dollars per 1,000 requests",
+    )  # fmt: skip
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, metavar="C", help="of the promise (default: 0.95)"
+    )
+
+
+def goal_of(options: argparse.Namespace) -> Goal:
+    """The goal that options of ``add_goal`` ask for."""
+    from fastroute.learning import Goal
+
+    if options.target_share is not None:
+        return Goal("share", options.target_share, options.confidence)
+    if options.target_spend is not None:
+        return Goal("spend", options.target_spend, options.confidence)
+    quality = 0.95 if options.target_quality is None else options.target_quality
+    return Goal("quality", quality, options.confidence)
+
+
 def run(options: argparse.Namespace) -> int:
     """Tune, save, and print the verdict."""
     from fastroute.learning import save_result, tune_models, tune_router
@@ -120,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
     if options.suggest is not None:
         return _suggest(options)
     prices = _prices(options)
-    goal = _goal(options)
+    goal = goal_of(options)
     names = _names(options.model_names)
     if options.output is None and not options.dry_run:
         raise InvalidInputError("give --output FOLDER, or --dry-run to see what is understood")
@@ -201,17 +218,6 @@ def _names(given: list[str]) -> dict[str, str]:
         if not (name and equals and model):
             raise InvalidInputError(f"--model-names: {name!r} must be NAME=MODEL")
     return {name: model for name, _, model in pairs}
-
-
-def _goal(options: argparse.Namespace) -> Goal:
-    from fastroute.learning import Goal
-
-    if options.target_share is not None:
-        return Goal("share", options.target_share, options.confidence)
-    if options.target_spend is not None:
-        return Goal("spend", options.target_spend, options.confidence)
-    quality = 0.95 if options.target_quality is None else options.target_quality
-    return Goal("quality", quality, options.confidence)
 
 
 def _read(

@@ -35,14 +35,14 @@ class Grade(NamedTuple):
 def read_grades(
     connection: Connection, *, since: float, until: float = float("inf")
 ) -> Iterator[Grade]:
-    """Every grade that was given after ``since`` and up to ``until``."""
+    """Every grade that was given from ``since`` to ``until``."""
     who = FEEDBACK.c
     model = REQUESTS.c
     rows = connection.execute(
         select(who.request_id, who.source, who.time, who.score, who.winner,
                model.chosen, model.answered_by)
         .join(REQUESTS, model.request_id == who.request_id)
-        .where(who.time > since, who.time <= min(until, 1e300))
+        .where(who.time >= since, who.time <= min(until, 1e300))
     )  # fmt: skip
     for row in rows:
         answered = row.answered_by or row.chosen
@@ -54,7 +54,7 @@ def read_grades(
             yield Grade(row.request_id, answered, float(grade), row.time, rank)
     of = JUDGEMENTS.c
     found = connection.execute(
-        select(JUDGEMENTS).where(of.time > since, of.time <= min(until, 1e300))
+        select(JUDGEMENTS).where(of.time >= since, of.time <= min(until, 1e300))
     )
     for row in found:
         for name, score in ((row.model_a, row.score_a), (row.model_b, row.score_b)):

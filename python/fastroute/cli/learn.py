@@ -1,0 +1,91 @@
+"""``fastroute learn``: a router from a journal, proposed only if its guarantee holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+
+from fastroute.cli.options import text
+from fastroute.cli.streams import say
+from fastroute.cli.tune import DO_NOT_USE, add_goal, goal_of
+from fastroute.errors import InvalidInputError
+
+_DAY_S = 86400.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = (
+        "Exit status: 0 a router is proposed, 3 none is (no router is written), 2 the journal "
+        "can't be used. A canary tries a proposed router: [canary] router = FOLDER."
+    )
+    parser.add_argument(
+        "--journal", type=text, required=True, metavar="URL",
+        help="sqlite:///FILE or postgresql://USER@HOST/DATABASE, with prompts and grades",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=text, required=True, metavar="FOLDER", help="where the router goes"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in the folder")
+    for side in ("strong", "weak"):
+        parser.add_argument(
+            f"--{side}", type=text, metavar="MODEL", help="default: as the gateway had"
+        )
+    add_goal(parser)
+    parser.add_argument(
+        "--days", type=float, metavar="N", help="learn from the last N days only (default: all)"
+    )
+    parser.add_argument(
+        "--half-life", type=float, metavar="DAYS",
+        help="after which a row counts half (default: chosen by the newest rows)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of draw and splits")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Learn, save, and print the verdict."""
+    import time
+
+    from fastroute.journal.database import open_journal
+    from fastroute.learning import save_result
+    from fastroute.learning.from_journal.run import learn_router
+    from fastroute.learning.many_models.words import account_of
+    from fastroute.learning.tune.words import lines
+    from fastroute.training.outcome import check_output
+    from fastroute.types import ModelPair
+
+    if (options.strong is None) != (options.weak is None):
+        raise InvalidInputError("give --strong and --weak, or neither")
+    check_output(options.output, overwrite=options.overwrite)
+    engine = open_journal(options.journal, create=False)
+    try:
+        found = learn_router(
+            engine,
+            goal_of(options),
+            pair=None if options.strong is None else ModelPair(options.strong, options.weak),
+            since=0.0 if options.days is None else time.time() - options.days * _DAY_S,
+            half_life_s=None if options.half_life is None else options.half_life * _DAY_S,
+            seed=options.seed,
+            progress=True,
+        )
+    finally:
+        engine.dispose()
+    saved = save_result(found.tuned, options.output)
+    proposed = saved.verdict == "use"
+    if options.json:
+        forgets = None if math.isinf(found.half_life_s) else found.half_life_s / _DAY_S
+        learned = {"half_life_days": forgets, "rows": found.rows, "kept": found.kept}
+        print(json.dumps(saved.to_dict() | {"journal": learned}, indent=2, allow_nan=False))
+    else:
+        for line in found.understood:
+            say(line)
+        print("\n".join(lines(account_of(saved))))
+        said = (
+            f'proposed: {options.output}; try it with [canary] router = "{options.output}"'
+            if proposed
+            else f"no router is proposed; {options.output} has result.json"
+        )
+        print(f"\n{said}")
+    return 0 if proposed else DO_NOT_USE
