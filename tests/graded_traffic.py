@@ -49,7 +49,7 @@ def make_many(count: int, *, seed: int = 0, middle_gap: float = 0.4) -> list[dic
         {
             "prompt": row["prompt"],
             "small": row["score_weak"],
-            "middle": int(rng.random() < 0.9 - middle_gap * _is_hard(row["prompt"])),
+            "middle": int(rng.random() < 0.9 - middle_gap * is_hard(row["prompt"])),
             "large": row["score_strong"],
         }
         for row in make_traffic(count, seed=seed)
@@ -85,7 +85,8 @@ def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def _is_hard(prompt: str) -> bool:
+def is_hard(prompt: str) -> bool:
+    """Whether a prompt of ``make_traffic`` is mathematics."""
     return not set(prompt.split()).isdisjoint(_SUMS)
 
 

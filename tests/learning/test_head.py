@@ -37,6 +37,15 @@ def test_with_few_labels_it_is_the_default_router() -> None:
     assert cosines[1] < 0.4  # ten labels alone say little
 
 
+def test_judged_difficulty_is_a_prior_too() -> None:
+    other = np.eye(_D)[4]
+    for parts in (Parts(None, 1, other), Parts(_DEFAULT, 1, other)):
+        found = [fit_linear(_moments(*_rows(10, 0.06 * other, seed)), parts) for seed in range(40)]
+        assert np.mean([_cosine(vector, other) for vector in found]) > 0.55
+        X, gains = _rows(3000, -0.1 * other)
+        assert _cosine(fit_linear(_moments(X, gains), parts), other) < -0.8
+
+
 @pytest.mark.parametrize("fit", [fit_linear, fit_recalibrated])
 def test_labels_that_contradict_the_default_turn_it_around(fit: object) -> None:
     X, gains = _rows(3000, -0.1 * _DEFAULT)

@@ -26,6 +26,7 @@ from fastroute.data.row_values import refuse_bad
 from fastroute.errors import InvalidInputError
 from fastroute.learning.tune.costs import Costs, Price
 from fastroute.learning.tune.grades import Scale, read_scale, tell_scale
+from fastroute.learning.tune.judged import Judged
 from fastroute.learning.tune.records import Parsed, Record, joined, parse_rows
 from fastroute.learning.tune.sources import Sources, read_sources
 from fastroute.types import Float64Array, ModelPair
@@ -49,6 +50,7 @@ class Export:
         understood: what was made of the file, a line each.
         answer_tokens: mean tokens of an answer, by model.
         answers: n times the texts of answers, by model.
+        judged: labels of how hard prompts are, these or others.
     """
 
     file: str
@@ -63,6 +65,7 @@ class Export:
     understood: tuple[str, ...]
     answer_tokens: Mapping[str, float]
     answers: tuple[Mapping[str, str], ...]
+    judged: tuple[Judged, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -171,9 +174,14 @@ def read_export(
         asked: tuple[str, ...] = ()  # the file says which models there are
     else:
         asked = named
-    file, records, found, choices, said, time = _records(
+    file, records, found, choices, said, time, judged = _records(
         read_sources(path, query), asked, prompt_column, time_column, skip_bad
     )
+    if judged and not records:
+        raise InvalidInputError(
+            f"{file} has labels of difficulty only, and a promise takes grades of answers; give "
+            "these too, or train without a promise: fastroute train mf --data FILE"
+        )
     for name in named if need_grades else ():
         if name not in found:
             raise InvalidInputError(f"{file} has no model {name!r}; {choices}; name one of them")
@@ -228,6 +236,7 @@ def read_export(
         understood=tuple(said),
         answer_tokens=tokens,
         answers=tuple(record.answers for record in records),
+        judged=judged,
     )
 
 
@@ -237,9 +246,9 @@ def _records(
     prompt_column: str | None,
     time_column: str | None,
     skip_bad: bool,
-) -> tuple[str, list[Record], tuple[str, ...], str, list[str], str | None]:
+) -> tuple[str, list[Record], tuple[str, ...], str, list[str], str | None, tuple[Judged, ...]]:
     """The name of all sources, their records, models, what may be named as one, what was made of
-    the sources, and the column of times."""
+    the sources, the column of times, and labels of difficulty."""
     sources = list(dict.fromkeys(name for name, _, _ in rows))
     parsed: list[Parsed] = []
     said: list[str] = []
@@ -264,7 +273,8 @@ def _records(
         f"its models are {listed(models) or 'none'}"
     )  # fmt: skip
     time = next((found.time for found in parsed if found.time), None)
-    return ", ".join(sources), records, models, known, said, time
+    judged = tuple(label for found in parsed for label in found.judged)
+    return ", ".join(sources), records, models, known, said, time, judged
 
 
 def _day(seconds: float) -> str:

@@ -3,7 +3,8 @@
 The gain of a prompt is the strong model's grade less the weak one's, -1..1. Its mean given the
 prompt is taken to be linear in three standardised parts, each with a Gaussian prior:
 
-- the default router's score; its coefficient is expected to be ``PRIOR_SLOPES``, not 0,
+- the default router's score, and that of a head that was learnt from judged difficulty; the
+  coefficient of each is expected to be one of ``PRIOR_SLOPES``, not 0,
 - the embedder's signals, such as the length,
 - the embedding itself, whose coefficients have a spread of ``MEANING_SPREADS`` in sum.
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 from operator import add
 
 import numpy as np
@@ -27,7 +29,7 @@ import numpy.typing as npt
 
 from fastroute.types import Float32Array, Float64Array
 
-#: Expected gain per standard deviation of the default router's score.
+#: Expected gain per standard deviation of a known score.
 PRIOR_SLOPES = (0.0, 0.03, 0.08)
 _SLOPE_SPREAD = 0.02
 _SIGNAL_SPREAD = 0.015
@@ -67,15 +69,22 @@ def total(parts: Sequence[Moments]) -> Moments:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the columns of an embedding are, and the default router's vector.
+    """What the columns of an embedding are, and vectors that are known before any grade.
 
     Attributes:
         default: float64[d], win rate = sigmoid(default . x); None where it may not be used.
         signals: how many of the last columns are signals.
+        judged: float64[d], learnt from judged difficulty; None without such labels.
     """
 
     default: Float64Array | None
     signals: int
+    judged: Float64Array | None = None
+
+    @property
+    def known(self) -> list[Float64Array]:
+        """The vectors that there are."""
+        return [vector for vector in (self.default, self.judged) if vector is not None]
 
 
 def fit_linear(sums: Moments, parts: Parts) -> Float64Array:
@@ -97,10 +106,9 @@ def _fit(sums: Moments, parts: Parts, spreads: Sequence[float]) -> Float64Array:
     v = sums.moment[1:] - n * mean * gain
     yy = sums.square - n * gain**2
     noise = max(yy / n, _LEAST_VARIANCE)
-    # Features: the default's score, each signal, each element of the meaning, by their spread.
-    columns = []
-    if parts.default is not None:
-        columns.append(_unit(parts.default, S, n))
+    # Features: known scores, each signal, each element of the meaning, by their spread.
+    known = len(parts.known)
+    columns = [_unit(vector, S, n) for vector in parts.known]
     meaning = d - parts.signals
     for j in range(meaning, d):
         columns.append(_unit(np.eye(d)[j], S, n))
@@ -110,17 +118,17 @@ def _fit(sums: Moments, parts: Parts, spreads: Sequence[float]) -> Float64Array:
     A = np.concatenate([np.array(columns).reshape(few, d).T,
                         np.eye(d)[:, :used] / scale], axis=1)  # fmt: skip
     G, b = A.T @ S @ A / noise, A.T @ v / noise
-    with_default = parts.default is not None
-    slopes = PRIOR_SLOPES if with_default else (0.0,)
+    slopes = np.array(list(product(PRIOR_SLOPES, repeat=known))).T.reshape(
+        known, len(PRIOR_SLOPES) ** known
+    )
     results, evidences = [], []
     for spread in spreads:
         kept = few + (used if spread > 0.0 else 0)
         sd = np.full(kept, spread)
         sd[:few] = _SIGNAL_SPREAD
-        priors = np.zeros((kept, len(slopes)))
-        if with_default:
-            sd[0] = _SLOPE_SPREAD
-            priors[0] = slopes
+        sd[:known] = _SLOPE_SPREAD
+        priors = np.zeros((kept, len(PRIOR_SLOPES) ** known))
+        priors[:known] = slopes
         # In units of the prior's spread: I + D G D is well conditioned.
         H = np.eye(kept) + sd[:, None] * G[:kept, :kept] * sd
         of_prior = G[:kept, :kept] @ priors

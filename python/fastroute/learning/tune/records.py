@@ -15,6 +15,7 @@ from fastroute.data.row_values import number_of
 from fastroute.learning.tune import columns
 from fastroute.learning.tune.costs import Usage
 from fastroute.learning.tune.grades import grade_of
+from fastroute.learning.tune.judged import Judged, has_label, read_label
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Parsed:
         bad: what is wrong with malformed rows.
         time: the column of times.
         said: what was made of the source.
+        judged: labels of difficulty.
     """
 
     records: list[Record]
@@ -56,6 +58,7 @@ class Parsed:
     bad: list[str]
     time: str | None
     said: list[str]
+    judged: list[Judged] = field(default_factory=list)
 
 
 def parse_rows(
@@ -79,15 +82,38 @@ def parse_rows(
     prompt = columns.prompt_column(names, prompt_column)
     time = columns.time_column(names, time_column)
     said = [f"prompts: column {prompt!r}"]
+    judged = _judged(rows, name, prompt, bad)
+    if judged:
+        said.append(f"labels of difficulty: {len(judged):,}")
+        rows = [(where, row) for where, row in rows if not _is_pair(row)]
     grade = columns.grade_column(names)
     if columns.MODEL in names and grade is not None and not set(named) & set(names):
         said.append(f"an answer a row: models in column {columns.MODEL!r}, grades in {grade!r}")
         records, models = _of_answers(rows, names, prompt, grade, time, bad)
-        return Parsed(records, models, (), bad, time, said)
+        return Parsed(records, models, (), bad, time, said, judged)
     models = tuple(named) or Columns(dicts).models
     models = tuple(m for m in models if m in names and m not in (prompt, time))
+    if judged and not models:
+        return Parsed([], (), (), bad, None, said, judged)
     records = _of_columns(rows, names, prompt, models, time, bad)
-    return Parsed(records, models, tuple(names), bad, time, said)
+    return Parsed(records, models, tuple(names), bad, time, said, judged)
+
+
+def _judged(
+    rows: Sequence[tuple[str, Row]], name: str, prompt: str, bad: list[str]
+) -> list[Judged]:
+    found = []
+    for where, row in rows:
+        if has_label(row):
+            try:
+                found.append(read_label(row, name, where, prompt))
+            except ValueError as error:
+                bad.append(f"{where}: {error}")
+    return found
+
+
+def _is_pair(row: Row) -> bool:
+    return isinstance(row, dict) and not is_blank(row.get("harder"))
 
 
 def joined(records: Sequence[Record]) -> list[Record]:

@@ -28,6 +28,7 @@ from fastroute.learning.tune.costs import Price
 from fastroute.learning.tune.export import Export
 from fastroute.learning.tune.guarantee import Certificate, Goal, Graded, certify, rows_needed
 from fastroute.learning.tune.head import Parts, as_float64
+from fastroute.learning.tune.judged import judged_vector
 from fastroute.learning.tune.measure import (
     critical_value,
     measure_policy,
@@ -96,8 +97,15 @@ def tune_router(
     default = MatrixFactorizationRouter.load_default()
     split = split_rows(export, default, seed)
     learn, test = export.select(split.learn), export.select(split.test)
+    judged: Float64Array | None = None
+    notes = split.notes
+    if export.judged:
+        assert default.embedder is not None
+        unseen = export.select(split.test | split.final).prompts
+        judged, said = judged_vector(export.judged, unseen, default.embedder, seed)
+        notes = (*notes, said)
     chosen, router, held_out = _learn(
-        learn, split.groups.ids[split.learn], default, split.use_default, seed, progress,
+        learn, split.groups.ids[split.learn], default, split.use_default, judged, seed, progress,
         (strong_model or export.pair.strong, weak_model or export.pair.weak),
     )  # fmt: skip
     router = _recorded(router, export, learn, default if split.use_default else None)
@@ -157,7 +165,7 @@ def tune_router(
         },
         labels_needed=_labels_needed(goal, thresholds, win_rates, graded),
         final_check=_final_check(goal, export, split, router, win_rates, threshold, z),
-        notes=split.notes,
+        notes=notes,
         export=export,
         prices=dict(prices or {}),
         win_rates=win_rates,
@@ -182,6 +190,7 @@ def _learn(
     groups: npt.NDArray[np.int64],
     default: MatrixFactorizationRouter,
     use_default: bool,
+    judged: Float64Array | None,
     seed: int,
     progress: bool,
     names: tuple[str, str],
@@ -195,7 +204,7 @@ def _learn(
     own = (default.strong_model, default.weak_model)
     columns = [default.models.index(name) for name in own]
     vector = (pair[:, columns[0]] - pair[:, columns[1]]).astype(np.float64)
-    parts = Parts(vector if use_default else None, embedder.signals)
+    parts = Parts(vector if use_default else None, embedder.signals, judged)
     both = learn.has_all
     weak = np.where(np.isnan(learn.weak), np.nanmean(learn.weak[both]), learn.weak)
     strong = np.where(np.isnan(learn.strong), np.nanmean(learn.strong[both]), learn.strong)

@@ -79,6 +79,8 @@ def candidates(parts: Parts) -> Mapping[str, Fit]:
     found: dict[str, Fit] = {FAVOURITE: fit_linear}
     if parts.default is not None:
         found |= {"default": _default, "recalibrated": fit_recalibrated}
+    if parts.judged is not None:
+        found["judged"] = _judged
     if parts.signals:
         found["length"] = _length
     return MappingProxyType(found)
@@ -161,6 +163,11 @@ def _best(names: list[str], terms: Float64Array) -> int:
 def _default(_: Moments, parts: Parts) -> Float64Array:
     assert parts.default is not None
     return parts.default
+
+
+def _judged(_: Moments, parts: Parts) -> Float64Array:
+    assert parts.judged is not None
+    return parts.judged
 
 
 def _length(sums: Moments, parts: Parts) -> Float64Array:

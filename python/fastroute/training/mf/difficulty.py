@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute._progress import progress_bar
-from fastroute.data import RatedPrompt, TrainingData
+from fastroute.data import HarderPrompt, RatedPrompt, TrainingData
+from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.metrics.baselines import losses
 from fastroute.routers.length import LengthRouter
@@ -152,7 +153,7 @@ def train_mf_on_difficulty(
     strong, weak = strong_model or STRONG, weak_model or WEAK
     if strong == weak:
         raise InvalidInputError(f"strong_model and weak_model are both {strong!r}")
-    labels = _labels_of(data)
+    labels = _labels_of(data.rated, data.harder, list(data.prompts))
     chosen, embedder_source = choose_embedder(embedder, folder)
     X = embed(chosen, labels.prompts, progress=progress)
     said = with_tokens(X, chosen)
@@ -191,6 +192,25 @@ def train_mf_on_difficulty(
     return result
 
 
+def difficulty_vector(
+    rated: Sequence[RatedPrompt],
+    harder: Sequence[HarderPrompt],
+    embedder: Embedder,
+    *,
+    seed: int = 0,
+) -> Float64Array:
+    """The pair vector that labels of difficulty teach, float64[d]: win rate = sigmoid(it . x).
+
+    Raises InvalidInputError where no prompt has a token that the embedder knows, or the prompts do
+    not fill three folds.
+    """
+    prompts = [label.prompt for label in rated]
+    prompts += [prompt for pair in harder for prompt in (pair.prompt, pair.prompt_b)]
+    labels = _labels_of(rated, harder, list(dict.fromkeys(prompts)))
+    X = embed(embedder, labels.prompts)
+    return _fit(labels.where(with_tokens(X, embedder)[labels.rows]), X, embedder.signals, seed).pair
+
+
 class _Labels(NamedTuple):
     """n labels of r prompts.
 
@@ -224,11 +244,13 @@ class _Labels(NamedTuple):
         return self.where(~held[self.rows])
 
 
-def _labels_of(data: TrainingData) -> _Labels:
-    number: dict[str, int] = {prompt: i for i, prompt in enumerate(data.prompts)}
+def _labels_of(
+    rated: Sequence[RatedPrompt], harder: Sequence[HarderPrompt], prompts: list[str]
+) -> _Labels:
+    number: dict[str, int] = {prompt: i for i, prompt in enumerate(prompts)}
     members: dict[str, list[RatedPrompt]] = {}
-    for rated in data.rated:
-        members.setdefault(rated.group, []).append(rated)
+    for label in rated:
+        members.setdefault(label.group, []).append(label)
     columns: list[tuple[int, int, float, float, bool]] = []
     for group, rows in enumerate(members.values()):
         difficulty = np.array([row.difficulty for row in rows], dtype=np.float64)
@@ -239,12 +261,12 @@ def _labels_of(data: TrainingData) -> _Labels:
         errors = np.array([row.standard_error for row in rows]) / spread
         for row, target, error in zip(rows, targets.tolist(), errors.tolist(), strict=True):
             columns.append((number[row.prompt], group, target, 1.0 / (1.0 + error**2), False))
-    for group, pair in enumerate(data.harder, start=len(members)):
+    for group, pair in enumerate(harder, start=len(members)):
         columns.append((number[pair.prompt], group, 1.0 - pair.harder, 0.5, True))
         columns.append((number[pair.prompt_b], group, pair.harder, 0.5, True))
     rows_, groups, targets_, weights, paired = zip(*columns, strict=True) if columns else ([],) * 5
     return _Labels(
-        list(data.prompts),
+        prompts,
         np.array(rows_, dtype=np.int64),
         np.array(groups, dtype=np.int64),
         np.array(targets_, dtype=np.float64),
