@@ -81,9 +81,11 @@ def main() -> int:
         report = evaluate_models(table, prices, StaticEmbedder.load_default(), name=Path(file).name)
         print(to_text(report), flush=True)
         for name, without, few, everything in new_model(table, options.new_model):
+            gain = everything - without
+            share = f"{(few - without) / gain:.0%} of the gain" if gain > 0.002 else "no gain"
             print(
                 f"  {name}: quality without it {without:.4f}, added from {FEW} prompts {few:.4f}, "
-                f"from all {everything:.4f} ({few / everything:.1%})",
+                f"from all {everything:.4f} ({few / everything:.1%}, {share})",
                 flush=True,
             )
         print()
