@@ -25,12 +25,14 @@ from fastroute.routers.many_models.fit import fit_estimator
 
 PRICES = Path(__file__).parent / "many_models_prices.toml"
 FEW = 50
+DRAWS = 10
 
 
 def new_model(table: GradeTable, count: int) -> list[tuple[str, float, float, float]]:
     """(model, quality without it, from 50 prompts, from all), of maximum-quality choices.
 
-    The ``count`` best models are each left out; a fifth of the prompts is held out.
+    The ``count`` best models are each left out; a fifth of the prompts is held out. The 50 prompts
+    are drawn DRAWS times, and the mean is given.
     """
     X = StaticEmbedder.load_default().embed_batch(list(table.prompts))
     random = np.random.default_rng(0)
@@ -56,12 +58,17 @@ def new_model(table: GradeTable, count: int) -> list[tuple[str, float, float, fl
         without = fit_estimator(
             [names[i] for i in others], X[~test], grades[~test][:, others], folds
         ).estimator
-        few = add_model(without, names[j], X[~test][:FEW], grades[~test][:FEW, j])
+        train = np.flatnonzero(~test)
+        few = []
+        for _ in range(DRAWS):
+            rows = random.choice(train, FEW, replace=False)
+            added = add_model(without, names[j], np.ascontiguousarray(X[rows]), grades[rows, j])
+            few.append(quality(added, names))
         found.append(
             (
                 names[j],
                 quality(without, [names[i] for i in others]),
-                quality(few, names),
+                float(np.mean(few)),
                 quality(everything, names),
             )
         )

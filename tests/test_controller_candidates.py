@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -324,3 +325,43 @@ def test_what_belongs_to_candidates_has_no_place_elsewhere(servers: dict[str, Vi
             controller.completion(model="dear", messages=ASKED, previous_model="cheap")
         with pytest.raises(InvalidInputError, match="cached_tokens must be"):
             controller.completion(model="fastroute", messages=ASKED, cached_tokens=-1)
+
+
+def test_a_candidate_has_an_endpoint_and_a_key_of_its_own(
+    servers: dict[str, View], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [
+        replace(MODELS[0], base_url=servers["dear"].base_url, api_key_env="DEAR_KEY"),
+        replace(MODELS[1], base_url=servers["cheap"].base_url),
+    ]
+    with Controller(candidates=models) as controller:
+        with pytest.raises(InvalidInputError, match="DEAR_KEY is not set"):
+            controller.chat.completions.create(model="fastroute", messages=ASKED)
+        monkeypatch.setenv("DEAR_KEY", "sk-dear")
+        answer = controller.chat.completions.create(model="fastroute", messages=ASKED)
+        assert answer.model == "dear"
+    (asked,) = servers["dear"].requests()
+    assert asked["headers"]["authorization"] == "Bearer sk-dear"
+    with Controller(candidates=models, policy="best_value=1000") as controller:
+        assert controller.completion(model="fastroute", messages=ASKED).model == "cheap"
+    (asked,) = servers["cheap"].requests()
+    assert "authorization" not in asked["headers"]
+    # What the caller gives comes first.
+    own = {"dear": Endpoint(servers["cheap"].base_url)}
+    with Controller(candidates=models, endpoints=own) as controller:
+        controller.completion(model="fastroute", messages=ASKED)
+    assert len(servers["cheap"].requests()) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"base_url": "example.com"}, "candidate 'm': .*"),
+        ({"base_url": 3}, "candidate 'm': .*"),
+        ({"api_key_env": "KEY"}, "api_key_env goes with base_url"),
+        ({"api_key_env": 3}, "api_key_env must be a name"),
+    ],
+)
+def test_a_wrong_endpoint_of_a_candidate_is_named(change: dict[str, Any], said: str) -> None:
+    with pytest.raises((InvalidInputError, InvalidTypeError), match=said):
+        Candidate("m", **change)

@@ -323,3 +323,13 @@ def test_a_decision_that_is_not_counted_spends_nothing(router: ModelsRouter) -> 
     assert policy.state.requests == 0
     decider.decide(POEM)
     assert policy.state.requests == 1
+
+
+def test_a_prompt_goes_to_a_candidate_of_its_language(router: ModelsRouter) -> None:
+    models = [
+        Candidate("poet", languages=frozenset({"en"})), Candidate("sums", quality_prior=0.1),
+    ]  # fmt: skip
+    decider = CandidateDecider(models, "max_quality", router)
+    assert decider.decide(POEM).model == "poet"
+    assert decider.decide("雨についての詩を書いてください。").model == "sums"
+    assert decider.decide(POEM, needs=Needs(language="de")).model == "sums"

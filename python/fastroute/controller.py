@@ -61,7 +61,8 @@ class Controller(Decider, ChatClient):
         api_base, api_key: address and key of every model that has no endpoint of its own; see
             ``fastroute.Endpoint`` for the defaults.
         progress_bar: show a bar, on a terminal, while routers load and batches are scored.
-        endpoints: a model's own ``Endpoint``, by the model's name.
+        endpoints: a model's own ``Endpoint``, by the model's name; a candidate may have it in
+            ``base_url`` instead.
         transport: carries the requests of ``completion``; by default an ``HttpTransport``, made at
             the first call. One that is given stays the caller's to close.
         async_transport: carries those of ``acompletion``; by default ``transport`` if that is an
@@ -240,7 +241,9 @@ class Controller(Decider, ChatClient):
             from fastroute.candidates import without_reasoning
 
             call = call._replace(body={**call.body, "messages": without_reasoning(call.messages)})
-        request = call.request(decision.model, self._endpoint_of(decision.model))
+        own = next(c for c in candidates.candidates.current if c.name == decision.model)
+        endpoint = self._endpoints.get(decision.model) or own.endpoint or self._endpoint
+        request = call.request(decision.model, endpoint)
         self._count(MANY_MODELS, decision.model)
         following = partial(self._prepare_candidate, call, candidates, decision)
         return CandidateRequest(

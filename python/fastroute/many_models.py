@@ -26,6 +26,7 @@ from fastroute.candidates import (
     parse_policy,
 )
 from fastroute.candidates.candidate import BYTES_PER_TOKEN
+from fastroute.candidates.languages import language_of
 from fastroute.candidates.prices import Prices
 from fastroute.candidates.rules import Asked, Rules
 from fastroute.chat.needs import needs_of
@@ -300,6 +301,8 @@ class CandidateDecider:
         if self._count_tokens is not None and prepared.eligibility.needs_count(needs):
             count = self._count_tokens(counted if isinstance(counted, str) else _text_of(counted))
             needs, tokens = needs.counted(count), float(count)
+        if prepared.eligibility.asks_language and not needs.language:
+            needs = replace(needs, language=language_of(prompt))
         able = eligible = prepared.eligibility.find(needs)
         locks: list[str | None] = []
         if turn.model:

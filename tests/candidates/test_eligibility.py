@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastroute.candidates import ABILITIES, Candidate, Eligibility, Needs
-from fastroute.errors import InvalidInputError, NoEligibleModelError, RoutingError
+from fastroute.candidates.languages import language_of
+from fastroute.errors import (
+    FastRouteError,
+    InvalidInputError,
+    NoEligibleModelError,
+    RoutingError,
+)
 
 MODELS = [
     Candidate("small", context_window=1000, max_output_tokens=100, tags=frozenset({"eu"})),
@@ -124,3 +130,42 @@ def test_wrong_needs_are_named() -> None:
         Needs(abilities=frozenset({"sight"}))
     with pytest.raises(InvalidInputError, match="0 or more"):
         Needs(most_tokens=-1)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("", ""),
+        ("Write a poem about rain.", ""),
+        ("Écris un poème sur la pluie.", ""),  # Latin letters write many languages
+        ("Напиши стихи о дожде.", ""),  # noqa: RUF001
+        ("写一首关于雨的诗。", "zh"),
+        ("雨についての詩を書いてください。", "ja"),
+        ("비에 대한 시를 써 줘.", "ko"),
+        ("Γράψε ένα ποίημα για τη βροχή.", "el"),  # noqa: RUF001
+        ("כתוב שיר על גשם.", "he"),
+        ("Translate this into English, please: 雨が降る", ""),
+        ("雨が降る " + "x " * 100_000 + "雨が降る", ""),
+        ("雨が降る。" * 10_000, "ja"),
+    ],
+)
+def test_the_language_is_known_where_the_script_settles_it(text: str, language: str) -> None:
+    assert language_of(text) == language
+
+
+def test_a_candidate_with_languages_answers_in_those_only() -> None:
+    everywhere = Candidate("everywhere")
+    european = Candidate("european", languages=frozenset({"en", "de"}))
+    eligibility = Eligibility([everywhere, european])
+    assert eligibility.asks_language
+    assert not Eligibility([everywhere]).asks_language
+    assert eligibility.find(Needs()) == [0, 1]
+    assert eligibility.find(Needs(language="de")) == [0, 1]
+    assert eligibility.find(Needs(language="ja")) == [0]
+    assert eligibility.reasons(Needs(language="ja")) == [None, "does not list the language ja"]
+    with pytest.raises(NoEligibleModelError, match="european: does not list the language ja"):
+        Eligibility([european]).find(Needs(language="ja"))
+    for wrong in ("English", "EN", ""):
+        with pytest.raises(FastRouteError, match=r"ISO 639-1|list of words") as caught:
+            Candidate("m", languages=frozenset({wrong}))
+        assert "candidate 'm'" in str(caught.value)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 
 from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.http.request import Endpoint
 
 #: What a request can ask of a model beside text.
 ABILITIES = ("vision", "audio", "tools", "json_schema", "reasoning")
+
+_LANGUAGE = re.compile("[a-z]{2}")
 
 #: Bytes of a token in the mean, where its price is estimated.
 BYTES_PER_TOKEN = 4.0
@@ -35,6 +40,10 @@ class Candidate:
             None where not known.
         answer_tokens: expected tokens of an answer, reasoning included.
         provider: who runs it: signed reasoning of one provider is invalid at another.
+        languages: ISO 639-1 codes of the languages that it writes well; empty where it is used for
+            all.
+        base_url: of its OpenAI-compatible API; None for that of the client.
+        api_key_env: the environment variable that holds the key for ``base_url``; "" for no key.
 
     Raises InvalidInputError, InvalidTypeError for a value that can't be used.
     """
@@ -50,11 +59,14 @@ class Candidate:
     quality_prior: float | None = None
     answer_tokens: float = DEFAULT_ANSWER_TOKENS
     provider: str = ""
+    languages: frozenset[str] = frozenset()
+    base_url: str | None = None
+    api_key_env: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
             raise InvalidInputError(f"name must be a model's name, got {self.name!r}")
-        for field in ("abilities", "tags"):
+        for field in ("abilities", "tags", "languages"):
             object.__setattr__(self, field, _words(self.name, field, getattr(self, field)))
         unknown = sorted(self.abilities - set(ABILITIES))
         if unknown:
@@ -62,10 +74,18 @@ class Candidate:
                 f"candidate {self.name!r}: unknown abilities {', '.join(map(repr, unknown))}; they "
                 f"are {', '.join(ABILITIES)}"
             )
-        if not isinstance(self.provider, str):
-            raise InvalidTypeError(
-                f"candidate {self.name!r}: provider must be a name, got {self.provider!r}"
-            )
+        for code in sorted(self.languages):
+            if not _LANGUAGE.fullmatch(code):
+                raise InvalidInputError(
+                    f"candidate {self.name!r}: languages must be ISO 639-1 codes such as 'en', got "
+                    f"{code!r}"
+                )
+        for field in ("provider", "api_key_env"):
+            if not isinstance(getattr(self, field), str):
+                raise InvalidTypeError(
+                    f"candidate {self.name!r}: {field} must be a name, got {getattr(self, field)!r}"
+                )
+        self._check_endpoint()
         for field in ("input_usd_per_mtok", "output_usd_per_mtok", "answer_tokens"):
             self._check_number(field, math.inf)
         for field, most in (("cached_usd_per_mtok", math.inf), ("quality_prior", 1.0)):
@@ -78,6 +98,33 @@ class Candidate:
                     f"candidate {self.name!r}: {field} must be a whole number of tokens above 0, "
                     f"got {value!r}"
                 )
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Its own API, with the key that the environment has now; None without ``base_url``.
+
+        Raises InvalidInputError where the variable ``api_key_env`` is not set.
+        """
+        if self.base_url is None:
+            return None
+        key = os.environ.get(self.api_key_env) if self.api_key_env else None
+        if self.api_key_env and not key:
+            raise InvalidInputError(
+                f"candidate {self.name!r}: the environment variable {self.api_key_env} is not set; "
+                "it must hold the API key"
+            )
+        return Endpoint(base_url=self.base_url, api_key=key)
+
+    def _check_endpoint(self) -> None:
+        if self.base_url is None and self.api_key_env:
+            raise InvalidInputError(
+                f"candidate {self.name!r}: api_key_env goes with base_url, so that the key is sent "
+                "to one address only"
+            )
+        try:
+            Endpoint(base_url=self.base_url)
+        except (InvalidInputError, InvalidTypeError) as error:
+            raise type(error)(f"candidate {self.name!r}: {error}") from None
 
     def dollars(
         self,

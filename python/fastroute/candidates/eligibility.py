@@ -32,6 +32,8 @@ class Needs:
         max_output_tokens: the answer's limit that it sets; None where it sets none.
         allow: tags, of which a candidate must have one; empty where any candidate may answer.
         deny: tags, of which a candidate must have none.
+        language: ISO 639-1 code of the prompt's language, which a candidate with ``languages`` must
+            have; "" where it is not known.
         excluded: candidates that may not answer for another reason, and the reason.
 
     Raises InvalidInputError for an unknown ability or a negative length.
@@ -44,6 +46,7 @@ class Needs:
     allow: frozenset[str] = frozenset()
     deny: frozenset[str] = frozenset()
     excluded: Mapping[str, str] = field(default_factory=dict)
+    language: str = ""
 
     def __post_init__(self) -> None:
         if self.abilities and not self.abilities <= _BIT.keys():
@@ -105,6 +108,8 @@ class Eligibility:
             )
             for i, candidate in enumerate(self._candidates)
         ]
+        #: Whether the language of a prompt can matter.
+        self.asks_language = any(candidate.languages for candidate in self._candidates)
         self._least_window = min((row[2] for row in self._rows), default=_UNLIMITED)
 
     def needs_count(self, needs: Needs) -> bool:
@@ -122,6 +127,7 @@ class Eligibility:
             or needs.allow
             or needs.deny
             or needs.excluded
+            or needs.language
         ):
             return list(range(len(self._rows)))
         found = self._fitting(needs, needs.most_tokens)
@@ -167,6 +173,9 @@ class Eligibility:
         ]
         if excluded:
             found = [i for i in found if self._candidates[i].name not in excluded]
+        if needs.language and self.asks_language:
+            spoken = [candidate.languages for candidate in self._candidates]
+            found = [i for i in found if not spoken[i] or needs.language in spoken[i]]
         if allow or deny:
             return [
                 i
@@ -200,6 +209,8 @@ def _reason(candidate: Candidate, needs: Needs, tokens: float) -> str:
     denied = sorted(needs.deny & candidate.tags)
     if denied:
         said.append(f"has the denied tag {', '.join(denied)}")
+    if needs.language and candidate.languages and needs.language not in candidate.languages:
+        said.append(f"does not list the language {needs.language}")
     if candidate.name in needs.excluded:
         said.append(needs.excluded[candidate.name])
     return ", ".join(said)
