@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 
 from fastroute.evaluation.report import plots
-from fastroute.evaluation.report.panels import INK, LENGTH, PALETTE
+from fastroute.evaluation.report.panels import INK, LENGTH, PAGE, PALETTE
 from fastroute.learning.many_models.result import ModelsResult
 from fastroute.learning.tune.prompt_list import SHOWN, prompts_section
 
 
 def figures(found: ModelsResult) -> str:
     """Quality by dollars: the choice at every price of money, and the models alone."""
+
+    kind = "operating point" if found.certified else "safest policy"
+    most = max(float(found.curve[:, 0].max()), *(
+        single.cost_usd_per_1000.value for single in found.singles.values()
+        if single.cost_usd_per_1000 is not None
+    ))  # fmt: skip
 
     def draw(axes: Any) -> None:
         axes.plot(found.curve[:, 0], 100.0 * found.curve[:, 1], color=PALETTE[0], label="choice")
@@ -23,17 +29,21 @@ def figures(found: ModelsResult) -> str:
                 continue
             at = single.cost_usd_per_1000.value, 100.0 * single.quality.value
             axes.plot(*at, "o", color=LENGTH, markersize=3)
-            axes.annotate(name, at, fontsize=6, xytext=(3, 3), textcoords="offset points")
+            left = at[0] > most / 2  # so that a name stays on the axes
+            axes.annotate(
+                name, at, fontsize=7, xytext=(-4 if left else 4, -7), textcoords="offset points",
+                ha="right" if left else "left",
+            )  # fmt: skip
         if found.policy.cost_usd_per_1000 is not None:
             point = found.policy.cost_usd_per_1000.value, 100.0 * found.policy.quality.value
-            axes.plot(*point, "D", color=INK, markersize=5)
-        axes.set_xlabel("dollars per 1,000 requests")
-        axes.set_ylabel(f"quality, % of {found.best}'s")
+            axes.plot(*point, "D", color=INK, markerfacecolor=PAGE, markersize=4.5)
+            axes.annotate(kind, point, fontsize=7, xytext=(6, -2), textcoords="offset points")
+        axes.set_xlabel("Dollars per 1,000 requests")
+        axes.set_ylabel("Quality, % of the best model's")
 
-    kind = "operating point" if found.certified else "safest policy"
     caption = (
-        f"Quality by dollars on the test prompts, as the price of money changes; the mark is the "
-        f"{kind}, the dots are the models alone."
+        "Quality by dollars: the line is the choice, from the cheapest to the best, its mark the "
+        f"{kind}. The dots are the models alone."
     )
     svg = plots.panel_svg((3.9, 3.3), draw)
     return f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"

@@ -16,8 +16,6 @@ from fastroute.learning.tune.words import (
 )
 
 _NAMES = {
-    "best_model": "best model",
-    "cheapest_model": "cheapest model",
     "random": "random, same shares",
     "mixture": "mixture, same dollars",
 }
@@ -49,23 +47,30 @@ def account_of(found: TuneResult | ModelsResult) -> Account:
 
 def reasons(found: ModelsResult) -> list[str]:
     """Why, in sentences."""
-    point = [f"Policy: {found.choice_policy}."] if found.certified else []
-    return [*found.reasons, *point]
+    if not found.certified:
+        return list(found.reasons)
+    point = (
+        f"Operating point: the model with the greatest P(success) - {found.quality_per_usd:g} x "
+        f"its expected dollars answers (policy {found.choice_policy})."
+    )
+    return [*found.reasons, point]
 
 
 def table(found: ModelsResult) -> list[list[str]]:
     """The router, its baselines and the models alone, a row each below the heads."""
+    names = _NAMES | {
+        "best_model": f"{found.best} (best)", "cheapest_model": f"{found.cheapest} (cheapest)"
+    }  # fmt: skip
     rows = {
         "this router": found.policy,
-        **{_NAMES[name]: policy for name, policy in found.baselines.items()},
+        **{names[name]: policy for name, policy in found.baselines.items()},
     }
-    known = {found.best, found.cheapest}
-    cells = [table_heads(f"to {found.best}", costs=True)]
+    cells = [table_heads("to the best", costs=True)]
     cells += [[name, *policy_cells(policy)] for name, policy in rows.items()]
     cells += [
-        [f"{name} alone", *policy_cells(single)]
+        [name, *policy_cells(single)]
         for name, single in found.singles.items()
-        if name not in known
+        if name not in (found.best, found.cheapest)
     ]
     return cells
 

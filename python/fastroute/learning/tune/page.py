@@ -167,10 +167,12 @@ h1.use { border-color: #009e73; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--grid); }
 th, td { white-space: nowrap; } th:first-child { text-align: left; }
+@media (max-width: 40rem) { th:first-child { white-space: normal; overflow-wrap: anywhere;
+  min-width: 7rem; } }
 .scroll { overflow-x: auto; margin-bottom: 1.5rem; }
 .figures { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
-figure { margin: 0; } figure svg { width: 100%; height: auto; }
+figure { margin: 0; max-width: 34rem; } figure svg { width: 100%; height: auto; }
 figcaption, small { color: var(--muted); font-size: .8rem; } small { display: block; }
 q { overflow-wrap: anywhere; white-space: pre-wrap; } .prompts li { margin-bottom: .6rem; }
 """
