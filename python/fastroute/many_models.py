@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -45,6 +45,7 @@ __all__ = [
     "CandidateView",
 ]
 
+Explain: TypeAlias = bool | Literal["candidates"]
 #: Expected quality of a candidate of which nothing is known.
 UNKNOWN_QUALITY = 0.5
 _START = Turn()
@@ -89,7 +90,7 @@ class CandidateDecision(NamedTuple):
             conversation's start.
         latency_us: microseconds from the request to this decision.
         candidates: what was known of each; empty unless asked for by ``explain``.
-        nearest: with ``explain``, the nearest graded prompts, if the router keeps any.
+        nearest: with ``explain=True``, the nearest graded prompts, if the router keeps any.
     """
 
     model: str
@@ -195,7 +196,7 @@ class CandidateDecider:
         *,
         needs: Needs | None = None,
         turn: Turn | None = None,
-        explain: bool = False,
+        explain: Explain = False,
         counts: bool = True,
     ) -> CandidateDecision:
         """Choose a candidate for ``prompt``.
@@ -204,7 +205,8 @@ class CandidateDecider:
             prompt: what is scored.
             needs: of the whole request; by default those of the prompt alone.
             turn: where the conversation stands; by default at its start.
-            explain: whether to state what was known of each candidate.
+            explain: whether to state what was known of each candidate, and, unless it is
+                "candidates", the nearest graded prompts.
             counts: whether the policy counts the choice; False where nothing will be sent.
 
         Raises:
@@ -226,7 +228,7 @@ class CandidateDecider:
         deny: Iterable[str] = (),
         model: str = "",
         cached_tokens: int = 0,
-        explain: bool = False,
+        explain: Explain = False,
         headers: Mapping[str, str] | None = None,
         refused_by: CandidateDecision | None = None,
     ) -> CandidateDecision:
@@ -238,7 +240,8 @@ class CandidateDecider:
             deny: tags, of which it must have none.
             model: the candidate that gave the conversation's last answer; "" at its start.
             cached_tokens: input tokens that its provider last read from its cache.
-            explain: whether to state what was known of each candidate.
+            explain: whether to state what was known of each candidate, and, unless it is
+                "candidates", the nearest graded prompts.
             headers: of the request, for rules.
             refused_by: the decision before on this request, if that candidate's provider said that
                 the prompt is longer than its context window.
@@ -291,7 +294,7 @@ class CandidateDecider:
         counted: object,
         needs: Needs,
         turn: Turn,
-        explain: bool,
+        explain: Explain,
         started_ns: int,
         counts: bool,
     ) -> CandidateDecision:
@@ -331,7 +334,8 @@ class CandidateDecider:
         near: tuple[NearPrompt, ...] = ()
         if explain:
             views = _views(prepared, needs, locks, *numbers, usd)
-            near = () if self.router is None else self.router.nearest_graded(prompt)
+            if self.router is not None and explain != "candidates":
+                near = self.router.nearest_graded(prompt)
         model = candidates[chosen].name
         drops = turn.signed_reasoning and _moves(candidates, turn.model, chosen)
         latency_us = (perf_counter_ns() - started_ns) / 1000

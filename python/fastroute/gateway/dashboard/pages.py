@@ -18,7 +18,7 @@ from fastroute.errors import FastRouteError, InvalidInputError
 from fastroute.gateway.dashboard.cascade import CascadeEndpoint
 from fastroute.gateway.dashboard.label import has_pairs, label_routes
 from fastroute.gateway.gateway import Gateway
-from fastroute.gateway.operations.metrics import BY_EVIDENCE
+from fastroute.gateway.operations.metrics import BY_EVIDENCE, spend_state
 from fastroute.gateway.operations.state import State
 from fastroute.gateway.protocol.limits import read_body
 from fastroute.gateway.protocol.replies import RefusalError, json_response
@@ -58,6 +58,8 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
                 "threshold": gateway.threshold,
                 "helpers": () if cascade is None else cascade.helpers,
                 "has_pairs": has_pairs(gateway.config.journal),
+                "candidates": [candidate.name for candidate in gateway.config.candidates],
+                "policy": gateway.config.policy.choose,
             }
         )
 
@@ -135,7 +137,9 @@ def counts(state: State) -> dict[str, Any]:
             elif sample.labels.get("router") == BY_EVIDENCE:
                 saved_by_evidence += saved.get(sample.name, 0.0) * sample.value
     by_model.sort(key=lambda row: (row["router"], -row["count"]))
-    prices = [state.gateway.model_config(m) for m in (routing.strong_model, routing.weak_model)]
+    pair = [routing.strong_model, routing.weak_model] if routing.strong_model else []
+    chosen = (candidate.name for candidate in state.gateway.config.candidates)
+    prices = [state.gateway.model_config(m) for m in (*pair, *chosen)]
     return {
         "requests": int(totals.get("fastroute_requests_total", 0)),
         "in_flight": int(totals.get("fastroute_requests_in_flight", 0)),
@@ -147,6 +151,7 @@ def counts(state: State) -> dict[str, Any]:
         "estimated_usd": totals.get("fastroute_spent_dollars_total estimate", 0.0),
         "saved_usd": sum(sign * totals.get(name, 0.0) for name, sign in saved.items()),
         "held": _held(totals, state),
+        "spending": _spending(totals, state),
         "cascades": sorted(cascades, key=lambda row: -row["count"]),
         "cascade_calls": sorted(calls, key=lambda row: (row["model"], -row["count"])),
         "saved_by_evidence_usd": saved_by_evidence,
@@ -165,6 +170,17 @@ def _held(totals: Mapping[str, float], state: State) -> dict[str, Any] | None:
         "strong": int(totals.get("fastroute_held_decisions_total strong", 0)),
         "at_bound": int(totals.get("fastroute_held_at_bound_total", 0)),
     }
+
+
+def _spending(totals: Mapping[str, float], state: State) -> dict[str, float] | None:
+    """The account of the policy that chooses among candidates, of all workers together, and this
+    worker's price of money; None where there is no ceiling."""
+    account = spend_state(state.gateway.candidates)
+    if account is None:
+        return None
+    sums = ("spent_usd", "balance_usd", "overdrafts")
+    found = {name: totals.get(f"fastroute_policy_{name}", 0.0) for name in sums}
+    return found | {"quality_per_usd": account.quality_per_usd}
 
 
 def curve_of(router: Router | None, gateway: Gateway) -> dict[str, Any]:

@@ -102,6 +102,7 @@ def _choice_json(choice: Choice, seconds: float) -> dict[str, Any]:
         "model": choice.decision.model,
         **choice_facts(choice),
         "cached_tokens": turn.cached_tokens,
+        "nearest": [near._asdict() for near in choice.decision.nearest],
         "decision_us": seconds * 1e6,
     }
 

@@ -145,7 +145,11 @@ class Choice:
     def _decide(self, needs: Needs) -> CandidateDecision:
         prompt, _, turn, _ = self.reading
         return self._decider.decide(
-            prompt, needs=needs, turn=turn, explain=True, counts=self.counts
+            prompt,
+            needs=needs,
+            turn=turn,
+            explain="candidates" if self.counts else True,
+            counts=self.counts,
         )
 
 

@@ -15,7 +15,9 @@ const REASONS = {
   incomparable: ["the answers can't be compared", "by the prompt"],
 };
 const OUTCOMES = { sent: "sent", agreed: "agrees with it", not_sent: "not sent", cancelled: "cancelled", failed: "failed", repeated: "repeated" };
+const CANDIDATES = "";  // the router's name for a choice among candidates
 let curve = null;
+let hasPair = true;
 
 function problem(said, where = "problem") {
   $(where).textContent = said || "";
@@ -52,10 +54,17 @@ function element(name, text, parent) {
 async function decide(event) {
   if (event) event.preventDefault();
   problem("");
-  const model = `router-${$("router").value}-${Number($("threshold").value)}`;
+  const chosen = $("router").value === CANDIDATES;
+  const model = chosen ? "fastroute" : `router-${$("router").value}-${Number($("threshold").value)}`;
   const body = { model, messages: [{ role: "user", content: $("prompt").value }] };
   try {
     const found = await ask("v1/route", body);
+    $("choice").hidden = !chosen;
+    if (chosen) {
+      $("decision").hidden = $("neighbors").hidden = true;
+      showChoice(found);
+      return;
+    }
     const box = $("decision");
     box.className = found.strong ? "is-strong" : "is-weak";
     $("side").textContent = found.strong ? "The strong model:" : "The weak model:";
@@ -70,6 +79,32 @@ async function decide(event) {
   } catch (error) {
     problem(error.message);
   }
+}
+
+function showChoice(found) {
+  $("choice-said").textContent = `${found.policy} chooses`;
+  $("choice-model").textContent = found.model;
+  const rows = $("candidates").tBodies[0];
+  rows.replaceChildren();
+  for (const row of found.candidates) {
+    const line = element("tr", undefined, rows);
+    line.className = row.name === found.model ? "is-chosen" : row.eligible ? "" : "is-excluded";
+    const name = element("td", row.name, line);
+    if (row.reason) element("small", row.reason, name);
+    const quality = element("td", row.quality.toFixed(3), line);
+    element("small", `${row.low.toFixed(3)}–${row.high.toFixed(3)}`, quality);
+    element("td", dollars(row.usd), line);
+  }
+  const notes = [`${found.decision_us.toFixed(0)} µs`];
+  if (found.abstained) notes.unshift("No graded prompt is like this one, so each model has its usual level");
+  $("choice-note").textContent = `${notes.join(" · ")}.`;
+  $("graded").replaceChildren();
+  for (const near of found.nearest) {
+    const item = element("li", near.prompt, $("graded"));
+    const grades = Object.entries(near.scores).map(([name, score]) => `${name} ${score.toFixed(2)}`);
+    element("small", `similarity ${near.similarity.toFixed(3)} · ${grades.join(", ")}`, item);
+  }
+  $("nearest").hidden = found.nearest.length === 0;
 }
 
 async function showNeighbors(body) {
@@ -139,10 +174,11 @@ async function refresh() {
   const tiles = [
     ["Requests", number(found.requests)],
     ["In progress", number(found.in_flight)],
-    ["To the strong model", found.decisions ? percent(found.strong / found.decisions) : "–"],
+    ...(hasPair ? [["To the strong model", found.decisions ? percent(found.strong / found.decisions) : "–"]] : []),
     ...(found.held ? [["Held share", found.held.decisions ? percent(found.held.strong / found.held.decisions) : "–", `of ${percent(found.held.strong_share)}, at threshold ${found.held.threshold.toFixed(4)}`]] : []),
     ["Spent", found.has_prices ? dollars(found.spent_usd) : "no prices", found.estimated_usd ? `${dollars(found.estimated_usd)} of it estimated` : ""],
-    ["Saved", found.has_prices ? dollars(found.saved_usd) : "no prices"],
+    ...(hasPair ? [["Saved", found.has_prices ? dollars(found.saved_usd) : "no prices"]] : []),
+    ...(found.spending ? [["Spent of the ceiling", dollars(found.spending.spent_usd), `${dollars(found.spending.balance_usd)} may be spent now; 0.01 of P(success) may cost ${dollars(0.01 / found.spending.quality_per_usd)}; ${number(found.spending.overdrafts)} choices beyond the balance`]] : []),
   ];
   $("tiles").replaceChildren();
   for (const [name, value, note] of tiles) {
@@ -212,17 +248,26 @@ function moveDot() {
   $("curve-said").textContent = `${said}.`;
 }
 
+function showThreshold() {
+  $("threshold-label").hidden = $("router").value === CANDIDATES;
+}
+
 async function start() {
   try {
     const about = await ask("ui/about");
     $("unlock").hidden = true;
-    $("pair").textContent = `strong: ${about.strong_model} · weak: ${about.weak_model} · ${about.version}`;
+    hasPair = about.strong_model !== "";
+    const pair = hasPair ? [`strong: ${about.strong_model}`, `weak: ${about.weak_model}`] : [];
+    if (about.candidates.length) pair.push(`${about.candidates.length} candidates by ${about.policy}`);
+    $("pair").textContent = [...pair, about.version].join(" · ");
     $("label-link").hidden = !about.has_pairs;
     $("cascade-section").hidden = about.helpers.length === 0;
     $("cascade-said").textContent = `Sends the prompt above to ${[about.weak_model, ...about.helpers].join(", ")}, and to ${about.strong_model} where their answers differ. These calls are billed.`;
     $("router").replaceChildren();
+    if (about.candidates.length) element("option", "candidates", $("router")).value = CANDIDATES;
     for (const name of about.routers) element("option", name, $("router")).value = name;
-    $("router").value = about.default_router;
+    $("router").value = about.candidates.length ? CANDIDATES : about.default_router;
+    showThreshold();
     $("threshold").value = Number(about.threshold.toFixed(4));
     await refresh();
     await loadCurve();
@@ -236,6 +281,7 @@ $("route-form").addEventListener("submit", decide);
 $("prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("route-form").requestSubmit();
 });
+$("router").addEventListener("change", showThreshold);
 $("router").addEventListener("change", () => loadCurve().catch((error) => problem(error.message)));
 $("slider").addEventListener("input", moveDot);
 $("adopt").addEventListener("click", () => {
