@@ -36,7 +36,7 @@ _FOLDER = Path(__file__).parent / "page"
 _FILES = {
     "/": ("index.html", "text/html"),
     "/ui/page.css": ("page.css", "text/css"),
-    "/ui/page.js": ("page.js", "text/javascript"),
+    **{f"/ui/{name}.js": (f"{name}.js", "text/javascript") for name in ("page", "tabs", "rollout")},
 }
 _NEIGHBORS = 5
 
@@ -69,7 +69,10 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
     async def rollout(_: web.BaseRequest) -> web.Response:
         from fastroute.gateway.operations.rollout import rollout_json
 
-        return json_response(await asyncio.to_thread(rollout_json, state.gateway.config))
+        try:
+            return json_response(await asyncio.to_thread(rollout_json, state.gateway.config))
+        except InvalidInputError as error:
+            raise RefusalError(500, "state_unreadable", str(error)) from error
 
     async def curve(request: web.BaseRequest) -> web.Response:
         router = state.gateway.decider.routers.get(request.query.get("router", ""))
