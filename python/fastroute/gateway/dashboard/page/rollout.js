@@ -13,7 +13,7 @@ function evidence(part, parent) {
   const meter = element("meter", undefined, cell);
   meter.value = part;
   meter.title = percent(part);
-  element("span", ` ${(100 * part).toFixed(0)} %`, cell);
+  element("span", ` ${(100 * part).toFixed(0)}\u00a0%`, cell);
 }
 
 function happened(list, events, text) {
