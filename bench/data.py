@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +121,38 @@ def make_battles(size: Size, *, queries: int = 20, seed: int = 0) -> Battles:
         strong_model=str(names[0]),
         weak_model=str(names[NUM_MODELS // 3]),
     )
+
+
+def make_shards(
+    size: Size, shards: int, *, queries: int = 1000, seed: int = 0
+) -> Iterator[Battles]:
+    """Battles as ``make_battles`` makes them, in parts that need not fit in memory together.
+
+    All parts share topics and models; the last one has ``queries`` prompts, the others none.
+    """
+    world = np.random.default_rng([seed, size.dimensions])
+    everywhere = _unit(world.standard_normal((1, size.dimensions), dtype=np.float32))
+    centres = _unit(world.standard_normal((_CLUSTERS, size.dimensions), dtype=np.float32))
+    popularity = 1.0 / np.arange(1, _CLUSTERS + 1) ** 0.7
+    skill, slope = _skills(world), world.uniform(0.4, 1.6, _CLUSTERS)
+    names = np.array([f"model-{i:02d}" for i in range(NUM_MODELS)])
+    words = np.array(["model_b", "model_a", "tie"])
+    for shard in range(shards):
+        rng = np.random.default_rng([seed, size.dimensions, shard])
+        n = size.battles // shards + (shard < size.battles % shards)
+        asked = queries if shard == shards - 1 else 0
+        topics = rng.choice(_CLUSTERS, size=n + asked, p=popularity / popularity.sum())
+        points = rng.standard_normal((n + asked, size.dimensions), dtype=np.float32)
+        points *= np.float32(0.66 / np.sqrt(size.dimensions))
+        points += np.float32(0.6) * centres[topics] + np.float32(0.45) * everywhere
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+        a, b = _opponents(rng, n)
+        gap = slope[topics[:n]] * (skill[a] - skill[b])
+        outcome = np.where(rng.random(n) < SHARE_OF_TIES, 2, rng.random(n) < 1 / (1 + np.exp(-gap)))
+        yield Battles(
+            points[:n], names[a].tolist(), names[b].tolist(), words[outcome].tolist(), points[n:],
+            strong_model=str(names[0]), weak_model=str(names[NUM_MODELS // 3]),
+        )  # fmt: skip
 
 
 def _skills(rng: np.random.Generator) -> npt.NDArray[np.float64]:
