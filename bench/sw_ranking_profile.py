@@ -1,7 +1,8 @@
 """Where the far field of sw_ranking spends its time, what its error costs, and how fast it loads.
 
 ``python bench/sw_ranking_profile.py stages`` gives the stages of a query by number of battles, with
-warm caches and in turns; ``errors`` the error against the latency for more or fewer directions,
+warm caches and in turns; ``cold`` how a query that is new to the caches grows with the battles, the
+sizes in turns and 64 MiB read before each; ``errors`` the error against the latency for more or fewer directions,
 neighbours and vectors searched; ``load`` the time from a saved router to its first win rate in a
 new process, and the memory that two processes share; ``real`` errors and equal decisions on real
 battles and prompts (``--battles FILE --data ROUTELLM``, and ``--model FOLDER`` for an ONNX embedder
@@ -52,7 +53,7 @@ def main() -> int:
     restart_in_fair_environment()
     print(f"Measured on: {machine()}.", end="\n\n", flush=True)
     commands: dict[str, Callable[[argparse.Namespace], None]] = {
-        "stages": _stages, "errors": _errors, "load": _load, "real": _real
+        "stages": _stages, "cold": _cold, "errors": _errors, "load": _load, "real": _real
     }  # fmt: skip
     commands[options.command](options)
     return 0
@@ -95,6 +96,26 @@ def _stages(options: argparse.Namespace) -> None:
         print()
 
 
+def _cold(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    routers = {text: _fitted(text) for text in options.sizes.split(",")}
+    other = np.ones(1 << 24, np.float32)
+    taken: dict[str, list[float]] = {text: [] for text in routers}
+    for i in range(QUERIES):
+        for text, (battles, router) in routers.items():
+            other.sum()
+            begin = time.perf_counter_ns()
+            router.win_rate_from_embedding(battles.queries[i])
+            taken[text].append((time.perf_counter_ns() - begin) / 1e3)
+    least = next(iter(taken))
+    print("| battles | least | a quarter below | median | p99 | median, of the first size |")
+    print("|---" * 6 + "|")
+    for text, us in taken.items():
+        cuts = " | ".join(f"{cut:.0f} us" for cut in np.quantile(us, [0.0, 0.25, 0.5, 0.99]))
+        print(f"| {text} | {cuts} | {np.median(us) / np.median(taken[least]):.2f} |", flush=True)
+
+
 def _one(router: Any, x: Any) -> dict[str, float]:
     """Microseconds of each stage of one query; the kernel's are read inside it."""
     far = router._fitted.far
@@ -102,7 +123,7 @@ def _one(router: Any, x: Any) -> dict[str, float]:
     begin = clock()
     projected = far.field.project(x)
     middle = clock()
-    near = far.index.search(projected[: far.index.dimensions], far.neighbors)
+    near = far._search_axes(projected)
     end = clock()
     kernel = far.field._core.stages(x, projected, near)
     named = {"near": "near rows", "lines": "quadratic and lines", "cells": "moments",
@@ -205,19 +226,25 @@ def _say(process: subprocess.Popen[str]) -> None:
 def _real(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from fastroute.data.battles import read_battles
+    from fastroute.artifacts import prompt_hash
+    from fastroute.data import read_training_data
     from fastroute.embedders import OnnxEmbedder, StaticEmbedder
     from fastroute.routers import SimilarityWeightedRouter
+    from fastroute.training.sw_ranking import battles_of
 
     if options.battles is None or options.data is None:
         raise SystemExit("real needs --battles FILE and --data ROUTELLM")
-    rows = read_battles(options.battles)
+    rows, _ = battles_of(read_training_data(options.battles, skip_bad=True))
     embedder = (
         StaticEmbedder.load_default() if options.model is None else OnnxEmbedder(options.model)
     )
     texts = list(dict.fromkeys(row.prompt for row in rows))
     place = {text: i for i, text in enumerate(texts)}
+    if options.most_prompts is not None:  # those with the least hashes
+        texts = sorted(texts, key=prompt_hash)[: options.most_prompts]
+        place = {text: i for i, text in enumerate(texts)}
     distinct = np.concatenate(list(_embedded(embedder, texts)))
+    rows = [row for row in rows if row.prompt in place and distinct[place[row.prompt]].any()]
     embeddings = distinct[[place[row.prompt] for row in rows]]
     columns = [[getattr(row, name) for row in rows] for name in ("model_a", "model_b", "winner")]
     queries = np.concatenate(list(_embedded(embedder, _prompts(options.data, options.queries))))
@@ -227,6 +254,36 @@ def _real(options: argparse.Namespace) -> None:
     router = SimilarityWeightedRouter(**pair, mode="far_field").fit(embeddings, *columns)
     title = f"{len(rows)} battles, {len(queries)} benchmark prompts, {embedder.name}"
     _table(title, router, queries, wanted)
+    _misses(router, embeddings, queries, wanted)
+
+
+def _misses(router: Any, embeddings: Any, queries: Any, wanted: Any) -> None:
+    """What the default size misses, and the time of a query with and without the wide search."""
+    import numpy as np
+
+    far = router._fitted.far
+    plain = replace(far, moments=replace(far.moments, floor=-1.0))
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    print("| nearest that is far | error: mean, largest | above 1e-3 | most similar battle missed | "
+          "median us | mean us |\n" + "|---" * 6 + "|")  # fmt: skip
+    taken: dict[str, list[float]] = {"as found": [], "searched for": []}
+    for i, x in enumerate(queries):
+        ways = [("as found", plain), ("searched for", far)]
+        for name, model in ways if i % 2 else ways[::-1]:
+            begin = time.perf_counter_ns()
+            model.win_rate(x)
+            taken[name].append((time.perf_counter_ns() - begin) / 1e3)
+    for name, model in (("as found", plain), ("searched for", far)):
+        errors, missed = [], 0
+        for x, exact in zip(queries, wanted, strict=True):
+            found = model.win_rate(x)
+            errors.append(0.0 if found is None else abs(found - exact))
+            near = model.near(x)
+            similar = unit @ (x / np.linalg.norm(x))
+            missed += bool(similar.max() - similar[near[near >= 0]].max() > 1e-6)
+        print(f"| {name} | {np.mean(errors):.1e}, {max(errors):.1e} | "
+              f"{sum(e > 1e-3 for e in errors)} | {missed} of {len(queries)} | "
+              f"{np.median(taken[name]):.0f} | {np.mean(taken[name]):.0f} |")  # fmt: skip
 
 
 def _prompts(data: str, count: int) -> list[str]:
@@ -248,11 +305,12 @@ def _embedded(embedder: Any, texts: list[str]) -> Iterator[Any]:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("command", choices=("stages", "errors", "load", "real"))
+    parser.add_argument("command", choices=("stages", "cold", "errors", "load", "real"))
     parser.add_argument("--sizes", default="55000x384,1000000x384", metavar="NxD,...")
     parser.add_argument("--queries", type=int, default=QUERIES, help="compared with exact mode")
     parser.add_argument("--folder", help="where load saves a router (default: the system's)")
-    parser.add_argument("--battles", help="JSONL of prompt, model_a, model_b, winner, for real")
+    parser.add_argument("--battles", nargs="+", help="battles or graded results, for real")
+    parser.add_argument("--most-prompts", type=int, help="of the battles, for real (default: all)")
     parser.add_argument("--data", help="a checkout of RouteLLM, whose prompts real asks")
     parser.add_argument("--model", help="folder of an ONNX embedder, for real")
     parser.add_argument("--strong-model", default="gpt-4o-2024-05-13")

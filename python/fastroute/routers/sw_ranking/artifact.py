@@ -255,9 +255,11 @@ def _fitted(artifact: Artifact, files: Mapping[str, Path], fitter: Fitter) -> Fi
     )
     if not is_far:
         return fitted
-    none = np.zeros((len(arrays["moments.cells"]), 0))  # artifacts of before have no lines
-    sums: dict[str, Any] = {name: arrays.get(f"moments.{name}", none) for name in MOMENTS}
+    sums: dict[str, Any] = {name: arrays.get(f"moments.{name}") for name in MOMENTS}
+    if sums["lines"] is None:  # in artifacts of before
+        sums["lines"] = np.zeros((len(arrays["moments.cells"]), 0))
     sums["spread"] = float(sums["spread"])
+    sums["floor"] = -1.0 if sums["floor"] is None else float(sums["floor"])
     near_rows = None
     if "near" in columns:
         near_rows = UnitRows(columns["near"], columns["near_scales"])

@@ -55,10 +55,11 @@ MOMENTS: dict[str, str] = {
     "directions": "dr",
     "duals": "dr",
     "form": "rr",
+    "floor": "",
 }
 _FLOAT32 = ("axes", "seeds")
 #: What artifacts of before may lack, and what few axes leave empty.
-_OPTIONAL = ("moments.lines",)
+_OPTIONAL = ("moments.lines", "moments.floor")
 #: More than any fit chooses; a search takes memory for so many.
 _MOST_CHOSEN = 4096
 _ROWS_LOOKED_AT = 64

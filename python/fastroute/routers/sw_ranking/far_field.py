@@ -64,6 +64,7 @@ class Moments:
         corner: float64[a, a], H in the axes of the cells.
         directions, duals: float64[d, rank], d_k and S d_k, so that directions' duals = 1.
         form: float64[rank, rank], duals' H duals: H is nearly directions form directions'.
+        floor: similarity along the index's axes that all but few battles have to another one.
     """
 
     axes: Float32Array
@@ -83,6 +84,7 @@ class Moments:
     directions: Float64Array
     duals: Float64Array
     form: Float64Array
+    floor: float = -1.0
 
     def extended(
         self, battles: _native.TieredBattles, cells: Cells, rows: Float32Array, num_threads: int

@@ -21,6 +21,9 @@ NEIGHBORS = 128
 #: real prompts every error above 5e-4 was one of these, and twice as many were missed at 1600. They
 #: are stored as bytes, because a new prompt reads them from memory, not from a cache.
 _READ_PER_SEARCH = 3200
+#: Vectors that a search reads where the nearest that it found is less similar than that of nearly
+#: every battle: such a prompt resembles none, and its nearest may lie in any list.
+_READ_FOR_FAR = 65_536
 #: Above this misfit the quadratic means little, and the prompt is looked at exactly. Prompts like
 #: the battles' have 0.005 to 0.045.
 _MOST_MISFIT = 0.15
@@ -59,7 +62,7 @@ class FarFieldModel:
         """Win rate of one prompt embedding, or None where it has to be looked at exactly."""
         if self.in_axes:
             projected = self.field.project(x)
-            near = self.index.search(projected[: self.index.dimensions], self.neighbors)
+            near = self._search_axes(projected)
         else:
             projected = None
             near = self._search_whole(x)
@@ -79,19 +82,28 @@ class FarFieldModel:
             wanted = projected[:, : self.index.dimensions] if self.in_axes else rows
             for begin in range(0, len(said), _PER_SEARCH):
                 some = said[begin : begin + _PER_SEARCH]
-                near[some] = self.index.search_rows(wanted[some], self.neighbors, num_threads)
+                found, similarities = self.index.search_rows(
+                    wanted[some], self.neighbors, num_threads
+                )
+                near[some] = found
+                if self.in_axes:
+                    for i in some[similarities[:, 0] < self.moments.floor]:
+                        near[i] = self._search_axes(projected[i])
             rates, converged, misfits = self.field.win_rates(rows, near, projected, num_threads)
             rates[~(ok & converged & (misfits <= _MOST_MISFIT))] = np.nan
             yield first, rates
 
     def near(self, x: Float32Array) -> _native.Int64Array:
         """Numbers of the battles that the index finds near ``x``; -1 for none."""
-        found = (
-            self.index.search(self.field.project(x)[: self.index.dimensions], self.neighbors)
-            if self.in_axes
-            else self._search_whole(x)
-        )
+        found = self._search_axes(self.field.project(x)) if self.in_axes else self._search_whole(x)
         return found.copy()
+
+    def _search_axes(self, projected: Float32Array) -> _native.Int64Array:
+        x = np.ascontiguousarray(projected[: self.index.dimensions])
+        near, similarities = self.index.search_scored(x, self.neighbors)
+        if similarities[0] < self.moments.floor:
+            near, _ = self.index.search_scored(x, self.neighbors, _READ_FOR_FAR)
+        return near
 
     def _search_whole(self, x: Float32Array) -> _native.Int64Array:
         # FAISS would read whatever memory it is given, so the kernel's check comes first.

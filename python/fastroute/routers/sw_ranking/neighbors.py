@@ -361,32 +361,49 @@ class NeighborIndex:
                 yield from self._parts(self._faiss.downcast_index(inner))
 
     def search(self, x: Float32Array, count: int) -> npt.NDArray[np.int64]:
-        """Numbers of ``count`` vectors near ``x``, float32[d], int64; -1 where there are none.
+        """Numbers of ``count`` vectors near ``x``, float32[d], int64; -1 where there are none."""
+        return self.search_scored(x, count)[0]
 
-        The array belongs to the calling thread until it searches again.
-        """
+    def search_scored(
+        self, x: Float32Array, count: int, vectors: int = 0
+    ) -> tuple[npt.NDArray[np.int64], Float32Array]:
+        """``search``, and the similarities, float32[count], both the calling thread's until it
+        searches again. With ``vectors`` an inverted file reads about so many."""
         found = getattr(self._local, "found", None)
         if found is None or len(found[0]) != count:
             near, similarities = np.empty(count, np.int64), np.empty(count, np.float32)
             pointers = self._faiss.swig_ptr(similarities), self._faiss.swig_ptr(near)
             found = self._local.found = near, similarities, pointers
-        near, _, pointers = found
+        near, similarities, pointers = found
         faiss = self._faiss
+        wide = self._wide(vectors) if vectors else ()
         # One query is too little to share: waking FAISS's threads takes longer than the search.
         threads = faiss.omp_get_max_threads()
         if threads == 1:
-            self._index.search_c(1, faiss.swig_ptr(x), count, *pointers)
+            self._index.search_c(1, faiss.swig_ptr(x), count, *pointers, *wide[:1])
         else:
             faiss.omp_set_num_threads(1)  # of this thread only
             try:
-                self._index.search_c(1, faiss.swig_ptr(x), count, *pointers)
+                self._index.search_c(1, faiss.swig_ptr(x), count, *pointers, *wide[:1])
             finally:
                 faiss.omp_set_num_threads(threads)
-        result: npt.NDArray[np.int64] = near
-        return result
+        return near, similarities
 
-    def search_rows(self, X: Float32Array, count: int, num_threads: int) -> npt.NDArray[np.int64]:
-        """``search`` for each row of ``X``, float32[n, d], on so many of FAISS's threads."""
+    def _wide(self, vectors: int) -> tuple[Any, ...]:
+        """How FAISS reads so many vectors; all of it must live as long as the search."""
+        faiss, index = self._faiss, self._faiss.downcast_index(self._index)
+        if not isinstance(index, faiss.IndexIVF):
+            return ()
+        lists = min(-(-vectors * index.nlist // len(self)), index.nlist)
+        coarse = None
+        if isinstance(faiss.downcast_index(index.quantizer), faiss.IndexHNSW):
+            coarse = faiss.SearchParametersHNSW(efSearch=lists)
+        return faiss.SearchParametersIVF(nprobe=lists, quantizer_params=coarse), coarse
+
+    def search_rows(
+        self, X: Float32Array, count: int, num_threads: int
+    ) -> tuple[npt.NDArray[np.int64], Float32Array]:
+        """``search_scored`` for each row of ``X``, float32[n, d], on so many of FAISS's threads."""
         faiss = self._faiss
         X = np.ascontiguousarray(X)
         near = np.empty((len(X), count), np.int64)
@@ -403,7 +420,7 @@ class NeighborIndex:
             )
         finally:
             faiss.omp_set_num_threads(threads)
-        return near
+        return near, similarities
 
     def rows(self) -> Float32Array:
         """The stored vectors, float32[n, d], in FAISS's memory: valid until the next ``add``."""
@@ -432,10 +449,7 @@ class NeighborIndex:
     def extended(self, rows: Float32Array) -> NeighborIndex:
         """A copy with more vectors; this one stays as it is, for threads that search it."""
         if self.lists is not None:
-            raise InvalidInputError(
-                f"index keeps its lists on disk, in {self.lists}, where other processes may use "
-                "them; train again with all battles"
-            )
+            raise InvalidInputError(f"index is on disk, in {self.lists}; train with all battles")
         copy = NeighborIndex.__new__(NeighborIndex)
         try:
             if self._mapped:  # FAISS aborts when it is to add to vectors that it does not own

@@ -41,6 +41,9 @@ Int64Array = npt.NDArray[np.int64]
 _SAMPLE = 65_536
 _MOST_POINTS = 16_384  # from which clusters start
 _BITS = 26
+#: Rows whose nearest other is looked for, and the share of them below the floor.
+_FLOOR_POINTS = 512
+_FLOOR_SHARE = 0.02
 
 
 class RowSample:
@@ -198,6 +201,7 @@ class Axes:
         axes, seeds: of the moments. own: those of the cells.
         vectors, energies: all principal axes of the sample, strongest first.
         spread: mean square a dimension outside ``axes``.
+        floor: as ``Moments.floor``, of the rows of the sample.
     """
 
     axes: Float32Array
@@ -206,6 +210,7 @@ class Axes:
     vectors: Float64Array
     energies: Float64Array
     spread: float
+    floor: float
 
     @classmethod
     def of(cls, sample: RowSample) -> Axes:
@@ -224,7 +229,20 @@ class Axes:
         seeds = far_field.cluster_seeds(rows[:: max(1, len(rows) // _MOST_POINTS)] @ axes.T)
         beyond = energies[count:].clip(min=0.0)
         spread = float(beyond.mean()) if beyond.size else 0.0
-        return cls(axes, own, seeds, vectors[:, :kept], energies[:kept], spread)
+        floor = _floor(rows @ axes[: far_field.INDEX_AXES].T)
+        return cls(axes, own, seeds, vectors[:, :kept], energies[:kept], spread, floor)
+
+
+def _floor(points: Float32Array) -> float:
+    """The similarity of all but few points, float32[n, a], to the nearest other one."""
+    some = points[:: max(1, len(points) // _FLOOR_POINTS)]
+    lengths = np.square(some).sum(axis=1)
+    nearest = np.full(len(some), -1.0)
+    for first in range(0, len(points), _FLOOR_POINTS * 16):
+        similar = some @ points[first : first + _FLOOR_POINTS * 16].T
+        similar[similar > 0.999 * lengths[:, None]] = -1.0  # itself, and the same prompt again
+        nearest = np.maximum(nearest, similar.max(axis=1))
+    return float(np.quantile(nearest, _FLOOR_SHARE))
 
 
 @dataclass(frozen=True)
@@ -345,6 +363,7 @@ class FarFieldSums:
             directions=(axes.vectors / roots) @ turned[:, best],
             duals=scaled @ turned[:, best],
             form=np.diag(values[best]),
+            floor=axes.floor,
             **{
                 name: total[name]
                 for name in (
