@@ -2,11 +2,11 @@
 
 ``python bench/sw_ranking_profile.py stages`` gives the stages of a query by number of battles, with
 warm caches and in turns; ``cold`` how a query that is new to the caches grows with the battles, the
-sizes in turns and 64 MiB read before each; ``errors`` the error against the latency for more or fewer directions,
-neighbours and vectors searched; ``load`` the time from a saved router to its first win rate in a
-new process, and the memory that two processes share; ``real`` errors and equal decisions on real
-battles and prompts (``--battles FILE --data ROUTELLM``, and ``--model FOLDER`` for an ONNX embedder
-instead of the bundled one).
+sizes in turns and 64 MiB read before each; ``errors`` the error against the latency for more or
+fewer directions, neighbours and vectors searched; ``load`` the time from a saved router to its
+first win rate in a new process, and the memory that two processes share; ``real`` errors and equal
+decisions on real battles and prompts (``--battles FILE ... --data ROUTELLM``, and ``--model
+FOLDER`` for an ONNX embedder instead of the bundled one).
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ def _misses(router: Any, embeddings: Any, queries: Any, wanted: Any) -> None:
     far = router._fitted.far
     plain = replace(far, moments=replace(far.moments, floor=-1.0))
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    print("| nearest that is far | error: mean, largest | above 1e-3 | most similar battle missed | "
+    print("| nearest that is far | error: mean, largest | above 1e-3 | most similar missed | "
           "median us | mean us |\n" + "|---" * 6 + "|")  # fmt: skip
     taken: dict[str, list[float]] = {"as found": [], "searched for": []}
     for i, x in enumerate(queries):

@@ -211,9 +211,7 @@ def test_a_router_on_disk_refuses_what_would_change_its_files(
 ) -> None:
     output = _on_disk(large, tmp_path)
     router = SimilarityWeightedRouter.load(output)
-    with pytest.raises(
-        InvalidInputError, match=r"is on disk, in .*lists-\w+\.ivfdata; train with all"
-    ):
+    with pytest.raises(InvalidInputError, match=r"on disk, in .*lists-.*; train with all"):
         router.add_battles(*_part(slice(0, 5), large))
     with pytest.raises(InvalidInputError, match="copy that folder"):
         router.save(tmp_path / "other")
