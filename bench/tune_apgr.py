@@ -18,7 +18,7 @@ from fastroute.learning.tune.head import Moments, Parts, fit_linear
 from fastroute.routers import MatrixFactorizationRouter
 from fastroute.training.folds import fold_numbers
 from fastroute.training.heads import FOLDS, fit_head
-from tune_data import OF_THE_DEFAULT, add_folders, benchmarks
+from tune_data import add_folders, benchmarks, is_of_the_default
 
 _COUNTS = (25, 50, 100, 200, 400)
 _SCORED = 2500
@@ -37,18 +37,19 @@ def main() -> None:
     for benchmark in benchmarks(options):
         embedder = StaticEmbedder.load_default()
         X = embedder.embed_batch(list(benchmark.prompts))
+        of_default = is_of_the_default(benchmark)
         for count in _COUNTS:
             if 2 * count > len(benchmark):
                 continue
             areas = np.array([
-                _areas(benchmark, X, default, embedder.signals, count, seed)
+                _areas(benchmark, X, default, of_default, embedder.signals, count, seed)
                 for seed in range(options.draws)
             ])  # fmt: skip
             means[count].append(areas.mean(axis=0))
             lead = areas[:, 0] - np.maximum(areas[:, 3], 0.5)
             error = lead.std(ddof=1) / np.sqrt(len(lead)) if len(lead) > 1 else 0.0
             flag = "  below" if lead.mean() < -2 * error else ""
-            seen = "*" if benchmark.name in OF_THE_DEFAULT else ""
+            seen = "*" if of_default else ""
             cells = "  ".join(f"{area:.3f}" for area in areas.mean(axis=0))
             print(f"{benchmark.name + seen:16} {count:4}  {cells}{flag}", flush=True)
     for count, rows in means.items():
@@ -62,6 +63,7 @@ def _areas(
     benchmark: Benchmark,
     X: np.ndarray,
     default: MatrixFactorizationRouter,
+    of_default: bool,
     signals: int,
     count: int,
     seed: int,
@@ -73,7 +75,7 @@ def _areas(
     pair = (deltas[:, 0] - deltas[:, 1]).astype(np.float64)
     E = X.astype(np.float64)
     # As tune does where the default was trained on the prompts.
-    prior = None if benchmark.name in OF_THE_DEFAULT else pair
+    prior = None if of_default else pair
     head = fit_linear(Moments.of(E[some], gains[some], np.ones(count)), Parts(prior, signals))
     texts = [benchmark.prompts[i] for i in some]
     mf = fit_head(

@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fastroute.artifacts import prompt_hash
 from fastroute.evaluation import Benchmark, load_gsm8k, load_mmlu, load_traffic
 from fastroute.learning import Export
 from fastroute.learning.tune.grades import Scale
+from fastroute.learning.tune.split import MOST_KNOWN
+from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.types import ModelPair
 from other_benchmarks import routerbench
 
@@ -27,8 +30,13 @@ _PAIRS = {
     "hellobench": ("gpt4o_0806", "mistral_7b_v02"),
     "ifeval": ("gpt-4o-2024-08-06", "mistralai/Mistral-7B-Instruct-v0.3"),
 }
-#: On prompts of these the bundled router was trained, so its own figures flatter there.
-OF_THE_DEFAULT = ("mmlu_pro", "zeroeval", "llmrouter")
+
+
+def is_of_the_default(benchmark: Benchmark) -> bool:
+    """Whether the bundled router was trained on the prompts, so that its own figures flatter."""
+    hashes = MatrixFactorizationRouter.load_default().provenance.trained_on
+    known = np.array([prompt_hash(prompt) for prompt in benchmark.prompts], dtype=np.uint64)
+    return hashes is not None and bool(np.isin(known, hashes).mean() > MOST_KNOWN)
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,8 @@ LEARN_SHARE = 0.4
 FINAL_SHARE = 0.2
 #: Distinct prompts with all grades below which nothing is tried.
 LEAST_PROMPTS = 40
-_MOST_KNOWN = 0.2
+#: Share of the prompts that the bundled router may have been trained on, to be used at all.
+MOST_KNOWN = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ def split_rows(export: Export, default: MatrixFactorizationRouter, seed: int) ->
     if hashes is not None:
         known = usable & trained_on(export.prompts, hashes)
     share = float(known.sum()) / max(int(usable.sum()), 1)
-    use_default = share <= _MOST_KNOWN
+    use_default = share <= MOST_KNOWN
     left_out = int(known.sum()) if use_default else 0
     if use_default and left_out:
         usable = usable & ~known
