@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cli_runner import Ran, fastroute, refused
+from fakes import gateway as gateways
 from fakes import openai_chat
 from fastroute import Controller
 from fastroute.candidates import BestValue, read_candidates
@@ -104,6 +105,21 @@ def test_a_controller_chooses_as_was_certified(tuned: tuple[Ran, Path]) -> None:
     assert kept / sum(row["large"] for row in fresh) >= 0.95
     share = np.mean([decision.model == "huge-1" for decision in decided])
     assert share == pytest.approx(ran.json["strong_share"], abs=0.05)
+
+
+def test_the_gateway_serves_what_was_written(tuned: tuple[Ran, Path]) -> None:
+    with openai_chat.start() as upstream:
+        environment = {"OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": "sk-0123456789"}
+        config = str(tuned[1] / "gateway.toml")
+        with gateways.start("--config", config, environment=environment) as running:
+            messages = [{"role": "user", "content": "birthday puppy garden funny warm"}]
+            answer = running.ask(
+                "POST", "/v1/chat/completions", {"model": "fastroute", "messages": messages},
+                {"Content-Type": "application/json"},
+            )  # fmt: skip
+            assert answer.status == 200, answer
+            assert answer.json()["model"] == "tiny-1"
+        assert [r["model"] for r in upstream.requests()] == ["tiny-1"]
 
 
 def test_candidates_have_the_prices(tuned: tuple[Ran, Path]) -> None:
