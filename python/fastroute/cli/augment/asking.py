@@ -6,9 +6,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastroute.cli.options import text
@@ -35,15 +36,16 @@ def add_judge(
         help="file that stores each answer as it arrives; run the same command again to request "
         "only the missing ones (default: OUTPUT.journal)",
     )  # fmt: skip
-    add_model(parser, "judge", "the judge", tokens=tokens)
-    parser.add_argument(
-        "--judge-model", type=text, required=required, metavar="MODEL",
-        help="name of the model that judges",
-    )  # fmt: skip
-    parser.add_argument(
-        "--judge-prompt", type=text, metavar="FILE",
-        help=f"another prompt for the judge, with {fields}; it must ask for a last line [[A]], "
-        "[[B]] or [[C]] (a tie)",
+    add_model(
+        parser, "judge", "the model that judges", tokens=tokens,
+        further={
+            "--judge-model": {"required": required, "metavar": "MODEL", "help": "its name"},
+            "--judge-prompt": {
+                "metavar": "FILE",
+                "help": f"another prompt for the judge, with {fields}; it must ask for a last line "
+                "[[A]], [[B]] or [[C]] (a tie)",
+            },
+        },
     )  # fmt: skip
 
 
@@ -62,8 +64,16 @@ def add_requests(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="start without asking for consent")
 
 
-def add_model(parser: argparse.ArgumentParser, role: str, what: str, *, tokens: int) -> None:
-    """Add where the models of ``role`` are, their prices, and what is sent to them."""
+def add_model(
+    parser: argparse.ArgumentParser,
+    role: str,
+    what: str,
+    *,
+    tokens: int,
+    further: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
+    """Add where the models of ``role`` are, their prices, what is sent to them, and ``further``
+    texts, in a group."""
     group = parser.add_argument_group(f"{role}: {what}")
     group.add_argument(
         f"--{role}-base-url", type=text, metavar="URL",
@@ -89,6 +99,8 @@ def add_model(parser: argparse.ArgumentParser, role: str, what: str, *, tokens: 
         help="further fields of each request; null leaves one out: "
         '\'{"max_tokens": null, "max_completion_tokens": 900}\'',
     )  # fmt: skip
+    for name, settings in further.items():
+        group.add_argument(name, type=text, **settings)
 
 
 def chat_model(
