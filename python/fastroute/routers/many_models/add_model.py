@@ -9,10 +9,13 @@ from fastroute.routers.many_models.estimator import EDGE, Heads, SuccessEstimato
 from fastroute.types import Float32Array, Float64Array
 
 LEAST_PROMPTS = 10
-#: Variance of a model's level at least; and of its deviation outside the known models' directions,
-#: in units of the grades' own variance.
+#: Variance of a model's level at least, and of how much it follows the shared part.
 _LEAST_VARIANCE = 0.01
-_OUTSIDE = 0.02
+_FOLLOWING = 0.25
+#: How far a new model's deviations may be from the known models', and outside their directions in
+#: units of the grades' own variance: medians of the priors, and what is tried.
+_SCALE, _OUTSIDE = 2.0, 0.02
+_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def add_model(
@@ -21,7 +24,8 @@ def add_model(
     """The estimator with one model more, from a few grades; the others are unchanged.
 
     The model's deviation from the shared part is taken to be like those of the known models: a
-    Gaussian with their covariance. So a few grades tell which of them it resembles.
+    Gaussian with their covariance, times what makes the grades most likely. So a few grades tell
+    which of them it resembles.
 
     Args:
         X: float32[n, d], embeddings of its graded prompts, none of them zero.
@@ -38,17 +42,29 @@ def add_model(
     if not ((grades >= 0.0) & (grades <= 1.0)).all():
         raise InvalidInputError(f"grades of {model!r} must be in 0..1")
     d, away = estimator.dimensions, estimator.features(X)
-    shared = away @ np.concatenate([estimator.shared, estimator.shared_by_cluster])
+    common = np.concatenate([estimator.shared, estimator.shared_by_cluster]).astype(np.float64)
+    shared = away @ common
     known = np.concatenate([estimator.heads.own, estimator.heads.by_cluster], axis=1)
     known = known.astype(np.float64) / np.sqrt(len(estimator.models))
     noise = float(np.mean(estimator.heads.noise**2))
-    outside = _OUTSIDE * noise
     level = float(estimator.heads.level.mean())
     variance = max(float(estimator.heads.level.var()), _LEAST_VARIANCE)
-    of_known = away @ known.T
-    kernel = of_known @ of_known.T + outside * (away @ away.T) + variance
-    alpha = np.linalg.solve(kernel + noise * np.eye(len(away)), grades - level - shared)
-    own = known.T @ (of_known.T @ alpha) + outside * (away.T @ alpha)
+    of_known, left = away @ known.T, grades - level - shared
+    always = variance + _FOLLOWING * np.outer(shared, shared) + noise * np.eye(len(away))
+    near, far = of_known @ of_known.T, noise * (away @ away.T)
+    _, scale, outside = max(
+        (
+            _log_likelihood(scale * near + outside * far + always, left)
+            - 0.5 * (np.log(scale / _SCALE) ** 2 + np.log(outside / _OUTSIDE) ** 2),
+            scale,
+            outside,
+        )
+        for scale in (_SCALE * factor for factor in _FACTORS)
+        for outside in (_OUTSIDE * factor for factor in _FACTORS)
+    )
+    alpha = np.linalg.solve(scale * near + outside * far + always, left)
+    own = scale * known.T @ (of_known.T @ alpha) + outside * noise * (away.T @ alpha)
+    own += _FOLLOWING * common * (shared @ alpha)
     level += variance * float(alpha.sum())
     # The calibration of a usual model, that keeps the level.
     slope = float(np.median(estimator.heads.slope))
@@ -66,3 +82,10 @@ def add_model(
         neighbors = neighbors.with_own(np.concatenate([neighbors.own, column], axis=1))
     models = (*estimator.models, model)
     return estimator.with_heads(models, estimator.heads.join(head), neighbors)
+
+
+def _log_likelihood(covariance: Float64Array, values: Float64Array) -> float:
+    """Of values from a Gaussian of mean 0, but for a constant."""
+    root = np.linalg.cholesky(covariance)
+    scaled = np.linalg.solve(root, values)
+    return float(-0.5 * scaled @ scaled - np.log(np.diag(root)).sum())
