@@ -64,7 +64,11 @@ class GradedExamples:
             NearPrompt(
                 self.labels[i],
                 similarity,
-                {m: g for m, g in zip(self.models, self.grades[i].tolist(), strict=True) if g == g},
+                {
+                    model: round(grade, 6)
+                    for model, grade in zip(self.models, self.grades[i].tolist(), strict=True)
+                    if grade == grade
+                },
             )
             for i, similarity in zip(rows[0].tolist(), similarities[0].tolist(), strict=True)
         )
