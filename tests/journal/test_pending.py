@@ -24,7 +24,8 @@ def note(**more):
 pending.begin(note(input_tokens=10, output_tokens=5, cost_usd=0.25))
 over = note(input_tokens=7)
 slot = pending.begin(over)
-pending.finish(slot, over._replace(cost_usd=0.5, is_estimate=False, status=200, cached_tokens=3))
+over.cost_usd, over.is_estimate, over.status, over.cached_tokens = 0.5, False, 200, 3
+pending.finish(slot, over)
 pending.release(pending.begin(note()))
 pending.begin(note(weight=4.0, cost_usd=0.125))
 pending.finish(pending.begin(note()), note(cost_usd=None))

@@ -99,6 +99,7 @@ def _engine(url: URL) -> Engine:
         try:
             return create_engine(
                 url,
+                paramstyle="format",
                 pool_pre_ping=True,
                 connect_args={"connect_timeout": _PATIENCE_S},
                 hide_parameters=True,

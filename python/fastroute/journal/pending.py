@@ -15,8 +15,9 @@ import struct
 import tempfile
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
@@ -31,7 +32,8 @@ _SLOT = struct.Struct("<BBBxi4d3i4x16s32s100s64s")
 _FREE, _UNDER_WAY, _OVER = range(3)
 
 
-class Note(NamedTuple):
+@dataclass(slots=True)
+class Note:
     """What is noted of a call; of one under way its figures are estimates."""
 
     request_id: str

@@ -60,8 +60,6 @@ REQUESTS = Table(
     Column("answer", Text),
     Column("prompt_characters", Integer),
     Index("requests_by_time", "time"),
-    Index("requests_by_caller", "caller", "time"),
-    Index("requests_by_conversation", "conversation", "time"),
 )
 
 #: Answers of other models to the same requests, which no client has seen.

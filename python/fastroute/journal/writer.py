@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Connection, Dialect, Engine, Table
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from fastroute.errors import FastRouteError, JournalError
@@ -28,7 +28,7 @@ from fastroute.journal.feedback import Grade, Outcome, record
 #: Bytes of text that may wait.
 _MOST_BYTES = 64 * 2**20
 #: Rows of one transaction, and of one call of the driver.
-_BATCH_ROWS, _CALL_ROWS = 1000, 50
+_BATCH_ROWS, _CALL_ROWS = 1000, 20
 #: Pauses after failures, in seconds: each is twice the one before.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -66,38 +66,44 @@ class Task(NamedTuple):
 
 
 class _Statement:
-    """An INSERT that leaves rows alone that are there already, for the driver itself."""
+    """An INSERT of several rows that leaves those alone that are there already.
 
-    def __init__(self, table: Table, engine: Engine) -> None:
-        names = [column.name for column in table.columns]
-        statement = insert_statement(table, engine.dialect)
-        compiled = statement.compile(dialect=engine.dialect, column_keys=names)
-        self._sql = str(compiled)
-        self._order = compiled.positiontup
-        self._names = names
+    One call of the driver for many rows gives other threads more time than a call for each.
+    """
+
+    def __init__(self, table: Table, dialect: Dialect) -> None:
+        compiled = insert_statement(table, dialect).compile(
+            dialect=dialect, column_keys=[column.name for column in table.columns]
+        )
+        self._names = compiled.positiontup or []
+        begin, values, rest = str(compiled).partition(" VALUES ")
+        row, conflict, end = rest.rpartition(" ON CONFLICT")
+        self._parts = begin + values, row, conflict + end
+        self._sql: dict[int, str] = {}
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert ``rows``."""
-        made = [
-            {name: row.get(name) for name in self._names}
-            if self._order is None
-            else tuple(map(row.get, self._order))
-            for row in rows
-        ]
-        # Other threads run between the calls, and between the rows of one.
-        for i in range(0, len(made), _CALL_ROWS):
-            connection.exec_driver_sql(self._sql, made[i : i + _CALL_ROWS])
+        for i in range(0, len(rows), _CALL_ROWS):
+            some = rows[i : i + _CALL_ROWS]
+            if len(some) not in self._sql:
+                begin, row, end = self._parts
+                self._sql[len(some)] = begin + ", ".join([row] * len(some)) + end
+            values = tuple(value for row in some for value in map(row.get, self._names))
+            connection.exec_driver_sql(self._sql[len(some)], values)
+            time.sleep(0)  # the event loop goes first
 
 
 def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
     """``row`` as drivers take it: JSON as text, and no text that PostgreSQL or UTF-8 can't hold."""
     found = dict(row)
     for name, value in row.items():
-        if isinstance(value, (dict, list)):
-            value = found[name] = _JSON.encode(value)
-        if isinstance(value, str) and ("\0" in value or not value.isascii()):
-            text = value.encode("utf-8", "replace").decode()
-            found[name] = text.replace("\0", "\ufffd")
+        kind = type(value)
+        if kind is str:
+            if not value.isascii() or "\0" in value:
+                text = value.encode("utf-8", "replace").decode()
+                found[name] = text.replace("\0", "\ufffd")
+        elif kind is dict or kind is list:
+            found[name] = _JSON.encode(value)
     return found
 
 
@@ -228,7 +234,12 @@ class Writer:
         if len(taken) == _BATCH_ROWS and self._rows:  # a grade comes after rows put before it
             self._grades.extendleft(reversed(grades))
             grades = []
-        rows = [made for waiting in taken if (made := self._made(waiting)) is not None]
+        rows = []
+        for waiting in taken:
+            made = self._made(waiting)
+            if made is not None:
+                rows.append(made)
+            time.sleep(0)  # the event loop need not wait for the whole batch
         try:
             outcomes = self._written(engine, rows, grades)
         except BaseException as error:
@@ -286,7 +297,7 @@ class Writer:
 
     def _statement(self, table: Table, engine: Engine) -> _Statement:
         if table.name not in self._statements:
-            self._statements[table.name] = _Statement(table, engine)
+            self._statements[table.name] = _Statement(table, engine.dialect)
         return self._statements[table.name]
 
     def _made(self, waiting: _Waiting) -> _Made | None:

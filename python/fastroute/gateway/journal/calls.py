@@ -65,11 +65,8 @@ class Calls:
         # As long as answers of this model are, on average; a token has about four bytes.
         expected = round(self._lengths.get(note.model, 0.0))
         usage = Usage(-(-body_bytes // 4), 0, 0, expected, is_estimate=True)
-        note = note._replace(
-            input_tokens=usage.input_tokens,
-            output_tokens=expected,
-            cost_usd=cost_usd(usage, gateway.model_config(note.model)),
-        )
+        note.input_tokens, note.output_tokens = usage.input_tokens, expected
+        note.cost_usd = cost_usd(usage, gateway.model_config(note.model))
         slot = self.pending.begin(note)
         return None if slot is None else Noted(slot, note)
 
@@ -85,16 +82,14 @@ class Calls:
                 self._lengths[model] = before + _STEP * (usage.output_tokens - before)
         if noted is None or self.pending is None:
             return None
-        usage = calls[answered or 0].usage if calls else Usage(0, 0, 0, 0)
-        note = noted.note._replace(
-            model=calls[answered or 0].model if calls else noted.note.model,
-            input_tokens=usage.all_input_tokens,
-            cached_tokens=usage.cached_tokens,
-            output_tokens=usage.output_tokens,
-            cost_usd=total_usd(calls),
-            is_estimate=any(call.usage.is_estimate for call in calls),
-            latency_ms=latency_ms,
-            status=status,
-        )
+        note = noted.note
+        usage = Usage(0, 0, 0, 0)
+        if calls:
+            note.model, usage, _ = calls[answered or 0]
+        note.input_tokens, note.output_tokens = usage.all_input_tokens, usage.output_tokens
+        note.cached_tokens = usage.cached_tokens
+        note.cost_usd = total_usd(calls)
+        note.is_estimate = any(call.usage.is_estimate for call in calls)
+        note.latency_ms, note.status = latency_ms, status
         self.pending.finish(noted.slot, note)
         return partial(self.pending.release, noted.slot)

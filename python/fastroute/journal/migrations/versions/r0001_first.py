@@ -49,8 +49,6 @@ def upgrade() -> None:
         sa.Column("answer", sa.Text()),
         sa.Column("prompt_characters", sa.Integer()),
     )
-    op.create_index("requests_by_caller", "requests", ["caller", "time"])
-    op.create_index("requests_by_conversation", "requests", ["conversation", "time"])
     op.create_index("requests_by_time", "requests", ["time"])
     op.create_table(
         "shadows",
