@@ -19,7 +19,7 @@ import openai
 import pytest
 
 import fastroute.gateway
-from fakes import anthropic_messages, openai_any, openai_billed
+from fakes import anthropic_messages, openai_any, openai_billed, redis, replicas
 from fakes import gateway as gateways
 from fakes.gateway import Gateway
 from fakes.planned import Server, View
@@ -495,6 +495,30 @@ def test_a_streams_tool_call_is_remembered(models: dict[str, View], tmp_path: Pa
         for more in ({"user": "another"}, {}):
             history = [other, CALLED, {**RESULT, "tool_call_id": "call_of_another"}]
             assert ask(gateway, history, **more).headers["x-fastroute-model"] in ("dear", "cheap")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_replicas_share_which_model_answered(
+    models: dict[str, View], tmp_path: Path, stream: bool
+) -> None:
+    (tmp_path / "redis").mkdir()
+    first = '[[rules]]\nheaders = {"x-first" = "*"}\nallow = ["cheap"]\n'
+    with redis.start(tmp_path / "redis") as server:
+        text = first + f'[state]\nurl = "{server.url}"\nwait_s = 0.5\n' + config(models)
+        keys = {"CLAUDE_KEY": "sk-claude"}
+        with replicas.start(tmp_path, text, 2, keys) as (one, other):
+            chunk = {"choices": [{"index": 0, "delta": {"tool_calls": [CALL]}}]}
+            raw = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
+            models["cheap"].plan(
+                {"kind": "events", "raw": raw}
+                if stream
+                else {"kind": "reply", "body": {"choices": [{"message": CALLED}]}}
+            )
+            assert ask(one, headers={"x-first": "1"}, stream=stream).status == 200
+            for begun in (ASKED[0], {"role": "user", "content": "A summary."}):
+                answer = ask(other, [begun, CALLED, RESULT])
+                assert answer.headers["x-fastroute-model"] == "cheap"
+            assert ask(other, [MORE]).headers["x-fastroute-model"] == "dear"
 
 
 def test_signed_reasoning_stays_with_its_provider_or_is_dropped(

@@ -15,6 +15,8 @@ from fastroute._forking import ForkSafeLock
 #: An identifier of a tool call that is shorter, such as "call_0", may be another conversation's.
 _SHORTEST_ID = 8
 _MOST_IDS = 128
+#: The calls whose results are looked at, the last ones of a conversation.
+_MOST_RESULTS = 8
 #: A longer identifier or a longer distance of it from its call is not seen across two pieces.
 _OVERLAP = 512
 _CALLS = re.compile(rb'"(?:tool_calls|tool_use|function_call|custom_tool_call)"')
@@ -35,7 +37,11 @@ class LastAnswer(NamedTuple):
 
 
 class ConversationMemory:
-    """At most ``most`` names of conversations, each for ``ttl_s`` unused. Safe in threads."""
+    """At most ``most`` names of conversations, each for ``ttl_s`` unused. Safe in threads.
+
+    Attributes:
+        noted: is called with what ``remember`` was, such as to tell other processes.
+    """
 
     def __init__(
         self,
@@ -48,6 +54,7 @@ class ConversationMemory:
         self._clock = clock
         self._lock = ForkSafeLock()
         self._answers: OrderedDict[bytes, tuple[LastAnswer, float]] = OrderedDict()
+        self.noted: Callable[[Sequence[bytes], LastAnswer], None] | None = None
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -65,8 +72,14 @@ class ConversationMemory:
                 del self._answers[name]
         return None
 
-    def remember(self, names: Iterable[bytes], answer: LastAnswer) -> None:
+    def remember(self, names: Sequence[bytes], answer: LastAnswer) -> None:
         """Note the last answer to the conversation of ``names``."""
+        self.learn(names, answer)
+        if self.noted is not None:
+            self.noted(names, answer)
+
+    def learn(self, names: Iterable[bytes], answer: LastAnswer) -> None:
+        """``remember`` what another process has noted."""
         with self._lock:
             for name in names:
                 self._answers[name] = (answer, self._clock())
@@ -135,10 +148,16 @@ def last_answer(
 ) -> LastAnswer:
     """Who answered ``messages`` of the conversation ``name`` last, by its tool calls and then by
     its name; no model where no model has, or that is not known."""
+    return memory.find(names_of(messages, name, caller)) or LastAnswer("")
+
+
+def names_of(messages: Sequence[Any], name: bytes | None, caller: str = "") -> list[bytes]:
+    """The names by which the last answer to ``messages`` is looked for, the best first; none where
+    no model has answered."""
     if not has_answer(messages):
-        return LastAnswer("")
+        return []
     names = call_names(result_ids(messages), caller)
-    return memory.find(names if name is None else [*names, name]) or LastAnswer("")
+    return names if name is None else [*names, name]
 
 
 def has_answer(messages: Sequence[Any]) -> bool:
@@ -163,9 +182,9 @@ def result_ids(messages: Sequence[Any]) -> list[str]:
         for part in (message, *reversed(parts)):
             ids = (_get(part, key) for key in _RESULT_IDS)
             found += [i for i in ids if isinstance(i, str)]
-        if len(found) >= _MOST_IDS:
+        if len(found) >= _MOST_RESULTS:
             break
-    return found[:_MOST_IDS]
+    return found[:_MOST_RESULTS]
 
 
 def _without_cache_marks(value: Any) -> Any:

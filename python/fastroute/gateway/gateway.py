@@ -33,6 +33,7 @@ from fastroute.gateway.request.affinity import Sessions
 from fastroute.gateway.request.candidates import (
     candidate_decider,
     choose,
+    conversation_names,
     pair_decider,
     read_for_choice,
 )
@@ -349,7 +350,10 @@ class Gateway:
             read_for_choice,
             decider, self.config, self.sessions, document, path, headers, caller, keeper,
         )  # fmt: skip
-        choice = await choose(decider, read, len(document.raw), self._threads, counts=counts)
+        names = partial(conversation_names, self.config, document, path, headers, caller)
+        choice = await choose(
+            decider, self.sessions, names, read, len(document.raw), self._threads, counts=counts
+        )
         return Routed(
             choice.decision.model, None, choice.decision.stayed, perf_counter() - began,
             choice.reading.prompt, keeper, conversation=choice.reading.name, choice=choice,

@@ -277,6 +277,8 @@ class ProxyEndpoint:
                     passed += evidence_headers(answer, bill.calls(gateway))
                 fields = _fields(passed, routed, facts, answering)
                 response = await self._pass_on(answer, fields, request, facts, observers)
+                if routed.choice is not None:
+                    await gateway.sessions.shared()
         except ProviderStatusError as error:
             metrics.failures.labels(gateway.label(routed.model), str(error.status_code)).inc()
             facts.error = "provider_status"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 
-from fastroute.candidates import ConversationMemory
+from fastroute.candidates import ConversationMemory, LastAnswer
 from fastroute.gateway.config.settings import SessionAffinityConfig
 from fastroute.policy import stays
 from fastroute.state.store import Store
@@ -39,6 +39,7 @@ class Sessions:
         self._sides: OrderedDict[bytes, tuple[bool, float]] = OrderedDict()
         self.store: Store | None = None
         self.answers = ConversationMemory(config.max_sessions, config.ttl_s, clock)
+        self.answers.noted = self._share
 
     def __len__(self) -> int:
         return len(self._sides)
@@ -49,6 +50,16 @@ class Sessions:
             found = await self.store.get(f"session:{key.hex()}")
             if found is not None and found[0] is not None:
                 self._note(key, found[0] == _STRONG)
+
+    async def pull_answers(self, names: Sequence[bytes]) -> None:
+        """Take over what other replicas noted of the last answer to the conversation ``names``."""
+        if self.store is None or not names:
+            return
+        found = await self.store.get(*(f"answer:{name.hex()}" for name in names))
+        for name, value in zip(names, found or (), strict=False):
+            cached, _, model = (value or b"").decode(errors="replace").partition(" ")
+            if cached.isdecimal() and model:
+                self.answers.learn([name], LastAnswer(model, int(cached)))
 
     def side_of(self, key: bytes) -> bool | None:
         """Whether conversation ``key`` is with the strong model; None if it is not known."""
@@ -90,6 +101,13 @@ class Sessions:
         name = _LAST.get(None)
         if self.store is not None and name is not None:
             await self.store.written(name)
+
+    def _share(self, names: Sequence[bytes], answer: LastAnswer) -> None:
+        if self.store is not None:
+            for name in names:
+                _LAST.set(key := f"answer:{name.hex()}")
+                value = f"{answer.cached_tokens} {answer.model}".encode()
+                self.store.put(key, value, self._config.ttl_s)
 
     def _note(self, key: bytes, strong: bool) -> None:
         self._sides[key] = (strong, self._clock())

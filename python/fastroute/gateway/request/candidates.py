@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fastroute._forking import ScoringThreads
 from fastroute._native import find_json_members
 from fastroute.candidates import CandidateSet, Needs, Turn, parse_policy
-from fastroute.candidates.memory import last_answer
+from fastroute.candidates.memory import last_answer, names_of
 from fastroute.candidates.rules import Asked
 from fastroute.candidates.switching import without_reasoning
 from fastroute.chat.members import with_members
@@ -194,19 +194,24 @@ def pair_decider(config: Config) -> Decider:
 
 async def choose(
     decider: CandidateDecider,
+    sessions: Sessions,
+    names: Callable[[], list[bytes]],
     read: Callable[[], Reading],
     size: int,
     threads: ScoringThreads,
     *,
     counts: bool,
 ) -> Choice:
-    """Choose by what ``read`` reads of a body of ``size`` bytes. Raises RefusalError."""
+    """Choose by what ``read`` reads of a body of ``size`` bytes, whose conversation has these
+    ``names``. Raises RefusalError."""
 
     def make() -> Choice:
         return Choice(decider, read(), counts=counts)
 
     is_quick = size <= QUICK_BYTES and (decider.router is None or decider.router.is_quick)
     try:
+        if sessions.store is not None:
+            await sessions.pull_answers(names() if is_quick else await threads.run(names))
         return make() if is_quick else await threads.run(make)
     except BodyError as error:
         raise RefusalError(400, "invalid_json", str(error)) from error
@@ -228,14 +233,8 @@ def read_for_choice(
 ) -> Reading:
     """What a choice reads of ``document``, posted to ``path``. For no event loop if it is longer
     than LONG_BYTES. Raises InvalidPromptError, BodyError."""
-    fields, routing = document.fields, config.routing
-    body: Mapping[str, Any] = fields
-    beyond = 0
-    if len(document.raw) > LONG_BYTES:
-        messages = messages_of_long(fields, path, routing.window)
-        body, beyond = _without_long_parts(fields)
-    else:
-        messages = messages_of(fields, path)
+    routing = config.routing
+    messages, body, beyond = _messages(config, document, path)
     needs = needs_of(body)
     if beyond:
         more = Needs.of_bytes(beyond)
@@ -251,16 +250,48 @@ def read_for_choice(
         others = {name: reason for name in names if name != keeper.model}
         needs = replace(needs, excluded={**needs.excluded, **others})
     prompt = prompt_to_route_on(messages, routing.window)
-    sticky = routing.session_affinity
-    name = session_key(sticky, fields, messages, headers, caller)
-    listed = body.get(_LISTED.get(path, "messages"))
-    items = [m for m in listed if isinstance(m, Mapping)] if isinstance(listed, list) else []
+    name, items = _conversation(config, document, path, headers, caller, messages, body)
     last = last_answer(sessions.answers, items, name, caller)
     if last.model not in names:
         return Reading(prompt, needs, Turn(), name)
     last_text = prompt if routing.window == 1 else prompt_to_route_on(messages, 1)
-    margin = _margin(sticky, len(last_text))
+    margin = _margin(routing.session_affinity, len(last_text))
     return Reading(prompt, needs, Turn.read(items, last.model, last.cached_tokens, margin), name)
+
+
+def conversation_names(
+    config: Config, document: Document, path: str, headers: Mapping[str, str], caller: str
+) -> list[bytes]:
+    """What the last answer to ``document`` is looked for by; as ``read_for_choice``."""
+    read = _messages(config, document, path)
+    name, items = _conversation(config, document, path, headers, caller, *read[:2])
+    return names_of(items, name, caller)
+
+
+def _messages(
+    config: Config, document: Document, path: str
+) -> tuple[list[Any], Mapping[str, Any], int]:
+    """The messages to route on, the body with all of them, and bytes of text that it lacks."""
+    fields = document.fields
+    if len(document.raw) <= LONG_BYTES:
+        return messages_of(fields, path), fields, 0
+    return messages_of_long(fields, path, config.routing.window), *_without_long_parts(fields)
+
+
+def _conversation(
+    config: Config,
+    document: Document,
+    path: str,
+    headers: Mapping[str, str],
+    caller: str,
+    messages: list[Any],
+    body: Mapping[str, Any],
+) -> tuple[bytes | None, list[Mapping[str, Any]]]:
+    """The name of the conversation, and its messages or items as the API has them."""
+    sticky = config.routing.session_affinity
+    name = session_key(sticky, document.fields, messages, headers, caller)
+    listed = body.get(_LISTED.get(path, "messages"))
+    return name, [m for m in listed if isinstance(m, Mapping)] if isinstance(listed, list) else []
 
 
 def without_signed_reasoning(document: Document, path: str) -> Document:
