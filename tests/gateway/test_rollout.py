@@ -161,6 +161,7 @@ def test_a_gateway_rolls_back_by_itself(tmp_path: Path, provider: View) -> None:
         ("stages = [0.5, 0.2]", "stages"),
         ("holdback = 0.0", "holdback"),
         ("[routing.session_affinity]\nby = 'none'", "can't be told apart"),
+        ("[[candidates]]\nname = 'strong'\n[[candidates]]\nname = 'weak'", "[[candidates]]"),
     ],
 )
 def test_sections_that_make_no_sense(tmp_path: Path, more: str, said: str) -> None:

@@ -1,0 +1,246 @@
+"""The loop on simulated users with planted changes: noticed when, recovered when, at what regret.
+
+``python bench/loop_simulation.py`` runs, for each change, a journal in SQLite, shadows, judgements,
+feedback, ``learn`` each day, ``replay`` of what it proposes, a canary of what replay finds better,
+and drift. Two models answer prompts of three topics, which have words of their own; a request's
+value is the probability of a good answer, less 0.2 where the strong model is asked. Regret is the
+difference to an oracle that knows every topic's probabilities on every day. The models and users
+are drawn in this process; everything else is what the gateway and the commands run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Engine, insert
+
+from fastroute.journal.database import open_journal, writing
+from fastroute.journal.schema import FEEDBACK, JUDGEMENTS, REQUESTS, SHADOWS
+from fastroute.learning import Goal, save_result
+from fastroute.learning.from_journal.run import learn_router
+from fastroute.learning.replay.journal import read_log, read_pair, read_prices
+from fastroute.learning.replay.run import replay
+from fastroute.rollout.canary import Canary, Rules
+from fastroute.rollout.files import read_canary, read_drift, write_state
+from fastroute.rollout.watch import Watcher
+from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+from loop_journal import write_prices
+
+DAY_S, SLOTS = 86400.0, 10
+TOPICS = {
+    "mathematics": "integral matrix theorem polynomial eigenvalue derivative proof converges prime",
+    "small talk": "birthday holiday recipe garden kitchen weather movie puppy funny short friendly",
+    "law": "contract liability statute plaintiff tenant clause appeal court damages lease breach",
+}
+STRONG, PRICE_OF_STRONG = 0.9, 0.2
+#: Requests a day that explore, that have a shadow, that a user grades.
+EXPLORED, SHADOWED, GRADED = 0.05, 0.15, 0.3
+RULES = Rules(stages=(0.1, 0.4), settle_s=10.0, min_conversations=50, quality_margin=0.1,
+              errors_margin=0.05, latency_margin=5.0, dollars_margin=20.0)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class World:
+    """The share of each topic, and how good the weak model's answers to it are."""
+
+    shares: tuple[float, float, float] = (0.4, 0.6, 0.0)
+    weak: tuple[float, float, float] = (0.3, 0.88, 0.3)
+
+
+CHANGES = {
+    "none": World(),
+    "the weak model gets better at mathematics": World(weak=(0.88, 0.88, 0.3)),
+    "the weak model gets worse at small talk": World(weak=(0.3, 0.4, 0.3)),
+    "a new kind of prompt, law": World(shares=(0.25, 0.35, 0.4)),
+}
+
+
+@dataclass
+class Loop:
+    """One gateway and what is around it."""
+
+    folder: Path
+    seed: int
+    day: int = 0
+    router: MatrixFactorizationRouter = field(
+        default_factory=MatrixFactorizationRouter.load_default
+    )
+    regret: list[float] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng([self.seed, 20])
+        self.url = f"sqlite:///{self.folder}/journal.db"
+        self.engine: Engine = open_journal(self.url)
+        write_prices(self.engine)
+        self.candidate: MatrixFactorizationRouter | None = None
+        self.paths = {name: self.folder / f"{name}.json" for name in ("canary", "drift")}
+        self.watcher = Watcher(
+            lambda: self.engine, self._log, canary=self.paths["canary"],
+            drift=self.paths["drift"], settle_s=10.0,
+        )  # fmt: skip
+        self.watcher.step(0.0)
+
+    def _log(self, event: str, *_: int, **facts: object) -> None:
+        self.events.append(f"day {self.day}: {event} ({facts.get('reason')})")
+
+    def run_day(self, world: World, requests: int) -> None:
+        """A day of traffic, and what is learnt from it."""
+        regret = []
+        for slot in range(SLOTS):
+            began = (self.day + slot / SLOTS) * DAY_S
+            regret.append(self._serve(world, requests // SLOTS, began))
+            self.watcher.step(began + DAY_S / SLOTS - 30.0)
+            self._follow()
+        self.regret.append(float(np.mean(regret)))
+        self._learn()
+        self.day += 1
+
+    def _serve(self, world: World, count: int, began: float) -> float:
+        rng = self.rng
+        topic = rng.choice(3, size=count, p=world.shares)
+        words = [text.split() for text in TOPICS.values()]
+        prompts = [" ".join([*rng.choice(words[t], 5), f"{rng.integers(10**9):x}"]) for t in topic]
+        names = [f"{self.day}-{began:.0f}-{i}" for i in range(count)]
+        canary = read_canary(self.paths["canary"])
+        arms = [None if canary is None else canary.arm(name) for name in names]
+        rates = self._rates(self.router, prompts)
+        strong = rates >= _threshold(self.router)
+        if self.candidate is not None:
+            other = self._rates(self.candidate, prompts) >= _threshold(self.candidate)
+            in_canary = np.array([arm == "canary" for arm in arms])
+            strong = np.where(in_canary, other, strong)
+        p_strong = np.where(strong, 1.0 - EXPLORED / 2, EXPLORED / 2)
+        chosen = (rng.random(count) < p_strong).astype(int)
+        p = np.c_[np.array(world.weak)[topic], np.full(count, STRONG)]
+        value = p - [0.0, PRICE_OF_STRONG]
+        grade = (rng.random((count, 2)) < p).astype(float)
+        self._write(prompts, names, arms, rates, p_strong, chosen, grade, began)
+        return float((value.max(axis=1) - value[np.arange(count), chosen]).mean())
+
+    def _rates(self, router: MatrixFactorizationRouter, prompts: list[str]) -> np.ndarray:
+        return np.asarray(router.win_rates(prompts), dtype=np.float64)
+
+    def _write(self, prompts: list[str], names: list[str], arms: list[str | None],
+               rates: np.ndarray, p_strong: np.ndarray, chosen: np.ndarray, grade: np.ndarray,
+               began: float) -> None:  # fmt: skip
+        rng, models = self.rng, ("weak", "strong")
+        tables: dict[object, list[dict[str, object]]] = {
+            REQUESTS: [], FEEDBACK: [], SHADOWS: [], JUDGEMENTS: [],
+        }  # fmt: skip
+        step = (DAY_S / SLOTS - 120.0) / len(prompts)
+        for i, prompt in enumerate(prompts):
+            k, time = int(chosen[i]), began + 30.0 + i * step
+            key = {"request_id": names[i], "time": time}
+            tokens = [int(n) for n in rng.lognormal(4.6, 0.5, size=2) + 1.0]
+            cost = [60 * a + n * b for n, a, b in zip(tokens, (0.15e-6, 2.5e-6), (0.6e-6, 10e-6),
+                                                      strict=True)]  # fmt: skip
+            tables[REQUESTS].append(
+                {**key, "conversation": names[i], "path": "/", "arm": arms[i], "prompt": prompt,
+                 "win_rate": float(rates[i]), "chosen": models[k], "answered_by": models[k],
+                 "probabilities": {"strong": float(p_strong[i]), "weak": float(1 - p_strong[i])},
+                 "propensity": float(p_strong[i] if k else 1 - p_strong[i]), "status": 200,
+                 "input_tokens": 60, "cached_tokens": 0, "output_tokens": tokens[k],
+                 "cost_usd": cost[k], "latency_ms": 200.0 + 8.0 * tokens[k] * (1 + k),
+                 "router_checksum": str(id(self.router)), "prompt_characters": len(prompt)}
+            )  # fmt: skip
+            if rng.random() < GRADED:
+                tables[FEEDBACK].append({**key, "time": time + 1, "source": "user",
+                                         "idempotency_key": "", "score": grade[i, k]})  # fmt: skip
+            if rng.random() < SHADOWED:
+                j = 1 - k
+                tables[SHADOWS].append(
+                    {**key, "model": models[j], "weight": 1.0 / SHADOWED, "input_tokens": 60,
+                     "output_tokens": tokens[j], "cost_usd": cost[j],
+                     "latency_ms": 200.0 + 8.0 * tokens[j] * (1 + j)}
+                )  # fmt: skip
+                tables[JUDGEMENTS].append(
+                    {**key, "time": time + 2, "judge": "judge", "model_a": "weak",
+                     "model_b": "strong", "score_a": grade[i, 0], "score_b": grade[i, 1]}
+                )  # fmt: skip
+        with writing(self.engine) as connection:
+            for table, rows in tables.items():
+                if rows:
+                    connection.execute(insert(table), rows)  # type: ignore[call-overload]
+
+    def _follow(self) -> None:
+        """Take over a router that was promoted; forget one that was rolled back."""
+        canary = read_canary(self.paths["canary"])
+        if canary is None or self.candidate is None:
+            return
+        if canary.status == "promoted":
+            self.router, self.candidate = self.candidate, None
+        elif canary.status == "reverted":
+            self.candidate = None
+        if self.candidate is None:
+            self.paths["canary"].unlink()
+
+    def _learn(self) -> None:
+        if self.candidate is not None:
+            return
+        since = max(self.day - 13, 0) * DAY_S
+        found = learn_router(self.engine, Goal("quality", 0.9, 0.95), since=since, seed=self.day)
+        folder = self.folder / f"router-{self.day}"
+        save_result(found.tuned, folder)
+        if found.tuned.verdict != "use":
+            return
+        log = read_log(self.engine, since=(self.day - 1) * DAY_S)
+        prices, pair = read_prices(self.engine, log.models), read_pair(self.engine)
+        own, new = replay(log, ["logged", str(folder)], prices, pair=pair)
+        quality, cost = new.differences["quality"], new.differences["cost_usd"]
+        spent = own.estimates["cost_usd"].value
+        is_better = quality.low > 0.0 or (quality.low > -0.05 and cost.high < -0.1 * spent)
+        if quality.refusal or cost.refusal or not is_better:
+            return
+        self.candidate = found.tuned.router
+        forgets = f"half-life {found.half_life_s / DAY_S:.1f} days"
+        self.events.append(f"day {self.day}: learn proposes a router, replay agrees ({forgets})")
+        write_state(self.paths["canary"], Canary.start(str(folder), RULES, (self.day + 1) * DAY_S))
+
+
+def _threshold(router: MatrixFactorizationRouter) -> float:
+    point = router.provenance.operating_point
+    return 0.5 if point is None else point.threshold
+
+
+def main() -> None:
+    """Print a table, and what happened in the first run of each change."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--days", type=int, default=10, help="before the change, and after")
+    parser.add_argument("--requests", type=int, default=2000, help="a day")
+    options = parser.parse_args()
+    for name, world in CHANGES.items():
+        print(f"\n{name}", flush=True)
+        for seed in range(options.runs):
+            with tempfile.TemporaryDirectory() as folder:
+                loop = Loop(Path(folder), seed)
+                for day in range(2 * options.days):
+                    loop.run_day(World() if day < options.days else world, options.requests)
+                drift = read_drift(loop.paths["drift"])
+                loop.watcher.close()
+            before = float(np.mean(loop.regret[options.days - 3 : options.days]))
+            after = loop.regret[options.days :]
+            recovered = next((i for i, r in enumerate(after) if r <= before + 0.02), None)
+            alarms = [a.time / DAY_S - options.days for a in drift.alarms] if drift else []
+            first = next(
+                (f"{x * options.requests:,.0f} requests" for x in alarms if x > 0), "never"
+            )
+            early = sum(x <= 0 for x in alarms)
+            print(
+                f"  run {seed}: regret a request {before:.3f} before, {after[0]:.3f} on the day of "
+                f"the change, {np.mean(after[-3:]):.3f} at the end; recovered on day "
+                f"{'-' if recovered is None else recovered + 1}; drift alarm after {first} "
+                f"({early} before)",
+                flush=True,
+            )
+            for event in loop.events if seed == 0 else ():
+                print(f"    {event}")
+
+
+if __name__ == "__main__":
+    main()
