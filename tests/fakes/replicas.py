@@ -5,9 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from fakes import gateway as gateways
-from fakes.gateway import Gateway
+from fakes.gateway import Answer, Gateway
+
+ROUTING = """
+[routing]
+strong_model = "strong"
+weak_model = "weak"
+routers = ["length"]
+threshold = 0.5
+
+[routers.length]
+half_length = 100.0
+
+[routing.session_affinity]
+by = "header"
+margin = 0.1
+
+[endpoint]
+base_url = "{base_url}"
+
+[models.strong]
+input_usd_per_mtok = 10.0
+output_usd_per_mtok = 30.0
+
+[models.weak]
+input_usd_per_mtok = 1.0
+output_usd_per_mtok = 2.0
+
+[state]
+url = "{url}"
+wait_s = 0.2  # this machine may be busy
+"""
 
 
 @contextmanager
@@ -32,3 +63,10 @@ def state_of(gateway: Gateway) -> str:
     assert answer.status == 200
     said: str = answer.json()["status"]
     return said
+
+
+def ask(gateway: Gateway, text: str, session: str = "", **more: Any) -> Answer:
+    """A chat request to the model fastroute, of a conversation named by a header."""
+    body = {"model": "fastroute", "messages": [{"role": "user", "content": text}], **more}
+    headers = {"x-session-id": session} if session else {}
+    return gateway.ask("POST", "/v1/chat/completions", body, headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from fastroute.state import Claim, Store, ValkeySettings, ValkeyStore
@@ -31,9 +32,15 @@ async def found(store: Store, key: str, value: bytes | None) -> None:
 
 
 def with_stores(
-    count: int, settings: ValkeySettings, job: Callable[..., Awaitable[None]], **more: Any
+    count: int,
+    settings: ValkeySettings,
+    job: Callable[..., Awaitable[None]],
+    *,
+    wait_s: float = 0.5,  # this machine may be busy
+    **more: Any,
 ) -> None:
     """Run ``job`` with stores on one server, which are up."""
+    settings = replace(settings, wait_s=wait_s)
 
     async def run() -> None:
         stores = [ValkeyStore(settings, **more) for _ in range(count)]

@@ -22,10 +22,18 @@ from fastroute.state import (
     Reservation,
     ValkeySettings,
     ValkeyStore,
+    leases,
     valkey,
 )
 
 DAY_S = 86_400.0
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine may be busy."""
+    for module in (valkey, leases):
+        monkeypatch.setattr(module, "CLAIM_WAIT_S", 1.0)
 
 
 def settings(redis: Redis) -> ValkeySettings:
@@ -90,13 +98,13 @@ def test_what_an_idle_replica_gives_back_others_can_use(redis: Redis) -> None:
 def test_the_lease_of_a_replica_that_died_ends(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(valkey, "LEASE_S", 0.1)
+    monkeypatch.setattr(valkey, "LEASE_S", 1.0)
 
     async def job(a: ValkeyStore, b: ValkeyStore, c: ValkeyStore) -> None:
         assert (await lease(a, used=7, reserved=50, wanted=50)).held == 50
         assert (await lease(c, wanted=10)).held == 10  # and never uses any
         assert (await lease(b, reserved=90, wanted=90)).held == 33
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(1.1)
         grant = await lease(b, reserved=90, wanted=90)
         assert grant[:4] == (90, 7, 0, 1)
         assert grant.known == {a.replica: 7}
@@ -163,7 +171,7 @@ def test_a_request_waits_for_no_server_where_the_lease_is_enough(tmp_path: Path)
         server.pause()
         began = time.perf_counter()
         held = [await reserve(ledger, 5) for _ in range(4)]
-        assert time.perf_counter() - began < 0.05
+        assert time.perf_counter() - began < 0.5
         assert (await refused(ledger, 5)).reason == "away"  # closed at what was leased
         for reservation in held:
             reservation.settle(4)

@@ -23,10 +23,10 @@ async def _values(store: Store) -> None:
     await found(store, "a", None)
     store.put("a", b"old", 60.0)
     store.put("a", b"1", 60.0)
-    store.put("b", b"\x00\xff", 0.15)
+    store.put("b", b"\x00\xff", 0.6)
     await found(store, "a", b"1")
     assert await store.get("a", "b", "c", wait_s=1.0) == [b"1", b"\x00\xff", None]
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.65)
     assert await store.get("a", "b", wait_s=1.0) == [b"1", None]
     assert await store.total("sum", 2.5, 60.0) == 2.5
     assert await store.total("sum", -1.5, 60.0) == -1.5
@@ -120,7 +120,7 @@ def test_nobody_waits_for_a_server_that_is_paused_and_it_is_back_by_itself(tmp_p
             "waited": lambda how, seconds: waits.append((how, seconds)),
             "changed": lambda up, _: changes.append(up),
         }
-        with_stores(1, ValkeySettings(server.url), job, **more)
+        with_stores(1, ValkeySettings(server.url), job, wait_s=0.002, **more)
     assert [up for up, _ in groupby(changes)] == [True, False, True]
     assert waits[0][0] == "late"
     assert sum(how == "away" for how, _ in waits) >= 1000
@@ -155,7 +155,7 @@ def test_a_network_that_drops_everything_is_noticed(redis: Redis) -> None:
     async def job(store: ValkeyStore) -> None:
         network.cut()
         assert await store.get("a") is None
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.6)
         assert not store.is_up
         network.restore()
         await up(store)
