@@ -46,8 +46,10 @@ def test_verdicts_by_keys(tmp_path: Path, server: View, width: int, *, dark: boo
     async def run(gateway: Gateway) -> None:
         url = f"http://127.0.0.1:{gateway.port}/"
         async with browser.open_tab(url, width=width, dark=dark) as tab:
-            await tab.wait_for("!document.getElementById('label-link').hidden")
-            await tab.js("document.querySelector('#label-link a').click()")
+            await tab.wait_for("document.querySelectorAll('[role=tab]').length === 2")
+            await tab.js("document.querySelectorAll('[role=tab]')[1].click()")
+            await look(tab, f"gateway-label-tab-{width}-{'dark' if dark else 'light'}")
+            await tab.js("document.querySelector('#label-section a').click()")
             shown = "document.getElementById('prompt')?.textContent"
             await tab.wait_for(f"{shown} === 'question <b>1</b>'")  # the latest first
             assert await tab.js(FITS)

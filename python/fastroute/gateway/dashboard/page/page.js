@@ -260,7 +260,7 @@ async function start() {
     const pair = hasPair ? [`strong: ${about.strong_model}`, `weak: ${about.weak_model}`] : [];
     if (about.candidates.length) pair.push(`${about.candidates.length} candidates by ${about.policy}`);
     $("pair").textContent = [...pair, about.version].join(" · ");
-    $("label-link").hidden = !about.has_pairs;
+    $("label-section").hidden = !about.has_pairs;
     $("cascade-section").hidden = about.helpers.length === 0;
     $("cascade-said").textContent = `Sends the prompt above to ${[about.weak_model, ...about.helpers].join(", ")}, and to ${about.strong_model} where their answers differ. These calls are billed.`;
     $("router").replaceChildren();
