@@ -248,7 +248,9 @@ def _real(options: argparse.Namespace) -> None:
     embeddings = distinct[[place[row.prompt] for row in rows]]
     columns = [[getattr(row, name) for row in rows] for name in ("model_a", "model_b", "winner")]
     queries = np.concatenate(list(_embedded(embedder, _prompts(options.data, options.queries))))
-    pair = {"strong_model": options.strong_model, "weak_model": options.weak_model}
+    tiers = min(10, len({name for column in columns[:2] for name in column}))
+    pair = {"strong_model": options.strong_model, "weak_model": options.weak_model,
+            "num_tiers": tiers}  # fmt: skip
     exact = SimilarityWeightedRouter(**pair, mode="exact").fit(embeddings, *columns)
     wanted = exact.win_rates_from_embeddings(queries, num_threads=2)
     router = SimilarityWeightedRouter(**pair, mode="far_field").fit(embeddings, *columns)

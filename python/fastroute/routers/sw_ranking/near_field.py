@@ -23,7 +23,7 @@ NEIGHBORS = 128
 _READ_PER_SEARCH = 3200
 #: Vectors that a search reads where the nearest that it found is less similar than that of nearly
 #: every battle: such a prompt resembles none, and its nearest may lie in any list.
-_READ_FOR_FAR = 65_536
+_READ_FOR_FAR = 32_768
 #: Above this misfit the quadratic means little, and the prompt is looked at exactly. Prompts like
 #: the battles' have 0.005 to 0.045.
 _MOST_MISFIT = 0.15
