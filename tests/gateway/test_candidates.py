@@ -274,6 +274,9 @@ def test_the_decision_alone_states_every_candidate(
     assert (cheap["eligible"], cheap["reason"]) == (False, "lacks vision")
     assert claude["reason"] == "lacks vision"
     assert found["decision_us"] > 0
+    schema = gateway.ask("GET", "/openapi.json").json()["components"]["schemas"]["Decision"]
+    assert set(found) <= set(schema["properties"])
+    assert set(dear) == set(schema["properties"]["candidates"]["items"]["properties"])
     assert sent(models) == [0, 0, 0]
 
 

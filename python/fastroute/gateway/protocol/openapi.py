@@ -121,11 +121,47 @@ def openapi_document(
                         "strong": {"type": "boolean"},
                         "stayed": {"type": "boolean"},
                         "decision_us": {"type": "number"},
+                        **_CHOICE,
                     },
                 },
             },
         },
     }
+
+
+#: What a decision among candidates says beside its model.
+_CHOICE: dict[str, Any] = {
+    "policy": {"type": "string"},
+    "quality": {"type": "number", "minimum": 0, "maximum": 1},
+    "expected_usd": {"type": "number", "minimum": 0},
+    "abstained": {"type": "boolean"},
+    "previous_model": {"type": ["string", "null"]},
+    "cached_tokens": {"type": "integer", "minimum": 0},
+    "candidates": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["name", "quality", "low", "high", "usd", "eligible", "reason"],
+            "properties": {
+                "name": {"type": "string"},
+                **{key: {"type": "number"} for key in ("quality", "low", "high", "usd")},
+                "eligible": {"type": "boolean"},
+                "reason": {"type": ["string", "null"]},
+            },
+        },
+    },
+    "nearest": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "prompt": {"type": "string"},
+                "similarity": {"type": "number"},
+                "scores": {"type": "object", "additionalProperties": {"type": "number"}},
+            },
+        },
+    },
+}
 
 
 def _feedback() -> dict[str, Any]:
