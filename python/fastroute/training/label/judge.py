@@ -18,7 +18,7 @@ from fastroute.training.label.asking import Asked, Judging, Put
 from fastroute.training.label.chat_model import ChatModel, Estimate, Question, estimate
 from fastroute.training.label.journal import Journal
 from fastroute.training.label.verdicts import PROMPT, Tally, check_template
-from fastroute.types import Battle
+from fastroute.types import Battle, Winner
 
 
 class JudgedBattle(NamedTuple):
@@ -30,6 +30,14 @@ class JudgedBattle(NamedTuple):
     def row(self) -> dict[str, Any]:
         """The line of a file, as every reader of battles here takes it."""
         return {"dataset": self.dataset, **self.battle._asdict()}
+
+
+class PairVerdict(NamedTuple):
+    """Who won a pair, None where a verdict can't be read; and what the verdicts cost, 0 without
+    prices."""
+
+    winner: Winner | None
+    cost_usd: float
 
 
 @dataclass
@@ -139,6 +147,23 @@ class PairJudge(Judging[AnsweredPrompt, JudgeReport]):
         for row in items:
             self._settle(row, report)
         return report
+
+    def verdict(self, row: AnsweredPrompt) -> PairVerdict | None:
+        """Who won ``row``, and what that cost, by the answers in the journal; None where one is
+        missing."""
+        first, second = (self._answer(row, model) for model in self.models)
+        if first is None or second is None:
+            return None
+        report, cost = JudgeReport(), 0.0
+        if first != second:
+            records = [self.journal.get(q.key) for q in self._questions(row.prompt, first, second)]
+            if None in records:
+                return None
+            for record in filter(None, records):
+                tokens = record["prompt_tokens"] or 0, record["completion_tokens"] or 0
+                cost += self.judge.usd(*tokens) or 0.0
+        self._settle(row, report)
+        return PairVerdict(report.battles[0].battle.winner if report.battles else None, cost)
 
     def _settle(self, row: AnsweredPrompt, report: JudgeReport) -> None:
         """Count one pair, and add its battle if there is one."""

@@ -1,0 +1,133 @@
+"""Verdicts on answers and their shadows: once each, within a day's dollars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select
+
+from fakes import openai_judge
+from fakes.planned import Server, View
+from fastroute.cli import main
+from fastroute.journal.database import open_journal, writing
+from fastroute.journal.grades import mean_grades, read_grades
+from fastroute.journal.schema import JUDGEMENTS, REQUESTS, SHADOWS
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with openai_judge.start() as running:
+        yield running
+
+
+@pytest.fixture
+def provider(server: Server) -> View:
+    return View(server)
+
+
+def fill(url: str, answers: list[tuple[str, str]]) -> None:
+    """Requests that the weak model answered, with shadows of the strong one."""
+    engine = open_journal(url)
+    with writing(engine) as connection:
+        for i, (weak, strong) in enumerate(answers):
+            name = f"{i:016x}"
+            connection.execute(insert(REQUESTS), [{
+                "request_id": name, "time": 1.0 + i, "path": "/x", "answered_by": "weak",
+                "prompt": f"prompt {i}", "answer": weak,
+            }])  # fmt: skip
+            connection.execute(insert(SHADOWS), [{
+                "request_id": name, "model": "strong", "time": 1.0 + i, "weight": 2.0,
+                "answer": strong,
+            }])  # fmt: skip
+    engine.dispose()
+
+
+def judgements(url: str) -> list[Any]:
+    engine = open_journal(url)
+    with engine.connect() as connection:
+        found = connection.execute(select(JUDGEMENTS).order_by(JUDGEMENTS.c.request_id)).all()
+    engine.dispose()
+    return list(found)
+
+
+def words(url: str, provider: View, tmp_path: Path, *more: str) -> list[str]:
+    return [
+        "journal", "judge", url, "--judge-model", "judge", "--judge-base-url", provider.base_url,
+        "--judge-price", "10", "100", "--journal", str(tmp_path / "judge"), "--yes", *more,
+    ]  # fmt: skip
+
+
+def test_a_model_judges_each_pair_once(
+    url: str, provider: View, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(url, [("a", "longer"), ("longer", "a"), ("same", "same"), ("MUMBLE", "x"), ("no", "ab")])
+    assert main(words(url, provider, tmp_path)) == 0
+    assert "5 pairs judged: 1 strong, 1 weak, 2 ties, 1 without" in capsys.readouterr().out
+    found = judgements(url)
+    assert [row.winner for row in found] == ["strong", "weak", "tie", None, "tie"]
+    assert {(row.judge, row.model_a, row.model_b) for row in found} == {("judge", "strong", "weak")}
+    each = (100 * 10 + 10 * 100) / 1e6  # by both orders
+    assert [row.cost_usd for row in found] == pytest.approx([2 * each] * 2 + [0.0] + [2 * each] * 2)
+    assert len(provider.requests()) == 8
+    assert main(words(url, provider, tmp_path)) == 0
+    assert "nothing to judge" in capsys.readouterr().out
+    assert len(provider.requests()) == 8
+    engine = open_journal(url)
+    with writing(engine) as connection:  # as if it was killed before they were kept
+        connection.execute(JUDGEMENTS.delete())
+    assert main(words(url, provider, tmp_path)) == 0
+    assert len(provider.requests()) == 8
+    assert [row.winner for row in judgements(url)] == ["strong", "weak", "tie", None, "tie"]
+    with engine.connect() as connection:
+        grades = mean_grades(read_grades(connection, since=0.0))
+    engine.dispose()
+    assert grades[f"{0:016x}", "strong"] == 1.0
+    assert grades[f"{0:016x}", "weak"] == 0.0
+    assert grades[f"{2:016x}", "weak"] == 0.5
+
+
+def test_the_day_s_dollars_are_not_passed(
+    url: str, provider: View, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(url, [("a" * i, "b") for i in range(2, 42)])
+    cap = ("--daily-usd", "0.5", "--judge-max-tokens", "200")
+    assert main(words(url, provider, tmp_path, *cap)) == 0
+    first = judgements(url)
+    assert 5 <= len(first) <= 12  # 0.04 dollars each, at most
+    assert main(words(url, provider, tmp_path, *cap)) == 0
+    found = judgements(url)
+    assert len(first) < len(found) < 40  # they cost less than they might
+    for _ in range(60):
+        assert main(words(url, provider, tmp_path, *cap)) == 0
+    found = judgements(url)
+    assert sum(row.cost_usd for row in found) <= 0.5
+    capsys.readouterr()
+
+
+def test_equal_values_are_a_tie(
+    url: str, provider: View, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(url, [("The answer is 42.", "It is 42"), ("42", "43"), ("An essay.", "Another essay.")])
+    assert main(["journal", "judge", url, "--by", "evidence", "--journal", "unused"]) == 0
+    assert [row.winner for row in judgements(url)] == ["tie", None, None]
+    assert {(row.judge, row.cost_usd) for row in judgements(url)} == {("evidence", 0.0)}
+    assert provider.requests() == []
+    assert "3 pairs judged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ((), "give --judge-model, or --by evidence"),
+        (("--judge-model", "m", "--daily-usd", "1"), "--daily-usd needs --judge-price"),
+    ],
+)
+def test_what_is_missing_is_said(
+    url: str, more: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(url, [])
+    assert main(["journal", "judge", url, *more]) == 2
+    assert said in capsys.readouterr().err
