@@ -92,7 +92,11 @@ def test_a_single_word_is_the_encoders_own(tmp_path: Path) -> None:
 
 
 def test_counts_of_a_corpus_take_the_place_of_zipfs_law() -> None:
-    counts = token_table.token_counts(tokenizer(), ["hello hello w3", "the w3 nothing"])
+    texts = ["hello hello w3", "the w3 nothing"]
+    counts = token_table.TokenCounts(tokenizer()).fit_partial(texts).counts
+    parts = [token_table.TokenCounts(tokenizer()).fit_partial([text]) for text in texts]
+    for both in (parts[0].merge(parts[1]), parts[1].merge(parts[0])):
+        assert np.array_equal(both.counts, counts)
     assert counts[WORDS.index("hello")] == 2
     assert counts[WORDS.index("w3")] == 2
     assert counts[WORDS.index("the")] == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +72,10 @@ def run(options: argparse.Namespace) -> int:
         # What is cheap to read and can be wrong comes before what takes time.
         rows = read_compared(options) if options.data else []
         held_out = HeldOut(rows) if rows else None
-        corpus = _corpus(options.corpus) if options.corpus else None
+        corpus: Iterator[str] | None = None
+        if options.corpus:
+            corpus = _corpus(options.corpus)
+            corpus = chain([next(corpus)], corpus)
         _say(f"encoding the vocabulary of {options.encoder}")
         distillation = Distillation(options.encoder, corpus=corpus)
         figures = distillation.compare(
@@ -115,22 +120,22 @@ def _storages(value: str) -> list[Storage]:
     return found
 
 
-def _corpus(name: str) -> list[str]:
+def _corpus(name: str) -> Iterator[str]:
     from fastroute.data.row_files import file_kind, read_lines, read_rows
 
     file = Path(name)
     read = read_rows if file_kind(file) in ("jsonl", "csv", "parquet") else read_lines
-    texts = []
+    none = True
     for where, row in read(file):
         prompt = None if isinstance(row, str) else row.get("prompt")
         if not isinstance(prompt, str):
             raise InvalidInputError(
                 f"--corpus {file}, {where}: {row if isinstance(row, str) else 'no text in prompt'}"
             )
-        texts.append(prompt)
-    if not texts:
+        none = False
+        yield prompt
+    if none:
         raise InvalidInputError(f"--corpus {file} has no text")
-    return texts
 
 
 def _sample(rows: list[GradedResult], count: int) -> list[str]:

@@ -43,7 +43,7 @@ _MOST_POINTS = 16_384  # from which clusters start
 _BITS = 26
 #: Rows whose nearest other is looked for, and the share of them below the floor.
 _FLOOR_POINTS = 512
-_FLOOR_SHARE = 0.005
+_FLOOR_SHARE = 0.0025
 
 
 class RowSample:

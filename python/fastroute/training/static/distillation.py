@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +58,7 @@ class Distillation:
 
     Args:
         encoder: a folder with an ONNX sentence encoder and its tokenizer.json.
-        corpus: texts to count tokens in; by default frequencies are by Zipf's law.
+        corpus: texts to count tokens in, read one by one; by default frequencies are by Zipf's law.
         name: what the vectors are called; by default the folder's name.
         frequency: a in the weight a / (a + p).
 
@@ -69,7 +69,7 @@ class Distillation:
         self,
         encoder: str | os.PathLike[str],
         *,
-        corpus: Sequence[str] | None = None,
+        corpus: Iterable[str] | None = None,
         name: str | None = None,
         frequency: float = token_table.FREQUENCY,
     ) -> None:
@@ -80,7 +80,9 @@ class Distillation:
         own = read_tokenizer(encoder)
         self.content = token_table.bare_tokenizer(own)
         self.tokenizer = Tokenizer.from_str(self.content.decode())
-        counts = None if corpus is None else token_table.token_counts(self.tokenizer, corpus)
+        counts = None
+        if corpus is not None:
+            counts = token_table.TokenCounts(self.tokenizer).fit_partial(corpus).counts
         self.weights = token_table.frequency_weights(self.tokenizer, frequency, counts)
         self.vectors = token_table.token_vectors(self.encode, self.tokenizer)
 

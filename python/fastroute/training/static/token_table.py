@@ -94,21 +94,36 @@ def principal_components(vectors: Float32Array, dimensions: int = DIMENSIONS) ->
     return components
 
 
-def token_counts(tokenizer: Any, texts: Iterable[str]) -> Float64Array:
-    """How often each token occurs in ``texts``: float64[vocabulary]."""
-    counts = np.zeros(tokenizer.get_vocab_size())
-    for text in texts:
-        ids = tokenizer.encode(text, add_special_tokens=False).ids
-        np.add.at(counts, ids, 1.0)
-    return counts
+class TokenCounts:
+    """How often each token of a tokenizer occurs: sums over texts, exact in any order and grouping.
+
+    Attributes:
+        counts: int64[vocabulary].
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.counts = np.zeros(tokenizer.get_vocab_size(), np.int64)
+
+    def fit_partial(self, texts: Iterable[str]) -> TokenCounts:
+        """Add the tokens of more texts, which are read one by one."""
+        for text in texts:
+            np.add.at(self.counts, self._tokenizer.encode(text, add_special_tokens=False).ids, 1)
+        return self
+
+    def merge(self, other: TokenCounts) -> TokenCounts:
+        """The counts of the texts of both; neither is changed."""
+        both = TokenCounts(self._tokenizer)
+        both.counts = self.counts + other.counts
+        return both
 
 
 def frequency_weights(
-    tokenizer: Any, frequency: float = FREQUENCY, counts: Float64Array | None = None
+    tokenizer: Any, frequency: float = FREQUENCY, counts: npt.NDArray[Any] | None = None
 ) -> Float64Array:
     """``a / (a + p)`` of each token, float64[vocabulary]; 0 for special tokens.
 
-    p is by Zipf's law from the order of the vocabulary, or from ``counts``, float64[vocabulary],
+    p is by Zipf's law from the order of the vocabulary, or from ``counts``, number[vocabulary],
     of which each gets one more, so that no token is without any. The unknown token is special too:
     a word outside the vocabulary says nothing.
     """
