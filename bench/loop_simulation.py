@@ -77,7 +77,9 @@ class Loop:
         self.url = f"sqlite:///{self.folder}/journal.db"
         self.engine: Engine = open_journal(self.url)
         write_prices(self.engine)
+        self.threshold = _threshold(self.router)
         self.candidate: MatrixFactorizationRouter | None = None
+        self.candidate_threshold = 0.0
         self.paths = {name: self.folder / f"{name}.json" for name in ("canary", "drift")}
         self.watcher = Watcher(
             lambda: self.engine, self._log, canary=self.paths["canary"],
@@ -109,9 +111,9 @@ class Loop:
         canary = read_canary(self.paths["canary"])
         arms = [None if canary is None else canary.arm(name) for name in names]
         rates = self._rates(self.router, prompts)
-        strong = rates >= _threshold(self.router)
+        strong = rates >= self.threshold
         if self.candidate is not None:
-            other = self._rates(self.candidate, prompts) >= _threshold(self.candidate)
+            other = self._rates(self.candidate, prompts) >= self.candidate_threshold
             in_canary = np.array([arm == "canary" for arm in arms])
             strong = np.where(in_canary, other, strong)
         p_strong = np.where(strong, 1.0 - EXPLORED / 2, EXPLORED / 2)
@@ -174,6 +176,7 @@ class Loop:
             return
         if canary.status == "promoted":
             self.router, self.candidate = self.candidate, None
+            self.threshold = self.candidate_threshold
         elif canary.status == "reverted":
             self.candidate = None
         if self.candidate is None:
@@ -186,19 +189,23 @@ class Loop:
         found = learn_router(self.engine, Goal("quality", 0.9, 0.95), since=since, seed=self.day)
         folder = self.folder / f"router-{self.day}"
         save_result(found.tuned, folder)
+        policy, threshold = str(folder), _threshold(found.tuned.router)
         if found.tuned.verdict != "use":
-            return
+            if found.tuned.recommendation != "always_weak":
+                return
+            policy, threshold = "always:weak", 1.0
         log = read_log(self.engine, since=(self.day - 1) * DAY_S)
         prices, pair = read_prices(self.engine, log.models), read_pair(self.engine)
-        own, new = replay(log, ["logged", str(folder)], prices, pair=pair)
+        own, new = replay(log, ["logged", policy], prices, pair=pair)
         quality, cost = new.differences["quality"], new.differences["cost_usd"]
         spent = own.estimates["cost_usd"].value
-        is_better = quality.low > 0.0 or (quality.low > -0.05 and cost.high < -0.1 * spent)
-        if quality.refusal or cost.refusal or not is_better:
+        keeps = quality.low > -RULES.quality_margin and cost.high < -0.1 * spent
+        if quality.refusal or cost.refusal or not (keeps or quality.low > 0.0):
             return
-        self.candidate = found.tuned.router
+        self.candidate, self.candidate_threshold = found.tuned.router, threshold
         forgets = f"half-life {found.half_life_s / DAY_S:.1f} days"
-        self.events.append(f"day {self.day}: learn proposes a router, replay agrees ({forgets})")
+        what = policy.partition(":")[2] or "a router"
+        self.events.append(f"day {self.day}: learn proposes {what}, replay agrees ({forgets})")
         write_state(self.paths["canary"], Canary.start(str(folder), RULES, (self.day + 1) * DAY_S))
 
 
@@ -211,10 +218,12 @@ def main() -> None:
     """Print a table, and what happened in the first run of each change."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--change", choices=CHANGES, action="append", help="default: all")
     parser.add_argument("--days", type=int, default=10, help="before the change, and after")
     parser.add_argument("--requests", type=int, default=2000, help="a day")
     options = parser.parse_args()
-    for name, world in CHANGES.items():
+    for name in options.change or CHANGES:
+        world = CHANGES[name]
         print(f"\n{name}", flush=True)
         for seed in range(options.runs):
             with tempfile.TemporaryDirectory() as folder:

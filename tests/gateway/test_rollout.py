@@ -98,9 +98,18 @@ def test_a_part_of_the_conversations_gets_the_new_router(tmp_path: Path, provide
     ]
     assert {row.arm for row in found[80:]} == {None}
     checksums = {row.arm: row.router_checksum for row in found[:60]}
-    assert checksums["canary"] == read_canary(tmp_path / "canary.json").router  # type: ignore[union-attr]
+    of_state = read_canary(tmp_path / "canary.json").router  # type: ignore[union-attr]
+    assert of_state.startswith(f"{checksums['canary']} at 0.")
     with start(tmp_path, provider) as gateway:  # which goes on with the same canary
         assert [router(ask(gateway, prompt)) for prompt in prompts[:20]] == first[:20]
+
+
+def test_a_canary_may_be_one_model_for_everything(tmp_path: Path, provider: View) -> None:
+    text = CONFIG.format(base_url=provider.base_url, router="length", more="threshold = 1.0")
+    with gateways.start("--config", gateways.write_config(tmp_path, text)) as gateway:
+        long = [ask(gateway, f"{i} " + "a long question " * 60) for i in range(20)]
+        models = {router(answer): answer.headers["x-fastroute-model"] for answer in long}
+    assert models == {"canary": "weak", "length": "strong"}
 
 
 def test_commands_reach_a_running_gateway(tmp_path: Path, provider: View) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator
 
 from fastroute.errors import FastRouteError
-from fastroute.gateway.config.section import Amount, PositiveCount, Section, Text, TupleOf
+from fastroute.gateway.config.section import Amount, PositiveCount, Section, Share, Text, TupleOf
 from fastroute.rollout.canary import Rules
+from fastroute.routers.registry import ROUTER_NAMES
 from fastroute.routers.specification import RouterChoice, parse_router
 
 _Part = Annotated[float, Field(gt=0, lt=1)]
@@ -21,11 +22,13 @@ class CanaryConfig(Section):
     """Section ``[canary]``: a new router for the model name "fastroute", on a part of the
     conversations; ``Rules`` has the other keys.
 
-    ``router`` is the folder of one that ``fastroute tune`` or ``learn`` wrote, or ROUTER=FOLDER. It
-    decides at its own operating point.
+    ``router`` is the folder of one that ``fastroute tune`` or ``learn`` wrote, ROUTER=FOLDER, or a
+    router's name. It decides at its own operating point, or at ``threshold``; with 1 the weak model
+    answers everything, with 0 the strong one.
     """
 
     router: Text
+    threshold: Share | None = None
     state: Text = "canary.json"
     stages: TupleOf[_Part] = Rules().stages
     holdback: _Part = Rules().holdback
@@ -61,12 +64,14 @@ class CanaryConfig(Section):
     @property
     def rules(self) -> Rules:
         """When it goes on, is promoted, or goes back."""
-        return Rules(**self.model_dump(exclude={"router", "state"}))
+        return Rules(**self.model_dump(exclude={"router", "threshold", "state"}))
 
     def in_folder(self, folder: Path) -> Self:
         """The section with paths that are relative to ``folder``."""
         name, equals, path = self.router.rpartition("=")
         router = f"{name}{equals}{folder / Path(path).expanduser()}"
+        if self.router in ROUTER_NAMES:
+            router = self.router
         return self.model_copy(update={"router": router} | _state(self.state, folder))
 
 
@@ -86,4 +91,5 @@ def _state(path: str, folder: Path) -> dict[str, Any]:
 
 
 def _choice(router: str) -> RouterChoice:
-    return parse_router(router if "=" in router else f"mf={router}")
+    is_named = "=" in router or router in ROUTER_NAMES
+    return parse_router(router if is_named else f"mf={router}")

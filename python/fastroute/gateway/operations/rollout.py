@@ -35,9 +35,10 @@ class CanaryRouter:
         self.router = section.choice.make()
         # It checks that the router is one for these models, and has the default.
         decider = Decider([self.router], routing.strong_model, routing.weak_model)
-        self.threshold = decider.default_threshold(self.router.name)
+        own = decider.default_threshold(self.router.name)
+        self.threshold = own if section.threshold is None else section.threshold
         self._path = Path(section.state)
-        checksum = self.router.provenance.checksum or section.router
+        checksum = f"{self.router.provenance.checksum or section.router} at {self.threshold:g}"
 
         def begin(before: Canary | None) -> Canary | None:
             if before is not None and before.router == checksum:

@@ -11,11 +11,11 @@ the product of t_j(a_j) / p_j(a_j) over the conversation's requests up to i::
 
 (Horvitz and Thompson 1952; Precup et al. 2000 for the product; Swaminathan and Joachims 2015;
 Dudik, Langford and Li 2011, arXiv 1103.4601; cross-fitting after Chernozhukov et al. 2018, arXiv
-1608.00060.) Where the policy that ran could not choose m, p_i(m) = 0, the answer of a shadow stands
-in, weighted by 1 over the probability that it was asked; where shadows cover all such requests, w_i
-is t_i(a_i) / p_i(a_i) alone. Where only some answers are graded, each
-counts for 1 over the graded share of its model's answers. It is taken that what a user writes does
-not depend on which model answered before.
+1608.00060.) Where shadows were asked, they stand in for what was not sent, weighted by 1 over the
+probability that they were asked, and w_i is t_i(a_i); or only for what could not be sent,
+p_i(m) = 0, and w_i is t_i(a_i) / p_i(a_i): whichever has the smaller weights. Where only some
+answers are graded, each counts for 1 over the graded share of its model's answers. It is taken that
+what a user writes does not depend on which model answered before.
 
 Requests of one conversation are one unit. Intervals are by the studentised bootstrap over
 conversations (Hall 1992), which follows the skew that large weights bring, and not narrower than
@@ -120,26 +120,35 @@ class _Estimator:
         self._count_observed()
 
     def _weights(self) -> list[Float64Array]:
-        """Of the answers that were sent, and of shadows, which count where the policy that ran
-        could not choose their model."""
-        log, t = self.log, self.target
-        at = np.arange(len(log))
-        supported = log.probabilities > 0.0
-        step = t[at, log.sent.model] / log.probabilities[at, log.sent.model]
-        missing = np.where(supported, 0.0, t)
+        """Of the answers that were sent, and of shadows."""
+        log, t, n = self.log, self.target, len(self.log)
         row, model = log.shadows.row, log.shadows.model
-        shadow = missing[row, model] * log.shadows.weight
-        asked = np.bincount(model, shadow, minlength=len(log.models))
-        self.uncovered = missing.sum(axis=0) / len(log)
-        if (asked >= _LEAST_COVERED * self.uncovered * len(log)).all():
-            # Whatever came before, either the answer is the model's, or a shadow may be.
-            self.uncovered[:] = 0.0
-            return [step, shadow]
+        was_sent = np.zeros_like(t, dtype=np.bool_)
+        was_sent[np.arange(n), log.sent.model] = True
+        possible = log.probabilities > 0.0
+        step = (t / np.where(possible, log.probabilities, 1.0))[was_sent]
+        # Either the answer is the model's, or a shadow may be: always, or where the model could not
+        # be chosen. Whatever came before in the conversation does not matter then.
+        best: list[Float64Array] = []
+        for sent, missing in (
+            (t[was_sent], np.where(was_sent, 0.0, t)),
+            (step, np.where(possible, 0.0, t)),
+        ):
+            shadow = missing[row, model] * log.shadows.weight
+            asked = np.bincount(model, shadow, minlength=t.shape[1])
+            if (asked >= _LEAST_COVERED * missing.sum(axis=0)).all():
+                squares = [float((w**2).sum()) for w in (*best, sent, shadow)]
+                if not best or sum(squares[2:]) < sum(squares[:2]):
+                    best = [sent, shadow]
+        self.uncovered = np.zeros(t.shape[1])
+        if best:
+            return best
         # Too few shadows for an unbiased estimate serve the outcome model only, and a request
         # counts if the log went the target's way up to it. Where it can't, it is taken up again
         # after that.
+        missing = np.where(possible, 0.0, t)
         onward = step + missing.sum(axis=1)
-        before = np.ones(len(log))
+        before = np.ones(n)
         for i in np.flatnonzero(log.previous >= 0):  # in the order of time
             before[i] = before[log.previous[i]] * onward[log.previous[i]]
         self.uncovered = (before[:, None] * missing).mean(axis=0)
