@@ -46,8 +46,11 @@ def test_verdicts_by_keys(tmp_path: Path, server: View, width: int, *, dark: boo
     async def run(gateway: Gateway) -> None:
         url = f"http://127.0.0.1:{gateway.port}/"
         async with browser.open_tab(url, width=width, dark=dark) as tab:
-            await tab.wait_for("document.querySelectorAll('[role=tab]').length === 2")
-            await tab.js("document.querySelectorAll('[role=tab]')[1].click()")
+            label = (
+                "[...document.querySelectorAll('[role=tab]')].find((t) => t.innerText === 'Label')"
+            )
+            await tab.wait_for(f"{label} !== undefined")
+            await tab.js(f"{label}.click()")
             await look(tab, f"gateway-label-tab-{width}-{'dark' if dark else 'light'}")
             await tab.js("document.querySelector('#label-section a').click()")
             shown = "document.getElementById('prompt')?.textContent"

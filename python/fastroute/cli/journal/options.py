@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
 from fastroute.errors import InvalidInputError, JournalError
+from fastroute.journal import PASSWORD_VARIABLE
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
-
-#: The variable with the password of a server.
-PASSWORD_VARIABLE = "FASTROUTE_JOURNAL_PASSWORD"
 
 
 def add_url(parser: argparse.ArgumentParser) -> None:

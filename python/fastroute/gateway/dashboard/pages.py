@@ -16,6 +16,7 @@ from fastroute import __version__
 from fastroute.data.battles import read_battles
 from fastroute.errors import FastRouteError, InvalidInputError
 from fastroute.gateway.dashboard.cascade import CascadeEndpoint
+from fastroute.gateway.dashboard.journal import JournalEndpoint
 from fastroute.gateway.dashboard.label import has_pairs, label_routes
 from fastroute.gateway.gateway import Gateway
 from fastroute.gateway.operations.metrics import BY_EVIDENCE, spend_state
@@ -33,10 +34,14 @@ from fastroute.routers.base import Router
 from fastroute.types import Battle
 
 _FOLDER = Path(__file__).parent / "page"
+_SCRIPTS = ("page", "tabs", "rollout", "journal")
 _FILES = {
     "/": ("index.html", "text/html"),
     "/ui/page.css": ("page.css", "text/css"),
-    **{f"/ui/{name}.js": (f"{name}.js", "text/javascript") for name in ("page", "tabs", "rollout")},
+    **{
+        f"/ui/{name}.js": (f"{name}.js", "text/javascript")
+        for name in ("page", "tabs", "rollout", "journal")
+    },
 }
 _NEIGHBORS = 5
 
@@ -97,6 +102,7 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
         ("/ui/curve", "GET", curve),
         ("/ui/neighbors", "POST", similar),
         ("/ui/rollout", "GET", rollout),
+        ("/ui/journal", "GET", JournalEndpoint(state)),
         ("/ui/cascade", "POST", CascadeEndpoint(state)),
     )
     return [
