@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,31 @@ def test_prices_are_given_once_and_used_for_choices_and_bills(tmp_path: Path) ->
     assert found.routing.router_names == ()
 
 
+def test_a_candidate_may_have_its_own_endpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("B_KEY", "sk-b")
+    text = (
+        '[[candidates]]\nname = "a"\nbase_url = "http://a/v1"\n'
+        '[[candidates]]\nname = "b"\nbase_url = "http://b/v1"\napi_key_env = "B_KEY"\n'
+        '[[candidates]]\nname = "c"\nbase_url = "http://c/v1"\n'
+        '[[candidates]]\nname = "d"\n'
+        '[endpoint]\nbase_url = "http://default/v1"\ntimeout_s = 7\n'
+        '[models.b]\nmodel = "b-there"\n[models.c]\nbase_url = "http://other/v1"\n'
+    )
+    found = load(tmp_path, text)
+    targets = [found.models[name].targets[0] for name in "abcd"]
+    assert [t.endpoint.base_url for t in targets] == [
+        "http://a/v1", "http://b/v1", "http://other/v1", "http://default/v1",
+    ]  # fmt: skip
+    assert [t.endpoint.api_key for t in targets] == [None, "sk-b", None, None]
+    assert targets[1].model == "b-there"
+    assert {t.endpoint.timeout_s for t in targets} == {7.0}
+    monkeypatch.delenv("B_KEY")
+    with pytest.raises(ConfigError, match="'b': the environment variable B_KEY is not set"):
+        load(tmp_path, text)
+
+
 ONE = '[[candidates]]\nname = "a"\n'
 
 
@@ -199,6 +225,8 @@ ONE = '[[candidates]]\nname = "a"\n'
         (ONE + "[routing]\nthreshold = 0.5\n", "routing.strong_model: missing key"),
         (ONE + "[routing]\nwindow = 0\n", "gateway.toml:4: routing.window"),
         (ONE + "[cascade]\nhelpers = ['b']\n", "needs strong_model and weak_model"),
+        (ONE + "[journal]\nurl = 'sqlite:///j.db'\n[explore]\nshare = 0.1\n",
+         "explore: needs strong_model and weak_model"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
@@ -685,6 +713,29 @@ threshold = 0.5
         found = gateway.ask("POST", "/v1/route", {"model": "router-length-0.9", "messages": ASKED})
         assert set(found.json()) == {"model", "router", "win_rate", "threshold", "difficulty",
                                      "strong", "stayed", "decision_us"}  # fmt: skip
+
+
+def test_the_journal_has_the_scores_of_all_candidates(
+    models: dict[str, View], tmp_path: Path
+) -> None:
+    journal = "[journal]\nurl = 'sqlite:///journal.db'\n"
+    with start(tmp_path, models, journal) as gateway:
+        models["dear"].plan(OVERFLOW)
+        assert ask(gateway).headers["x-fastroute-model"] == "cheap"
+
+        def rows() -> list[dict[str, Any]]:
+            with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+                connection.row_factory = sqlite3.Row
+                with suppress(sqlite3.OperationalError):
+                    return [dict(row) for row in connection.execute("SELECT * FROM requests")]
+            return []
+
+        (row,) = gateway.wait_for(rows)
+    assert (row["router"], row["policy"]) == ("candidates", "max_quality")
+    assert (row["chosen"], row["answered_by"], row["propensity"]) == ("dear", "cheap", 1.0)
+    assert json.loads(row["scores"]) == {"dear": 0.9, "cheap": 0.6, "claude": 0.3}
+    assert json.loads(row["probabilities"]) == {"dear": 1.0, "cheap": 0.0, "claude": 0.0}
+    assert row["conversation"]
 
 
 def test_many_at_once(models: dict[str, View], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from fastroute.candidates.files import candidates_of
 from fastroute.errors import ConfigError, InvalidInputError
 from fastroute.gateway.config.file import ConfigFile
 from fastroute.gateway.config.section import Section, Text, TupleOf
+from fastroute.http.request import Endpoint
 from fastroute.policy import CASCADE_MODEL, MANY_MODELS
 
 #: The names of a model's prices in ``[models.<name>]``, and in a candidate.
@@ -100,6 +102,20 @@ def read_section(
                 "chosen; rename the candidate"
             )
     return found
+
+
+def endpoint_of(candidate: Candidate, default: Endpoint) -> Endpoint:
+    """The candidate's own API, with the timeouts of ``default``; ``default`` if it has none.
+
+    Raises ConfigError for an environment variable that is not set.
+    """
+    try:
+        own = candidate.endpoint
+    except InvalidInputError as error:
+        raise ConfigError(str(error)) from error
+    if own is None:
+        return default
+    return replace(default, base_url=own.base_url, api_key=own.api_key, api=own.api)
 
 
 def prices_for_bills(candidate: Candidate) -> dict[str, float | None]:

@@ -27,6 +27,7 @@ from fastroute.gateway.config.candidates import (
     PolicyConfig,
     RuleConfig,
     check_candidates_section,
+    endpoint_of,
     prices_for_bills,
     read_section,
 )
@@ -35,7 +36,6 @@ from fastroute.gateway.config.endpoints import (
     DefaultEndpointSection,
     ModelConfig,
     ModelSection,
-    Target,
 )
 from fastroute.gateway.config.file import ConfigFile, Key, read_config_file
 from fastroute.gateway.config.journal import ExploreConfig, JournalConfig, ShadowConfig
@@ -274,6 +274,8 @@ class ConfigSections(Section):
             raise ValueError("is for a pair of models, and there are [[candidates]]")
         if isinstance(section, CanaryConfig) and routing and routing.session_affinity.by == "none":
             raise ValueError("conversations can't be told apart: session_affinity.by is none")
+        if section is not None and routing and not routing.strong_model:
+            raise ValueError("needs strong_model and weak_model in [routing]")
         if isinstance(section, ShadowConfig) and routing:
             models = info.data.get("models", {})
             for name in (routing.strong_model, routing.weak_model):
@@ -396,7 +398,8 @@ def load_config(
     models = {name: model.configured(name, default) for name, model in sections.models.items()}
     for candidate in candidates:
         name, prices = candidate.name, prices_for_bills(candidate)
-        own = models.get(name) or ModelConfig(name, (Target(default, name),))
+        section = sections.models.get(name) or ModelSection()
+        own = section.configured(name, endpoint_of(candidate, default))
         given = {key: getattr(own, key) for key in prices if getattr(own, key) is not None}
         models[name] = replace(own, **(prices | given))
     policy = sections.policy

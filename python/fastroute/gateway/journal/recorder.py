@@ -19,6 +19,8 @@ from fastroute.gateway.journal.shadow import DailyBudget, Sampled, Shadows
 from fastroute.gateway.journal.texts import Texts, answer_text
 from fastroute.gateway.operations.books import Bill
 from fastroute.gateway.operations.logs import log
+from fastroute.gateway.operations.metrics import BY_CHOICE
+from fastroute.gateway.request.candidates import Choice
 from fastroute.gateway.request.document import Document
 from fastroute.gateway.request.routed import Routed
 from fastroute.http.request import RawHeaders
@@ -210,6 +212,8 @@ def _row(
 
 def _decision(gateway: Gateway, routed: Routed) -> dict[str, Any]:
     decision = routed.decision
+    if routed.choice is not None:
+        return _choice(gateway, routed.model, routed.choice)
     if decision is None:
         return {}
     held = gateway.decider.share_control
@@ -236,6 +240,23 @@ def _decision(gateway: Gateway, routed: Routed) -> dict[str, Any]:
         "probabilities": _json(probabilities),
         "propensity": probabilities.get(routed.model),
         "explored": chances is not None and chances.explored,
+    }
+
+
+def _choice(gateway: Gateway, model: str, choice: Choice) -> dict[str, Any]:
+    """As ``_decision``, of a choice among candidates, in which ``model`` came first."""
+    chosen = choice.decision
+    names = tuple(view.name for view in chosen.candidates)
+    router = None if gateway.candidates is None else gateway.candidates.router
+    return {
+        "router": BY_CHOICE,
+        "router_checksum": None if router is None else router.provenance.checksum,
+        "policy": chosen.policy,
+        "candidates": _names_json(names),
+        "scores": _json({view.name: view.quality for view in chosen.candidates}),
+        "probabilities": _json({name: float(name == model) for name in names}),
+        "propensity": 1.0,
+        "explored": False,
     }
 
 
