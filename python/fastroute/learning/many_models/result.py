@@ -47,7 +47,8 @@ class ModelsResult:
         quality_per_usd: the operating point: what a dollar must buy, for ``best_value``.
         certified: whether the promise holds there with the confidence of the goal.
         p_value: of that test.
-        information_p_value: of "the choice is no better than one at random with the same shares".
+        information_p_value: of "choices are no better than at random with the same shares", over
+            all prices of money.
         policy: what the router does on the test rows; its ``strong_share`` is that of the best
             model.
         shares: of the requests, by model.

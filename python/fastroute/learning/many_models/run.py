@@ -157,7 +157,6 @@ def tune_models(
     one = np.eye(len(candidates))
     policy = test.of(one[chosen])
     random = np.tile(share, (len(chosen), 1))
-    gain = ((one[chosen] - random) * test.export.grades).sum(axis=1)
     order = [candidate.name for candidate in candidates]
     cheapest = int(test.expected.mean(axis=0).argmin())
     mixture = _mixture(learn, float((test.usd[np.arange(len(chosen)), chosen]).mean()))
@@ -175,7 +174,7 @@ def tune_models(
         quality_per_usd=price,
         certified=certificate.threshold is not None,
         p_value=certificate.p_value,
-        information_p_value=p_value_of_mean(test.by_unit(gain)),
+        information_p_value=p_value_of_mean(test.by_unit(_gains(choices, test.export.grades))),
         policy=policy,
         shares=dict(zip(order, share.tolist(), strict=True)),
         baselines={
@@ -378,6 +377,16 @@ def _labels_needed(
     needed = [rows_needed(goal, row_losses, high) for row_losses in losses[useful]]
     least = min(needed, default=math.inf)
     return None if math.isinf(least) else labels_of(least)
+
+
+def _gains(choices: IntArray, grades: Float64Array) -> Float64Array:
+    """What each row gains over a choice at random with the same shares, mean over the prices that
+    were tried, float64[n]. The certified price alone would flatter: the test rows chose it."""
+    m = grades.shape[1]
+    shares = np.array([np.bincount(chosen, minlength=m) for chosen in choices]) / choices.shape[1]
+    reached = grades[np.arange(len(grades)), choices].mean(axis=0)
+    gains: Float64Array = reached - grades @ shares.mean(axis=0)
+    return gains
 
 
 def _curve(test: _Rows, choices: IntArray) -> Float64Array:

@@ -81,10 +81,11 @@ def split_rows(export: Export, default: MatrixFactorizationRouter, seed: int) ->
     names = np.unique(groups.ids[both])
     if len(names) < LEAST_PROMPTS:
         models = "both models" if export.is_pair else f"all {len(export.models)} models"
+        more = "" if export.is_pair else ", or name fewer models (--models)"
         raise InvalidInputError(
             f"{export.file}: {len(names)} distinct prompts have grades of {models}, where "
             f"{LEAST_PROMPTS} are the least to learn from and a guarantee takes some hundreds; "
-            "grade more (fastroute tune --suggest 100 says which)"
+            f"grade more (fastroute tune --suggest 100 says which){more}"
         )
     order = names[np.argsort(hashed_order(export.prompts, groups, seed)[names], kind="stable")]
     test_groups = order[round(LEARN_SHARE * len(order)) :]

@@ -8,10 +8,11 @@ from dataclasses import replace
 from fastroute.learning.tune.result import Recommendation, TuneResult
 from fastroute.types import Float64Array
 
-#: The router must rank better than a coin at this level, whatever the confidence of the goal.
-LEVEL = 0.05
+#: The router must rank better than a coin at this level, whatever the confidence of the goal: where
+#: there is nothing to learn, it is the share of tunings that say "use" if much can be certified.
+LEVEL = 0.025
 # Sum of the normal quantiles of a test at LEVEL that succeeds in four of five cases.
-_POWER = 1.645 + 0.842
+_POWER = 1.960 + 0.842
 _NOTHING = (
     "Nothing in these prompts tells which model answers better; another pair of models may differ "
     "more."
