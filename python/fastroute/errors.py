@@ -33,7 +33,8 @@
     │   ├── ProviderStatusError               an HTTP error status, with the provider's body
     │   └── ProviderResponseError             a malformed response, or an error within a stream
     ├── JournalError                          a journal's database
-    ├── OutputError                           a command's standard output
+    ├── WorkerError                           a process that worked on a part was killed
+    ├── OutputError                           a command's standard output, or files that it writes
     ├── MissingDependencyError (ImportError)  an optional package, or the compiled core
     └── RefusalError                          inside the gateway: answered with an HTTP error
 
@@ -82,6 +83,7 @@ __all__ = [
     "ScoringError",
     "ThresholdWarning",
     "UnknownRouterError",
+    "WorkerError",
 ]
 
 
@@ -267,8 +269,12 @@ class JournalError(FastRouteError):
     """A journal's database can't be opened, read or written, or its schema is newer."""
 
 
+class WorkerError(FastRouteError):
+    """A process that worked on a part was killed, by the system or a person."""
+
+
 class OutputError(FastRouteError):
-    """Standard output can't be written."""
+    """Standard output, or a file that a command writes, can't be written."""
 
 
 class MissingDependencyError(FastRouteError, ImportError):

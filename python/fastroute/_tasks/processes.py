@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args
 
 from fastroute._progress import Advance
 from fastroute._validate import available_threads, check_count, limit_threads
-from fastroute.errors import InvalidInputError, ScoringError
+from fastroute.errors import InvalidInputError, WorkerError
 
 Engine = Literal["local", "ray"]
 #: What a process does with an item; it says how far it is by the second argument.
@@ -39,7 +39,7 @@ def run_tasks(
 ) -> Iterator[tuple[int, Any]]:
     """The key and the result of each item, in any order.
 
-    Each process calls ``make``, which must be picklable, for its task. Raises ScoringError where
+    Each process calls ``make``, which must be picklable, for its task. Raises WorkerError where
     a process was killed.
     """
     if engine == "ray":
@@ -81,9 +81,9 @@ def _run_in_processes(
             advance(total)
             yield running[done], result
     except BrokenProcessPool:
-        raise ScoringError(
-            "a worker process was killed, perhaps for want of memory; the same command again "
-            "goes on with the parts that are left, with fewer workers if need be"
+        raise WorkerError(
+            "a worker process was killed, perhaps because memory ran out; run the same command "
+            "again, with fewer workers if need be"
         ) from None
     finally:
         stop.set()
@@ -121,4 +121,4 @@ def _run(item: Any) -> tuple[int, Any]:
 
 def _check_stopped() -> None:
     if _Worker.stop.is_set():
-        raise ScoringError("stopped")
+        raise WorkerError("stopped")

@@ -23,6 +23,7 @@ from fastroute.errors import (
     JournalError,
     OutputError,
     ThresholdWarning,
+    WorkerError,
 )
 
 # Each command is the module of its name here, with ``configure(parser)`` and ``run(options)``. It
@@ -67,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if isinstance(error, OutputError):
                 silence_output()
             _complain(error)
-            return 1 if isinstance(error, (DispatchError, JournalError, OutputError)) else 2
+            failed = (DispatchError, JournalError, OutputError, WorkerError)
+            return 1 if isinstance(error, failed) else 2
 
 
 def _run(words: Sequence[str]) -> int:

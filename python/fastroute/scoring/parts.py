@@ -204,7 +204,10 @@ def _text_tables(
         rows = read_rows(Path(part.file.name))
     else:
         system, path = part.file.opened()
-        rows = read_rows(Path(path), system.open_input_file(path))
+        try:
+            rows = read_rows(Path(path), system.open_input_file(path))
+        except OSError as error:
+            raise InvalidInputError(f"{part.file.label} can't be read: {error}") from error
     done = False
     while not done:
         some = list(islice(rows, _ROWS_AT_ONCE))

@@ -74,7 +74,7 @@ def score_files(
     A script that calls this with ``workers`` above 1 needs ``if __name__ == "__main__":``.
 
     Raises InvalidInputError for what can't be read, OutputError for what can't be written,
-    MissingDependencyError without pyarrow or Ray, ScoringError where a process was killed.
+    MissingDependencyError without pyarrow or Ray, WorkerError where a process was killed.
     """
     check_workers(workers, engine)
     files = find_inputs(inputs)
