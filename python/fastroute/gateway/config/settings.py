@@ -270,7 +270,7 @@ class ConfigSections(Section):
         if section is not None and info.data.get("journal") is None:
             raise ValueError("needs the section [journal], which keeps what it finds out")
         routing = info.data.get("routing")
-        if isinstance(section, CanaryConfig) and info.data.get("candidates") is not None:
+        if section is not None and info.data.get("candidates") is not None:
             raise ValueError("is for a pair of models, and there are [[candidates]]")
         if isinstance(section, CanaryConfig) and routing and routing.session_affinity.by == "none":
             raise ValueError("conversations can't be told apart: session_affinity.by is none")
