@@ -28,7 +28,7 @@ from fastroute.journal.feedback import Grade, Outcome, record
 #: Bytes of text that may wait.
 _MOST_BYTES = 64 * 2**20
 #: Rows of one transaction, and of one call of the driver.
-_BATCH_ROWS, _CALL_ROWS = 1000, 20
+_BATCH_ROWS, _CALL_ROWS = 1000, 100
 #: Pauses after failures, in seconds: each is twice the one before.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -90,7 +90,6 @@ class _Statement:
                 self._sql[len(some)] = begin + ", ".join([row] * len(some)) + end
             values = tuple(value for row in some for value in map(row.get, self._names))
             connection.exec_driver_sql(self._sql[len(some)], values)
-            time.sleep(0)  # the event loop goes first
 
 
 def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,7 +238,6 @@ class Writer:
             made = self._made(waiting)
             if made is not None:
                 rows.append(made)
-            time.sleep(0)  # the event loop need not wait for the whole batch
         try:
             outcomes = self._written(engine, rows, grades)
         except BaseException as error:
