@@ -111,17 +111,45 @@ def test_equal_values_are_a_tie(
     url: str, provider: View, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(url, [("The answer is 42.", "It is 42"), ("42", "43"), ("An essay.", "Another essay.")])
-    assert main(["journal", "judge", url, "--by", "evidence", "--journal", "unused"]) == 0
+    assert main(["journal", "judge", url, "--by", "evidence"]) == 0
     assert [row.winner for row in judgements(url)] == ["tie", None, None]
     assert {(row.judge, row.cost_usd) for row in judgements(url)} == {("evidence", 0.0)}
     assert provider.requests() == []
     assert "3 pairs judged" in capsys.readouterr().out
 
 
+def test_an_answer_key_grades_both(
+    url: str, provider: View, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(url, [("It is 41.", "It is 42."), ("7", "8"), ("5", "It is 5"), ("not", "in the key")])
+    key = tmp_path / "key.csv"
+    key.write_text("prompt,id,answer\nprompt 0,,42\nprompt 1,,9\n,0000000000000002,5\n")
+    command = ["journal", "judge", url, "--by", "key", "--key", str(key)]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert "3 pairs judged: 1 strong, 0 weak, 2 ties, 0 without a verdict" in said.out
+    assert "left out 1 pairs that are not in the key" in said.err
+    rows = judgements(url)
+    assert [(r.winner, r.score_a, r.score_b) for r in rows] == [
+        ("strong", 1.0, 0.0), ("tie", 0.0, 0.0), ("tie", 1.0, 1.0),
+    ]  # fmt: skip
+    assert {row.judge for row in rows} == {"key"}
+    engine = open_journal(url)
+    with engine.connect() as connection:
+        grades = mean_grades(read_grades(connection, since=0.0))
+    engine.dispose()
+    assert [grades[f"{i:016x}", "weak"] for i in range(3)] == [0.0, 0.0, 1.0]
+    assert main(command) == 0
+    assert len(judgements(url)) == 3
+    assert provider.requests() == []
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ((), "give --judge-model, or --by evidence"),
+        (("--by", "key"), "--by key and --key FILE go together"),
         (("--judge-model", "m", "--daily-usd", "1"), "--daily-usd needs --judge-price"),
     ],
 )

@@ -1,13 +1,14 @@
 """Judges the pairs of a journal: an answer that was sent, and its shadow.
 
-By a language model, as ``fastroute augment judge`` does, within a day's dollars; or by comparing
-the answers' values, where they have any: equal ones are a tie, others have no verdict.
+By a language model, as ``fastroute augment judge`` does, within a day's dollars; by an answer key;
+or by comparing the answers' values, where they have any: equal ones are a tie, others have no
+verdict.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, func, select
@@ -18,10 +19,13 @@ from fastroute.journal.schema import JUDGEMENTS, REQUESTS, SHADOWS
 from fastroute.training.label.answers import AnsweredPrompt
 from fastroute.training.label.asking import Put
 from fastroute.training.label.chat_model import Estimate
+from fastroute.training.label.golden import KeyEntry, grade
 from fastroute.training.label.judge import JudgeReport, PairJudge
 
 #: The judge's name of what the answers' values decide.
 EVIDENCE = "evidence"
+#: The judge's name of what an answer key decides.
+KEY = "key"
 _DAY_S = 86400.0
 
 
@@ -73,6 +77,18 @@ def by_evidence(models: Models, rows: Sequence[AnsweredPrompt]) -> Iterator[dict
         compared = compare([Answer(row.answers[model]) for model in models])
         winner = "tie" if compared.outcome == "agree" else None
         yield _judgement(row, EVIDENCE, models, winner, 0.0)
+
+
+def by_key(
+    models: Models, rows: Sequence[AnsweredPrompt], key: Mapping[tuple[str, str], KeyEntry]
+) -> Iterator[dict[str, Any]]:
+    """A judgement with scores of each pair whose prompt is in the key: 1 for the right answer."""
+    for row in rows:
+        for graded in grade([row], key).rows:
+            scores = [graded["scores"][model] for model in models]
+            winner = "tie" if scores[0] == scores[1] else models[scores[1] > scores[0]]
+            of_models = dict(zip(("score_a", "score_b"), scores, strict=True))
+            yield _judgement(row, KEY, models, winner, 0.0) | of_models
 
 
 class CappedJudge(PairJudge):

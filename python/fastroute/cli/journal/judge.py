@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.augment.asking import add_judge, add_requests, run_judge, say_missing, spent
 from fastroute.cli.journal.options import add_span, add_url, opened, span
+from fastroute.cli.options import text
+from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -28,9 +30,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_url(parser)
     add_span(parser)
     parser.add_argument(
-        "--by", choices=("model", "evidence"), default="model",
+        "--by", choices=("model", "evidence", "key"), default="model",
         help="evidence compares the answers' values instead of asking --judge-model: equal ones "
-        "are a tie, and others have no verdict",
+        "are a tie, and others have no verdict; key grades both by the answers of --key",
+    )  # fmt: skip
+    parser.add_argument(
+        "--key", type=text, metavar="FILE",
+        help="prompt (or request's id) and answer, as for augment golden; with --by key",
     )  # fmt: skip
     parser.add_argument(
         "--daily-usd", type=float, metavar="USD",
@@ -42,23 +48,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Judge, and keep the verdicts."""
-    from fastroute.learning.judging import EVIDENCE, by_evidence, unjudged_pairs
+    from fastroute.learning.judging import EVIDENCE, by_evidence, by_key, unjudged_pairs
+    from fastroute.training.label.golden import read_key
 
-    name = EVIDENCE if options.by == "evidence" else options.judge_model
+    name = options.judge_model if options.by == "model" else options.by
     if name is None:
-        raise InvalidInputError("give --judge-model, or --by evidence")
+        raise InvalidInputError("give --judge-model, or --by evidence or key")
+    if (options.key is None) == (options.by == "key"):
+        raise InvalidInputError("--by key and --key FILE go together")
+    key = {} if options.key is None else read_key(options.key)
     if options.daily_usd is not None and options.judge_price is None:
         raise InvalidInputError("--daily-usd needs --judge-price")
     since, until = span(options)
     status = 0
     with opened(options.url) as engine:
-        options.journal = options.journal or _journal_file(engine)
+        if options.by == "model":
+            options.journal = options.journal or _journal_file(engine)
         with engine.connect() as connection:
             pairs = unjudged_pairs(connection, name, since, until)
         if not pairs:
             print(f"nothing to judge: every pair has a verdict of {name}, or no pair was kept")
         for models, rows in pairs.items():
-            if name == EVIDENCE:
+            if options.by == "key":
+                judged = list(by_key(models, rows, key))
+                _keep(engine, models, judged)
+                if len(judged) < len(rows):
+                    say(f"left out {len(rows) - len(judged):,} pairs that are not in the key")
+            elif name == EVIDENCE:
                 _keep(engine, models, by_evidence(models, rows))
             else:
                 status = max(status, _ask(options, engine, models, rows))

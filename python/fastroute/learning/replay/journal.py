@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Engine, select
 
 from fastroute.errors import InvalidInputError
 from fastroute.journal.grades import mean_grades, read_grades
-from fastroute.journal.schema import PRICES, REQUESTS, SHADOWS
+from fastroute.journal.prices import latest_prices
+from fastroute.journal.schema import REQUESTS, SHADOWS
 from fastroute.learning.replay.log import Log, Outcomes
 from fastroute.types import Float64Array, ModelPair
 
@@ -107,23 +108,17 @@ def read_prices(engine: Engine, models: Sequence[str]) -> Float64Array:
     model without prices."""
     found = np.full((len(models), 3), np.nan)
     with engine.connect() as connection:
-        for row in _latest(connection):
-            if row.model in models and row.input_usd_per_mtok is not None:
-                cached = row.cached_input_usd_per_mtok
-                full = row.input_usd_per_mtok
-                prices = (full, full if cached is None else cached, row.output_usd_per_mtok)
-                found[models.index(row.model)] = np.array(prices, dtype=np.float64) / 1e6
+        for name, row in latest_prices(connection).items():
+            full, cached = row["input_usd_per_mtok"], row["cached_input_usd_per_mtok"]
+            if name in models and full is not None:
+                prices = (full, full if cached is None else cached, row["output_usd_per_mtok"])
+                found[models.index(name)] = np.array(prices, dtype=np.float64) / 1e6
     return found
 
 
 def read_pair(engine: Engine) -> ModelPair | None:
     """The strong and the weak model that a gateway had last; None where the journal has none."""
     with engine.connect() as connection:
-        names = {row.role: row.model for row in _latest(connection) if row.role is not None}
+        latest = latest_prices(connection)
+    names = {row["role"]: name for name, row in latest.items() if row["role"] is not None}
     return ModelPair(names["strong"], names["weak"]) if {"strong", "weak"} <= names.keys() else None
-
-
-def _latest(connection: Connection) -> list[Any]:
-    """The last row of each model."""
-    rows = connection.execute(select(PRICES).order_by(PRICES.c.time))
-    return list({row.model: row for row in rows}.values())

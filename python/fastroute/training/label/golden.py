@@ -90,7 +90,7 @@ def read_key(
         entry = _entry(row, kind, here)
         prompt = row.get("prompt") or row.get("question")
         names = [("prompt", prompt.strip())] if isinstance(prompt, str) and prompt.strip() else []
-        if row.get("id") is not None:
+        if row.get("id") not in (None, ""):
             names.append(("id", str(row["id"])))
         if not names:
             raise InvalidInputError(f"{here}: there is no 'prompt', 'question' or 'id'")
