@@ -58,14 +58,21 @@ import numpy as np
 from fastroute import _native
 
 {setup}
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-begin = time.perf_counter()
+
+def interrupt():
+    global sent
+    sent = time.process_time()  # which other processes on a busy machine do not lengthen
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+sent = time.process_time()
+threading.Timer(0.3, interrupt).start()
 try:
     {call}
 except KeyboardInterrupt:
-    print("interrupted", time.perf_counter() - begin - 0.3)
+    print("interrupted", time.process_time() - sent)
 else:
-    print("finished", time.perf_counter() - begin)
+    print("finished", time.process_time() - sent)
 """
 
 EVERYBODY_MET = "wins = np.ones((4000, 4000)); wins[0] = 2.0"

@@ -189,7 +189,7 @@ def test_a_spend_is_promised(tmp_path: Path) -> None:
     found = _result(tmp_path, make_many(1200), Goal("spend", 1.5, 0.95))
     assert found.verdict == "use", found.reasons
     assert found.policy.cost_usd_per_1000 is not None
-    assert 0.75 < found.policy.cost_usd_per_1000.value < 1.5
+    assert 0.6 < found.policy.cost_usd_per_1000.value < 1.5
     assert found.policy.quality.value > found.baselines["mixture"].quality.value
     assert found.quality_lower_bound is None
 

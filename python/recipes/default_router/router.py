@@ -273,6 +273,8 @@ def _open_ended(numbers: _Numbers) -> dict[str, float]:
             out = rows[folds == fold]
             scores[folds == fold] = _fit(numbers, np.unique(out))[3][out]
         both = np.isfinite(outcomes).all(axis=1)
+        if np.subtract(*outcomes[both].mean(axis=0)) >= 0:
+            continue  # the best of all is not better where both answered
         found[file] = apgr(curve(scores[both], *outcomes[both].T))
         if file == OPEN_ENDED[0]:
             both &= numbers.prompts.chats
