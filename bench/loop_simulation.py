@@ -167,7 +167,7 @@ class Loop:
         with writing(self.engine) as connection:
             for table, rows in tables.items():
                 if rows:
-                    connection.execute(insert(table), rows)  # type: ignore[call-overload]
+                    connection.execute(insert(table), rows)
 
     def _follow(self) -> None:
         """Take over a router that was promoted; forget one that was rolled back."""
