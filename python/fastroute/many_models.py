@@ -372,8 +372,10 @@ class CandidateDecider:
             known = [UNKNOWN_QUALITY if prior is None else prior for prior in priors.values()]
             alone = np.array([known, [0.0] * len(known), [1.0] * len(known)])
 
-            def estimate(prompt: str) -> tuple[Float64Array, bool]:  # noqa: ARG001 - priors alone
+            def priors_alone(prompt: str) -> tuple[Float64Array, bool]:  # noqa: ARG001
                 return alone, True
+
+            estimate = priors_alone
 
         return _Prepared(
             candidates, Eligibility(candidates), Prices(candidates), estimate,

@@ -89,7 +89,11 @@ def _plain(shown: str) -> str:
     """A revealed type without modules, and None at the end of a union."""
     shown = re.sub(r"[\w.]+\.(\w+)", r"\1", shown).replace("builtins.", "")
     shown = re.sub(r"\bUnion\[(.*)\]$", lambda u: u[1].replace(", ", " | "), shown)
-    return re.sub(r"tuple\[[^\[\]]*fallback=(\w+)\]", r"\1", shown)
+    before = ""
+    while before != shown:  # mypy spells out named tuples, also those inside others
+        before = shown
+        shown = re.sub(r"tuple\[(?:[^\[\]]|\[[^\[\]]*\])*, fallback=(\w+)\]", r"\1", shown)
+    return shown
 
 
 @CHECKERS

@@ -44,7 +44,7 @@ def run_on_ray(
         return
     if not ray.is_initialized():  # it is left running for the next call, and ends with the process
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     numbers = ray.data.from_items([{"item": i} for i in items], override_num_blocks=len(items))
     done = numbers.map_batches(

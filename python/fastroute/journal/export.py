@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> int:
         ) from error
     chunks = iter(lambda: [_flat(row) for row in islice(rows, _CHUNK_ROWS)], [])
     count = 0
-    writer = None
+    writer = schema = None
     try:
         for chunk in chunks:
             if writer is None:
@@ -151,10 +151,6 @@ _TYPES: dict[str, str] = {
 
 
 def _arrow_type(pyarrow: Any, name: str) -> Any:
-    makers: dict[str, Callable[[], Any]] = {
-        "Double": pyarrow.float64,
-        "Integer": pyarrow.int64,
-        "Boolean": pyarrow.bool_,
-    }
     kind = "Boolean" if name == "is_shadow" else _TYPES.get(name, "Text")
-    return makers.get(kind, pyarrow.string)()
+    makers = {"Double": "float64", "Integer": "int64", "Boolean": "bool_"}
+    return getattr(pyarrow, makers.get(kind, "string"))()

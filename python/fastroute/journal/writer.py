@@ -264,7 +264,7 @@ class Writer:
                 for group in groups.values():
                     statement = self._statement(group[0].table, engine)
                     statement.run(connection, [made.row for made in group])
-                outcomes = [record(connection, grade) for grade, _ in grades]
+                outcomes: list[Outcome] = [record(connection, grade) for grade, _ in grades]
         except DBAPIError as error:
             if _is_of_the_database(error):
                 raise

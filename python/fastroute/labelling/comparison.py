@@ -45,6 +45,7 @@ class Pairs(Protocol):
 
     def progress(self) -> Progress:
         """How far the work is."""
+        ...
 
     def next(self, skipped: Collection[str]) -> Comparison | None:
         """The first pair without a verdict whose id is not in ``skipped``, or None."""

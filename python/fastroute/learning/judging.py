@@ -97,10 +97,10 @@ class CappedJudge(PairJudge):
     most_usd: float | None = None
     _affordable: Sequence[AnsweredPrompt] = ()
 
-    def estimates(self, rows: Sequence[AnsweredPrompt]) -> list[Estimate]:
-        """What the affordable ones of ``rows`` will take; they are what ``run`` judges."""
+    def estimates(self, items: Sequence[AnsweredPrompt]) -> list[Estimate]:
+        """What the affordable ones of ``items`` will take; they are what ``run`` judges."""
         taken, left = [], self.most_usd
-        for row in rows:
+        for row in items:
             if left is not None:
                 left -= super().estimates([row])[-1].most_usd or 0.0
                 if left < 0:

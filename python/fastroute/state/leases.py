@@ -127,6 +127,7 @@ class Ledger:
         if recent and account.limit - account.total - account.others < amount:
             return self._refusal(account, amount)
         account.waiting += amount
+        answered = False
         try:
             for _ in range(3):  # a claim under way may not know of this request
                 answered = await self._wait(self._claim(account))

@@ -66,6 +66,7 @@ class Store(Protocol):
     @property
     def is_up(self) -> bool:
         """Whether it answers now."""
+        ...
 
     def start(self) -> None:
         """Begin, in a running event loop."""

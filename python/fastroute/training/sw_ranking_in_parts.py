@@ -82,7 +82,9 @@ class _Reading:
         number, part = item
         shard = self.folder / f"shard-{number:06d}"
         shard.mkdir()
-        counts = dict.fromkeys(("malformed", "short", "excluded", "without tokens"), 0)
+        counts: dict[str, int] = dict.fromkeys(
+            ("malformed", "short", "excluded", "without tokens"), 0
+        )
         hashes: list[int] = []
 
         def blocks() -> Iterator[Block]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -28,8 +28,7 @@ def load_hook(name: str) -> Callable[[str], str]:
         ) from error
     if not callable(found):
         raise ValueError(f"{name!r} is not a function")
-    hook: Callable[[str], str] = found
-    return hook
+    return cast("Callable[[str], str]", found)
 
 
 def _check_hook(name: str) -> str:

@@ -92,7 +92,7 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
         found = await asyncio.to_thread(neighbors.find, state.gateway, prompt)
         return json_response({"battles": found})
 
-    files = [
+    files: list[tuple[str, str, Handler, bool]] = [
         (path, "GET", file_handler(_FOLDER / name, kind), False)
         for path, (name, kind) in _FILES.items()
     ]
@@ -105,11 +105,10 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
         ("/ui/journal", "GET", JournalEndpoint(state)),
         ("/ui/cascade", "POST", CascadeEndpoint(state)),
     )
+    routes = [*files, *((*route, True) for route in data), *label_routes(state)]
     return [
         (path, method, _if_on(state, handler), needs_key)
-        for path, method, handler, needs_key in (
-            *files, *((*route, True) for route in data), *label_routes(state)
-        )
+        for path, method, handler, needs_key in routes
     ]  # fmt: skip
 
 

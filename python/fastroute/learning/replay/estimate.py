@@ -25,7 +25,7 @@ the outcome model, and the interval is wider by its typical error there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -198,6 +198,7 @@ class _Estimator:
         if refusal:
             return Terms(np.nan, np.zeros(len(weight)), effective, refusal)
         allowance = 0.0
+        predicted, residuals = None, []
         if uncovered.any() or method == "doubly_robust":
             predicted = self._predictions()
             residuals = [
@@ -207,7 +208,7 @@ class _Estimator:
             seen = np.concatenate(residuals)[np.concatenate(self.weights) > 0.0]
             allowance = float(uncovered.sum() * seen.std())
             method = "doubly_robust"  # others have nothing to say of what has no support
-        if method == "doubly_robust":
+        if predicted is not None:
             direct = (self.target * predicted).sum(axis=1)
             sums = self._by_unit(self.weights, residuals)
             sums += np.bincount(self.units, direct, minlength=len(sums))
@@ -220,9 +221,11 @@ class _Estimator:
         scale = len(sums) / counts.sum()
         return Terms(value, (sums - value * counts) * scale, effective, allowance=allowance)
 
-    def _by_unit(self, weights: list[Float64Array], values: object) -> Float64Array:
+    def _by_unit(
+        self, weights: Sequence[Float64Array], values: Sequence[float | Float64Array]
+    ) -> Float64Array:
         total = np.zeros(int(self.units.max()) + 1)
-        for part, weight, value in zip(self.parts, weights, values, strict=True):  # type: ignore[call-overload]
+        for part, weight, value in zip(self.parts, weights, values, strict=True):
             np.add.at(total, self.units[part.row], weight * value)
         return total
 

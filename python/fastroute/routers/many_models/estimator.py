@@ -205,10 +205,10 @@ class SuccessEstimator:
 
     def features(self, X: Float32Array) -> Float64Array:
         """What heads are regressions on, the embedding less the centre and then the clusters."""
-        away = X.astype(np.float64) - self.centre
+        away: Float64Array = X.astype(np.float64) - self.centre
         if self.clusters is None:
             return away
-        return np.concatenate([away, self.clusters.features(X)], axis=1)
+        return np.hstack([away, self.clusters.features(X)], dtype=np.float64)
 
     def select(
         self, models: Sequence[str], priors: Mapping[str, float | None] | None = None

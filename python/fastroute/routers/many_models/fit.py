@@ -245,7 +245,7 @@ class _HeldOut:
         self._X, self._grades, self._start = X, grades, start
         self._E = X.astype(np.float64)
         if clusters is not None:
-            self._E = np.concatenate([self._E, clusters.features(X)], axis=1)
+            self._E = np.hstack([self._E, clusters.features(X)], dtype=np.float64)
         self._held = [folds == k for k in range(int(folds.max()) + 1)]
         self._fits = [self.regression(~held) for held in self._held]
         self._starts = 1 if start is None else 2

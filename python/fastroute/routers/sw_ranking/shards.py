@@ -48,7 +48,8 @@ def write_shard(folder: Path, blocks: Iterable[Block]) -> int:
     An interrupted shard is written again from the start.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    counts, names, total = BattleCounts("int8"), [], 0  # type: BattleCounts, list[str], int
+    counts, total = BattleCounts("int8"), 0
+    names: list[str] = []
     with ExitStack() as stack:
         files = {n: stack.enter_context((folder / f"{n}.raw").open("wb")) for n in _FILES}
         for embeddings, model_a, model_b, winner in blocks:

@@ -110,7 +110,7 @@ class BattleCounts:
     """
 
     def __init__(self, storage: Storage = "float32") -> None:
-        self.storage = storage
+        self.storage: Storage = storage
         self.models: tuple[str, ...] = ()
         self.counts: Int64Array = np.zeros((0, 0, 3), np.int64)
         self.sample = RowSample()

@@ -81,6 +81,7 @@ class Put(Protocol):
 
     async def __call__(self, model: ChatModel, questions: list[Question], what: str) -> Asked:
         """Put ``questions`` to ``model``; ``what`` they are is shown."""
+        ...
 
 
 class Judging(ABC, Generic[_Item, _Report]):
