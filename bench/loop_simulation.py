@@ -174,15 +174,6 @@ class Loop:
         canary = read_canary(self.paths["canary"])
         if canary is None or self.candidate is None:
             return
-        drift = read_drift(self.paths["drift"])
-        if (
-            drift
-            and canary.status == "running"
-            and any(alarm.time > canary.events[0].time for alarm in drift.alarms)
-        ):
-            # It was learnt from what was before: as an operator would, begin with what is now.
-            canary.revert(self.day * DAY_S, "drift")
-            self.events.append(f"day {self.day}: canary reverted, because of the drift")
         if canary.status == "promoted":
             self.router, self.candidate = self.candidate, None
             self.threshold = self.candidate_threshold

@@ -22,6 +22,7 @@ from fakes.planned import Server, View
 from fastroute.journal.database import open_journal, writing
 from fastroute.journal.schema import REQUESTS
 from fastroute.rollout.canary import CANARY, Canary, Rules
+from fastroute.rollout.drift import Drift
 from fastroute.rollout.files import read_canary, write_state
 
 BUNDLED = Path(fastroute.__file__).parent / "bundled" / "mf"
@@ -164,9 +165,43 @@ def test_a_gateway_rolls_back_by_itself(tmp_path: Path, provider: View) -> None:
     assert json.loads(state.read_text())["status"] == "reverted"
 
 
+@pytest.mark.parametrize(("more", "status"), [("", "reverted"), ('on_drift = "none"', "running")])
+def test_drift_rolls_a_canary_back_unless_told_not_to(
+    tmp_path: Path, provider: View, more: str, status: str
+) -> None:
+    state, began = tmp_path / "canary.json", time.time() - 1000.0
+    with start(tmp_path, provider, more):
+        begun = read_canary(state)
+        assert begun is not None
+    # As if all had begun some minutes ago, so that the test need not wait.
+    write_state(state, Canary.start(begun.router, begun.rules, began))
+    write_state(tmp_path / "drift.json", Drift({"cursor": began}))
+    traffic = [
+        {"request_id": f"r{i}", "time": began + 1 + i / 10, "path": "/", "status": 200,
+         "chosen": "weak", "win_rate": 0.4 if i < 300 else 0.9}
+        for i in range(500)
+    ]  # fmt: skip
+    engine = open_journal(f"sqlite:///{tmp_path}/journal.db")
+    with writing(engine) as connection:
+        connection.execute(insert(REQUESTS), traffic)
+    engine.dispose()
+    with start(tmp_path, provider, more) as gateway:
+        gateway.wait_for(lambda: gateway.events("drift: win_rate"))
+        if status == "reverted":
+            [event] = gateway.wait_for(lambda: gateway.events("canary: reverted"))
+            assert event["reason"] == "drift of win_rate"
+            prompts = [f"Prompt {i}" for i in range(20)]
+            gateway.wait_for(lambda: {router(ask(gateway, p)) for p in prompts} == {"length"})
+        time.sleep(2.5)  # a further step
+        assert gateway.ask("GET", "/ui/rollout").json()["canary"]["status"] == status
+    with start(tmp_path, provider, more):
+        assert read_canary(state).status == status  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
+        ("on_drift = 'restart'", "on_drift"),
         ("stages = [0.5, 0.2]", "stages"),
         ("holdback = 0.0", "holdback"),
         ("[routing.session_affinity]\nby = 'none'", "can't be told apart"),

@@ -15,6 +15,7 @@ from fastroute.journal.database import open_journal, writing
 from fastroute.journal.schema import FEEDBACK, PRICES, REQUESTS
 from fastroute.rollout.canary import CANARY, CONTROL, Canary, Rules
 from fastroute.rollout.conversations import settled
+from fastroute.rollout.drift import Drift
 from fastroute.rollout.files import read_canary, read_drift, write_state
 from fastroute.rollout.watch import Watcher
 from loop_journal import write_traffic
@@ -120,6 +121,85 @@ def test_a_conversation_that_the_canary_did_not_assign_is_not_counted(
     watcher = Watcher(lambda: engine, lambda *_, **__: None, canary=path)
     watcher.step(100.0)
     assert read_canary(path).conversations == {CANARY: 0, CONTROL: 0}  # type: ignore[union-attr]
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "win_rate": {"win_rate": 0.9},
+    "output_tokens": {"output_tokens": 500},
+}
+
+
+def watch_a_change(
+    engine: Engine, folder: Path, canary: Canary, *, arm: str | None = None, changed: str
+) -> Canary:
+    """The canary after traffic in which a value of each later request differs, and two steps."""
+    paths = {"canary": folder / "canary.json", "drift": folder / "drift.json"}
+    write_state(paths["canary"], canary)
+    write_state(paths["drift"], Drift())
+    put(
+        engine,
+        *(
+            row(f"{i}", 100.0 + i / 10, arm=arm) | (CHANGES.get(changed, {}) if i >= 350 else {})
+            for i in range(700)
+        ),
+    )
+    for i in range(700):
+        grade(engine, f"{i}", 170.5, float(i < 350 or changed != "quality"))
+    watcher = Watcher(lambda: engine, lambda *_, **__: None, **paths, settle_s=100.0)
+    watcher.step(1000.0)
+    watcher.step(1002.0)
+    found = read_canary(paths["canary"])
+    assert found is not None
+    return found
+
+
+def running(**more: Any) -> Canary:
+    return Canary.start("new", Rules(stages=(0.5,), settle_s=10.0, **more), 50.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "stream"), [("win_rate", "win_rate"), ("quality", "quality of weak")]
+)
+def test_drift_rolls_a_running_canary_back(
+    engine: Engine, tmp_path: Path, changed: str, stream: str
+) -> None:
+    found = watch_a_change(engine, tmp_path, running(), changed=changed)
+    assert [(e.what, e.reason) for e in found.events] == [
+        ("started", ""), ("reverted", f"drift of {stream}"),
+    ]  # fmt: skip
+
+
+def test_what_drift_does_not_roll_back(engine: Engine, tmp_path: Path) -> None:
+    frozen = running()
+    frozen.freeze(60.0)
+    assert watch_a_change(engine, tmp_path, frozen, changed="win_rate").status == "frozen"
+    drift = read_drift(tmp_path / "drift.json")
+    assert drift is not None
+    [alarm] = drift.alarms
+    for canary in (
+        running(on_drift="none"),
+        Canary.start("new", Rules(), alarm.time),  # begun when the change had been noticed
+    ):
+        canary.drifted(drift.alarms, 1000.0)
+        assert canary.status == "running"
+    saved = running(on_drift="none").to_dict()
+    assert Canary.from_dict(saved).rules.on_drift == "none"
+    del saved["rules"]["on_drift"]  # as a file of before has it
+    assert Canary.from_dict(saved).rules.on_drift == "revert"
+
+
+def test_longer_answers_do_not_roll_a_canary_back(engine: Engine, tmp_path: Path) -> None:
+    found = watch_a_change(engine, tmp_path, running(), changed="output_tokens")
+    assert read_drift(tmp_path / "drift.json").alarms  # type: ignore[union-attr]
+    assert found.status == "running"
+
+
+def test_what_a_canary_routed_is_no_drift(engine: Engine, tmp_path: Path) -> None:
+    watch_a_change(engine, tmp_path, running(), arm=CANARY, changed="quality")
+    drift = read_drift(tmp_path / "drift.json")
+    assert drift is not None
+    assert not drift.streams
+    assert not drift.alarms
 
 
 def test_drift_of_a_journal(engine: Engine, tmp_path: Path) -> None:

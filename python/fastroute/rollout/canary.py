@@ -11,7 +11,8 @@
 5. After a promotion a part of the conversations stays with the old router, so that a later alarm
    can still roll back.
 
-Without proof after ``max_conversations`` the canary is rolled back too: it is not worth it.
+Without proof after ``max_conversations`` the canary is rolled back too: it is not worth it. So is
+a running one when prompts or grades drift (``drifted``): its router was learnt before the change.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Literal
 
 from fastroute.errors import InvalidInputError
 from fastroute.rollout.bets import Contrast
+from fastroute.rollout.drift import Alarm
 
 Status = Literal["running", "frozen", "promoted", "reverted"]
+OnDrift = Literal["revert", "none"]
 OUTCOMES = ("quality", "errors", "latency", "dollars")
 CANARY, CONTROL = "canary", "control"
 # Latency and dollars have no bound: what is above a multiple of a high quantile of the control's
@@ -49,6 +52,7 @@ class Rules:
         errors_margin: how much greater the share of failed requests may be.
         latency_margin, dollars_margin: how much greater they may be, as a part of the control's.
         confidence: of "no false alarm" and of "no false promotion", over the canary's whole life.
+        on_drift: "revert": drift of prompts or quality rolls a running canary back; "none".
     """
 
     stages: tuple[float, ...] = (0.05, 0.25)
@@ -61,6 +65,7 @@ class Rules:
     latency_margin: float = 0.1
     dollars_margin: float = 0.05
     confidence: float = 0.95
+    on_drift: OnDrift = "revert"
 
     def __post_init__(self) -> None:
         rising = (0.0, *self.stages, 1.0)
@@ -236,6 +241,16 @@ class Canary:
     def _enter(self, stage: int, now: float, reason: str) -> None:
         self.stage, self.since, self.in_stage = stage, now, 0
         self.events.append(Event(now, f"share {self.share:.0%}", reason))
+
+    def drifted(self, alarms: Iterable[Alarm], now: float) -> None:
+        """Follow ``rules.on_drift``, where an alarm is of prompts or quality and of a request after
+        the canary's start. One that is frozen or promoted stays."""
+        if self.status != "running" or self.rules.on_drift == "none":
+            return
+        began = self.events[0].time
+        changed = {a.stream for a in alarms if a.time > began and a.is_of_traffic}
+        if changed:
+            self.revert(now, f"drift of {', '.join(sorted(changed))}")
 
     def freeze(self, now: float) -> None:
         """Keep the share; an alarm still rolls back."""

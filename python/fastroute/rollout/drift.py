@@ -9,6 +9,7 @@ long series is noticed soon, new gamblers begin after each ``_EPOCH`` observatio
 
 Observations are of conversations, as those of one conversation are alike: the win rate of its first
 request, the grade and the output tokens of each model. Changes of prices are noted as they are.
+What a canary routed is left out: it sends other prompts to each model, which is no drift.
 """
 
 from __future__ import annotations
@@ -105,6 +106,11 @@ class Alarm:
     time: float
     stream: str
     reason: str
+
+    @property
+    def is_of_traffic(self) -> bool:
+        """Whether prompts or grades changed, not the lengths of answers or prices."""
+        return self.stream == "win_rate" or self.stream.startswith("quality of ")
 
 
 class Drift:

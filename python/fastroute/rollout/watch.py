@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, select
 from fastroute.journal.schema import PRICES
 from fastroute.rollout.canary import CANARY, CONTROL, Canary, Settled
 from fastroute.rollout.conversations import Conversation, settled
-from fastroute.rollout.drift import Drift
+from fastroute.rollout.drift import Alarm, Drift
 from fastroute.rollout.files import change, read_canary, read_drift
 
 #: Seconds that every worker has to learn of a new share before conversations count for it.
@@ -59,17 +59,20 @@ class Watcher:
         if self._engine is None:
             self._engine = self._connect()
         with self._engine.connect() as connection:
-            if self._canary is not None:
-                self._step_canary(connection, self._canary, now)
+            alarms: Sequence[Alarm] = ()
             if self._drift is not None:
-                self._step_drift(connection, self._drift, now)
+                alarms = self._step_drift(connection, self._drift, now)
+            if self._canary is not None:
+                self._step_canary(connection, self._canary, now, alarms)
 
     def close(self) -> None:
         """Close the journal."""
         if self._engine is not None:
             self._engine.dispose()
 
-    def _step_canary(self, connection: Connection, path: Path, now: float) -> None:
+    def _step_canary(
+        self, connection: Connection, path: Path, now: float, alarms: Sequence[Alarm]
+    ) -> None:
         def advance(canary: Canary | None) -> Canary | None:
             if canary is None or canary.status == "reverted":
                 return None
@@ -79,14 +82,18 @@ class Watcher:
                 if counted is not None:
                     canary.observe(counted, now + GRACE_S)
                 canary.cursor = max(canary.cursor, found.began)
+            canary.drifted(alarms, now)
             for event in canary.events[told:]:
                 level = logging.ERROR if event.reason.startswith("alarm") else logging.WARNING
                 self._log(f"canary: {event.what}", level, reason=event.reason)
-            return canary if canary.cursor > cursor else None
+            return canary if canary.cursor > cursor or len(canary.events) > told else None
 
         change(path, read_canary, advance)
 
-    def _step_drift(self, connection: Connection, path: Path, now: float) -> None:
+    def _step_drift(self, connection: Connection, path: Path, now: float) -> Sequence[Alarm]:
+        """Returns the latest alarms, old ones too: a process may have been killed after it wrote
+        them and before it changed the canary."""
+
         def advance(before: Drift | None) -> Drift | None:
             # What was in the journal before is not watched: it may be of another configuration.
             drift = Drift({"cursor": now - self._settle_s}) if before is None else before
@@ -99,7 +106,9 @@ class Watcher:
                 self._log(f"drift: {alarm.stream}", logging.WARNING, reason=alarm.reason)
             return drift if is_new or drift.cursor > cursor else None
 
-        change(path, read_drift, advance)
+        drift = change(path, read_drift, advance)
+        assert drift is not None
+        return drift.alarms
 
 
 def _of_canary(found: Conversation, canary: Canary) -> Settled | None:
@@ -139,7 +148,9 @@ def _observe(drift: Drift, found: Conversation) -> None:
         model = row.answered_by or row.chosen
         for what, value in (("quality", grade), ("output tokens", row.output_tokens)):
             name = f"{what} of {model}"
-            if model is not None and value is not None and name not in seen and not _failed(row):
+            if model is None or value is None or row.arm == CANARY or _failed(row):
+                continue
+            if name not in seen:
                 seen.add(name)
                 drift.observe(name, float(value), row.time)
 

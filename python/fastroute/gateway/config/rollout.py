@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from fastroute.errors import FastRouteError
 from fastroute.gateway.config.section import Amount, PositiveCount, Section, Share, Text, TupleOf
-from fastroute.rollout.canary import Rules
+from fastroute.rollout.canary import OnDrift, Rules
 from fastroute.routers.registry import ROUTER_NAMES
 from fastroute.routers.specification import RouterChoice, parse_router
 
@@ -40,6 +40,7 @@ class CanaryConfig(Section):
     latency_margin: Amount = Rules().latency_margin
     dollars_margin: Amount = Rules().dollars_margin
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = Rules().confidence
+    on_drift: OnDrift = Rules().on_drift
 
     @field_validator("router")
     @classmethod
