@@ -190,6 +190,12 @@ def test_shuffled_grades_are_not_to_be_used_and_no_router_is_written(tmp_path: P
     assert (found["verdict"], found["output"]) == ("do_not_use", None)
 
 
+def test_a_report_of_few_prompts_has_no_diagram_of_calibration(tmp_path: Path) -> None:
+    ran, output = _tune(tmp_path, make_traffic(90))
+    assert ran.status in (0, 3), ran.err
+    assert (output / "report.html").read_text().count("<svg") == 1
+
+
 def test_a_router_that_lost_is_written_where_that_is_asked_for(tmp_path: Path) -> None:
     ran, output = _tune(tmp_path, shuffled(make_traffic(300)), "--keep")
     assert ran.status == 3

@@ -11,6 +11,7 @@ from fastroute.errors import MissingDependencyError
 from fastroute.evaluation.benchmarks.published import Point
 from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.report import plots
+from fastroute.evaluation.report.panels import drawn_reliability
 from fastroute.evaluation.results import Report
 from fastroute.evaluation.run import evaluate
 from fastroute.learning.many_models import page as models_page
@@ -85,7 +86,7 @@ def _figures(found: TuneResult) -> Iterator[str]:
     kept = np.where(found.escalated, rows.strong, found.cheap).mean() / rows.strong.mean()
     kind = "operating point" if found.certified else "best estimate"
     point = Point(kind, share, 100.0 * float(kept), recomputed=True, note="")
-    for svg, caption in (
+    figures = [
         (
             plots.curve_svg(report, result, (point,)),
             (
@@ -93,16 +94,16 @@ def _figures(found: TuneResult) -> Iterator[str]:
                 "above random, the better. Oracle is the most that could be had, by a router that "
                 "knows the grades. Shaded: 95% intervals."
             ),
-        ),
-        (
-            plots.reliability_svg(result),
-            (
-                "Calibration: how often the strong model was better, by predicted win rate, with "
-                "two standard errors. On the dashed line predictions are right on average; a "
-                "threshold works wherever the line rises."
-            ),
-        ),
-    ):
+        )
+    ]
+    if drawn_reliability(result):
+        caption = (
+            "Calibration: how often the strong model was better, by predicted win rate, with two "
+            "standard errors. On the dashed line predictions are right on average; a threshold "
+            "works wherever the line rises."
+        )
+        figures.append((plots.reliability_svg(result), caption))
+    for svg, caption in figures:
         yield f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
