@@ -218,6 +218,26 @@ def test_a_grade_is_joined_with_the_row_before_it(url: str) -> None:
     assert [tuple(grade) for grade in kept] == [("", 0.25), ("k", 0.5), ("w", 0.5), ("x", 0.5)]
 
 
+def test_grades_that_come_together_share_a_transaction(url: str) -> None:
+    commits: list[float] = []
+
+    def connect() -> Engine:
+        engine = open_journal(url)
+        event.listen(engine, "commit", lambda _: commits.append(time.monotonic()))
+        return engine
+
+    with running(connect) as made:
+        made.writer.grade(Grade("0", 1.0, "user", score=1.0)).result(30)
+        began = time.monotonic()
+        commits.clear()
+        futures = []
+        for number in range(100):
+            futures.append(made.writer.grade(Grade(f"{number + 1}", 1.0, "user", score=1.0)))
+            time.sleep(0.002)
+        assert [future.result(30) for future in futures] == ["early"] * 100
+        assert 1 <= len(commits) <= (time.monotonic() - began) / 0.025 + 1
+
+
 def test_tasks_run_in_the_thread(url: str) -> None:
     seen: list[int] = []
 

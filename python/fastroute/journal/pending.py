@@ -76,7 +76,7 @@ class Pending:
     def begin(self, note: Note) -> int | None:
         """Note a call that is sent now; its slot, or None if all are taken."""
         try:
-            slot = self._free.popleft()
+            slot = self._free.pop()  # the last one released, whose page is in the cache
         except IndexError:
             return None
         self._write(slot, _UNDER_WAY, note)

@@ -31,6 +31,8 @@ _MOST_BYTES = 64 * 2**20
 _BATCH_ROWS, _CALL_ROWS = 1000, 100
 #: Pauses after failures, in seconds: each is twice the one before.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
+#: Seconds from one transaction to the next, so that grades that come together share one.
+_SHARED_S = 0.025
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 #: Makes a row, in the thread.
@@ -126,7 +128,7 @@ class Writer:
         log: Log,
         *,
         most_rows: int = 10_000,
-        flush_s: float = 0.2,
+        flush_s: float = 0.5,
         tasks: Iterable[Task] = (),
     ) -> None:
         self._connect = connect
@@ -187,11 +189,16 @@ class Writer:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        flushed_s = 0.0
         while not self._stopping:
-            self._wake.wait(self._flush_s)
+            if self._wake.wait(self._flush_s):
+                time.sleep(max(0.0, flushed_s + _SHARED_S - time.monotonic()))
             self._wake.clear()
             if time.monotonic() >= self._next_s:
                 self._flush()
+                flushed_s = time.monotonic()
+                if self._grades:
+                    self._wake.set()
             elif self._grades:
                 self._refuse_grades("the journal can't be written now")
         self._flush()
@@ -206,6 +213,8 @@ class Writer:
             engine = self._opened()
             while self._rows or self._grades:
                 self._write(engine)
+                if len(self._rows) < _BATCH_ROWS and not self._stopping:
+                    break  # what came meanwhile waits for more
             self._run_tasks(engine)
         except (SQLAlchemyError, FastRouteError, OSError) as error:
             self._failed(error)
