@@ -93,7 +93,8 @@ def test_no_router_is_proposed_where_grades_say_nothing_of_prompts(tmp_path: Pat
 def test_what_a_journal_lacks_is_said(tmp_path: Path) -> None:
     url = journal(tmp_path, make_traffic(60), judged=False)
     said = refused("learn", "--journal", url, "--output", tmp_path / "router")
-    assert "both" in said
+    assert "none of 60 requests with a prompt has grades of both weak and strong" in said
+    assert "fastroute journal judge" in said
     assert "there is no journal" in fastroute(
         "learn", "--journal", f"sqlite:///{tmp_path}/other.db", "--output", tmp_path / "x"
     ).err  # fmt: skip

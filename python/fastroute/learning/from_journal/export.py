@@ -77,15 +77,16 @@ def export_journal(
         weights.append(shadow.weight if shadow is not None and known == 2 else chosen)
         used = {row.answered_by or row.chosen: _usage(row)}
         usage.append(used if shadow is None else {shadow.model: _usage(shadow), **used})
-    if not kept:
+    both = sum(not any(map(math.isnan, own)) for own in graded)
+    if not both:
         raise InvalidInputError(
-            f"none of {len(rows):,} requests with a prompt has a grade of {pair.weak} or "
-            f"{pair.strong}; send feedback, or judge shadows"
+            f"none of {len(rows):,} requests with a prompt has grades of both {pair.weak} and "
+            f"{pair.strong} ({len(kept):,} have one): feedback grades the answer that was sent; "
+            "have [shadow] ask the other model too, and fastroute journal judge compare them"
         )
     prices = _prices(engine, models)
     prompts = tuple(row.prompt for row in kept)
     costs, tokens, said = Costs(prices, 300).of(models, prompts, usage)
-    both = sum(not any(map(math.isnan, own)) for own in graded)
     found = (
         f"journal: {len(rows):,} requests with a prompt, {len(kept):,} of them with a grade, "
         f"{both:,} with grades of both models"
