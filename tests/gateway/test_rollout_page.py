@@ -1,12 +1,14 @@
-"""The page's tabs of canary and drift, in a real browser without a window."""
+"""The page's tabs of canary, drift and learning, in a real browser without a window."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from canary_runs import Change, run
 from fakes import browser
@@ -14,6 +16,8 @@ from fakes import gateway as gateways
 from fakes.browser import look, needs_browser
 from fakes.gateway import Gateway
 from fakes.planned import Server
+from fastroute.journal.database import open_journal, writing
+from fastroute.journal.schema import JOBS
 from fastroute.rollout.canary import Rules
 from fastroute.rollout.drift import Drift
 from fastroute.rollout.files import read_canary, write_state
@@ -28,7 +32,15 @@ VISIBLE = """[...document.querySelectorAll('main > section')].filter((s) => s.of
 @pytest.fixture(scope="module")
 def gateway(upstream_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("rollout")
-    text = CONFIG.format(base_url=upstream_server.base_url, router=BUNDLED, more="")
+    text = CONFIG.format(base_url=upstream_server.base_url, router=BUNDLED, more="[learn]")
+    text = text.replace("[journal]", "[journal]\nprompts = true")
+    engine = open_journal(f"sqlite:///{folder}/journal.db")
+    with writing(engine) as connection:
+        connection.execute(insert(JOBS), [{
+            "name": "learn", "time": time.time(), "ended": time.time(), "outcome": "not_proposed",
+            "reason": "No router <b>is</b> needed.", "proposed": 1e9, "folder": "/a/proposed-1",
+        }])  # fmt: skip
+    engine.dispose()
     path = gateways.write_config(folder, text)
     with gateways.start("--config", path) as running:
         begun = read_canary(folder / "canary.json")
@@ -71,6 +83,14 @@ def test_the_tabs_of_canary_and_drift(gateway: Gateway, width: int, dark: bool) 
             assert "<b>weak</b>" in said
             assert await tab.js(FITS)
             await look(tab, f"drift-{width}-{'dark' if dark else 'light'}")
+            await tab.press("ArrowRight")
+            said = await tab.js("document.getElementById('learn-section').innerText")
+            assert "No router was proposed." in said
+            assert "No router <b>is</b> needed." in said
+            assert "2001-09-09 01:46:40 UTC: /a/proposed-1" in said
+            assert await tab.js(FITS)
+            await look(tab, f"learn-{width}-{'dark' if dark else 'light'}")
+            await tab.press("ArrowLeft")
             assert await tab.js("location.hash") == "#Drift"
             await tab.do("Page.reload")  # the address has the tab
             await tab.wait_for(f"{VISIBLE}.join() === 'drift-section'")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import threading
 
 from fastroute.cli.options import text
 from fastroute.cli.streams import say
@@ -18,7 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = (
         "Exit status: 0 a router is proposed, 3 none is (no router is written), 2 the journal "
-        "can't be used. A canary tries a proposed router: [canary] router = FOLDER."
+        "can't be used. A canary tries a proposed router: [canary] router = FOLDER. A gateway "
+        "with a section [learn] runs this by itself."
     )
     parser.add_argument(
         "--journal", type=text, required=True, metavar="URL",
@@ -42,6 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of draw and splits")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    # As a gateway's worker: at low priority, until the other end of this pipe is closed.
+    parser.add_argument("--gateway-pipe", type=int, help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,6 +63,9 @@ def run(options: argparse.Namespace) -> int:
 
     if (options.strong is None) != (options.weak is None):
         raise InvalidInputError("give --strong and --weak, or neither")
+    if options.gateway_pipe is not None:
+        os.nice(19)
+        threading.Thread(target=_end_with, args=(options.gateway_pipe,), daemon=True).start()
     check_output(options.output, overwrite=options.overwrite)
     engine = open_journal(options.journal, create=False)
     try:
@@ -89,3 +97,9 @@ def run(options: argparse.Namespace) -> int:
         )
         print(f"\n{said}")
     return 0 if proposed else DO_NOT_USE
+
+
+def _end_with(pipe: int) -> None:
+    """End this process when the one at the other end of ``pipe`` has ended, however it did."""
+    os.read(pipe, 1)
+    os._exit(1)

@@ -126,3 +126,18 @@ PRICES = Table(
     Column("cache_write_usd_per_mtok", Double),
     Column("output_usd_per_mtok", Double),
 )
+
+#: Work that one process at a time does, over all that share the journal.
+JOBS = Table(
+    "jobs",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("time", Double, nullable=False),  # when it last began
+    Column("holder", String(255)),  # the process that does it, until ``until``
+    Column("until", Double),
+    Column("ended", Double),
+    Column("outcome", String(16)),  # of the last run: "proposed", "not_proposed", "failed"
+    Column("reason", Text),
+    Column("proposed", Double),  # when there was a proposal last, and its folder
+    Column("folder", Text),
+)

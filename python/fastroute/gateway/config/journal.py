@@ -1,4 +1,5 @@
-"""Sections ``[journal]``, ``[shadow]`` and ``[explore]``: what is kept of live traffic."""
+"""What is kept of live traffic and learnt from it: sections ``[journal]``, ``[shadow]``,
+``[explore]`` and ``[learn]``."""
 
 from __future__ import annotations
 
@@ -7,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, Self, cast
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from fastroute.gateway.config.section import PositiveCount, Secret, Section, Text
+from fastroute.gateway.config.section import PositiveCount, Secret, Section, Share, Text
 
 #: Which requests are sampled rather than others.
 Preference = Literal["none", "uncertain"]
 SampledShare = Annotated[float, Field(gt=0, le=1)]
+TARGETS = ("target_quality", "target_share", "target_spend")
 
 
 def load_hook(name: str) -> Callable[[str], str]:
@@ -83,3 +85,36 @@ class ExploreConfig(Section):
 
     share: SampledShare
     prefer: Preference = "none"
+
+
+class LearnConfig(Section):
+    """Section ``[learn]``: ``fastroute learn`` every ``every_hours``, by a worker process.
+
+    Proposals are folders in ``output``. At most one of the targets is given, as to the command.
+    """
+
+    every_hours: Annotated[float, Field(gt=0)] = 24.0
+    output: Text = "learned"
+    days: Annotated[float, Field(gt=0)] | None = None
+    target_quality: Share | None = None
+    target_share: Share | None = None
+    target_spend: Annotated[float, Field(gt=0)] | None = None
+
+    @field_validator("target_share", "target_spend")
+    @classmethod
+    def _is_alone(cls, target: float | None, info: ValidationInfo) -> float | None:
+        others = [n for n in TARGETS if n != info.field_name and info.data.get(n) is not None]
+        if target is not None and others:
+            raise ValueError(f"there is {others[0]}, too; give one target")
+        return target
+
+    @property
+    def options(self) -> list[str]:
+        """Options of the command."""
+        given = {name: getattr(self, name) for name in ("days", *TARGETS)}
+        pairs = ((f"--{name.replace('_', '-')}", v) for name, v in given.items() if v is not None)
+        return [word for name, value in pairs for word in (name, repr(value))]
+
+    def in_folder(self, folder: Path) -> Self:
+        """The section with paths that are relative to ``folder``."""
+        return self.model_copy(update={"output": str(folder / Path(self.output).expanduser())})

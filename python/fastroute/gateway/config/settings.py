@@ -38,7 +38,12 @@ from fastroute.gateway.config.endpoints import (
     ModelSection,
 )
 from fastroute.gateway.config.file import ConfigFile, Key, read_config_file
-from fastroute.gateway.config.journal import ExploreConfig, JournalConfig, ShadowConfig
+from fastroute.gateway.config.journal import (
+    ExploreConfig,
+    JournalConfig,
+    LearnConfig,
+    ShadowConfig,
+)
 from fastroute.gateway.config.problems import config_error
 from fastroute.gateway.config.rollout import CanaryConfig, DriftConfig
 from fastroute.gateway.config.section import (
@@ -251,6 +256,7 @@ class ConfigSections(Section):
     journal: JournalConfig | None = None
     shadow: ShadowConfig | None = None
     explore: ExploreConfig | None = None
+    learn: LearnConfig | None = None
     canary: CanaryConfig | None = None
     drift: DriftConfig | None = None
     keys: TupleOf[KeyConfig] = ()
@@ -264,11 +270,13 @@ class ConfigSections(Section):
             budgets.check(info.data)
         return budgets
 
-    @field_validator("shadow", "explore", "canary", "drift")
+    @field_validator("shadow", "explore", "learn", "canary", "drift")
     @classmethod
     def _is_recorded(cls, section: Any, info: ValidationInfo) -> Any:
         if section is not None and info.data.get("journal") is None:
             raise ValueError("needs the section [journal], which keeps what it finds out")
+        if isinstance(section, LearnConfig) and not info.data["journal"].prompts:
+            raise ValueError("needs prompts = true in [journal], to learn from")
         routing = info.data.get("routing")
         if section is not None and info.data.get("candidates") is not None:
             raise ValueError("is for a pair of models, and there are [[candidates]]")
@@ -338,6 +346,7 @@ class Config:
     journal: JournalConfig | None = None
     shadow: ShadowConfig | None = None
     explore: ExploreConfig | None = None
+    learn: LearnConfig | None = None
     canary: CanaryConfig | None = None
     drift: DriftConfig | None = None
     candidates: tuple[Candidate, ...] = ()
@@ -417,6 +426,7 @@ def load_config(
         journal=None if sections.journal is None else sections.journal.in_folder(folder),
         shadow=sections.shadow,
         explore=sections.explore,
+        learn=None if sections.learn is None else sections.learn.in_folder(folder),
         canary=None if sections.canary is None else sections.canary.in_folder(folder),
         drift=None if sections.drift is None else sections.drift.in_folder(folder),
         candidates=candidates,

@@ -75,7 +75,8 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
         from fastroute.gateway.operations.rollout import rollout_json
 
         try:
-            return json_response(await asyncio.to_thread(rollout_json, state.gateway.config))
+            config, watching = state.gateway.config, state.watching
+            return json_response(await asyncio.to_thread(rollout_json, config, watching))
         except InvalidInputError as error:
             raise RefusalError(500, "state_unreadable", str(error)) from error
 

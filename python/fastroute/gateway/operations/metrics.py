@@ -151,6 +151,7 @@ class Metrics:
         self.rollout_events = counter(
             "rollout_events", "Stages of a canary and alarms of drift.", "event"
         )
+        self.learn_runs = counter("learn_runs", "Runs of the worker of [learn].", "outcome")
         self.held_decisions = counter(
             "held_decisions", "Decisions that count for the share that is held.", "side"
         )

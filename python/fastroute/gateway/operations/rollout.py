@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,21 +73,59 @@ class CanaryRouter:
             log("the canary's state can't be read", logging.ERROR, reason=str(error))
 
 
-class Watching:
-    """A thread that advances canary and drift by the journal."""
+class Repeated:
+    """A thread that does ``step`` every so often; that it fails is logged once until it does not.
 
-    def __init__(self, config: Config, metrics: Metrics) -> None:
-        self._metrics = metrics
+    ``last`` is done at its end. ``complaint`` says what a failure means.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        every_s: float,
+        step: Callable[[], None],
+        last: Callable[[], None],
+        complaint: str,
+    ) -> None:
+        self._every_s, self._step, self._last, self._complaint = every_s, step, last, complaint
         self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(config,), name="rollout", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def _run(self, config: Config) -> None:
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the step should end."""
+        return self._stop.is_set()
+
+    def _run(self) -> None:
+        failed = False
+        while not self._stop.wait(self._every_s):
+            try:
+                self._step()
+                failed = False
+            except Exception as error:  # the database may be away for a while
+                if not failed:
+                    known = isinstance(error, FastRouteError)
+                    reason = str(error) if known else type(error).__name__
+                    log(self._complaint, logging.ERROR, reason=reason)
+                failed = True
+        self._last()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(10.0)
+
+
+class Watching:
+    """A thread that advances canary and drift by the journal, and the worker of ``[learn]``."""
+
+    def __init__(self, config: Config, metrics: Metrics) -> None:
+        from fastroute.gateway.operations.learning import Learning
         from fastroute.journal.database import open_journal
         from fastroute.rollout.watch import Watcher
 
+        self._metrics = metrics
         journal, canary, drift = config.journal, config.canary, config.drift
         assert journal is not None
         watcher = Watcher(
@@ -96,31 +135,26 @@ class Watching:
             drift=None if drift is None else Path(drift.state),
             **({} if drift is None else {"settle_s": drift.settle_s}),
         )
-        failed = False
-        while not self._stop.wait(_READ_S):
-            try:
-                watcher.step(time.time())
-                failed = False
-            except Exception as error:  # the database may be away for a while
-                if not failed:
-                    known = isinstance(error, FastRouteError)
-                    reason = str(error) if known else type(error).__name__
-                    log("canary and drift can't be watched", logging.ERROR, reason=reason)
-                failed = True
-        watcher.close()
+        self._thread = Repeated(
+            "rollout", _READ_S, lambda: watcher.step(time.time()), watcher.close,
+            "canary and drift can't be watched",
+        )  # fmt: skip
+        self.learning = None if config.learn is None else Learning(config, metrics)
 
     def _tell(self, event: str, level: int = logging.INFO, **facts: Any) -> None:
         log(event, level, **facts)
         self._metrics.rollout_events.labels(event).inc()
 
     def close(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        self._thread.join(10.0)
+        """End the threads."""
+        self._thread.close()
+        if self.learning is not None:
+            self.learning.close()
 
 
-def rollout_json(config: Config) -> dict[str, Any]:
+def rollout_json(config: Config, watching: Watching | None) -> dict[str, Any]:
     """What the page shows: null for what is off."""
+    learning = watching and watching.learning
     canary = config.canary and read_canary(Path(config.canary.state))
     drift = config.drift and read_drift(Path(config.drift.state))
     return {
@@ -128,4 +162,5 @@ def rollout_json(config: Config) -> dict[str, Any]:
         "drift": (drift.summary() if drift else {"streams": [], "alarms": []})
         if config.drift
         else None,
+        "learn": learning and learning.summary(),
     }

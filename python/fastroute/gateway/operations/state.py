@@ -55,7 +55,7 @@ class State:
         self._reloading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
         self.recorder = self._record(config)
-        self._watching = self._watch(config)
+        self.watching = self._watch(config)
 
     @property
     def gateway(self) -> Gateway:
@@ -97,7 +97,7 @@ class State:
             if self.recorder is not None:
                 self.recorder.configure(made.config)
             if made.config != before.config:
-                watching, self._watching = self._watching, self._watch(made.config)
+                watching, self.watching = self.watching, self._watch(made.config)
                 if watching is not None:
                     await asyncio.to_thread(watching.close)
             fixed = ("host", "port", "workers", "opentelemetry", "log_level")
@@ -118,8 +118,8 @@ class State:
             await gateway.aclose()
         self._users.clear()
         await self.shared.aclose()
-        if self._watching is not None:
-            await asyncio.to_thread(self._watching.close)
+        if self.watching is not None:
+            await asyncio.to_thread(self.watching.close)
         await asyncio.to_thread(self.tracing.close)
 
     def _make(self, config: Config) -> Gateway:
@@ -135,7 +135,7 @@ class State:
         return Recorder(config, self)
 
     def _watch(self, config: Config) -> Watching | None:
-        if config.canary is None and config.drift is None:
+        if config.canary is None and config.drift is None and config.learn is None:
             return None
         from fastroute.gateway.operations.rollout import Watching
 

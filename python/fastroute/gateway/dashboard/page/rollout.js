@@ -1,5 +1,5 @@
 "use strict";
-// The tabs of the canary and of drift.
+// The tabs of the canary, of drift and of learning.
 const OUTCOME = {
   quality: (x) => x.toFixed(3), errors: percent, latency: (x) => `${x.toFixed(2)} s`, dollars,
 };
@@ -60,11 +60,26 @@ function showDrift(drift) {
   happened($("drift-alarms"), drift.alarms, (alarm) => `${alarm.stream}: ${alarm.reason}`);
 }
 
+const LEARNT = {
+  proposed: "A router was proposed.", not_proposed: "No router was proposed.", failed: "It failed.",
+};
+
+function showLearn(learn) {
+  $("learn-section").hidden = !learn;
+  if (!learn) return;
+  $("learn-section").className = learn.outcome === "failed" ? "is-bad" : "";
+  $("learn-verdict").textContent = learn.outcome ? LEARNT[learn.outcome] : "Not yet.";
+  $("learn-reason").textContent = learn.reason ?? "";
+  $("learn-when").textContent = learn.running ? "Running now." : learn.due ? `Next run: ${when(learn.due)}.` : "The first run comes when the journal is as old as every_hours.";
+  $("learn-proposal").textContent = learn.proposed ? `Last proposal, ${when(learn.proposed)}: ${learn.folder}` : "";
+}
+
 async function refreshRollout() {
   if (document.hidden) return;
   const found = await ask("ui/rollout");
   showCanary(found.canary);
   showDrift(found.drift);
+  showLearn(found.learn);
   showTabs();
 }
 
