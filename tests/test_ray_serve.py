@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.redis import free_port
+from fakes.ports import free_port
 
 FOLDER = Path(__file__).parents[1] / "docs" / "deployment"
 SCRIPT = """

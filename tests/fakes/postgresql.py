@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
+from fakes.ports import free_port
 
 _USER = "postgres"
 
@@ -35,8 +36,8 @@ def _run(*words: str) -> None:
 class PostgreSQL:
     """A running server."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self.port = port
+    def __init__(self, folder: Path) -> None:
+        self.port = 0
         self._folder = folder
         self._databases = 0
 
@@ -46,8 +47,25 @@ class PostgreSQL:
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off "
             f"-c unix_socket_directories={self._folder} -c max_connections=40"
         )
-        log = str(self._folder / "log")
-        _run(_program("pg_ctl"), "start", "-w", "-D", self._data, "-o", settings, "-l", log)
+        log = self._folder / "log"
+        command = ("start", "-w", "-t", "120", "-D", self._data, "-o", settings, "-l", str(log))
+        try:
+            _run(_program("pg_ctl"), *command)
+        except subprocess.CalledProcessError as error:
+            said = log.read_text() if log.exists() else "nothing"
+            raise AssertionError(f"the server did not start: {said}") from error
+
+    def start_on_a_free_port(self) -> None:
+        """``start``, on another port if the one chosen is taken meanwhile."""
+        for attempt in range(5):
+            self.port = free_port()
+            try:
+                self.start()
+            except AssertionError as error:
+                if attempt == 4 or "Address already in use" not in str(error):
+                    raise
+            else:
+                return
 
     def stop(self) -> None:
         """Stop it at once: connections are closed."""
@@ -69,17 +87,15 @@ class PostgreSQL:
 def start() -> Iterator[PostgreSQL]:
     """A running server; skips the test where PostgreSQL is not installed."""
     initdb = _program("initdb")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     with TemporaryDirectory(prefix="fastroute-postgresql-", dir="/tmp") as name:
         folder = Path(name)
         if os.geteuid() == 0:
             shutil.chown(folder, _USER, _USER)
-        server = PostgreSQL(folder, port)
+        server = PostgreSQL(folder)
         _run(initdb, "-D", str(folder / "data"), "-U", _USER, "-A", "trust", "--no-sync")
-        server.start()
+        server.start_on_a_free_port()
         try:
             yield server
         finally:
-            server.stop()
+            with suppress(subprocess.CalledProcessError):  # the test has stopped it
+                server.stop()

@@ -14,41 +14,59 @@ from pathlib import Path
 
 import pytest
 
+from fakes.ports import free_port
 
-def free_port() -> int:
-    """A port of the loopback that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+#: What a server, or a Sentinel, says when it has begun.
+_BEGUN = ("Ready to accept connections", "Sentinel ID is")
 
 
 class Redis:
-    """A server whose data end with its process, as in a cache without a disk."""
+    """A server whose data end with its process, as in a cache without a disk.
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    Args:
+        folder: where it writes.
+        options: of its command line.
+        tls: whether its port is one for TLS.
+
+    Raises AssertionError with what it wrote if it does not start.
+    """
+
+    def __init__(self, folder: Path, *options: str, tls: bool = False) -> None:
         found = shutil.which("redis-server") or shutil.which("valkey-server")
         if found is None:
             pytest.skip("neither redis-server nor valkey-server is installed")
-        self.port = free_port()
-        self._command = [found, *options, "--port", str(self.port), "--dir", str(folder)]
+        self._command = [found, *options, "--dir", str(folder)]
         if "--sentinel" not in options:
             self._command += ["--save", "", "--bind", "127.0.0.1"]
-        self.start()
+        self._port_options = ("--port", "0", "--tls-port") if tls else ("--port",)
+        self._log = folder / "log"
+        for attempt in range(5):
+            self.port = free_port()
+            try:
+                self.start()
+            except AssertionError:
+                if attempt == 4 or "Address already in use" not in self._log.read_text():
+                    raise
+            else:
+                return
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+        """Start it, again on the same port, and wait until it answers."""
+        command = [*self._command, *self._port_options, str(self.port)]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        end = time.monotonic() + 60
+        while time.monotonic() < end and self._process.poll() is None:
+            # Its own words: another program may answer at this port.
+            if any(words in self._log.read_text() for words in _BEGUN):
                 return
             time.sleep(0.01)
-        raise AssertionError("the server did not start")
+        self.kill()
+        raise AssertionError(f"the server did not start: {self._log.read_text()}")
 
     def pause(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
@@ -63,13 +81,14 @@ class Redis:
     def ask(self, *words: str) -> str:
         """The reply to a command, as redis-cli writes it."""
         command = ["redis-cli", "-p", str(self.port), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.strip()
 
 
 @contextlib.contextmanager
-def start(folder: Path, *options: str) -> Iterator[Redis]:
+def start(folder: Path, *options: str, tls: bool = False) -> Iterator[Redis]:
     """Run a server until the block ends."""
-    server = Redis(folder, *options)
+    server = Redis(folder, *options, tls=tls)
     try:
         yield server
     finally:
@@ -77,10 +96,11 @@ def start(folder: Path, *options: str) -> Iterator[Redis]:
 
 
 class Network:
-    """Carries connections to ``target`` until it is cut; a cut one answers nothing, and says
-    nothing of it."""
+    """Carries connections to ``target``, each piece ``delay_s`` late, until it is cut; a cut one
+    answers nothing, and says nothing of it."""
 
     def __init__(self, target: int) -> None:
+        self.delay_s = 0.0
         self._target = target
         self._carries = threading.Event()
         self._carries.set()
@@ -126,6 +146,7 @@ class Network:
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                time.sleep(self.delay_s)
                 if self._carries.is_set():
                     target.sendall(data)
         for end in (source, target):

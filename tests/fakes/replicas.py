@@ -37,8 +37,10 @@ output_usd_per_mtok = 2.0
 
 [state]
 url = "{url}"
-wait_s = 0.2  # this machine may be busy
+wait_s = 5.0  # this machine may be busy
 """
+#: For a server that fails: nobody waits long for it.
+FAILING = ROUTING.replace("wait_s = 5.0", "wait_s = 0.2")
 
 
 @contextmanager

@@ -532,12 +532,18 @@ def test_a_streams_tool_call_is_remembered(models: dict[str, View], tmp_path: Pa
 def test_replicas_share_which_model_answered(
     models: dict[str, View], tmp_path: Path, stream: bool
 ) -> None:
-    (tmp_path / "redis").mkdir()
+    """Before its client has the tool call, however late the server has what is written."""
+    for name in ("redis", "late"):
+        (tmp_path / name).mkdir()
     first = '[[rules]]\nheaders = {"x-first" = "*"}\nallow = ["cheap"]\n'
-    with redis.start(tmp_path / "redis") as server:
-        text = first + f'[state]\nurl = "{server.url}"\nwait_s = 0.5\n' + config(models)
+    with redis.start(tmp_path / "redis") as server, redis.network(server.port) as network:
+        text = first + config(models) + "[state]\nwait_s = 5.0\nurl = "
         keys = {"CLAUDE_KEY": "sk-claude"}
-        with replicas.start(tmp_path, text, 2, keys) as (one, other):
+        with (
+            replicas.start(tmp_path / "late", f'{text}"{network.url}"\n', 1, keys) as (one,),
+            replicas.start(tmp_path, f'{text}"{server.url}"\n', 1, keys) as (other,),
+        ):
+            network.delay_s = 0.3
             chunk = {"choices": [{"index": 0, "delta": {"tool_calls": [CALL]}}]}
             raw = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
             models["cheap"].plan(

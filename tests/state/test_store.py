@@ -183,11 +183,10 @@ def test_tls_a_user_and_a_password(tmp_path: Path) -> None:
     user = ("--user", *["gateway", "on", ">secret", "~*", "+@all"], "--requirepass", "other-secret")
     certificate = tmp_path / "certificate.pem"
     keys = ("--tls-cert-file", str(certificate), "--tls-key-file", str(tmp_path / "key.pem"))
-    port = servers.free_port()
-    secure = ("--tls-port", str(port), "--tls-auth-clients", "no", *keys)
+    secure = ("--tls-auth-clients", "no", *keys)
     query = f"?ssl_ca_certs={certificate}"
-    with servers.start(tmp_path, *user, *secure):
-        url = f"rediss://127.0.0.1:{port}/0"
+    with servers.start(tmp_path, *user, *secure, tls=True) as server:
+        url = f"rediss://127.0.0.1:{server.port}/0"
         good = ValkeySettings(url + query, "gateway", "secret")
         with_stores(1, good, lambda store: found(store, "a", None))
         assert "secret" not in repr(good)

@@ -57,22 +57,24 @@ class BreakerTransport(WrappingTransport):
             return False
         return circuit.probing or self._clock() < circuit.open_until_s
 
-    def adopt(self, endpoint: Endpoint, *, opened: bool, ago_s: float) -> None:
+    def adopt(self, endpoint: Endpoint, *, opened: bool, ago_s: float) -> bool:
         """Take over that another process opened, or closed, its circuit ``ago_s`` seconds ago.
 
         An opening is not believed if a request from here has succeeded since; a closing only ends
-        what was taken over.
+        what was taken over. Returns whether it opened the circuit here.
         """
         circuit = self._circuits.setdefault(endpoint, _Circuit())
         now = self._clock()
         if not opened:
             if circuit.adopted and not circuit.probing:
                 circuit.failures, circuit.open_until_s, circuit.adopted = 0, None, False
-            return
+            return False
         until_s = now - max(0.0, ago_s) + self._open_s
         believed = self._failures > 0 and circuit.succeeded_s < until_s - self._open_s
-        if believed and circuit.open_until_s is None and until_s > now:
-            circuit.open_until_s, circuit.adopted = until_s, True
+        if not believed or circuit.open_until_s is not None or until_s <= now:
+            return False
+        circuit.open_until_s, circuit.adopted = until_s, True
+        return True
 
     async def asend(self, request: Request) -> AsyncResponse:
         """Send, or raise CircuitOpenError."""

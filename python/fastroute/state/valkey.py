@@ -25,7 +25,7 @@ from fastroute.state.store import MAX_VALUES, Claim, Grant
 
 #: A server that has not answered for this long is away: nobody waits for it until it answers.
 SLOW_S = 0.05
-#: Seconds that a connection waits for the server before it is given up.
+#: Seconds that a connection waits for the server before it is given up, at least.
 SOCKET_S = 0.5
 #: Seconds until the next attempt to reach a server that is away, at most.
 RETRY_S = 1.0
@@ -92,8 +92,8 @@ class ValkeySettings:
         options: dict[str, Any] = {
             "username": self.username,
             "password": self.password,
-            "socket_timeout": SOCKET_S,
-            "socket_connect_timeout": SOCKET_S,
+            "socket_timeout": max(SOCKET_S, self.wait_s),
+            "socket_connect_timeout": max(SOCKET_S, self.wait_s),
         }
         if self.cluster:
             return [RedisCluster.from_url(self.url, **options)]
@@ -178,9 +178,11 @@ class ValkeyStore:
 
     async def written(self, key: str) -> None:
         """Wait until others can see what was put for ``key``, as long as a decision may wait."""
+        if not self._is_waiting(key):
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.wait_s):
-                while self._is_up and (key in self._puts or key in self._sending):
+                while self._is_waiting(key):
                     await self._sent.wait()
 
     async def total(self, key: str, own: float, ttl_s: float) -> float | None:
@@ -230,6 +232,9 @@ class ValkeyStore:
     @cached_property
     def _script(self) -> str:
         return resources.files("fastroute.state").joinpath("lease.lua").read_text("utf-8")
+
+    def _is_waiting(self, key: str) -> bool:
+        return self._is_up and (key in self._puts or key in self._sending)
 
     def _name(self, key: str) -> str:
         return f"{self._settings.prefix}:{key}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +51,11 @@ class CascadeEndpoint(ProxyEndpoint):
         request: web.BaseRequest,
         facts: Facts,
         observers: Sequence[Callable[[bytes], None]],
+        shared: Callable[[], Awaitable[None]],
     ) -> web.StreamResponse:
         """The whole answer, which is not handed on."""
         await answer.read()
-        return await super()._pass_on(answer, fields, request, facts, observers)
+        return await super()._pass_on(answer, fields, request, facts, observers, shared)
 
 
 def _shown(evidence: Evidence, facts: Mapping[str, Any], body: object) -> dict[str, Any]:

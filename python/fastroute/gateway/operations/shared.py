@@ -62,7 +62,9 @@ class Circuits:
         for name, value in zip(names, found or (), strict=False):
             if value is not None and breaker is not None:
                 opened, at_s = json.loads(value)
-                breaker.adopt(self._endpoints[name], opened=opened, ago_s=time.time() - at_s)
+                ago_s = time.time() - at_s
+                if breaker.adopt(self._endpoints[name], opened=opened, ago_s=ago_s):
+                    log("an endpoint fails for another replica, and is skipped", logging.WARNING)
 
 
 def _name(endpoint: Endpoint) -> str:

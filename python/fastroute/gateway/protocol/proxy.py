@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -276,9 +276,9 @@ class ProxyEndpoint:
                     metrics.cascaded(answer.evidence, gateway.label)
                     passed += evidence_headers(answer, bill.calls(gateway))
                 fields = _fields(passed, routed, facts, answering)
-                response = await self._pass_on(answer, fields, request, facts, observers)
-                if routed.choice is not None:
-                    await gateway.sessions.shared()
+                response = await self._pass_on(
+                    answer, fields, request, facts, observers, gateway.sessions.shared
+                )
         except ProviderStatusError as error:
             metrics.failures.labels(gateway.label(routed.model), str(error.status_code)).inc()
             facts.error = "provider_status"
@@ -315,12 +315,16 @@ class ProxyEndpoint:
         request: web.BaseRequest,
         facts: Facts,
         observers: Sequence[Callable[[bytes], None]],
+        shared: Callable[[], Awaitable[None]],
     ) -> web.StreamResponse:
-        """Hand the answer on, piece by piece as it comes; ``observers`` are shown the pieces."""
+        """Hand the answer on, piece by piece as it comes; ``observers`` are shown the pieces first,
+        and other replicas what they noted, by ``shared``: a client that has a piece with a tool
+        call, or the end, may go on at any replica."""
         facts.status = answer.status_code
         if answer.body is not None:
             for observe in observers:
                 observe(answer.body)
+            await shared()
             return _whole(facts, fields, answer.body)
         facts.begun = response = web.StreamResponse(status=facts.status, headers=fields)
         try:
@@ -328,6 +332,7 @@ class ProxyEndpoint:
             async for piece in answer.iter_bytes():
                 for observe in observers:
                     observe(piece)
+                await shared()
                 await response.write(piece)
             await response.write_eof()
         finally:
