@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Functions' imports count, and so do those for type checking only.
 LAYERS = [
     {"types", "errors", "_lazy"},
-    {"_arrays", "_checks", "_files", "_forking", "_progress", "_validate", "provenance"},
+    {"_arrays", "_checks", "_extras", "_files", "_forking", "_progress", "_validate", "provenance"},
     {"_tasks", "http"},
     {"_native", "resilience", "state"},
     {"artifacts", "candidates", "onnx_models"},

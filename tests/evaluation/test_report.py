@@ -279,7 +279,7 @@ def test_without_matplotlib_the_extra_is_named(
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
         if name.split(".")[0] == "matplotlib":
-            raise ImportError(name)
+            raise ModuleNotFoundError(name, name=name)
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)

@@ -299,11 +299,11 @@ def test_parquet_without_pyarrow_names_the_extra(
 
     def without_pyarrow(name: str, *args: Any, **kwargs: Any) -> Any:
         if name.startswith("pyarrow"):
-            raise ImportError(name)
+            raise ModuleNotFoundError(name, name=name)
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_pyarrow)
-    with pytest.raises(MissingDependencyError, match=r"fastroute\[eval\]"):
+    with pytest.raises(MissingDependencyError, match=r"fastroute\[scale\]"):
         load_traffic(path)
 
 

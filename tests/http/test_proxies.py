@@ -175,7 +175,7 @@ def test_a_missing_socks_package_is_named_with_its_command(way: str) -> None:
         text=True,
         check=True,
     )
-    assert "pip install 'fastroute[socks]'" in done.stdout
+    assert 'pip install "fastroute[socks]"' in done.stdout
 
 
 def test_https_and_http_have_their_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,7 +262,7 @@ def test_settings_that_do_not_fit(given: dict[str, Any], said: str) -> None:
 
 
 def test_without_the_library_it_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "redis.py").write_text("raise ImportError('none here')")
+    (tmp_path / "redis.py").write_text("raise ModuleNotFoundError('none here', name='redis')")
     code = (
         "from fastroute.state import ValkeySettings, ValkeyStore\n"
         "from fastroute.errors import MissingDependencyError\n"
@@ -275,7 +275,7 @@ def test_without_the_library_it_says_what_to_install(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert "pip install 'fastroute[state]'" in done.stdout
+    assert '[state] needs redis: pip install "fastroute[state]"' in done.stdout
 
 
 def _path() -> str:

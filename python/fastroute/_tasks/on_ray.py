@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from fastroute._extras import needed_for
 from fastroute._progress import Advance
 from fastroute._tasks.processes import Count, Task
-from fastroute.errors import MissingDependencyError
 
 
 class _Actor:
@@ -33,13 +33,9 @@ def run_on_ray(
 
     Every machine of it must have the files that the items name at the same absolute paths.
     """
-    try:
+    with needed_for('engine "ray"'):
         import ray
         import ray.data
-    except ImportError as error:
-        raise MissingDependencyError(
-            'engine "ray" needs Ray Data; pip install "fastroute[ray]"'
-        ) from error
     if not items:
         return
     if not ray.is_initialized():  # it is left running for the next call, and ends with the process

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
+from fastroute._extras import needed_for
 from fastroute.cli.streams import checked_streams, say, silence_output
 from fastroute.errors import (
     ConfigError,
@@ -78,7 +79,8 @@ def _run(words: Sequence[str]) -> int:
     except SystemExit:  # after --help, too, what was printed must have arrived
         sys.stdout.flush()
         raise
-    status = int(options.run(options))
+    with needed_for(f"fastroute {words[0]}"):
+        status = int(options.run(options))
     sys.stdout.flush()
     return status
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastroute.cli.augment.asking import add_judge, add_requests
 from fastroute.cli.augment.judge import judge_rows, print_judged
 from fastroute.cli.options import text
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from fastroute.labelling.comparison import Comparison
@@ -113,12 +113,7 @@ def _serve(port: int, grades: GradeFile) -> None:
     """Serve the page until Ctrl-C."""
     import asyncio
 
-    try:
-        from fastroute.labelling.page import serve_page
-    except ImportError as error:
-        raise MissingDependencyError(
-            "--page needs aiohttp: pip install 'fastroute[serve]'"
-        ) from error
+    from fastroute.labelling.page import serve_page
 
     def ready(address: str) -> None:
         print(f"{address}\nopen it in a browser on this machine; Ctrl-C ends it", flush=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.streams import occupy_descriptors
-from fastroute.errors import FastRouteError, InvalidInputError, MissingDependencyError
+from fastroute.errors import FastRouteError, InvalidInputError
 
 if TYPE_CHECKING:
     from fastroute.gateway.config.settings import Config
@@ -87,14 +87,10 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         _check(config)
         return 0
-    try:
-        from fastroute.gateway.operations.logs import log
-        from fastroute.gateway.operations.run import bind, serve
-        from fastroute.gateway.operations.workers import Supervisor
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"fastroute serve needs {error.name}: pip install 'fastroute[serve]'"
-        ) from error
+    from fastroute.gateway.operations.logs import log
+    from fastroute.gateway.operations.run import bind, serve
+    from fastroute.gateway.operations.workers import Supervisor
+
     if hasattr(signal, "SIGHUP"):  # until something listens to it, it must not end the process
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     listener = bind(config.server)

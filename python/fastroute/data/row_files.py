@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute._extras import needed_for
+from fastroute.errors import InvalidInputError
 
 #: A row, or what is wrong with it.
 Row = dict[str, Any] | str
@@ -174,12 +175,8 @@ def _csv_rows(file: Path, stream: Any) -> Iterator[tuple[str, Row]]:
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[str, Row]]:
-    try:
+    with needed_for("a Parquet file"):
         from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise MissingDependencyError(
-            'reading Parquet needs pyarrow; pip install "fastroute[eval]"'
-        ) from error
     number = 0
     with _opened(file) as stream:
         content: Any = stream

@@ -15,7 +15,8 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from fastroute.errors import DispatchError, MissingDependencyError, ProviderConnectionError
+from fastroute._extras import needed_for
+from fastroute.errors import DispatchError, ProviderConnectionError
 from fastroute.http.environment import find_proxy, missing_socks, tls_context
 from fastroute.http.failures import (
     MOST_ERROR_BYTES,
@@ -74,12 +75,8 @@ class AiohttpTransport:
     """
 
     def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
-        try:
+        with needed_for("AiohttpTransport"):
             import aiohttp  # noqa: F401 - here, so that the first request does not wait for it
-        except ImportError as error:
-            raise MissingDependencyError(
-                "AiohttpTransport needs aiohttp: pip install 'fastroute[serve]'"
-            ) from error
         self._max_header_bytes = max_header_bytes
         self._sessions: dict[tuple[str | None, bool], aiohttp.ClientSession] = {}
         self._proxies: dict[str, str | None] = {}

@@ -56,7 +56,7 @@ def missing_socks() -> MissingDependencyError:
     """The error for a SOCKS proxy without the package that speaks to it."""
     return MissingDependencyError(
         "a SOCKS proxy is set by an environment variable, and the package for it is not installed: "
-        "pip install 'fastroute[socks]'"
+        'pip install "fastroute[socks]"'
     )
 
 

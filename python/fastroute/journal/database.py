@@ -9,9 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fastroute.errors import InvalidInputError, JournalError, MissingDependencyError
+from fastroute._extras import needed_for
+from fastroute.errors import InvalidInputError, JournalError
 
-try:
+with needed_for("a journal"):
     from alembic import command
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
@@ -20,10 +21,6 @@ try:
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-except ImportError as error:
-    raise MissingDependencyError(
-        f"a journal needs {error.name}: pip install 'fastroute[journal]'"
-    ) from error
 
 #: Seconds to wait for another process's transaction, and for a server.
 _PATIENCE_S = 5
@@ -96,7 +93,7 @@ def reason(error: Exception) -> str:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        try:
+        with needed_for("a journal in PostgreSQL"):
             return create_engine(
                 url,
                 paramstyle="format",
@@ -104,10 +101,6 @@ def _engine(url: URL) -> Engine:
                 connect_args={"connect_timeout": _PATIENCE_S},
                 hide_parameters=True,
             )
-        except ImportError as error:
-            raise MissingDependencyError(
-                "a journal in PostgreSQL needs psycopg: pip install 'fastroute[postgresql]'"
-            ) from error
     engine = create_engine(url, connect_args={"timeout": _PATIENCE_S}, hide_parameters=True)
 
     # SQLAlchemy's recipe for transactions that SQLite's driver doesn't begin and end by itself.

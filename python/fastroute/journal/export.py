@@ -12,8 +12,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from fastroute._extras import needed_for
 from fastroute._files import whole_file
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute.errors import InvalidInputError
 from fastroute.journal.grades import mean_grades, read_grades
 from fastroute.journal.schema import METADATA, REQUESTS, SHADOWS
 
@@ -112,13 +113,9 @@ def _write_csv(path: Path, rows: Iterator[dict[str, Any]]) -> int:
 
 
 def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> int:
-    try:
+    with needed_for("a Parquet file"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a Parquet file needs pyarrow: pip install 'fastroute[eval]'"
-        ) from error
     chunks = iter(lambda: [_flat(row) for row in islice(rows, _CHUNK_ROWS)], [])
     count = 0
     writer = schema = None

@@ -11,11 +11,11 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from fastroute._extras import needed_for
 from fastroute._validate import check_count
 from fastroute.errors import (
     InvalidInputError,
     InvalidTypeError,
-    MissingDependencyError,
     OnnxModelError,
 )
 
@@ -107,12 +107,8 @@ def inspect_file(file: Path) -> tuple[Any, bool]:
 
 def open_session(file: Path, settings: SessionSettings) -> Any:
     """An onnxruntime session of ``file``. Raises OnnxModelError where it can't be loaded."""
-    try:
+    with needed_for("an ONNX model"):
         import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(
-            "running an ONNX model needs onnxruntime: pip install onnxruntime"
-        ) from error
     providers = settings.providers
     wanted = [p if isinstance(p, str) else p[0] for p in providers]
     available = onnxruntime.get_available_providers()

@@ -6,7 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastroute.errors import MissingDependencyError, OnnxModelError
+from fastroute._extras import needed_for
+from fastroute.errors import OnnxModelError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -34,12 +35,8 @@ def read_tokenizer(content: bytes, path: str | PathLike[str]) -> tuple[Tokenizer
         OnnxModelError: not a tokenizer, or one that fails on text that its vocabulary lacks.
         MissingDependencyError: tokenizers is not installed.
     """
-    try:
+    with needed_for(repr(str(path))):
         from tokenizers import Tokenizer
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{str(path)!r} needs the tokenizers library: pip install tokenizers"
-        ) from error
     try:
         tokenizer = Tokenizer.from_str(content.decode())
     except Exception as error:  # tokenizers raises plain Exception

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute._extras import needed_for
+from fastroute.errors import InvalidInputError
 from fastroute.resilience.advice import Row
 
 _STYLES = {
@@ -28,10 +29,8 @@ def plot(rows: Sequence[Row], chosen: Row, path: str, *, unit: str | None = None
     Raises InvalidInputError for another ending or a path that can't be written,
     MissingDependencyError without matplotlib.
     """
-    try:
+    with needed_for("a figure"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("a plot needs matplotlib: pip install matplotlib") from error
     if not path.endswith((".png", ".svg", ".pdf")):
         raise InvalidInputError(f"--plot {path!r} must end in .png, .svg or .pdf")
     figure = Figure(figsize=(9, 4.6), layout="constrained")

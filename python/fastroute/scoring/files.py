@@ -9,22 +9,19 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fastroute._extras import needed_for
 from fastroute._files import whole_file
 from fastroute.data.row_files import KINDS, file_kind
-from fastroute.errors import InvalidInputError, MissingDependencyError, OutputError
+from fastroute.errors import InvalidInputError, OutputError
 
 
 def arrow() -> Any:
     """``pyarrow``, with ``compute``, ``fs`` and ``parquet``."""
-    try:
+    with needed_for("scoring files"):
         import pyarrow
         import pyarrow.compute
         import pyarrow.fs
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingDependencyError(
-            'scoring files needs pyarrow; pip install "fastroute[scale]"'
-        ) from error
     return pyarrow
 
 

@@ -20,7 +20,8 @@ from time import perf_counter
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute._extras import needed_for
+from fastroute.errors import InvalidInputError
 from fastroute.state.store import MAX_VALUES, Claim, Grant
 
 #: A server that has not answered for this long is away: nobody waits for it until it answers.
@@ -79,16 +80,12 @@ class ValkeySettings:
     def connect(self) -> list[Any]:
         """A client of redis-py, and those of Sentinels that it asks; to be closed. Raises
         MissingDependencyError without the library."""
-        try:
+        with needed_for("[state]"):
             from redis.asyncio import Redis
             from redis.asyncio.cluster import RedisCluster
             from redis.asyncio.retry import Retry
             from redis.asyncio.sentinel import Sentinel
             from redis.backoff import NoBackoff
-        except ImportError as error:
-            raise MissingDependencyError(
-                "[state] needs redis-py: pip install 'fastroute[state]'"
-            ) from error
         options: dict[str, Any] = {
             "username": self.username,
             "password": self.password,

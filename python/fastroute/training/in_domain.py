@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fastroute._extras import needed_for
 from fastroute.embedders.static import StaticEmbedder
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute.errors import InvalidInputError
 from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.evaluation.metrics.calibration_metrics import outcomes
 from fastroute.evaluation.run import Trainer
@@ -45,12 +46,8 @@ def sw_ranking(config: Mapping[str, Any], _seed: int) -> tuple[Router, Trainer]:
 
 
 def _train_mf(router: MatrixFactorizationRouter, part: Benchmark, seed: int) -> Router:
-    try:
+    with needed_for("training mf"):
         from fastroute.training.heads import train_mf
-    except ImportError as error:
-        raise MissingDependencyError(
-            f'training mf needs {error.name}; pip install "fastroute[train]"'
-        ) from error
     if router.embedder is None:
         raise InvalidInputError("router 'mf' has no embedder, so it can't be trained on text")
     targets = outcomes(part.weak, part.strong)

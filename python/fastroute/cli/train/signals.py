@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
 from fastroute.cli.train.options import DATA_HELP, add_data, read_compared
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from fastroute.training.signals.benefit_cost import Step
@@ -46,13 +46,8 @@ def run(options: argparse.Namespace) -> int:
     """Measure, choose and print the report."""
     from fastroute._progress import progress_bar
     from fastroute.embedders.static import StaticEmbedder
+    from fastroute.training.signals.selection import select_signals
 
-    try:
-        from fastroute.training.signals.selection import select_signals
-    except ImportError as error:
-        raise MissingDependencyError(
-            f'training needs {error.name}; pip install "fastroute[train]"'
-        ) from error
     embedder = (
         StaticEmbedder.load_default()
         if options.embedder is None

@@ -19,7 +19,7 @@ from fastroute.cli.train.options import (
     check_output,
     read_compared,
 )
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from fastroute.data import GradedResult
@@ -65,32 +65,25 @@ def run(options: argparse.Namespace) -> int:
         (d, s) for d in _numbers(options.dimensions) for s in _storages(options.storage)
     ]
     check_output(options)
-    try:
-        from fastroute.training.dataset_folds import HeldOut
-        from fastroute.training.static.distillation import SAMPLE, Distillation
+    from fastroute.training.dataset_folds import HeldOut
+    from fastroute.training.static.distillation import SAMPLE, Distillation
 
-        # What is cheap to read and can be wrong comes before what takes time.
-        rows = read_compared(options) if options.data else []
-        held_out = HeldOut(rows) if rows else None
-        corpus: Iterator[str] | None = None
-        if options.corpus:
-            corpus = _corpus(options.corpus)
-            corpus = chain([next(corpus)], corpus)
-        _say(f"encoding the vocabulary of {options.encoder}")
-        distillation = Distillation(options.encoder, corpus=corpus)
-        figures = distillation.compare(
-            options.output,
-            sizes,
-            prompts=_sample(rows, SAMPLE),
-            held_out=held_out,
-            say=_say,
-        )
-    except ImportError as error:
-        if isinstance(error, MissingDependencyError):
-            raise
-        raise MissingDependencyError(
-            f'distilling needs {error.name}; pip install "fastroute[train]"'
-        ) from error
+    # What is cheap to read and can be wrong comes before what takes time.
+    rows = read_compared(options) if options.data else []
+    held_out = HeldOut(rows) if rows else None
+    corpus: Iterator[str] | None = None
+    if options.corpus:
+        corpus = _corpus(options.corpus)
+        corpus = chain([next(corpus)], corpus)
+    _say(f"encoding the vocabulary of {options.encoder}")
+    distillation = Distillation(options.encoder, corpus=corpus)
+    figures = distillation.compare(
+        options.output,
+        sizes,
+        prompts=_sample(rows, SAMPLE),
+        held_out=held_out,
+        say=_say,
+    )
     if options.json:
         print(json.dumps([one._asdict() for one in figures], indent=2))
     else:

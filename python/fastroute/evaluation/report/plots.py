@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute._extras import needed_for
+from fastroute.errors import InvalidInputError
 from fastroute.evaluation.benchmarks.published import ROUTELLM_APGR, Point
 from fastroute.evaluation.report.cascade_panel import draw_cascade
 from fastroute.evaluation.report.panels import (
@@ -193,10 +194,6 @@ def panel_svg(
 
 def load_matplotlib() -> Any:
     """matplotlib, or MissingDependencyError that names the extra to install."""
-    try:
+    with needed_for("a figure"):
         import matplotlib
-    except ImportError as error:
-        raise MissingDependencyError(
-            'figures need matplotlib; pip install "fastroute[eval]"'
-        ) from error
     return matplotlib

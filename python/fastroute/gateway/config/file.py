@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastroute.errors import ConfigError, MissingDependencyError
+from fastroute._extras import needed_for
+from fastroute.errors import ConfigError
 
 Key = tuple[str | int, ...]
 #: A configuration is a few kilobytes; a longer file is another one, or an attack on its parser.
@@ -147,12 +148,8 @@ def _resolve(parts: list[str], counts: Mapping[Key, int]) -> Key:
 
 
 def _read_yaml(path: str, text: str) -> ConfigFile:
-    try:
+    with needed_for("a YAML configuration"):
         import yaml
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a YAML configuration needs PyYAML: pip install 'fastroute[serve]'"
-        ) from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines = {} if node is None else _yaml_lines(path, node)

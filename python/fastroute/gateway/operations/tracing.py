@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from fastroute import __version__
-from fastroute.errors import MissingDependencyError
+from fastroute._extras import needed_for
 
 
 class Tracing(Protocol):
@@ -53,16 +53,12 @@ class OpenTelemetry:
     """Spans by OpenTelemetry's SDK, sent in batches over OTLP."""
 
     def __init__(self) -> None:
-        try:
+        with needed_for("opentelemetry = true"):
             from opentelemetry import propagate, trace
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        except ImportError as error:
-            raise MissingDependencyError(
-                "opentelemetry = true needs more: pip install 'fastroute[opentelemetry]'"
-            ) from error
         self._trace, self._propagate = trace, propagate
         # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence over this name.
         resource = Resource({"service.name": "fastroute"}).merge(Resource.create())

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fastroute._checks import check_path
+from fastroute._extras import needed_for
 from fastroute.data.row_files import Row, read_rows
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute.errors import InvalidInputError
 
 #: One or several paths or URLs.
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -49,13 +50,9 @@ def read_sources(sources: Sources, query: str | None = None) -> list[tuple[str, 
 
 def _read_sql(url: str, query: str | None) -> tuple[str, list[tuple[str, Row]]]:
     """The database's name, without a password, and its rows. Nothing is written to it."""
-    try:
+    with needed_for("reading a database"):
         import sqlalchemy
         from sqlalchemy import exc
-    except ImportError as error:
-        raise MissingDependencyError(
-            'reading from a database needs SQLAlchemy; pip install "fastroute[journal]"'
-        ) from error
     try:
         parsed = sqlalchemy.make_url(url)
     except exc.ArgumentError as error:
@@ -68,16 +65,17 @@ def _read_sql(url: str, query: str | None) -> tuple[str, list[tuple[str, Row]]]:
     file = parsed.database
     if parsed.get_backend_name() == "sqlite" and not (file and Path(file).is_file()):
         raise InvalidInputError(f"{name}: there is no such file")  # it would be made
+    if parsed.drivername == "postgresql":  # the driver that the extra installs
+        parsed = parsed.set(drivername="postgresql+psycopg")
     try:
-        engine = sqlalchemy.create_engine(parsed)
+        with needed_for(name):
+            engine = sqlalchemy.create_engine(parsed)
         try:
             with engine.connect() as connection:  # without a commit
                 wanted = _selected(sqlalchemy, connection, name, table, query)
                 rows = connection.execute(wanted).mappings().all()
         finally:
             engine.dispose()
-    except ImportError as error:
-        raise MissingDependencyError(f"{name} needs a driver: {error}") from error
     except exc.SQLAlchemyError as error:
         reason = getattr(error, "orig", None) or error
         raise InvalidInputError(f"{name} can't be read: {str(reason).splitlines()[0]}") from error

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute._extras import needed_for
+from fastroute.errors import InvalidInputError
 from fastroute.training.bert.batches import padded, sorted_batches
 from fastroute.training.bert.examples import OUTCOMES
 from fastroute.types import Float64Array
@@ -62,14 +63,9 @@ class Network:
 
 def check_libraries() -> None:
     """Raise MissingDependencyError where torch or transformers is not installed."""
-    try:
+    with needed_for("training a bert router"):
         import torch
         import transformers
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"training a bert router needs torch and transformers ({error}): pip install "
-            '"fastroute[train-transformers]"'
-        ) from error
     del torch, transformers
 
 

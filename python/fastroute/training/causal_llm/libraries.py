@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastroute.errors import InvalidInputError, MissingDependencyError
+from fastroute._extras import needed_for
+from fastroute.errors import InvalidInputError
 
 
 def load_decoder(folder: Path) -> Any:
@@ -38,14 +39,9 @@ def load_decoder(folder: Path) -> Any:
 
 def import_libraries() -> tuple[Any, Any]:
     """torch and transformers."""
-    try:
+    with needed_for("a causal_llm checkpoint"):
         import torch
         import transformers
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"this needs torch and transformers ({error.name} is missing); "
-            'pip install "fastroute[train-transformers]"'
-        ) from error
     return torch, transformers
 
 
