@@ -21,7 +21,7 @@ from fastroute.data.row_files import read_rows
 from fastroute.embedders import StaticEmbedder
 from fastroute.many_models import CandidateDecider
 from fastroute.routers import ModelsRouter
-from fastroute.routers.many_models import SuccessEstimator
+from fastroute.routers.many_models.estimator import SuccessEstimator
 from fastroute.routers.many_models.fit import fit_estimator
 from fastroute.routers.many_models.neighbors import GradedNeighbors
 from timing import interleaved_loops_us

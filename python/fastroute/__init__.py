@@ -11,36 +11,25 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.controller import Controller
-    from fastroute.errors import FastRouteError, RoutingError
-    from fastroute.http import Endpoint
-    from fastroute.routers import create_router
-    from fastroute.types import Battle, Decision, ModelPair
+    from fastroute.controller import Controller as Controller
+    from fastroute.errors import FastRouteError as FastRouteError
+    from fastroute.errors import RoutingError as RoutingError
+    from fastroute.http import Endpoint as Endpoint
+    from fastroute.routers import create_router as create_router
+    from fastroute.types import Battle as Battle
+    from fastroute.types import Decision as Decision
+    from fastroute.types import ModelPair as ModelPair
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Battle",
-    "Controller",
-    "Decision",
-    "Endpoint",
-    "FastRouteError",
-    "ModelPair",
-    "RoutingError",
-    "__version__",
-    "create_router",
-]
-
-__getattr__, __dir__ = lazy_exports(
+__all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "Battle": "fastroute.types",
-        "Controller": "fastroute.controller",
-        "Decision": "fastroute.types",
-        "Endpoint": "fastroute.http",
-        "FastRouteError": "fastroute.errors",
-        "ModelPair": "fastroute.types",
-        "RoutingError": "fastroute.errors",
-        "create_router": "fastroute.routers",
+        "fastroute.controller": "Controller",
+        "fastroute.errors": "FastRouteError RoutingError",
+        "fastroute.http": "Endpoint",
+        "fastroute.routers": "create_router",
+        "fastroute.types": "Battle Decision ModelPair",
     },
 )
+__all__ += ["__version__"]

@@ -8,10 +8,15 @@ from collections.abc import Callable, Mapping
 
 
 def lazy_exports(
-    package: str, modules: Mapping[str, str]
-) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` (PEP 562): the first imports a name from its module,
-    the second lists ``__all__``."""
+    package: str, names: Mapping[str, str]
+) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:
+    """Return ``__all__``, ``__getattr__`` and ``__dir__`` (PEP 562) of ``package``.
+
+    ``names`` has the exported names by module, with blanks between; a name is imported from there
+    when it is first asked for.
+    """
+    modules = {name: module for module, exported in names.items() for name in exported.split()}
+    public = sorted(modules)
 
     def get(name: str) -> object:
         if name not in modules:
@@ -20,7 +25,4 @@ def lazy_exports(
         setattr(sys.modules[package], name, value)  # so that this is asked only once
         return value
 
-    def names() -> list[str]:
-        return sorted(sys.modules[package].__all__)
-
-    return get, names
+    return public, get, lambda: sorted(public)

@@ -35,7 +35,7 @@ from fastroute.errors import InvalidInputError, InvalidTypeError, NoEligibleMode
 from fastroute.http.failures import is_context_overflow
 from fastroute.http.request import Request
 from fastroute.routers import ModelsRouter
-from fastroute.routers.many_models import NearPrompt
+from fastroute.routers.many_models.examples import NearPrompt
 from fastroute.types import Float64Array
 
 __all__ = [

@@ -7,68 +7,39 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.candidates.candidate import ABILITIES, Candidate
-    from fastroute.candidates.eligibility import Eligibility, Needs
-    from fastroute.candidates.files import CandidateSet, read_candidates, read_price_list
-    from fastroute.candidates.memory import ConversationMemory, LastAnswer
-    from fastroute.candidates.policies import (
-        BestValue,
-        ChoicePolicy,
-        MaxQuality,
-        QualityAtLeast,
-        SpendAtMost,
-        SpendPerDay,
-        SpendState,
-        parse_policy,
-    )
-    from fastroute.candidates.rules import Rule
-    from fastroute.candidates.switching import Turn, without_reasoning
+    from fastroute.candidates.candidate import ABILITIES as ABILITIES
+    from fastroute.candidates.candidate import Candidate as Candidate
+    from fastroute.candidates.eligibility import Eligibility as Eligibility
+    from fastroute.candidates.eligibility import Needs as Needs
+    from fastroute.candidates.files import CandidateSet as CandidateSet
+    from fastroute.candidates.files import read_candidates as read_candidates
+    from fastroute.candidates.files import read_price_list as read_price_list
+    from fastroute.candidates.memory import ConversationMemory as ConversationMemory
+    from fastroute.candidates.memory import LastAnswer as LastAnswer
+    from fastroute.candidates.policies import BestValue as BestValue
+    from fastroute.candidates.policies import ChoicePolicy as ChoicePolicy
+    from fastroute.candidates.policies import MaxQuality as MaxQuality
+    from fastroute.candidates.policies import QualityAtLeast as QualityAtLeast
+    from fastroute.candidates.policies import SpendAtMost as SpendAtMost
+    from fastroute.candidates.policies import SpendPerDay as SpendPerDay
+    from fastroute.candidates.policies import SpendState as SpendState
+    from fastroute.candidates.policies import parse_policy as parse_policy
+    from fastroute.candidates.rules import Rule as Rule
+    from fastroute.candidates.switching import Turn as Turn
+    from fastroute.candidates.switching import without_reasoning as without_reasoning
 
-__all__ = [
-    "ABILITIES",
-    "BestValue",
-    "Candidate",
-    "CandidateSet",
-    "ChoicePolicy",
-    "ConversationMemory",
-    "Eligibility",
-    "LastAnswer",
-    "MaxQuality",
-    "Needs",
-    "QualityAtLeast",
-    "Rule",
-    "SpendAtMost",
-    "SpendPerDay",
-    "SpendState",
-    "Turn",
-    "parse_policy",
-    "read_candidates",
-    "read_price_list",
-    "without_reasoning",
-]
-
-__getattr__, __dir__ = lazy_exports(
+__all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "ABILITIES": "fastroute.candidates.candidate",
-        "BestValue": "fastroute.candidates.policies",
-        "Candidate": "fastroute.candidates.candidate",
-        "CandidateSet": "fastroute.candidates.files",
-        "ChoicePolicy": "fastroute.candidates.policies",
-        "ConversationMemory": "fastroute.candidates.memory",
-        "Eligibility": "fastroute.candidates.eligibility",
-        "LastAnswer": "fastroute.candidates.memory",
-        "MaxQuality": "fastroute.candidates.policies",
-        "Needs": "fastroute.candidates.eligibility",
-        "QualityAtLeast": "fastroute.candidates.policies",
-        "Rule": "fastroute.candidates.rules",
-        "SpendAtMost": "fastroute.candidates.policies",
-        "SpendPerDay": "fastroute.candidates.policies",
-        "SpendState": "fastroute.candidates.policies",
-        "Turn": "fastroute.candidates.switching",
-        "parse_policy": "fastroute.candidates.policies",
-        "read_candidates": "fastroute.candidates.files",
-        "read_price_list": "fastroute.candidates.files",
-        "without_reasoning": "fastroute.candidates.switching",
+        "fastroute.candidates.candidate": "ABILITIES Candidate",
+        "fastroute.candidates.eligibility": "Eligibility Needs",
+        "fastroute.candidates.files": "CandidateSet read_candidates read_price_list",
+        "fastroute.candidates.memory": "ConversationMemory LastAnswer",
+        "fastroute.candidates.policies": (
+            "BestValue ChoicePolicy MaxQuality QualityAtLeast SpendAtMost SpendPerDay SpendState "
+            "parse_policy"
+        ),
+        "fastroute.candidates.rules": "Rule",
+        "fastroute.candidates.switching": "Turn without_reasoning",
     },
 )

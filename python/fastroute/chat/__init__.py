@@ -7,21 +7,14 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.chat.completion import AsyncChatStream, ChatCompletion, ChatStream, Record
+    from fastroute.chat.completion import AsyncChatStream as AsyncChatStream
+    from fastroute.chat.completion import ChatCompletion as ChatCompletion
+    from fastroute.chat.completion import ChatStream as ChatStream
+    from fastroute.chat.completion import Record as Record
 
-__all__ = [
-    "AsyncChatStream",
-    "ChatCompletion",
-    "ChatStream",
-    "Record",
-]
-
-__getattr__, __dir__ = lazy_exports(
+__all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "AsyncChatStream": "fastroute.chat.completion",
-        "ChatCompletion": "fastroute.chat.completion",
-        "ChatStream": "fastroute.chat.completion",
-        "Record": "fastroute.chat.completion",
+        "fastroute.chat.completion": "AsyncChatStream ChatCompletion ChatStream Record",
     },
 )

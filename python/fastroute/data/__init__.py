@@ -11,43 +11,24 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.data.exclusion import EvaluationPrompts
-    from fastroute.data.reading import read_records, read_training_data
-    from fastroute.data.records import (
-        DataReport,
-        FileReport,
-        GradedResult,
-        HarderPrompt,
-        JudgedBattle,
-        RatedPrompt,
-        TrainingData,
-    )
+    from fastroute.data.exclusion import EvaluationPrompts as EvaluationPrompts
+    from fastroute.data.reading import read_records as read_records
+    from fastroute.data.reading import read_training_data as read_training_data
+    from fastroute.data.records import DataReport as DataReport
+    from fastroute.data.records import FileReport as FileReport
+    from fastroute.data.records import GradedResult as GradedResult
+    from fastroute.data.records import HarderPrompt as HarderPrompt
+    from fastroute.data.records import JudgedBattle as JudgedBattle
+    from fastroute.data.records import RatedPrompt as RatedPrompt
+    from fastroute.data.records import TrainingData as TrainingData
 
-__all__ = [
-    "DataReport",
-    "EvaluationPrompts",
-    "FileReport",
-    "GradedResult",
-    "HarderPrompt",
-    "JudgedBattle",
-    "RatedPrompt",
-    "TrainingData",
-    "read_records",
-    "read_training_data",
-]
-
-__getattr__, __dir__ = lazy_exports(
+__all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "DataReport": "fastroute.data.records",
-        "EvaluationPrompts": "fastroute.data.exclusion",
-        "FileReport": "fastroute.data.records",
-        "GradedResult": "fastroute.data.records",
-        "HarderPrompt": "fastroute.data.records",
-        "JudgedBattle": "fastroute.data.records",
-        "RatedPrompt": "fastroute.data.records",
-        "TrainingData": "fastroute.data.records",
-        "read_records": "fastroute.data.reading",
-        "read_training_data": "fastroute.data.reading",
+        "fastroute.data.exclusion": "EvaluationPrompts",
+        "fastroute.data.reading": "read_records read_training_data",
+        "fastroute.data.records": (
+            "DataReport FileReport GradedResult HarderPrompt JudgedBattle RatedPrompt TrainingData"
+        ),
     },
 )

@@ -5,31 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastroute._lazy import lazy_exports
-from fastroute.embedders.base import Embedder
 
 if TYPE_CHECKING:
-    from fastroute.embedders.cached import CachedEmbedder
-    from fastroute.embedders.onnx import OnnxEmbedder
-    from fastroute.embedders.openai import OpenAIEmbedder
-    from fastroute.embedders.static import StaticEmbedder
-    from fastroute.embedders.vocabulary import Vocabulary
+    from fastroute.embedders.base import Embedder as Embedder
+    from fastroute.embedders.cached import CachedEmbedder as CachedEmbedder
+    from fastroute.embedders.onnx import OnnxEmbedder as OnnxEmbedder
+    from fastroute.embedders.openai import OpenAIEmbedder as OpenAIEmbedder
+    from fastroute.embedders.static import StaticEmbedder as StaticEmbedder
+    from fastroute.embedders.vocabulary import Vocabulary as Vocabulary
 
-__all__ = [
-    "CachedEmbedder",
-    "Embedder",
-    "OnnxEmbedder",
-    "OpenAIEmbedder",
-    "StaticEmbedder",
-    "Vocabulary",
-]
-
-__getattr__, __dir__ = lazy_exports(
+__all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "CachedEmbedder": "fastroute.embedders.cached",
-        "OnnxEmbedder": "fastroute.embedders.onnx",
-        "OpenAIEmbedder": "fastroute.embedders.openai",
-        "StaticEmbedder": "fastroute.embedders.static",
-        "Vocabulary": "fastroute.embedders.vocabulary",
+        "fastroute.embedders.base": "Embedder",
+        "fastroute.embedders.cached": "CachedEmbedder",
+        "fastroute.embedders.onnx": "OnnxEmbedder",
+        "fastroute.embedders.openai": "OpenAIEmbedder",
+        "fastroute.embedders.static": "StaticEmbedder",
+        "fastroute.embedders.vocabulary": "Vocabulary",
     },
 )

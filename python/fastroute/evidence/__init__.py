@@ -7,39 +7,25 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.evidence.acceptance import AcceptanceModel
-    from fastroute.evidence.answer import Answer, ToolCall
-    from fastroute.evidence.cascade import CascadeCall, CascadeSettings, Evidence
-    from fastroute.evidence.comparison import Comparison, compare
-    from fastroute.evidence.kinds import KINDS, Expectation, Kind
+    from fastroute.evidence.acceptance import AcceptanceModel as AcceptanceModel
+    from fastroute.evidence.answer import Answer as Answer
+    from fastroute.evidence.answer import ToolCall as ToolCall
+    from fastroute.evidence.cascade import CascadeCall as CascadeCall
+    from fastroute.evidence.cascade import CascadeSettings as CascadeSettings
+    from fastroute.evidence.cascade import Evidence as Evidence
+    from fastroute.evidence.comparison import Comparison as Comparison
+    from fastroute.evidence.comparison import compare as compare
+    from fastroute.evidence.kinds import KINDS as KINDS
+    from fastroute.evidence.kinds import Expectation as Expectation
+    from fastroute.evidence.kinds import Kind as Kind
 
-__all__ = [
-    "KINDS",
-    "AcceptanceModel",
-    "Answer",
-    "CascadeCall",
-    "CascadeSettings",
-    "Comparison",
-    "Evidence",
-    "Expectation",
-    "Kind",
-    "ToolCall",
-    "compare",
-]
-
-__getattr__, __dir__ = lazy_exports(
+__all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "KINDS": "fastroute.evidence.kinds",
-        "AcceptanceModel": "fastroute.evidence.acceptance",
-        "Answer": "fastroute.evidence.answer",
-        "CascadeCall": "fastroute.evidence.cascade",
-        "CascadeSettings": "fastroute.evidence.cascade",
-        "Comparison": "fastroute.evidence.comparison",
-        "Evidence": "fastroute.evidence.cascade",
-        "Expectation": "fastroute.evidence.kinds",
-        "Kind": "fastroute.evidence.kinds",
-        "ToolCall": "fastroute.evidence.answer",
-        "compare": "fastroute.evidence.comparison",
+        "fastroute.evidence.acceptance": "AcceptanceModel",
+        "fastroute.evidence.answer": "Answer ToolCall",
+        "fastroute.evidence.cascade": "CascadeCall CascadeSettings Evidence",
+        "fastroute.evidence.comparison": "Comparison compare",
+        "fastroute.evidence.kinds": "Expectation KINDS Kind",
     },
 )

@@ -7,29 +7,20 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.resilience.balancing import BalancingTransport
-    from fastroute.resilience.breaker import BreakerTransport
-    from fastroute.resilience.fallback import FallbackTransport
-    from fastroute.resilience.hedging import RedundantTransport
-    from fastroute.resilience.retry_budget import Budget, RetryTransport
+    from fastroute.resilience.balancing import BalancingTransport as BalancingTransport
+    from fastroute.resilience.breaker import BreakerTransport as BreakerTransport
+    from fastroute.resilience.fallback import FallbackTransport as FallbackTransport
+    from fastroute.resilience.hedging import RedundantTransport as RedundantTransport
+    from fastroute.resilience.retry_budget import Budget as Budget
+    from fastroute.resilience.retry_budget import RetryTransport as RetryTransport
 
-__all__ = [
-    "BalancingTransport",
-    "BreakerTransport",
-    "Budget",
-    "FallbackTransport",
-    "RedundantTransport",
-    "RetryTransport",
-]
-
-__getattr__, __dir__ = lazy_exports(
+__all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "BalancingTransport": "fastroute.resilience.balancing",
-        "BreakerTransport": "fastroute.resilience.breaker",
-        "Budget": "fastroute.resilience.retry_budget",
-        "FallbackTransport": "fastroute.resilience.fallback",
-        "RedundantTransport": "fastroute.resilience.hedging",
-        "RetryTransport": "fastroute.resilience.retry_budget",
+        "fastroute.resilience.balancing": "BalancingTransport",
+        "fastroute.resilience.breaker": "BreakerTransport",
+        "fastroute.resilience.fallback": "FallbackTransport",
+        "fastroute.resilience.hedging": "RedundantTransport",
+        "fastroute.resilience.retry_budget": "Budget RetryTransport",
     },
 )

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.scoring.batch import BatchScorer
-    from fastroute.scoring.run import ScoreReport, score_files
+    from fastroute.scoring.batch import BatchScorer as BatchScorer
+    from fastroute.scoring.run import ScoreReport as ScoreReport
+    from fastroute.scoring.run import score_files as score_files
 
-__all__ = ["BatchScorer", "ScoreReport", "score_files"]
-
-__getattr__, __dir__ = lazy_exports(
+__all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "BatchScorer": "fastroute.scoring.batch",
-        "ScoreReport": "fastroute.scoring.run",
-        "score_files": "fastroute.scoring.run",
+        "fastroute.scoring.batch": "BatchScorer",
+        "fastroute.scoring.run": "ScoreReport score_files",
     },
 )

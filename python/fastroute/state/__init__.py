@@ -7,33 +7,21 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.state.leases import Ledger, Refusal, Reservation
-    from fastroute.state.store import Claim, Grant, MemoryStore, Store
-    from fastroute.state.valkey import ValkeySettings, ValkeyStore
+    from fastroute.state.leases import Ledger as Ledger
+    from fastroute.state.leases import Refusal as Refusal
+    from fastroute.state.leases import Reservation as Reservation
+    from fastroute.state.store import Claim as Claim
+    from fastroute.state.store import Grant as Grant
+    from fastroute.state.store import MemoryStore as MemoryStore
+    from fastroute.state.store import Store as Store
+    from fastroute.state.valkey import ValkeySettings as ValkeySettings
+    from fastroute.state.valkey import ValkeyStore as ValkeyStore
 
-__all__ = [
-    "Claim",
-    "Grant",
-    "Ledger",
-    "MemoryStore",
-    "Refusal",
-    "Reservation",
-    "Store",
-    "ValkeySettings",
-    "ValkeyStore",
-]
-
-__getattr__, __dir__ = lazy_exports(
+__all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "Claim": "fastroute.state.store",
-        "Grant": "fastroute.state.store",
-        "Ledger": "fastroute.state.leases",
-        "MemoryStore": "fastroute.state.store",
-        "Refusal": "fastroute.state.leases",
-        "Reservation": "fastroute.state.leases",
-        "Store": "fastroute.state.store",
-        "ValkeySettings": "fastroute.state.valkey",
-        "ValkeyStore": "fastroute.state.valkey",
+        "fastroute.state.leases": "Ledger Refusal Reservation",
+        "fastroute.state.store": "Claim Grant MemoryStore Store",
+        "fastroute.state.valkey": "ValkeySettings ValkeyStore",
     },
 )

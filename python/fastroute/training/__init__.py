@@ -15,73 +15,44 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.training.acceptance import AcceptanceTraining, train_acceptance
-    from fastroute.training.bert.recipe import train_bert
-    from fastroute.training.causal_llm.run import train_causal_llm
-    from fastroute.training.label.difficulty import (
-        DifficultyJudge,
-        DifficultyReport,
-        rate_difficulty,
+    from fastroute.training.acceptance import AcceptanceTraining as AcceptanceTraining
+    from fastroute.training.acceptance import train_acceptance as train_acceptance
+    from fastroute.training.bert.recipe import train_bert as train_bert
+    from fastroute.training.causal_llm.run import train_causal_llm as train_causal_llm
+    from fastroute.training.label.difficulty import DifficultyJudge as DifficultyJudge
+    from fastroute.training.label.difficulty import DifficultyReport as DifficultyReport
+    from fastroute.training.label.difficulty import rate_difficulty as rate_difficulty
+    from fastroute.training.many_models import ModelsAddition as ModelsAddition
+    from fastroute.training.many_models import ModelsTraining as ModelsTraining
+    from fastroute.training.many_models import add_model_to_models as add_model_to_models
+    from fastroute.training.many_models import train_models as train_models
+    from fastroute.training.mf.add import ModelAddition as ModelAddition
+    from fastroute.training.mf.add import add_model_to_router as add_model_to_router
+    from fastroute.training.mf.difficulty import DifficultyTraining as DifficultyTraining
+    from fastroute.training.mf.difficulty import train_mf_on_difficulty as train_mf_on_difficulty
+    from fastroute.training.mf.train import MfTraining as MfTraining
+    from fastroute.training.mf.train import train_mf as train_mf
+    from fastroute.training.sw_ranking import RankingTraining as RankingTraining
+    from fastroute.training.sw_ranking import train_sw_ranking as train_sw_ranking
+    from fastroute.training.sw_ranking_in_parts import PartsTraining as PartsTraining
+    from fastroute.training.sw_ranking_in_parts import (
+        train_sw_ranking_in_parts as train_sw_ranking_in_parts,
     )
-    from fastroute.training.many_models import (
-        ModelsAddition,
-        ModelsTraining,
-        add_model_to_models,
-        train_models,
-    )
-    from fastroute.training.mf.add import ModelAddition, add_model_to_router
-    from fastroute.training.mf.difficulty import DifficultyTraining, train_mf_on_difficulty
-    from fastroute.training.mf.train import MfTraining, train_mf
-    from fastroute.training.sw_ranking import RankingTraining, train_sw_ranking
-    from fastroute.training.sw_ranking_in_parts import PartsTraining, train_sw_ranking_in_parts
 
-__all__ = [
-    "AcceptanceTraining",
-    "DifficultyJudge",
-    "DifficultyReport",
-    "DifficultyTraining",
-    "MfTraining",
-    "ModelAddition",
-    "ModelsAddition",
-    "ModelsTraining",
-    "PartsTraining",
-    "RankingTraining",
-    "add_model_to_models",
-    "add_model_to_router",
-    "rate_difficulty",
-    "train_acceptance",
-    "train_bert",
-    "train_causal_llm",
-    "train_mf",
-    "train_mf_on_difficulty",
-    "train_models",
-    "train_sw_ranking",
-    "train_sw_ranking_in_parts",
-]
-
-__getattr__, __dir__ = lazy_exports(
+__all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "AcceptanceTraining": "fastroute.training.acceptance",
-        "train_acceptance": "fastroute.training.acceptance",
-        "DifficultyJudge": "fastroute.training.label.difficulty",
-        "DifficultyReport": "fastroute.training.label.difficulty",
-        "DifficultyTraining": "fastroute.training.mf.difficulty",
-        "train_mf_on_difficulty": "fastroute.training.mf.difficulty",
-        "rate_difficulty": "fastroute.training.label.difficulty",
-        "MfTraining": "fastroute.training.mf.train",
-        "ModelAddition": "fastroute.training.mf.add",
-        "ModelsAddition": "fastroute.training.many_models",
-        "ModelsTraining": "fastroute.training.many_models",
-        "add_model_to_models": "fastroute.training.many_models",
-        "train_models": "fastroute.training.many_models",
-        "PartsTraining": "fastroute.training.sw_ranking_in_parts",
-        "RankingTraining": "fastroute.training.sw_ranking",
-        "add_model_to_router": "fastroute.training.mf.add",
-        "train_bert": "fastroute.training.bert.recipe",
-        "train_causal_llm": "fastroute.training.causal_llm.run",
-        "train_mf": "fastroute.training.mf.train",
-        "train_sw_ranking": "fastroute.training.sw_ranking",
-        "train_sw_ranking_in_parts": "fastroute.training.sw_ranking_in_parts",
+        "fastroute.training.acceptance": "AcceptanceTraining train_acceptance",
+        "fastroute.training.bert.recipe": "train_bert",
+        "fastroute.training.causal_llm.run": "train_causal_llm",
+        "fastroute.training.label.difficulty": "DifficultyJudge DifficultyReport rate_difficulty",
+        "fastroute.training.many_models": (
+            "ModelsAddition ModelsTraining add_model_to_models train_models"
+        ),
+        "fastroute.training.mf.add": "ModelAddition add_model_to_router",
+        "fastroute.training.mf.difficulty": "DifficultyTraining train_mf_on_difficulty",
+        "fastroute.training.mf.train": "MfTraining train_mf",
+        "fastroute.training.sw_ranking": "RankingTraining train_sw_ranking",
+        "fastroute.training.sw_ranking_in_parts": "PartsTraining train_sw_ranking_in_parts",
     },
 )

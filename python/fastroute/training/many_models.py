@@ -18,7 +18,6 @@ from fastroute.embedders.base import Embedder
 from fastroute.embedders.beside import embedder_folder
 from fastroute.errors import InvalidInputError
 from fastroute.provenance import Provenance
-from fastroute.routers.many_models import ModelsRouter
 from fastroute.routers.many_models.add_model import add_model
 from fastroute.routers.many_models.examples import (
     KEPT_PROMPTS,
@@ -27,7 +26,7 @@ from fastroute.routers.many_models.examples import (
     beginning,
 )
 from fastroute.routers.many_models.fit import Fitted, fit_estimator, log_loss
-from fastroute.routers.many_models.router import KIND
+from fastroute.routers.many_models.router import KIND, ModelsRouter
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.embedder_choice import choose_embedder, embedder_kept
 from fastroute.training.embedding import embed

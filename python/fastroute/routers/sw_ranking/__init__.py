@@ -14,25 +14,19 @@ from typing import TYPE_CHECKING
 from fastroute._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from fastroute.routers.sw_ranking.explanation import Explanation, NearBattle
-    from fastroute.routers.sw_ranking.router import SimilarityWeightedRouter
-    from fastroute.routers.sw_ranking.sums import BattleCounts, FarFieldSums
+    from fastroute.routers.sw_ranking.explanation import Explanation as Explanation
+    from fastroute.routers.sw_ranking.explanation import NearBattle as NearBattle
+    from fastroute.routers.sw_ranking.router import (
+        SimilarityWeightedRouter as SimilarityWeightedRouter,
+    )
+    from fastroute.routers.sw_ranking.sums import BattleCounts as BattleCounts
+    from fastroute.routers.sw_ranking.sums import FarFieldSums as FarFieldSums
 
-__all__ = [
-    "BattleCounts",
-    "Explanation",
-    "FarFieldSums",
-    "NearBattle",
-    "SimilarityWeightedRouter",
-]
-
-__getattr__, __dir__ = lazy_exports(
+__all__, __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "BattleCounts": "fastroute.routers.sw_ranking.sums",
-        "Explanation": "fastroute.routers.sw_ranking.explanation",
-        "FarFieldSums": "fastroute.routers.sw_ranking.sums",
-        "NearBattle": "fastroute.routers.sw_ranking.explanation",
-        "SimilarityWeightedRouter": "fastroute.routers.sw_ranking.router",
+        "fastroute.routers.sw_ranking.explanation": "Explanation NearBattle",
+        "fastroute.routers.sw_ranking.router": "SimilarityWeightedRouter",
+        "fastroute.routers.sw_ranking.sums": "BattleCounts FarFieldSums",
     },
 )
