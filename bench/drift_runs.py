@@ -2,7 +2,10 @@
 
 ``python bench/drift_runs.py`` simulates 200 series of conversations in which nothing changes, and
 others with a planted change after 1,000 and after 10,000 conversations: a new kind of prompt, a
-model that gets better or worse (half of its answers have a grade), answers that get longer.
+weak model that gets better or worse, answers that get longer. Scores below 0.31, about half, go to
+the weak model, whose answers are good in 60 % on average, and in fewer where the score is higher.
+Half of the answers have a grade; ``--shadows 0.1`` has a judge compare both models for a tenth of
+the conversations instead, and with ``--known 0`` the score says nothing of the weak model's answer.
 """
 
 from __future__ import annotations
@@ -15,9 +18,13 @@ from fastroute.rollout.drift import Drift
 
 CHANGES = ("none", "30 % new prompts", "100 % new prompts", "quality -0.15", "quality +0.15",
            "answers 30 % longer")  # fmt: skip
+#: The logit of the weak model's quality at the mean score, by its slope: 60 % in all.
+LEVELS = {0.0: 0.41, 5.0: 0.5}
 
 
-def run(change: str, seed: int, after: int, most: int) -> tuple[int, int]:
+def run(
+    change: str, seed: int, after: int, most: int, shadows: float = 0.0, known: float = 5.0
+) -> tuple[int, int]:
     """False alarms before the change, and conversations from the change to an alarm, or -1."""
     rng = np.random.default_rng([seed, 19])
     drift = Drift()
@@ -25,16 +32,22 @@ def run(change: str, seed: int, after: int, most: int) -> tuple[int, int]:
     for i in range(after + most):
         new = i >= after and change != "none"
         hard = new and "prompts" in change and rng.random() < float(change.split()[0]) / 100
-        drift.observe("win_rate", rng.beta(8, 3) if hard else rng.beta(2, 4), i)
-        for model, p in (("weak", 0.6), ("strong", 0.8)):
-            if new and model == "weak" and "quality" in change:
-                p += float(change.split()[1])
-            if rng.random() < 0.25:
-                drift.observe(f"quality of {model}", float(rng.random() < p), i)
-            tokens = rng.lognormal(5.0, 0.7)
-            longer = 1.3 if new and "longer" in change and model == "weak" else 1.0
-            if rng.random() < 0.5:
-                drift.observe(f"output tokens of {model}", tokens * longer, i)
+        score = rng.beta(8, 3) if hard else rng.beta(2, 4)
+        drift.observe("win_rate", score, i)
+        weak = 1.0 / (1.0 + np.exp(known * (score - 1 / 3) - LEVELS[known]))
+        if new and "quality" in change:
+            weak = min(max(weak + float(change.split()[1]), 0.0), 1.0)
+        is_good = rng.random(2) < (weak, 0.8)
+        k = int((score >= 0.31) != (rng.random() < 0.01))
+        if rng.random() < shadows:
+            verdict = (1.0 + is_good[0] - is_good[1]) / 2.0
+            drift.observe_grade("weak", "judge", score, verdict, i)
+            drift.observe_grade("strong", "judge", score, 1.0 - verdict, i)
+        elif rng.random() < 0.5:
+            drift.observe_grade(("weak", "strong")[k], "user", score, float(is_good[k]), i)
+        longer = 1.3 if new and "longer" in change and k == 0 else 1.0
+        tokens = rng.lognormal(5.0, 0.7) * longer
+        drift.observe(f"output tokens of {('weak', 'strong')[k]}", tokens, i)
         if drift.alarms:
             if not new:
                 early += 1
@@ -48,12 +61,18 @@ def main() -> None:
     """Print a line a change."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--shadows", type=float, default=0.0, help="share that is judged")
+    parser.add_argument("--known", type=float, choices=LEVELS, default=5.0)
+    parser.add_argument("--change", choices=CHANGES, action="append", help="default: all")
     options = parser.parse_args()
     for after in (1000, 10_000):
-        for change in CHANGES:
-            runs = options.runs if change == "none" else options.runs // 10
+        for change in options.change or CHANGES:
+            runs = options.runs if change == "none" else options.runs // 4
             most = 5000
-            found = [run(change, seed, after, most) for seed in range(runs)]
+            found = [
+                run(change, seed, after, most, options.shadows, options.known)
+                for seed in range(runs)
+            ]
             false = np.mean([early > 0 for early, _ in found])
             delays = [delay for _, delay in found if delay >= 0]
             median = np.median(delays) if delays else np.nan

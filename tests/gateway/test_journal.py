@@ -415,6 +415,30 @@ def test_the_books_are_the_bill_after_kill_9_and_restarts(
         connection.close()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_kill_9_loses_at_most_the_last_second(tmp_path: Path, provider: View, kind: str) -> None:
+    answered: dict[str, float] = {}
+    with ExitStack() as stack:
+        url = f"sqlite:///{tmp_path}/journal.db"
+        if kind == "postgresql":
+            url = stack.enter_context(postgresql.start()).database()
+        engine = open_journal(url)
+        stack.callback(engine.dispose)
+        with start(tmp_path, provider, f'url = "{url}"') as gateway:
+            end = time.monotonic() + 3.0
+            while time.monotonic() < end:
+                answered[ask(gateway, "word")] = time.monotonic()
+                time.sleep(0.01)
+            killed = time.monotonic()
+            gateway.process.send_signal(signal.SIGKILL)
+            gateway.process.wait()
+        with engine.connect() as connection:
+            kept = set(connection.scalars(select(REQUESTS.c.request_id)))
+    due = {name for name, at in answered.items() if at < killed - 1.0}
+    assert len(due) > 20
+    assert due <= kept
+
+
 def test_a_server_that_is_away_stops_the_journal_and_not_the_gateway(
     tmp_path: Path, provider: View
 ) -> None:

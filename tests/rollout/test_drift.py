@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from drift_runs import run
 from fastroute.rollout.drift import Drift, Stream
+from fastroute.rollout.quality import QualityStream
 
 
 def test_no_alarm_without_a_change() -> None:
@@ -20,6 +23,48 @@ def test_a_new_kind_of_prompt_is_noticed_soon() -> None:
     assert (early, delay < 100) == (0, True)
     _, delay = run("30 % new prompts", 1, 1500, 1500)
     assert 0 < delay < 500
+
+
+@pytest.mark.parametrize("change", ["quality -0.15", "quality +0.15"])
+def test_a_weak_model_that_gets_worse_or_better_is_noticed(change: str) -> None:
+    noticed = sum(run(change, seed, 1500, 2500, shadows=0.1)[1] > 0 for seed in range(4))
+    assert noticed >= 3
+
+
+def grades(seed: int, count: int, quality: Callable[[float], float]) -> QualityStream:
+    """Of prompts whose scores move from low to high."""
+    rng, stream = np.random.default_rng(seed), QualityStream()
+    for i in range(count):
+        score = rng.beta(2 + 4 * i / count, 4)
+        stream.observe("user", score, float(rng.random() < quality(score)))
+    return stream
+
+
+def test_other_prompts_are_no_change_of_quality() -> None:
+    evidence = [grades(seed, 1500, lambda score: 0.95 - 0.8 * score).evidence for seed in range(5)]
+    assert max(evidence) < np.log(120)
+
+
+@pytest.mark.parametrize("quality", [0.02, 0.5, 0.98])
+def test_stakes_on_grades_seldom_grow(quality: float) -> None:
+    evidence = [grades(seed, 1000, lambda _: quality).evidence for seed in range(8)]
+    assert np.mean(np.exp(evidence)) < 2.0  # its expectation is below 1
+
+
+def test_grades_of_each_kind_are_compared_with_their_like() -> None:
+    rng, drift = np.random.default_rng(0), Drift()
+    for i in range(1500):
+        drift.observe_grade("weak", "user", 0.3, float(rng.random() < 0.9), i)
+        if i > 700:  # a judge who finds fewer answers good
+            drift.observe_grade("weak", "judge", None, float(rng.random() < 0.3), i)
+    assert not drift.alarms
+    for i in range(300):
+        drift.observe_grade("weak", "judge", None, float(rng.random() < 0.05), 2000 + i)
+    [alarm] = drift.alarms
+    assert alarm.stream == "quality of weak"
+    assert alarm.is_of_traffic
+    assert alarm.reason.startswith("lower than before, by ")
+    assert drift.streams["quality of weak"].seen < 300  # it learns afresh
 
 
 def test_ranks_are_uniform_for_values_that_tie() -> None:
@@ -52,8 +97,9 @@ def test_prices_and_routers() -> None:
     assert alarm.stream == "price of weak"
     assert "0.15/0.075/0.6 to 0.3/0.15/1.2" in alarm.reason
     drift.observe("win_rate", 0.5, 4.0)
+    drift.observe_grade("weak", "user", 0.5, 1.0, 4.0)
     drift.observe_router("another")  # whose win rates are on another scale
-    assert "win_rate" not in drift.streams
+    assert not drift.streams
 
 
 def test_state_goes_on_as_it_was() -> None:
@@ -61,11 +107,12 @@ def test_state_goes_on_as_it_was() -> None:
     values = rng.random(1500)
     whole, first = Drift(), Drift()
     for i, value in enumerate(values):
-        whole.observe("win_rate", value, i)
-        if i < 800:
-            first.observe("win_rate", value, i)
+        for drift in (whole, first) if i < 800 else (whole,):
+            drift.observe("win_rate", value, i)
+            drift.observe_grade("weak", "user", value, float(value < 0.5), i)
     second = Drift(json.loads(json.dumps(first.to_dict())))
     for i, value in enumerate(values[800:], 800):
         second.observe("win_rate", value, i)
+        second.observe_grade("weak", "user", value, float(value < 0.5), i)
     assert second.to_dict() == whole.to_dict()
     assert 0.0 <= whole.summary()["streams"][0]["evidence"] <= 1.0

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import Engine, insert
 
 from fastroute.journal.database import open_journal, writing
-from fastroute.journal.schema import FEEDBACK, PRICES, REQUESTS
+from fastroute.journal.schema import FEEDBACK, JUDGEMENTS, PRICES, REQUESTS
 from fastroute.rollout.canary import CANARY, CONTROL, Canary, Rules
-from fastroute.rollout.conversations import settled
+from fastroute.rollout.conversations import first_grades, settled
 from fastroute.rollout.drift import Drift
 from fastroute.rollout.files import read_canary, read_drift, write_state
 from fastroute.rollout.watch import Watcher
@@ -67,6 +67,52 @@ def test_conversations_settle_once_in_the_order_of_their_first_request(engine: E
         assert [list(c.grades) for c in found] == [[1.0, None], [None], [None]]
         again = list(settled(connection, found[-1].began, 1000.0, 50.0))
         assert [c.name for c in again] == ["c"]
+
+
+def test_grades_are_read_as_they_come_once_a_conversation_and_model(engine: Engine) -> None:
+    put(engine, row("a1", 10.0, "a"), row("a2", 20.0, "a"), row("b1", 12.0, "b"), row("c", 13.0))
+    with writing(engine) as connection:
+        connection.execute(
+            insert(JUDGEMENTS).values(request_id="b1", judge="x", model_a="strong", model_b="weak",
+                                      winner="strong", time=9000.0)
+        )  # fmt: skip
+    for name, time in (("a2", 30.0), ("a1", 8000.0), ("c", 40.0), ("b1", 9500.0)):
+        grade(engine, name, time, 1.0)
+    with engine.connect() as connection:
+
+        def read(cursor: float, until: float) -> list[tuple[str, str, float]]:
+            found = first_grades(connection, cursor, until)
+            return [(g.request_id, g.model, g.grade) for g, row in found if row.request_id]
+
+        assert read(0.0, 39.0) == [("a2", "weak", 1.0)]
+        assert read(30.0, 8000.0) == [("c", "weak", 1.0)]  # a1 is of a conversation that had one
+        assert read(8000.0, 9999.0) == [("b1", "strong", 1.0), ("b1", "weak", 0.0)]
+        assert read(9999.0, 99999.0) == []
+
+
+def test_quality_is_watched_by_late_grades_of_this_router_s_requests(
+    engine: Engine, tmp_path: Path
+) -> None:
+    path = tmp_path / "drift.json"
+    write_state(path, Drift())
+    put(
+        engine,
+        *(row(f"{i}", 1.0 + i, router_checksum="now") for i in range(20)),
+        *(row(f"failed {i}", 1.0 + i, status=502, router_checksum="now") for i in range(5)),
+        *(row(f"canary {i}", 1.0 + i, arm=CANARY, router_checksum="now") for i in range(5)),
+        *(row(f"before {i}", 0.5, router_checksum="old") for i in range(5)),
+    )
+    watcher = Watcher(lambda: engine, lambda *_, **__: None, drift=path, settle_s=10.0)
+    watcher.step(100.0)
+    for name in [f"{i}" for i in range(20)] + [
+        f"{kind} {i}" for kind in ("failed", "canary", "before") for i in range(5)
+    ]:
+        grade(engine, name, 5000.0, 1.0)
+    for now in (5005.0, 5020.0, 5030.0):
+        watcher.step(now)
+    drift = read_drift(path)
+    assert drift is not None
+    assert drift.streams["quality of weak"].seen == 20
 
 
 def canary_rows(canary: Canary, count: int, start: float, rng: np.random.Generator,

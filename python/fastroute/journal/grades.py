@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from fastroute.journal.schema import FEEDBACK, JUDGEMENTS, REQUESTS
 
@@ -33,16 +34,25 @@ class Grade(NamedTuple):
 
 
 def read_grades(
-    connection: Connection, *, since: float, until: float = float("inf")
+    connection: Connection,
+    *,
+    since: float,
+    until: float = float("inf"),
+    requests: Sequence[str] | None = None,
 ) -> Iterator[Grade]:
-    """Every grade that was given from ``since`` to ``until``."""
+    """Every grade that was given from ``since`` to ``until``, or those of ``requests`` only."""
     who = FEEDBACK.c
     model = REQUESTS.c
+
+    def asked(of: ReadOnlyColumnCollection[str, Any]) -> list[ColumnElement[bool]]:
+        within = [of.time >= since, of.time <= min(until, 1e300)]
+        return within if requests is None else [*within, of.request_id.in_(requests)]
+
     rows = connection.execute(
         select(who.request_id, who.source, who.time, who.score, who.winner,
                model.chosen, model.answered_by)
         .join(REQUESTS, model.request_id == who.request_id)
-        .where(who.time >= since, who.time <= min(until, 1e300))
+        .where(*asked(who))
     )  # fmt: skip
     for row in rows:
         answered = row.answered_by or row.chosen
@@ -53,9 +63,7 @@ def read_grades(
             rank = _RANKS.get(row.source, len(_RANKS))
             yield Grade(row.request_id, answered, float(grade), row.time, rank)
     of = JUDGEMENTS.c
-    found = connection.execute(
-        select(JUDGEMENTS).where(of.time >= since, of.time <= min(until, 1e300))
-    )
+    found = connection.execute(select(JUDGEMENTS).where(*asked(of)))
     for row in found:
         for name, score in ((row.model_a, row.score_a), (row.model_b, row.score_b)):
             if score is None and row.winner is not None:

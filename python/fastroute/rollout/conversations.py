@@ -1,14 +1,14 @@
-"""Conversations of a journal that have settled, each with what came of it."""
+"""Conversations of a journal that have settled, with what came of them, and grades as they come."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
-from fastroute.journal.grades import mean_grades, read_grades
+from fastroute.journal.grades import Grade, mean_grades, read_grades
 from fastroute.journal.schema import REQUESTS
 
 #: Conversations that are read at once, and names of a statement.
@@ -58,8 +58,7 @@ def settled(
     least = min(firsts.values())
     names = list(firsts)
     rows: dict[str, list[Any]] = {name: [] for name in names}
-    for i in range(0, len(names), _NAMES):
-        some = names[i : i + _NAMES]
+    for some in _batches(names):
         for row in connection.execute(_rows_of(some, least)):
             key = row.conversation or row.request_id
             if row.time <= firsts[key] + settle_s:
@@ -75,6 +74,52 @@ def settled(
         yield Conversation(
             key, own, [grades.get((r.request_id, r.answered_by or r.chosen)) for r in own]
         )
+
+
+def first_grades(
+    connection: Connection, cursor: float, until: float
+) -> Iterator[tuple[Grade, Any]]:
+    """Grades that were given after ``cursor`` and until ``until``, in that order, with the
+    request's row: of each conversation and model the first grade only, as those of one conversation
+    are alike."""
+    found = [g for g in read_grades(connection, since=cursor, until=until) if g.time > cursor]
+    if not found:
+        return
+    rows, earlier = {}, set()
+    conversations = _requests(connection, REQUESTS.c.request_id, {g.request_id for g in found})
+    names = {row.conversation for row in conversations if row.conversation is not None}
+    for row in [*conversations, *_requests(connection, REQUESTS.c.conversation, names)]:
+        rows[row.request_id] = row
+    for ids in _batches(rows):
+        for grade in read_grades(connection, since=0.0, until=cursor, requests=ids):
+            row = rows[grade.request_id]
+            earlier.add((row.conversation or row.request_id, grade.model))
+    for grade in sorted(found, key=lambda g: (g.time, g.rank, g.request_id, g.model)):
+        row = rows[grade.request_id]
+        key = row.conversation or row.request_id, grade.model
+        if key not in earlier:
+            earlier.add(key)
+            yield grade, row
+
+
+def _requests(
+    connection: Connection, column: ColumnElement[Any], values: Iterable[str]
+) -> list[Any]:
+    of = REQUESTS.c
+    wanted = select(
+        of.request_id, of.time, of.conversation, of.arm, of.router_checksum, of.win_rate, of.status
+    )
+    return [
+        row
+        for some in _batches(values)
+        for row in connection.execute(wanted.where(column.in_(some)))
+    ]
+
+
+def _batches(values: Iterable[str]) -> Iterator[list[str]]:
+    every = list(values)
+    for i in range(0, len(every), _NAMES):
+        yield every[i : i + _NAMES]
 
 
 def _rows_of(names: Sequence[str], since: float) -> Any:

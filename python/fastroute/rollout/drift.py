@@ -8,8 +8,9 @@ long series is noticed soon, new gamblers begin after each ``_EPOCH`` observatio
 1 / (k (k + 1)) for the k-th: these sum to 1.
 
 Observations are of conversations, as those of one conversation are alike: the win rate of its first
-request, the grade and the output tokens of each model. Changes of prices are noted as they are.
-What a canary routed is left out: it sends other prompts to each model, which is no drift.
+request, the output tokens and the grade of each model (``quality`` has the test of grades). Changes
+of prices are noted as they are. What a canary routed is left out: it sends other prompts to each
+model, which is no drift.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import numpy as np
 from numpy.random import default_rng
 
 from fastroute.rollout.bets import log_sum, share_out
+from fastroute.rollout.quality import QualityStream
 from fastroute.types import Float64Array
 
-#: The probability of any false alarm, over the whole life of a ``Drift``.
+#: The probability of any false alarm, over the whole life of a ``Drift``; half of it is for grades.
 LEVEL = 0.05
+_QUALITY = "quality of "
 _EPOCH = 500
 _SHARED = 1e-3
 _BINS = 512
@@ -110,7 +113,7 @@ class Alarm:
     @property
     def is_of_traffic(self) -> bool:
         """Whether prompts or grades changed, not the lengths of answers or prices."""
-        return self.stream == "win_rate" or self.stream.startswith("quality of ")
+        return self.stream == "win_rate" or self.stream.startswith(_QUALITY)
 
 
 class Drift:
@@ -123,30 +126,62 @@ class Drift:
     def __init__(self, saved: Mapping[str, Any] | None = None) -> None:
         saved = saved or {}
         self.cursor = float(saved.get("cursor", 0.0))
+        self.grades_cursor = float(saved.get("grades_cursor", self.cursor))
         self.prices_cursor = float(saved.get("prices_cursor", 0.0))
         self.prices: dict[str, list[float]] = dict(saved.get("prices", {}))
         self.alarms = [Alarm(**alarm) for alarm in saved.get("alarms", ())]
         self.router = saved.get("router")
-        self.streams = {n: Stream(s) for n, s in saved.get("streams", {}).items()}
+        self.streams = {n: _stream(n, s) for n, s in saved.get("streams", {}).items()}
         self._order: list[str] = list(saved.get("order", ()))
 
     def observe(self, name: str, value: float, time: float) -> None:
-        """Note ``value`` of stream ``name``: tokens 0 or more, other values 0..1."""
-        if name not in self._order:
-            self._order.append(name)
-        stream = self.streams.setdefault(name, Stream())
+        """Note ``value`` of stream ``name``: tokens 0 or more, a win rate 0..1."""
+        stream = self._stream(name)
+        assert isinstance(stream, Stream)
         if name.startswith("output tokens"):
             value = math.log1p(max(value, 0.0)) / math.log(1e7)
         place = min(max(int(value * _BINS), 0), _BINS - 1)
         # Repeatable, and independent of the value.
         chance = float(default_rng([stream.seen, *name.encode()]).random())
-        evidence = stream.observe(place, chance)
-        j = self._order.index(name) + 1
-        if evidence >= math.log(j * (j + 1.0) / LEVEL):
-            self.alarms.append(
-                Alarm(time, name, f"unlike the {stream.seen:,} conversations before")
-            )
-            self.streams[name] = Stream()
+        stream.observe(place, chance)
+        self._decide(name, f"unlike the {stream.seen:,} conversations before", time)
+
+    def observe_grade(
+        self, model: str, kind: str, score: float | None, grade: float, time: float
+    ) -> None:
+        """Note a grade, 0..1, of an answer of ``model``.
+
+        Args:
+            model: who answered.
+            kind: who graded; grades of each kind are compared with their like.
+            score: the win rate of the prompt, where it has one.
+            grade: 0..1.
+            time: of the request.
+        """
+        name = f"{_QUALITY}{model}"
+        stream = self._stream(name)
+        assert isinstance(stream, QualityStream)
+        if score is None:
+            kind, score = f"{kind}, no score", 0.5
+        stream.observe(kind, score, grade)
+        how = "lower" if stream.is_worse else "higher"
+        self._decide(name, f"{how} than before, by {stream.seen:,} grades", time)
+
+    def _stream(self, name: str) -> Stream | QualityStream:
+        if name not in self._order:
+            self._order.append(name)
+        return self.streams.setdefault(name, _stream(name))
+
+    def _decide(self, name: str, reason: str, time: float) -> None:
+        if self.streams[name].evidence >= self._needed(name):
+            self.alarms.append(Alarm(time, name, reason))
+            self.streams[name] = _stream(name)
+
+    def _needed(self, name: str) -> float:
+        """The evidence that an alarm takes."""
+        alike = [n for n in self._order if n.startswith(_QUALITY) == name.startswith(_QUALITY)]
+        j = alike.index(name) + 1
+        return math.log(2.0 * j * (j + 1.0) / LEVEL)
 
     def observe_price(self, model: str, prices: list[float], time: float) -> None:
         """Note the prices of ``model``; another than before is an alarm."""
@@ -160,15 +195,18 @@ class Drift:
         self.prices[model] = prices
 
     def observe_router(self, checksum: str | None) -> None:
-        """Note which router made the win rates; those of another are another stream."""
+        """Note which router made the win rates; with those of another, prompts and grades begin
+        afresh."""
         if checksum != self.router:
             self.router = checksum
-            self.streams.pop("win_rate", None)
+            for name in [n for n in self.streams if n == "win_rate" or n.startswith(_QUALITY)]:
+                del self.streams[name]
 
     def to_dict(self) -> dict[str, Any]:
         """What goes on from here, for JSON."""
         return {
             "cursor": self.cursor,
+            "grades_cursor": self.grades_cursor,
             "prices_cursor": self.prices_cursor,
             "prices": self.prices,
             "alarms": [asdict(alarm) for alarm in self.alarms[-100:]],
@@ -180,17 +218,21 @@ class Drift:
     def summary(self) -> dict[str, Any]:
         """What a person wants to know, for the page."""
         streams = []
-        for j, name in enumerate(self._order, 1):
+        for name in self._order:
             stream = self.streams.get(name)
             if stream is None:
                 continue
-            part = stream.evidence / math.log(j * (j + 1.0) / LEVEL)
+            part = stream.evidence / self._needed(name)
             streams.append(
                 {
                     "name": name,
                     "conversations": stream.seen,
                     # Part of the evidence that an alarm takes.
-                    "evidence": min(max(part, 0.0), 1.0) if stream.stakes else 0.0,
+                    "evidence": min(max(part, 0.0), 1.0) if len(stream.stakes) else 0.0,
                 }
             )
         return {"streams": streams, "alarms": [asdict(alarm) for alarm in self.alarms[-20:]]}
+
+
+def _stream(name: str, saved: Mapping[str, Any] | None = None) -> Stream | QualityStream:
+    return QualityStream(saved) if name.startswith(_QUALITY) else Stream(saved)

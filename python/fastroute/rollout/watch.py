@@ -15,12 +15,14 @@ from sqlalchemy import Connection, Engine, select
 
 from fastroute.journal.schema import PRICES
 from fastroute.rollout.canary import CANARY, CONTROL, Canary, Settled
-from fastroute.rollout.conversations import Conversation, settled
+from fastroute.rollout.conversations import Conversation, first_grades, settled
 from fastroute.rollout.drift import Alarm, Drift
 from fastroute.rollout.files import change, read_canary, read_drift
 
 #: Seconds that every worker has to learn of a new share before conversations count for it.
 GRACE_S = 15.0
+#: Seconds until a grade is in the journal, and its request's row.
+_LAG_S = 10.0
 _PRICE_NAMES = ("input_usd_per_mtok", "cached_input_usd_per_mtok", "output_usd_per_mtok")
 
 
@@ -97,14 +99,21 @@ class Watcher:
         def advance(before: Drift | None) -> Drift | None:
             # What was in the journal before is not watched: it may be of another configuration.
             drift = Drift({"cursor": now - self._settle_s}) if before is None else before
-            told, cursor = len(drift.alarms), drift.cursor
+            told, cursors = len(drift.alarms), (drift.cursor, drift.grades_cursor)
             is_new = _observe_prices(connection, drift) or before is None
-            for found in settled(connection, cursor, now, self._settle_s):
+            for found in settled(connection, drift.cursor, now, self._settle_s):
                 _observe(drift, found)
                 drift.cursor = max(drift.cursor, found.began)
+            for grade, row in first_grades(connection, drift.grades_cursor, now - _LAG_S):
+                is_of_router = row.router_checksum in (None, drift.router)
+                if is_of_router and row.arm != CANARY and not _failed(row):
+                    kind = f"rank {grade.rank}"
+                    drift.observe_grade(grade.model, kind, row.win_rate, grade.grade, row.time)
+                drift.grades_cursor = grade.time
             for alarm in drift.alarms[told:]:
                 self._log(f"drift: {alarm.stream}", logging.WARNING, reason=alarm.reason)
-            return drift if is_new or drift.cursor > cursor else None
+            is_new = is_new or cursors != (drift.cursor, drift.grades_cursor)
+            return drift if is_new else None
 
         drift = change(path, read_drift, advance)
         assert drift is not None
@@ -144,15 +153,13 @@ def _observe(drift: Drift, found: Conversation) -> None:
         drift.observe_router(first.router_checksum)
         drift.observe("win_rate", first.win_rate, first.time)
     seen: set[str] = set()
-    for row, grade in zip(found.rows, found.grades, strict=True):
+    for row in found.rows:
         model = row.answered_by or row.chosen
-        for what, value in (("quality", grade), ("output tokens", row.output_tokens)):
-            name = f"{what} of {model}"
-            if model is None or value is None or row.arm == CANARY or _failed(row):
-                continue
-            if name not in seen:
-                seen.add(name)
-                drift.observe(name, float(value), row.time)
+        if model is None or row.output_tokens is None or row.arm == CANARY or _failed(row):
+            continue
+        if model not in seen:
+            seen.add(model)
+            drift.observe(f"output tokens of {model}", float(row.output_tokens), row.time)
 
 
 def _observe_prices(connection: Connection, drift: Drift) -> bool:
