@@ -170,7 +170,7 @@ def _in_parts(battles: Any, folder: Path, np: Any) -> None:
         if len(part.queries):
             np.save(folder / "queries.npy", part.queries)
         del part, columns, blocks
-    plan = shards.count_shards(written).plan(**pair)
+    plan = shards.count_shards(written, folder).plan(**pair)
     shards.train_shard_index(written, plan, folder)
     first = 0
     for shard in written:

@@ -21,15 +21,23 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def sync_files(folder: Path) -> None:
+    """Make the files of ``folder`` and of folders in it survive a power failure. Raises OSError."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the folder for one saver: others wait. It ends with the process, and leaves no file.
 
-    Raises OSError.
+    Raises OSError; BlockingIOError where another holds it and this one is not to ``wait``.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(handle)

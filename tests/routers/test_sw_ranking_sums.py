@@ -164,7 +164,7 @@ def _on_disk(large: SyntheticBattles, folder: Path) -> Path:
         blocks = [_part(slice(a, middle), large), _part(slice(middle, b), large)]
         assert shards.write_shard(path, blocks) == b - a
         written.append(shards.Shard(path))
-    plan = shards.count_shards(written).plan(**PAIR, num_tiers=4)
+    plan = shards.count_shards(written, folder).plan(**PAIR, num_tiers=4)
     shards.train_shard_index(written, plan, folder)
     for shard, first in zip(written, ends, strict=False):
         shards.fit_shard(shard, plan, first, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cli_runner import fastroute, refused
+from fastroute._files import lock
 from fastroute.artifacts import prompt_hash
 from fastroute.embedders import StaticEmbedder
 from fastroute.errors import InvalidInputError
@@ -109,14 +111,33 @@ def test_models_that_cannot_be_compared_are_left_out(folder: Path, tmp_path: Pat
         file.write('{"prompt": "short", "model_a": "x", "model_b": "y", "winner": "tie"}\n')
         file.write('{"prompt": "a prompt of nothing known", "model_a": "x", "winner": "tie"}\n')
     files = [str(folder), str(tmp_path / "y.jsonl"), str(tmp_path / "z.parquet")]
+    out = tmp_path / "out"
     with pytest.raises(InvalidInputError, match=r"y\.jsonl, row 102: model_b is None"):
-        train_sw_ranking_in_parts(files, tmp_path / "bad")
-    done = train_sw_ranking_in_parts(files, tmp_path / "out", held_out=0.0, skip_bad=True)
+        train_sw_ranking_in_parts(files, out, held_out=0.0)
+    with pytest.raises(InvalidInputError, match=r"out is of something else: its held_out was 0\.0"):
+        train_sw_ranking_in_parts(files, out, skip_bad=True)
+    with lock(out / ".parts"), pytest.raises(InvalidInputError, match="another training writes"):
+        train_sw_ranking_in_parts(files, out, held_out=0.0, skip_bad=True)
+    assert len(list(out.glob(".parts/*/read.json"))) == 4
+    done = train_sw_ranking_in_parts(files, out, held_out=0.0, skip_bad=True)
     assert done.left_out == ("stranger",)
     assert done.battles == COUNT
     assert done.dropped == {"malformed": 1, "shorter than 16 characters": 1}
     assert set(done.router.model_ratings_) == set(MODELS)
-    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+    with pytest.raises(InvalidInputError, match="out is not empty"):
+        train_sw_ranking_in_parts(files, out, held_out=0.0, skip_bad=True)
+
+
+def test_overwrite_starts_again_with_other_arguments(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / ".parts" / "part-00000-00000").mkdir(parents=True)
+    (out / ".parts" / "manifest.json").write_text("{}")
+    (out / ".parts" / "part-00000-00000" / "read.json").write_text("[1, 0, 0, 0, 0]")
+    with pytest.raises(InvalidInputError, match="its format was None, now it is 1"):
+        train_sw_ranking_in_parts([str(folder)], out, held_out=0.0)
+    done = train_sw_ranking_in_parts([str(folder)], out, held_out=0.0, overwrite=True)
+    assert done.battles == COUNT
 
 
 def test_what_cannot_be_done_in_parts_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -135,6 +156,7 @@ def test_what_cannot_be_done_in_parts_is_refused(folder: Path, tmp_path: Path) -
     pq.write_table(pa.table(_battles(500)), few)
     with pytest.raises(InvalidInputError, match=r"500 battles are fitted in memory"):
         train_sw_ranking_in_parts([str(few)], tmp_path / "o", held_out=0.0)
+    assert not list((tmp_path / "o").iterdir())  # so that it can be fitted there without an engine
 
 
 _ON_RAY = """
@@ -153,8 +175,10 @@ for engine in ("local", "ray"):
 def test_ray_makes_the_same_scores_and_router(folder: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-c", _ON_RAY, str(folder), str(tmp_path)]
     # The last bits of NumPy's products depend on its threads, of which Ray gives each worker one.
-    one = os.environ | {"OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(words, capture_output=True, text=True, timeout=300, env=one)
+    one = {"OMP_NUM_THREADS": "1", "RAY_raylet_start_wait_time_s": "120"}  # it may be busy here
+    ran = subprocess.run(
+        words, capture_output=True, text=True, timeout=300, env=os.environ | one, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == ""
     here, on_ray = ({p.name for p in (tmp_path / e).iterdir()} for e in ("local", "ray"))
@@ -162,3 +186,68 @@ def test_ray_makes_the_same_scores_and_router(folder: Path, tmp_path: Path) -> N
     score_files([f"{folder}/*.parquet"], str(tmp_path / "here"))
     for file in (tmp_path / "here").iterdir():
         assert (tmp_path / "scores" / file.name).read_bytes() == file.read_bytes()
+
+
+_KILLED = r"""
+import json, os, re, signal, sys
+from fastroute.training import train_sw_ranking_in_parts
+folder, to, points = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+done = os.open(to + "/done", os.O_CREAT | os.O_WRONLY)
+
+
+def train(output, event="", name="", count=0):
+    left = [count]
+
+    def look(what, arguments):
+        if what not in ("os.rename", "os.remove"):
+            return
+        path = str(arguments[what == "os.rename"])
+        ends = path[-9:] in ("read.json", "/sums.npz")
+        if ends and what == "os.rename" and output.endswith("killed"):
+            os.write(done, path[-9:].encode() + b"\n")
+        if what == event and re.search(name, path):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if pid == 0:
+        sys.addaudithook(look)
+        train_sw_ranking_in_parts([folder], output, held_out=0.02)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+killed = [train(to + "/killed", *point) for point in points]
+print([train(to + "/whole"), *killed, train(to + "/killed")])
+"""
+#: The event before which a training is killed, the file of it, and which one of several.
+_POINTS = [
+    ("os.rename", r"read\.json$", 2),
+    ("os.rename", r"counts\.npz$", 1),
+    ("os.rename", r"empty\.faiss$", 1),
+    ("os.rename", r"sums\.npz$", 2),
+    ("os.rename", r"lists\.ivfdata$", 1),
+    ("os.remove", r"rows\.raw$", 2),
+    ("os.rename", r"/rows-\w+\.npy$", 1),
+    ("os.rename", r"artifact\.json$", 1),
+    ("os.rename", r"assembled$", 1),
+    ("os.rename", r"artifact\.json$", 1),  # with the thresholds
+    ("os.remove", r"manifest\.json$", 1),
+]
+
+
+def test_killed_at_each_step_and_the_same_call_again(folder: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", _KILLED, str(folder), str(tmp_path), json.dumps(_POINTS)]
+    one = os.environ | {"OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=300, env=one)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == [0, *[-signal.SIGKILL] * len(_POINTS), 0], ran.stderr
+    whole, killed = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
+        for name in ("whole", "killed")
+    )
+    assert killed == whole
+    # Of four parts, one is read again and one fitted again: what was killed at its end.
+    done = (tmp_path / "done").read_text().split()
+    assert [sum(name in path for path in done) for name in ("read", "sums")] == [5, 5]

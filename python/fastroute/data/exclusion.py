@@ -8,6 +8,7 @@ can only be the same.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -52,6 +53,11 @@ class EvaluationPrompts:
             self._exact.add(_key(prompt, words))
             for gram in _grams(words):
                 self._grams.setdefault(gram, []).append(number)
+
+    @property
+    def sha256(self) -> str:
+        """Of the prompts, in any order."""
+        return hashlib.sha256("\0".join(sorted(self._exact)).encode("utf-8", "replace")).hexdigest()
 
     def match(self, prompt: str) -> Match:
         """How ``prompt`` is one of these, or None."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from fastroute._progress import progress_bar
-from fastroute._tasks.processes import Engine, check_workers, run_tasks
+from fastroute._tasks.processes import Engine, check_workers
 from fastroute.errors import InvalidInputError
 from fastroute.scoring.batch import BatchScorer
 from fastroute.scoring.files import InputFile, Place, find_inputs
 from fastroute.scoring.parts import Job, Part, plan, rows_of
+from fastroute.scoring.resuming import MANIFEST, check_same, document, manifest, run_parts
 
-_MANIFEST, _SUMMARY = "manifest.json", "summary.json"
+_SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +82,11 @@ def score_files(
     there = _prepare(job, scorer, files, parts, overwrite=overwrite)
     counts = {i: _counted(job, part) for i, part in enumerate(parts) if part.scores in there}
     resumed = len(counts)
-    left = {i: part for i, part in enumerate(parts) if i not in counts}
-    known = [part.rows for part in left.values() if part.rows is not None]
-    total = sum(known) if len(known) == len(left) else None
-    with progress_bar(total, "score", shown=progress) as advance:
-        make = job.task if workers > 1 or engine == "ray" else partial(job.task, scorer)
-        for i, (done, refused) in run_tasks(
-            make, left, workers=workers, engine=engine, advance=advance
-        ):
-            counts[i] = done, refused
+    make = job.task if workers > 1 or engine == "ray" else partial(job.task, scorer)
+    counts = run_parts(
+        make, parts, counts, "score", unit="prompt", workers=workers, engine=engine,
+        progress=progress,
+    )  # fmt: skip
     rows, errors = (sum(count[k] for count in counts.values()) for k in (0, 1))
     summary = {
         "rows": rows,
@@ -102,7 +96,7 @@ def score_files(
             for i, part in enumerate(parts)
         ],
     }
-    (job.output / _SUMMARY).write(_document(summary))
+    (job.output / _SUMMARY).write(document(summary))
     return ScoreReport(rows, errors, len(parts), resumed, job.threshold)
 
 
@@ -116,27 +110,16 @@ def _prepare(
 ) -> set[str]:
     """The names of what the output folder has; writes the manifest of a new one."""
     _make(job.output)
-    manifest = _document(
-        {
-            "format": 1,
-            "router": job.router,
-            "router checksum": scorer.checksum,
-            "threshold": job.threshold,
-            "column": job.column,
-            "keep": list(job.keep),
-            "inputs": [
-                {
-                    "file": file.place.label,
-                    "bytes": file.size,
-                    "modified_ns": file.modified_ns,
-                    "rows": [p.rows for p in parts if p.file == file.place],
-                }
-                for file in files
-            ],
-        }
-    )
+    facts = {
+        "router": job.router,
+        "router checksum": scorer.checksum,
+        "threshold": job.threshold,
+        "column": job.column,
+        "keep": list(job.keep),
+    }
+    now = manifest(facts, files, parts)
     there = job.output.names()
-    place = job.output / _MANIFEST
+    place = job.output / MANIFEST
     before = place.read()
     if overwrite and before is not None:
         job.output.remove(sorted(n for n in there if n.startswith("part-") or n == _SUMMARY))
@@ -147,12 +130,9 @@ def _prepare(
                 f"output {job.output.label} has files that are not of this command; name another "
                 "folder"
             )
-        place.write(manifest)
-    elif before != manifest:
-        raise InvalidInputError(
-            f"output {job.output.label} has scores of something else: "
-            f"{_difference(before, manifest)}; name another folder, or pass overwrite (--overwrite)"
-        )
+        place.write(now)
+    else:
+        check_same(before, now, job.output.label)
     return there
 
 
@@ -162,23 +142,6 @@ def _make(folder: Place) -> None:
         system.create_dir(path, recursive=True)
     except OSError as error:
         raise InvalidInputError(f"output {folder.label} can't be made: {error}") from error
-
-
-def _document(facts: dict[str, Any]) -> bytes:
-    return (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
-
-
-def _difference(before: bytes, now: bytes) -> str:
-    try:
-        old = json.loads(before)
-        new = json.loads(now)
-        name = next(name for name in new if old.get(name) != new[name])
-    except (ValueError, AttributeError, StopIteration):
-        return "its manifest is not of this version"
-    if name != "inputs":
-        return f"its {name} was {old.get(name)!r}, now it is {new[name]!r}"
-    changed = [file["file"] for file in new[name] if file not in old[name]]
-    return f"its inputs differ{' in ' + changed[0] if changed else ''}"
 
 
 def _counted(job: Job, part: Part) -> tuple[int, int]:

@@ -14,6 +14,8 @@ from fastroute.errors import ArtifactError, InvalidInputError
 Framework = Literal["np", "pt"]
 #: The state of an interrupted mf training, in its output folder.
 JOURNAL = "training-journal.safetensors"
+#: That of an interrupted training in parts, a folder.
+PARTS = ".parts"
 
 
 def write_checkpoint(

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fastroute._files import scratch_folder, sync_folder
+from fastroute._files import scratch_folder, sync_files, sync_folder
 from fastroute.artifacts import MANIFEST
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.beside import EMBEDDER_FOLDER, folder_name, holds_embedder
 from fastroute.embedders.static import StaticEmbedder
 from fastroute.errors import ArtifactError, InvalidInputError
-from fastroute.training.checkpoint_file import JOURNAL
+from fastroute.training.checkpoint_file import JOURNAL, PARTS
 
 KINDS = ("static", "onnx")
 
@@ -71,7 +71,7 @@ def embedder_kept(
                 if not (folder / kept).exists():
                     copy = scratch / kept
                     shutil.copytree(source, copy)
-                    _sync(copy)
+                    sync_files(copy)
                     copy.rename(folder / kept)
             sync_folder(folder)
         except (OSError, shutil.Error) as error:
@@ -102,15 +102,8 @@ def _check_others(folder: Path) -> None:
     if not others:
         return
     beside = {entry.name for entry in folder.iterdir()} - {path.name for path in others}
-    if beside and not beside & {MANIFEST, JOURNAL}:
+    if beside and not beside & {MANIFEST, JOURNAL, PARTS}:
         raise InvalidInputError(
             f"{others[0]} holds an embedder that was not written by a training and would be "
             "deleted; name another output folder, or move it away"
         )
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())

@@ -1,14 +1,17 @@
 """Fits ``sw_ranking`` routers to files of battles that need not fit in memory.
 
 Each row group of a Parquet file, or other file, becomes a shard on disk, written and fitted by
-whatever process is free (``routers.sw_ranking.shards``).
+whatever process is free (``routers.sw_ranking.shards``). Shards are in OUTPUT/.parts until the
+router is measured, and are used again where a run was stopped.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
@@ -17,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fastroute._files import scratch_folder
+from fastroute._files import lock, sync_files, write_whole
 from fastroute._progress import Advance, progress_bar
 from fastroute._tasks.processes import Engine, check_workers, run_tasks
 from fastroute.artifacts import prompt_hash, save_provenance
@@ -34,6 +37,8 @@ from fastroute.routers.sw_ranking.shards import Block, Shard
 from fastroute.routers.sw_ranking.sums import FarFieldPlan
 from fastroute.scoring.files import find_inputs
 from fastroute.scoring.parts import Part, plan, read_part
+from fastroute.scoring.resuming import MANIFEST, check_same, manifest, run_parts
+from fastroute.training.checkpoint_file import PARTS
 from fastroute.training.embedder_choice import choose_embedder, embedder_kept, open_choice
 from fastroute.training.graded_battles import comparable_models
 from fastroute.training.mf.models import pair_of
@@ -50,6 +55,8 @@ _COLUMNS = ("prompt", "model_a", "model_b", "winner")
 #: Prompts that a saved router lists at most: more would take longer to load than all else.
 MOST_TRAINED_ON = 4_000_000
 _BYTES_PER_ROW = 500  # about, of files that do not say how many rows they have
+#: What says that a part is read, in its folder, and that the router is written.
+_READ, _ASSEMBLED = "read.json", "assembled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +85,9 @@ class _Reading:
         embedder, _ = open_choice(self.embedder)
         return partial(self._write, embedder)
 
-    def _write(self, embedder: Any, item: tuple[int, Part], advance: Advance) -> list[int]:
-        number, part = item
-        shard = self.folder / f"shard-{number:06d}"
-        shard.mkdir()
+    def _write(self, embedder: Any, part: Part, advance: Advance) -> list[int]:
+        shard = self.folder / part.name
+        shard.mkdir(exist_ok=True)
         counts: dict[str, int] = dict.fromkeys(
             ("malformed", "short", "excluded", "without tokens"), 0
         )
@@ -111,7 +117,10 @@ class _Reading:
 
         battles = shards.write_shard(shard, blocks())
         np.unique(np.array(hashes, np.uint64)).tofile(shard / "hashes.raw")
-        return [battles, *counts.values()]
+        read = [battles, *counts.values()]
+        sync_files(shard)
+        write_whole(shard / _READ, json.dumps(read).encode())
+        return read
 
     def _battles(
         self, part: Part, table: Any, unreadable: list[tuple[int, str]], counts: dict[str, int]
@@ -185,7 +194,7 @@ def _fit(plan: FarFieldPlan, folder: Path) -> Any:
 def _fit_one(
     plan: FarFieldPlan, folder: Path, item: tuple[Path, int], advance: Advance
 ) -> list[int]:
-    shard = Shard(item[0])
+    shard = Shard(item[0]).of(plan.models)
     shards.fit_shard(shard, plan, item[1], folder)
     advance(shard.battles)
     return [shard.battles]
@@ -209,6 +218,7 @@ def train_sw_ranking_in_parts(
 ) -> PartsTraining:
     """Fit an ``sw_ranking`` router to battles in files, a part at a time, save it, and measure it.
 
+    The same call again goes on where an earlier one was stopped, and gives the same bytes.
     Memory is that of a part and of what is learned; embeddings and index are on disk, as int8, and
     are mapped when the router is loaded. Battles that repeat are not removed.
 
@@ -220,9 +230,9 @@ def train_sw_ranking_in_parts(
         held_out: share of prompts, at most 2,000 or so, that the router is measured on and not
             fitted to; 0 for none.
         exclude: prompts that must not be trained on.
-        skip_bad: leave malformed rows out instead of stopping.
+        skip_bad: leave malformed rows out instead of stopping; it may change when a call goes on.
         workers, engine: as for ``score_files``.
-        overwrite: replace what is in ``output``.
+        overwrite: replace what is in ``output``, and the parts of another training there.
         progress: show progress bars on a terminal.
 
     Raises InvalidInputError for arguments or data that can't be used.
@@ -230,66 +240,108 @@ def train_sw_ranking_in_parts(
     check_workers(workers, engine)
     if not 0.0 <= held_out <= 0.5:
         raise InvalidInputError(f"held_out must be from 0 to 0.5, got {held_out}")
-    folder = check_output(output, overwrite=overwrite)
+    work = Path(output) / PARTS
+    before = (work / MANIFEST).read_bytes() if (work / MANIFEST).is_file() else None
+    folder = check_output(output, overwrite=overwrite, resume=before is not None)
     found = find_inputs(files)
     parts = plan(found, _COLUMNS[0], _COLUMNS[1:])
     known = sum(part.rows or 0 for part in parts)
     about = known + sum(f.size for f in found if f.place.kind != "parquet") // _BYTES_PER_ROW
     share = min(held_out, MOST_SCORED / max(about, 1))
     chosen, source = choose_embedder(embedder, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    run = partial(run_tasks, workers=workers, engine=engine)
-    with scratch_folder(folder.absolute()) as scratch:
-        reading = _Reading(scratch, _absolute(embedder), share, exclude, skip_bad)
-        total = known if all(part.rows is not None for part in parts) else None
-        dropped = np.zeros(4, np.int64)
-        with progress_bar(total, "read", unit="battle", shown=progress) as advance:
-            numbered = dict(enumerate(enumerate(parts)))
-            for _, counts in run(reading.task, numbered, advance=advance):
-                dropped += counts[1:]
-        all_shards = [Shard(scratch / f"shard-{i:06d}") for i in range(len(parts))]
+    facts = {
+        "embedder": chosen.name,
+        "strong_model": strong_model,
+        "weak_model": weak_model,
+        "num_tiers": num_tiers,
+        "held_out": held_out,
+        "excluded prompts": None if exclude is None else exclude.sha256,
+    }
+    now = manifest(facts, found, parts)
+    if before is not None and not overwrite:
+        check_same(before, now, str(output))
+    with _held(work, now):
+        reading = _Reading(work.absolute(), _absolute(embedder), share, exclude, skip_bad)
+        read = {i: work / part.name / _READ for i, part in enumerate(parts)}
+        there = {i: json.loads(file.read_bytes()) for i, file in read.items() if file.exists()}
+        results = run_parts(
+            reading.task, parts, there, "read", unit="battle", workers=workers, engine=engine,
+            progress=progress,
+        )  # fmt: skip
+        dropped = np.sum([counts[1:] for counts in results.values()], axis=0)
+        all_shards = [Shard(work.absolute() / part.name) for part in parts]
         written = [shard for shard in all_shards if shard.battles]
-        held = [battle for shard in all_shards for battle in _held_out(shard.folder)]
-        counts = shards.count_shards(written)
+        counts = shards.count_shards(written, work)
         kept, left_out = comparable_models(counts.models, counts.counts)
         if left_out:
-            written = [s for s in written if s.keep(kept)]
+            written = [some for some in (shard.of(kept) for shard in written) if some.battles]
             counts = counts.of(kept)
         battles = len(counts)
-        shards.check_enough(battles, FAR_FIELD_FROM)
-        tiers = min(MOST_TIERS, len(kept)) if num_tiers is None else num_tiers
-        elo, _ = rate_counts(kept, counts.counts, tiers, {})
-        strong, weak = pair_of(tuple(kept), elo, strong_model, weak_model)
-        fitted = counts.plan(strong_model=strong, weak_model=weak, num_tiers=tiers)
-        del counts
-        shards.train_shard_index(written, fitted, scratch)
-        firsts = accumulate([0, *(shard.battles for shard in written)])
-        items = {i: (s.folder, n) for i, (s, n) in enumerate(zip(written, firsts, strict=False))}
-        with progress_bar(battles, "fit", unit="battle", shown=progress) as advance:
-            for _ in run(partial(_fit, fitted, scratch), items, advance=advance):
-                pass
-        router = SimilarityWeightedRouter(
-            strong_model=strong, weak_model=weak, num_tiers=tiers, mode="far_field",
-            storage="int8", embedder=chosen,
-        )  # fmt: skip
-        options = {name: getattr(router, name) for name in OPTIONS}
-        provenance = Provenance(
-            data=tuple(f.place.label for f in found), trained_on=_hashes(written)
-        )
-        save = partial(
-            shards.assemble, folder, written, fitted, scratch, options=options, embedder=chosen
-        )
-        with embedder_kept(chosen, source, folder):
-            save(provenance=provenance)
-    router = SimilarityWeightedRouter.load(folder, embedder=chosen)
-    X = chosen.embed_batch([battle.prompt for battle in held])
-    has_tokens = np.flatnonzero(X.any(axis=1))
-    held = [held[i] for i in has_tokens]
-    rates, figures = held_out_figures(router, held, np.ascontiguousarray(X[has_tokens]))
-    if len(rates):
-        said = f"{len(rates):,} held-out prompts"
-        save_provenance(folder, calibrated(router.provenance, rates, calibrated_on=said))
+        try:
+            shards.check_enough(battles, FAR_FIELD_FROM)
+            tiers = min(MOST_TIERS, len(kept)) if num_tiers is None else num_tiers
+            elo, _ = rate_counts(kept, counts.counts, tiers, {})
+            strong, weak = pair_of(tuple(kept), elo, strong_model, weak_model)
+            fitted = counts.plan(strong_model=strong, weak_model=weak, num_tiers=tiers)
+        except InvalidInputError:  # of these arguments: the parts are of no use
+            shutil.rmtree(work)
+            raise
+        if not (work / _ASSEMBLED).exists():
+            shards.train_shard_index(written, fitted, work)
+            firsts = accumulate([0, *(shard.battles for shard in written)])
+            numbered = zip(written, firsts, strict=False)
+            left = {i: (s, n) for i, (s, n) in enumerate(numbered) if not s.is_fitted}
+            total = sum(shard.battles for shard, _ in left.values())
+            items = {i: (shard.folder, first) for i, (shard, first) in left.items()}
+            with progress_bar(total, "fit", unit="battle", shown=progress) as advance:
+                make = partial(_fit, fitted, work.absolute())
+                for _ in run_tasks(make, items, workers=workers, engine=engine, advance=advance):
+                    pass
+            router = SimilarityWeightedRouter(
+                strong_model=strong, weak_model=weak, num_tiers=tiers, mode="far_field",
+                storage="int8", embedder=chosen,
+            )  # fmt: skip
+            provenance = Provenance(
+                data=tuple(f.place.label for f in found), trained_on=_hashes(written)
+            )
+            with embedder_kept(chosen, source, folder):
+                shards.assemble(
+                    folder, written, fitted, work, embedder=chosen, provenance=provenance,
+                    options={name: getattr(router, name) for name in OPTIONS},
+                )  # fmt: skip
+            write_whole(work / _ASSEMBLED, b"")
         router = SimilarityWeightedRouter.load(folder, embedder=chosen)
+        held = [battle for shard in all_shards for battle in _held_out(shard.folder)]
+        X = chosen.embed_batch([battle.prompt for battle in held])
+        has_tokens = np.flatnonzero(X.any(axis=1))
+        held = [held[i] for i in has_tokens]
+        rates, figures = held_out_figures(router, held, np.ascontiguousarray(X[has_tokens]))
+        if len(rates):
+            said = f"{len(rates):,} held-out prompts"
+            save_provenance(folder, calibrated(router.provenance, rates, calibrated_on=said))
+            router = SimilarityWeightedRouter.load(folder, embedder=chosen)
+        (work / MANIFEST).unlink()
+        shutil.rmtree(work)
     why = ("malformed", "shorter than 16 characters", "of an evaluation set", "without tokens")
     reasons = {n: int(c) for n, c in zip(why, dropped, strict=True) if c}
     return PartsTraining(router, folder, battles, tuple(left_out), figures, reasons)
+
+
+@contextmanager
+def _held(work: Path, now: bytes) -> Iterator[None]:
+    """Hold the folder of the parts of the training ``now``; what it has of others is removed."""
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock(work, wait=False):
+            path = work / MANIFEST
+            if not path.is_file() or path.read_bytes() != now:
+                path.unlink(missing_ok=True)
+                for other in work.iterdir():
+                    shutil.rmtree(other) if other.is_dir() else other.unlink()
+                write_whole(path, now)
+            yield
+    except BlockingIOError as error:
+        raise InvalidInputError(
+            f"output {work.parent}: another training writes there; wait for it, or name another "
+            "folder"
+        ) from error

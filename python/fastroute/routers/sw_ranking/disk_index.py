@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastroute._files import whole_file
 from fastroute.routers.sw_ranking.near_field import default_index
 from fastroute.routers.sw_ranking.neighbors import NeighborIndex
 from fastroute.types import Float32Array
@@ -58,7 +59,7 @@ def merge_shards(empty: Path, shards: Sequence[Path], lists: Path) -> MergedInde
     inner: Any = faiss.extract_index_ivf(index)
     size = int(inner.code_size)
     lengths = np.zeros(inner.nlist, np.uint64)
-    with lists.open("wb") as file:
+    with whole_file(lists) as temporary, temporary.open("wb") as file:
         for number in range(inner.nlist):
             found = [(part, part.list_size(number)) for part in parts]
             found = [(part, length) for part, length in found if length]

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -59,7 +60,7 @@ def write_large(
 ) -> dict[str, Any]:
     """Write an array or an index into ``folder`` and return its entry in the manifest.
 
-    ``name`` is such as "rows.npy". A path is a file of the same file system that is moved here; a
+    ``name`` is such as "rows.npy". A path is a file of the same file system that is linked here; a
     function writes a file itself, and is given the entries of those ``before`` it. No existing
     file is changed, since other processes may have it mapped. Raises OSError.
     """
@@ -70,7 +71,7 @@ def write_large(
         if isinstance(content, NeighborIndex):
             content.save(temporary)
         elif isinstance(content, Path):
-            content.replace(temporary)
+            _link(content, temporary)
         elif callable(content):
             content(temporary, before)
         else:
@@ -92,6 +93,15 @@ def write_large(
         temporary.unlink(missing_ok=True)
         raise
     return stated
+
+
+def _link(path: Path, to: Path) -> None:
+    """Give a file a second name, in place of the file ``to``; a copy where that can't be."""
+    to.unlink()
+    try:
+        os.link(path, to)
+    except OSError:
+        shutil.copyfile(path, to)
 
 
 def remove_others(folder: Path, names: Collection[str], kept: Collection[str]) -> None:

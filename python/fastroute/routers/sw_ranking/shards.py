@@ -2,20 +2,23 @@
 
 Each shard is a folder of its own, so that processes write and fit them side by side. Embeddings are
 stored as int8. ``write_shard`` is the first round over the battles, ``fit_shard`` the second, and
-``assemble`` makes the artifact of ``sw_ranking.artifact`` from all of them.
+``assemble`` makes the artifact of ``sw_ranking.artifact`` from all of them. Each step can be called
+again in the folder of a process that was killed, and gives the same bytes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastroute._files import sync_files, whole_file
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
 from fastroute.provenance import Provenance
@@ -35,8 +38,10 @@ from fastroute.types import Float32Array
 
 #: What a shard has for each battle, and its dtype; ``a`` and ``b`` number the shard's own models.
 _FILES = {"rows": "int8", "scales": "float32", "a": "int32", "b": "int32", "outcome": "int8"}
-_ROWS_AT_ONCE = 65_536
-_EMPTY = "empty.faiss"
+#: The same of what ``fit_shard`` adds, which numbers the models of the plan.
+_FITTED = {"cells": "uint16", "clusters": "uint16", "model_a": "int32", "model_b": "int32"}
+_ROWS_AT_ONCE = 16_384
+_EMPTY, _COUNTS, _SUMS = "empty.faiss", "counts.npz", "sums.npz"
 
 #: Embeddings float32[n, d], model_a, model_b and winner of n battles.
 Block = tuple[Float32Array, Sequence[str], Sequence[str], Sequence[str]]
@@ -66,7 +71,7 @@ def write_shard(folder: Path, blocks: Iterable[Block]) -> int:
                 files[name].write(np.ascontiguousarray(column).data)
             total += len(embeddings)
     dimensions = counts.sample.rows.shape[1]
-    np.savez(folder / "counts.npz", counts=counts.counts, numbers=counts.sample.numbers)
+    np.savez(folder / _COUNTS, counts=counts.counts, numbers=counts.sample.numbers)
     facts = {"battles": total, "dimensions": dimensions, "models": names,
              "counted": list(counts.models)}  # fmt: skip
     (folder / "shard.json").write_text(json.dumps(facts))
@@ -87,11 +92,13 @@ class Shard:
         self.dimensions: int = facts["dimensions"]
         self.models: list[str] = facts["models"]
         self._counted: list[str] = facts["counted"]
+        self._stored = self.battles
+        self._kept: npt.NDArray[np.bool_] | None = None
 
     def counts(self) -> BattleCounts:
         """The first round's, with the sample of the rows."""
         counts = BattleCounts("int8")
-        with np.load(self.folder / "counts.npz") as arrays:
+        with np.load(self.folder / _COUNTS) as arrays:
             counts.models, counts.counts = tuple(self._counted), arrays["counts"]
             numbers = arrays["numbers"]
         for first, rows in self.blocks():
@@ -99,57 +106,93 @@ class Shard:
             counts.sample.add(rows[inside - first])
         return counts
 
-    def keep(self, models: Sequence[str]) -> bool:
-        """Remove the battles of other models; whether any is left."""
-        known = np.array([model in models for model in self.models], np.bool_)
-        kept = known[self.column("a")] & known[self.column("b")]
+    def of(self, models: Sequence[str]) -> Shard:
+        """The battles between some of the models only."""
+        some, known = Shard(self.folder), np.array([m in models for m in self.models], np.bool_)
+        kept = known[some.column("a")] & known[some.column("b")]
         if not kept.all():
-            rows = np.memmap(self.folder / "rows.raw", np.int8, "r").reshape(self.battles, -1)
-            for first in range(0, self.battles, _ROWS_AT_ONCE):
-                some = rows[first : first + _ROWS_AT_ONCE]
-                with (self.folder / "kept.raw").open("wb" if first == 0 else "ab") as file:
-                    file.write(np.ascontiguousarray(some[kept[first : first + len(some)]]).data)
-            (self.folder / "kept.raw").replace(self.folder / "rows.raw")
-            for name in _FILES:
-                if name != "rows":
-                    self.column(name)[kept].tofile(self.folder / f"{name}.raw")
-            self.battles = int(kept.sum())
-            facts = json.loads((self.folder / "shard.json").read_text())
-            facts |= {"battles": self.battles}
-            (self.folder / "shard.json").write_text(json.dumps(facts))
-        return self.battles > 0
+            some._kept, some.battles = kept, int(kept.sum())
+        return some
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether ``fit_shard`` has finished."""
+        return (self.folder / _SUMS).exists()
 
     def blocks(self) -> Iterator[tuple[int, Float32Array]]:
         """(first, unit rows float32[n, d]) of all battles in order."""
-        with (self.folder / "rows.raw").open("rb") as file:
-            scales = self.column("scales")
-            for first in range(0, self.battles, 16_384):
-                count = min(16_384, self.battles - first)
-                flat = np.fromfile(file, np.int8, count * self.dimensions)
-                rows = UnitRows(flat.reshape(count, -1), scales[first : first + count])
-                yield first, rows.take(np.arange(count))
+        first = 0
+        for flat, scales in zip(self._some("rows"), self._some("scales"), strict=True):
+            rows = UnitRows(flat.reshape(len(scales), -1), scales).take(np.arange(len(scales)))
+            yield first, rows
+            first += len(rows)
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """One number a battle."""
-        return np.fromfile(self.folder / f"{name}.raw", _FILES[name])
+        return np.concatenate([np.zeros(0, _dtype(name)), *self._some(name)])
+
+    def append_to(self, target: IO[bytes], name: str, at: int) -> int:
+        """Move a column to the place ``at`` of a file, and return where it ends; one that an
+        earlier call moved is there."""
+        source = self.folder / f"{name}.raw"
+        width = self.dimensions if name == "rows" else 1
+        if source.exists():
+            target.seek(at)
+            for some in self._some(name):
+                target.write(np.ascontiguousarray(some).data)
+            target.flush()
+            os.fsync(target.fileno())
+            source.unlink()
+        return at + self.battles * width * _dtype(name).itemsize
+
+    def _some(self, name: str) -> Iterator[npt.NDArray[Any]]:
+        """A column, a block at a time."""
+        width = self.dimensions if name == "rows" else 1
+        kept = None if name in _FITTED else self._kept
+        total = self._stored if name in _FILES else self.battles
+        with (self.folder / f"{name}.raw").open("rb") as file:
+            for first in range(0, total, _ROWS_AT_ONCE):
+                count = min(_ROWS_AT_ONCE, total - first)
+                some = np.fromfile(file, _dtype(name), count * width)
+                if kept is not None:
+                    some = some.reshape(count, -1)[kept[first : first + count]].reshape(-1)
+                yield some
 
 
-def count_shards(shards: Sequence[Shard]) -> BattleCounts:
-    """The first round over all shards."""
-    total = BattleCounts("int8")
-    for shard in shards:
-        if shard.battles:
-            total = total.merge(shard.counts())
+def _dtype(name: str) -> np.dtype[Any]:
+    return np.dtype((_FILES | _FITTED)[name])
+
+
+def count_shards(shards: Sequence[Shard], folder: Path) -> BattleCounts:
+    """The first round over all shards; it is kept in ``folder``."""
+    total, path = BattleCounts("int8"), folder / _COUNTS
+    if not path.exists():
+        for shard in shards:
+            if shard.battles:
+                total = total.merge(shard.counts())
+        arrays = {"models": np.array(total.models), "counts": total.counts}
+        _save_arrays(path, arrays | {"rows": total.sample.rows})
+    with np.load(path) as found:
+        total.models, total.counts = tuple(found["models"].tolist()), found["counts"]
+        total.sample.rows = found["rows"]
     return total
+
+
+def _save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def train_shard_index(shards: Sequence[Shard], plan: FarFieldPlan, folder: Path) -> None:
     """Write the index that all shards fill, into ``folder``: it learns from rows of all of them."""
+    if (folder / _EMPTY).exists():
+        return
     count = sum(shard.battles for shard in shards)
     stride = max(1, count // (TRAINED_PER_LIST * max(lists_of(count), 1)))
     axes = _index_axes(plan)
     some = [rows[::stride] @ axes.T for shard in shards for _, rows in shard.blocks()]
-    train_empty(count, np.concatenate(some), folder / _EMPTY)
+    with whole_file(folder / _EMPTY) as temporary:
+        train_empty(count, np.concatenate(some), temporary)
 
 
 def _index_axes(plan: FarFieldPlan) -> Float32Array:
@@ -174,11 +217,11 @@ def fit_shard(shard: Shard, plan: FarFieldPlan, first: int, folder: Path) -> Non
             yield rows @ axes.T
 
     fill_shard(folder / _EMPTY, projected(), first, shard.folder / INDEX)
-    arrays: dict[str, Any] = dict(sums.sums)
-    np.savez(shard.folder / "sums.npz", **arrays)
     columns = {"cells": cells, "clusters": np.concatenate(clusters), "model_a": a, "model_b": b}
     for name, column in columns.items():
         column.tofile(shard.folder / f"{name}.raw")
+    sync_files(shard.folder)
+    _save_arrays(shard.folder / _SUMS, dict(sums.sums))
 
 
 def assemble(
@@ -191,22 +234,20 @@ def assemble(
     embedder: Embedder | None,
     provenance: Provenance,
 ) -> None:
-    """Write the artifact of a router that is fitted to all shards; they are used up.
+    """Write the artifact of a router that is fitted to all shards; their files are moved.
 
     ``folder`` is as for ``fit_shard``, on the file system of ``output``.
     """
     sums = FarFieldSums(plan)
     for shard in shards:
         part = FarFieldSums(plan)
-        with np.load(shard.folder / "sums.npz") as arrays:
+        with np.load(shard.folder / _SUMS) as arrays:
             part.sums = {name: arrays[name] for name in arrays.files}
         sums = sums.merge(part)
     index = merge_shards(folder / _EMPTY, [s.folder / INDEX for s in shards], folder / LISTS)
-    dtypes = _FILES | {"cells": "uint16", "clusters": "uint16", "model_a": "int32",
-                       "model_b": "int32"}  # fmt: skip
     large: dict[str, Any] = {}
     for name in ("cells", "model_a", "model_b", "outcome", "clusters", "scales", "rows"):
-        large[f"{name}.npy"] = _joined(shards, name, dtypes[name], folder)
+        large[f"{name}.npy"] = _joined(shards, name, folder)
     large[LISTS] = folder / LISTS
     large[INDEX] = lambda path, before: index.save(path, before[LISTS]["file"])
     none = np.zeros(0, np.int32)
@@ -223,20 +264,18 @@ def assemble(
     )
 
 
-def _joined(shards: Sequence[Shard], name: str, dtype: str, folder: Path) -> Path:
+def _joined(shards: Sequence[Shard], name: str, folder: Path) -> Path:
     """A ``.npy`` file with the column of all shards, a block at a time; theirs are removed."""
     count = sum(shard.battles for shard in shards)
     shape = (count, shards[0].dimensions) if name == "rows" else (count,)
     path = folder / f"{name}.npy"
-    with path.open("wb") as target:
-        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    path.touch()
+    with path.open("r+b") as target:
+        header = {"descr": _dtype(name).str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(target, header)
+        at = target.tell()
         for shard in shards:
-            source = shard.folder / f"{name}.raw"
-            with source.open("rb") as file:
-                while chunk := file.read(_ROWS_AT_ONCE * 64):
-                    target.write(chunk)
-            source.unlink()
+            at = shard.append_to(target, name, at)
     return path
 
 
