@@ -225,8 +225,7 @@ ONE = '[[candidates]]\nname = "a"\n'
         (ONE + "[routing]\nthreshold = 0.5\n", "routing.strong_model: missing key"),
         (ONE + "[routing]\nwindow = 0\n", "gateway.toml:4: routing.window"),
         (ONE + "[cascade]\nhelpers = ['b']\n", "needs strong_model and weak_model"),
-        (ONE + "[journal]\nurl = 'sqlite:///j.db'\n[explore]\nshare = 0.1\n",
-         "explore: is for a pair of models, and there are [[candidates]]"),
+        (ONE + "[explore]\nshare = 0.1\n", "explore: needs the section [journal]"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:

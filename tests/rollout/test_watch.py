@@ -272,3 +272,28 @@ def test_drift_of_a_journal(engine: Engine, tmp_path: Path) -> None:
     assert {alarm.stream for alarm in drift.alarms} == {"win_rate", "price of weak"}
     assert sorted(said) == ["drift: price of weak", "drift: win_rate"]
     assert drift.streams["quality of weak"].seen > 100
+
+
+def test_prompts_drift_among_candidates_too(engine: Engine, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        row(f"r{i}", 1.0 + i, win_rate=None, chosen="b", answered_by="b", output_tokens=None,
+            scores={"a": float(rng.random()) / 2 + 0.4 * (i >= 300), "b": 0.6})
+        for i in range(500)
+    ]  # fmt: skip
+    put(engine, *rows)
+    write_state(tmp_path / "drift.json", Drift({"cursor": 0.5}))
+    watcher = Watcher(
+        partial(open_journal, f"sqlite:///{tmp_path}/journal.db"),
+        lambda *_, **__: None,
+        drift=tmp_path / "drift.json",
+        settle_s=10.0,
+    )
+    watcher.step(10_000.0)
+    watcher.close()
+    drift = read_drift(tmp_path / "drift.json")
+    assert drift is not None
+    [alarm] = drift.alarms
+    assert alarm.stream == "score"
+    assert alarm.time > 300
+    assert alarm.is_of_traffic

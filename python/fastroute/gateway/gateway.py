@@ -354,9 +354,11 @@ class Gateway:
         choice = await choose(
             decider, self.sessions, names, read, len(document.raw), self._threads, counts=counts
         )
+        chances = choice.explore(self.explorer) if counts and keeper is None else None
         return Routed(
             choice.decision.model, None, choice.decision.stayed, perf_counter() - began,
-            choice.reading.prompt, keeper, conversation=choice.reading.name, choice=choice,
+            choice.reading.prompt, keeper, conversation=choice.reading.name, chances=chances,
+            choice=choice,
         )  # fmt: skip
 
     async def _decide(

@@ -130,7 +130,8 @@ def _rows_of(names: Sequence[str], since: float) -> Any:
     return (
         select(
             of.request_id, of.time, of.conversation, of.arm, of.router_checksum, of.win_rate,
-            of.chosen, of.answered_by, of.output_tokens, of.cost_usd, of.latency_ms, of.status,
+            of.scores, of.chosen, of.answered_by, of.output_tokens, of.cost_usd, of.latency_ms,
+            of.status,
         )
         .where(which, of.time >= since)
         .order_by(of.time, of.request_id)

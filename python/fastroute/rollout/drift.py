@@ -96,13 +96,17 @@ class Stream:
         }
 
 
+#: What routers said of prompts: of a pair, of candidates.
+_OF_PROMPTS = ("win_rate", "score")
+
+
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """A stream that has changed.
 
     Attributes:
         time: when it was noticed, in seconds since the Unix epoch.
-        stream: "win_rate", "quality of M", "output tokens of M" or "price of M".
+        stream: "win_rate", "score", "quality of M", "output tokens of M" or "price of M".
         reason: what is different.
     """
 
@@ -113,7 +117,7 @@ class Alarm:
     @property
     def is_of_traffic(self) -> bool:
         """Whether prompts or grades changed, not the lengths of answers or prices."""
-        return self.stream == "win_rate" or self.stream.startswith(_QUALITY)
+        return self.stream in _OF_PROMPTS or self.stream.startswith(_QUALITY)
 
 
 class Drift:
@@ -195,12 +199,13 @@ class Drift:
         self.prices[model] = prices
 
     def observe_router(self, checksum: str | None) -> None:
-        """Note which router made the win rates; with those of another, prompts and grades begin
+        """Note which router made the scores; with those of another, prompts and grades begin
         afresh."""
         if checksum != self.router:
             self.router = checksum
-            for name in [n for n in self.streams if n == "win_rate" or n.startswith(_QUALITY)]:
-                del self.streams[name]
+            for name in list(self.streams):
+                if name in _OF_PROMPTS or name.startswith(_QUALITY):
+                    del self.streams[name]
 
     def to_dict(self) -> dict[str, Any]:
         """What goes on from here, for JSON."""

@@ -149,9 +149,12 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _observe(drift: Drift, found: Conversation) -> None:
     first = found.rows[0]
-    if first.win_rate is not None and first.arm != CANARY:
+    stream, score = "win_rate", first.win_rate
+    if score is None and first.scores:  # among candidates: the mean of what each promises
+        stream, score = "score", fmean(first.scores.values())
+    if score is not None and first.arm != CANARY:
         drift.observe_router(first.router_checksum)
-        drift.observe("win_rate", first.win_rate, first.time)
+        drift.observe(stream, score, first.time)
     seen: set[str] = set()
     for row in found.rows:
         model = row.answered_by or row.chosen

@@ -72,10 +72,14 @@ class JournalConfig(Section):
 
 
 class ShadowConfig(Section):
-    """Section ``[shadow]``: a share of requests is also answered by the other model, unseen."""
+    """Section ``[shadow]``: a share of requests is also answered by the other model, unseen.
+
+    Among candidates ``models`` says by which of the other eligible ones: one at random, or all.
+    """
 
     share: SampledShare
     daily_usd: Annotated[float, Field(gt=0)]
+    models: Literal["one", "all"] = "one"
     prefer: Preference = "none"
     max_concurrency: PositiveCount = 4
 

@@ -278,13 +278,14 @@ class ConfigSections(Section):
         if isinstance(section, LearnConfig) and not info.data["journal"].prompts:
             raise ValueError("needs prompts = true in [journal], to learn from")
         routing = info.data.get("routing")
-        if section is not None and info.data.get("candidates") is not None:
+        has_candidates = info.data.get("candidates") is not None
+        if section is not None and has_candidates and isinstance(section, CanaryConfig):
             raise ValueError("is for a pair of models, and there are [[candidates]]")
         if isinstance(section, CanaryConfig) and routing and routing.session_affinity.by == "none":
             raise ValueError("conversations can't be told apart: session_affinity.by is none")
-        if section is not None and routing and not routing.strong_model:
+        if section is not None and routing and not (routing.strong_model or has_candidates):
             raise ValueError("needs strong_model and weak_model in [routing]")
-        if isinstance(section, ShadowConfig) and routing:
+        if isinstance(section, ShadowConfig) and routing and routing.strong_model:
             models = info.data.get("models", {})
             for name in (routing.strong_model, routing.weak_model):
                 model = models.get(name)

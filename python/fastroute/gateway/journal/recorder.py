@@ -213,7 +213,7 @@ def _row(
 def _decision(gateway: Gateway, routed: Routed) -> dict[str, Any]:
     decision = routed.decision
     if routed.choice is not None:
-        return _choice(gateway, routed.model, routed.choice)
+        return _choice(gateway, routed, routed.choice)
     if decision is None:
         return {}
     held = gateway.decider.share_control
@@ -243,20 +243,22 @@ def _decision(gateway: Gateway, routed: Routed) -> dict[str, Any]:
     }
 
 
-def _choice(gateway: Gateway, model: str, choice: Choice) -> dict[str, Any]:
-    """As ``_decision``, of a choice among candidates, in which ``model`` came first."""
-    chosen = choice.decision
-    names = tuple(view.name for view in chosen.candidates)
+def _choice(gateway: Gateway, routed: Routed, choice: Choice) -> dict[str, Any]:
+    """As ``_decision``, of a choice among candidates: the eligible ones, and scores of all."""
+    names, chances = choice.eligible, routed.chances
+    probabilities = {name: float(name == routed.model) for name in names}
+    if chances is not None:
+        probabilities = dict(chances.probabilities)
     router = None if gateway.candidates is None else gateway.candidates.router
     return {
         "router": BY_CHOICE,
         "router_checksum": None if router is None else router.provenance.checksum,
-        "policy": chosen.policy,
+        "policy": choice.decision.policy,
         "candidates": _names_json(names),
-        "scores": _json({view.name: view.quality for view in chosen.candidates}),
-        "probabilities": _json({name: float(name == model) for name in names}),
-        "propensity": 1.0,
-        "explored": False,
+        "scores": _json({view.name: view.quality for view in choice.views}),
+        "probabilities": _json(probabilities),
+        "propensity": probabilities.get(routed.model),
+        "explored": chances is not None and chances.explored,
     }
 
 

@@ -1,4 +1,4 @@
-"""Shadows: a sample of the requests is also answered by the other model, which no client sees.
+"""Shadows: a sample of the requests is also answered by another model, which no client sees.
 
 A shadow is asked after the answer, and only where that can have no effect: never for a request with
 tools, or one that the provider stores. It never takes a place that a request could need, and stops
@@ -8,8 +8,10 @@ at the day's dollars.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,12 +49,13 @@ _DAY_S = 86400.0
 
 
 class Sampled(NamedTuple):
-    """A request that is to have a shadow."""
+    """A request that is to have a shadow of one of ``models``, or of all but who answers."""
 
     document: Document
     headers: RawHeaders
     query: bytes
     weight: float
+    models: Sequence[str]
 
 
 class DailyBudget:
@@ -113,23 +116,41 @@ class Shadows:
         self, routed: Routed, document: Document, path: str, headers: RawHeaders, query: bytes
     ) -> Sampled | None:
         """What to keep of a request until its shadow is asked; None for most."""
-        decision = routed.decision
-        if decision is None or routed.cascade or routed.keeper is not None or path not in _PATHS:
+        decision, choice = routed.decision, routed.choice
+        if routed.cascade or routed.keeper is not None or path not in _PATHS:
             return None
-        probability = self._sampler.sample(abs(decision.win_rate - decision.threshold))
+        models: Sequence[str]
+        if choice is not None:
+            models, distance = choice.eligible, choice.distance
+            if len(models) < 2 or choice.reading.turn.signed_reasoning:  # for one provider only
+                return None
+        elif decision is not None:
+            models = self._state.gateway.decider.model_pair
+            distance = abs(decision.win_rate - decision.threshold)
+        else:
+            return None
+        probability = self._sampler.sample(distance)
         if probability is None or not _is_harmless(document, path):
             return None
         sent = tuple(field for field in headers if field[0] != b"idempotency-key")
-        return Sampled(document, sent, query, 1 / probability)
+        return Sampled(document, sent, query, 1 / probability, models)
 
     def start(
         self, sampled: Sampled, row: dict[str, Any], usage: Usage, recorder: Recorder
     ) -> None:
-        """Ask the other model than the one that answered ``row``, if there is room for it."""
+        """Ask other models than the one that answered ``row``, if there is room for it."""
+        others = [model for model in sampled.models if model != row["answered_by"]]
+        if self._config.models == "one":
+            sampled = sampled._replace(weight=sampled.weight * len(others))
+            others = [random.choice(others)]
+        for model in others:
+            self._start(sampled, model, row, usage, recorder)
+
+    def _start(
+        self, sampled: Sampled, model: str, row: dict[str, Any], usage: Usage, recorder: Recorder
+    ) -> None:
         state = self._state
         gateway = state.gateway
-        pair = gateway.decider.model_pair
-        model = pair.weak if row["answered_by"] == pair.strong else pair.strong
         estimate = cost_usd(usage, gateway.model_config(model))
         running = len(self._budget.tasks)
         if running >= min(self._config.max_concurrency, state.admission.free):

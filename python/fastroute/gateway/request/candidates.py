@@ -42,6 +42,7 @@ from fastroute.gateway.request.document import (
     read_document,
     read_json,
 )
+from fastroute.gateway.request.sampling import Chances, Explorer
 from fastroute.gateway.request.stored import Keeper
 from fastroute.http.request import AsyncResponse, AsyncTransport, Request
 from fastroute.many_models import CandidateDecider, CandidateDecision, CandidateRequest
@@ -79,6 +80,7 @@ class Choice:
         decision: the present one.
         counts: whether the policy counts it.
         moved: whether a provider refused the request as too long.
+        views: what the first decision knew of each candidate.
     """
 
     def __init__(self, decider: CandidateDecider, reading: Reading, *, counts: bool) -> None:
@@ -87,6 +89,33 @@ class Choice:
         self.counts = counts
         self.moved = False
         self.decision = self._decide(reading.needs)
+        self.views = self.decision.candidates
+
+    @property
+    def eligible(self) -> tuple[str, ...]:
+        """The candidates that could be chosen at first."""
+        return tuple([view.name for view in self.views if view.reason is None])
+
+    @property
+    def distance(self) -> float | None:
+        """Between the quality of the chosen candidate and that of the nearest other one; None where
+        no other could be chosen."""
+        chosen = self.decision
+        others = (v.quality for v in self.views if v.reason is None and v.name != chosen.model)
+        return min((abs(quality - chosen.quality) for quality in others), default=None)
+
+    def explore(self, explorer: Explorer | None) -> Chances | None:
+        """Perhaps choose an eligible candidate at random, where the conversation begins; the
+        probability of each, or None where none is drawn."""
+        if explorer is None or self.reading.turn.model:
+            return None
+        before = self.decision
+        model, chances = explorer.draw(self.eligible, before.model, self.distance)
+        if model != before.model:
+            drawn = next(view for view in self.views if view.name == model)
+            self._decider.policy.correct(before.usd, drawn.usd)
+            self.decision = before._replace(model=model, quality=drawn.quality, usd=drawn.usd)
+        return chances
 
     def request(
         self,

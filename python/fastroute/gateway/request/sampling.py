@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fastroute.gateway.config.journal import ExploreConfig, Preference
@@ -61,9 +61,15 @@ class Explorer:
 
     def choose(self, decision: Decision, pair: ModelPair) -> tuple[Decision, Chances]:
         """``decision``, or one at random in its place."""
-        share = self._sampler.probability(abs(decision.win_rate - decision.threshold))
-        chances = {m: share / len(pair) + (1 - share) * (m == decision.model) for m in pair}
+        distance = abs(decision.win_rate - decision.threshold)
+        model, chances = self.draw(pair, decision.model, distance)
+        return decision._replace(model=model, strong=model == pair.strong), chances
+
+    def draw(
+        self, models: Sequence[str], chosen: str, distance: float | None
+    ) -> tuple[str, Chances]:
+        """``chosen``, or one of ``models`` at random; ``distance`` as for ``Sampler``."""
+        share = self._sampler.probability(distance)
+        chances = {m: share / len(models) + (1 - share) * (m == chosen) for m in models}
         explored = self._random.random() < share
-        model = self._random.choice(pair) if explored else decision.model
-        decision = decision._replace(model=model, strong=model == pair.strong)
-        return decision, Chances(chances, explored)
+        return self._random.choice(models) if explored else chosen, Chances(chances, explored)
