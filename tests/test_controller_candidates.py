@@ -169,8 +169,20 @@ ANTHROPIC_OVERFLOW = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("planned", [OPENAI_OVERFLOW, ANTHROPIC_OVERFLOW])
-@pytest.mark.parametrize("stream", [False, True])
+REFUSED = "data: " + json.dumps({"error": {"code": OPENAI_OVERFLOW["code"]}}) + "\n\n"
+IN_STREAM = {"kind": "events", "raw": REFUSED, "pieces": 2, "seconds": 0.02}
+
+
+@pytest.mark.parametrize(
+    ("planned", "stream"),
+    [
+        (OPENAI_OVERFLOW, False),
+        (OPENAI_OVERFLOW, True),
+        (ANTHROPIC_OVERFLOW, False),
+        (ANTHROPIC_OVERFLOW, True),
+        (IN_STREAM, True),
+    ],
+)
 @pytest.mark.parametrize("in_loop", [False, True])
 def test_a_prompt_that_is_too_long_goes_to_the_next_model(
     servers: dict[str, View], planned: dict[str, Any], stream: bool, in_loop: bool
@@ -211,6 +223,11 @@ def test_it_moves_once_and_only_for_that_error(servers: dict[str, View]) -> None
             controller.completion(model="fastroute", messages=ASKED)
         assert len(servers["dear"].requests()) == 2
         assert len(servers["cheap"].requests()) == 1
+        # So does a stream's first event, where no candidate is left.
+        servers["dear"].plan(IN_STREAM)
+        servers["cheap"].plan(OPENAI_OVERFLOW)
+        with pytest.raises(ProviderStatusError, match="as planned"):
+            controller.completion(model="fastroute", messages=ASKED, stream=True)
         # A candidate with a known window that is no larger is not tried.
         small = [Candidate("dear", 1, 1, context_window=5000), Candidate("cheap", 1, 1,
                  context_window=5000)]  # fmt: skip
@@ -219,7 +236,10 @@ def test_it_moves_once_and_only_for_that_error(servers: dict[str, View]) -> None
         servers["dear"].plan(OPENAI_OVERFLOW)
         with pytest.raises(ProviderStatusError):
             controller.completion(model="fastroute", messages=ASKED)
-        assert len(servers["cheap"].requests()) == 1
+        servers["dear"].plan(IN_STREAM)
+        with pytest.raises(ProviderStatusError, match="HTTP 400"):
+            controller.completion(model="fastroute", messages=ASKED, stream=True)
+        assert len(servers["cheap"].requests()) == 2
 
 
 def test_rules_hold_by_header_and_system_prompt(servers: dict[str, View]) -> None:

@@ -19,6 +19,7 @@ from fastroute.chat.client import ChatClient
 from fastroute.chat.prompts import prompt_from_messages
 from fastroute.decider import Decider
 from fastroute.errors import DispatchError, InvalidInputError, InvalidTypeError
+from fastroute.http.failures import overflow_in_stream
 from fastroute.http.request import (
     AsyncResponse,
     AsyncTransport,
@@ -300,6 +301,11 @@ class Controller(Decider, ChatClient):
             return self._cascade_sender().send(request)
         try:
             response = super()._send(asked)
+            if asked.may_move_stream:
+                refusal = overflow_in_stream(asked, response.peek_event())
+                if refusal is not None:
+                    response.close()
+                    raise refusal
         except DispatchError as error:
             following = asked.following(error)
             if following is None:
@@ -316,6 +322,11 @@ class Controller(Decider, ChatClient):
             return await self._cascade_sender().asend(request)
         try:
             response = await super()._asend(asked)
+            if asked.may_move_stream:
+                refusal = overflow_in_stream(asked, await response.peek_event())
+                if refusal is not None:
+                    await response.aclose()
+                    raise refusal
         except DispatchError as error:
             following = await self._threads.run(partial(asked.following, error))
             if following is None:

@@ -120,6 +120,11 @@ class CandidateRequest(Request):
     after_overflow: Callable[[], CandidateRequest] | None = field(default=None, repr=False)
     name: bytes | None = field(default=None, repr=False)
 
+    @property
+    def may_move_stream(self) -> bool:
+        """Whether a stream whose first event says that the prompt is too long goes to another."""
+        return self.stream and self.after_overflow is not None
+
     def following(self, error: BaseException) -> CandidateRequest | None:
         """The request to the next eligible candidate, where ``error`` says that the prompt was too
         long for this one; None for another error, or where no candidate is left."""

@@ -431,6 +431,53 @@ def test_a_prompt_that_is_too_long_moves_once(
     assert sent(models) == [2, 2, 0]
 
 
+REFUSED = "data: " + json.dumps({"error": {"code": OVERFLOW["code"], "message": "?"}}) + "\n\n"
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses"])
+def test_a_stream_that_begins_with_that_refusal_moves_once(
+    models: dict[str, View], tmp_path: Path, path: str
+) -> None:
+    event: dict[str, Any] = {"kind": "events", "raw": REFUSED, "pieces": 3, "seconds": 0.02}
+    if path == "/responses":
+        said = {"type": "error", "code": OVERFLOW["code"], "message": "?", "param": None}
+        event["raw"] = f"event: error\r\ndata: {json.dumps(said)}\r\n\r\n"
+    body = {"input": "Hello there"} if path == "/responses" else {}
+    with start(tmp_path, models, policy="spend_at_most=1000") as gateway:
+        models["dear"].plan(event)
+        answer = ask(gateway, ASKED, path, stream=True, **body)
+        assert answer.headers["x-fastroute-model"] == "cheap"
+        assert answer.headers["x-fastroute-fallback-from"] == "dear"
+        assert b"error" not in answer.body
+        assert sent(models) == [1, 1, 0]
+        # The refused call is not billed: its prompt alone would cost more.
+        assert metric(gateway, "fastroute_policy_spent_usd") < 2e-5
+        assert log_line(gateway)["cost_usd"] < 2e-5
+        assert metric(gateway, 'fastroute_resilience_events_total{event="overflow"') == 1
+        # Once: the second refusal ends it.
+        models["dear"].plan(event)
+        models["cheap"].plan(OVERFLOW)
+        answer = ask(gateway, ASKED, path, stream=True, **body)
+        assert answer.status == 400
+        assert OVERFLOW["code"].encode() in answer.body
+        assert sent(models) == [2, 2, 0]
+
+
+def test_a_stream_that_begins_otherwise_is_passed_on(
+    gateway: Gateway, models: dict[str, View]
+) -> None:
+    other = REFUSED.replace(OVERFLOW["code"], "server_error")
+    for raw in (other, "data: [DONE]\n\n", "", REFUSED[:20]):
+        models["dear"].plan({"kind": "events", "raw": raw})
+        answer = ask(gateway, stream=True)
+        assert (answer.status, answer.headers["x-fastroute-model"]) == (200, "dear")
+        assert answer.body == raw.encode()
+    # Nor is a named model's.
+    models["dear"].plan({"kind": "events", "raw": REFUSED})
+    assert ask(gateway, model="dear", stream=True).body == REFUSED.encode()
+    assert sent(models) == [5, 0, 0]
+
+
 def test_another_error_moves_nothing(gateway: Gateway, models: dict[str, View]) -> None:
     models["dear"].plan({"kind": "status", "status": 400, "message": "bad temperature"})
     assert ask(gateway).status == 400

@@ -19,7 +19,7 @@ from fastroute.errors import (
     ProviderTimeoutError,
 )
 from fastroute.http.address import KEY_VARIABLE, without_key
-from fastroute.http.request import RawHeaders, Request, folded
+from fastroute.http.request import EVENT_END, RawHeaders, Request, folded
 
 #: The longest whole answer; none that could be right is longer.
 MOST_ANSWER_BYTES = 256 * 2**20
@@ -42,7 +42,10 @@ def error_of(body: bytes) -> dict[str, Any]:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    error = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(answer, dict):
+        return {}
+    # The error event of OpenAI's Responses has no object of its own.
+    error = answer if answer.get("type") == "error" and "code" in answer else answer.get("error")
     return error if isinstance(error, dict) else {}
 
 
@@ -64,6 +67,21 @@ def is_context_overflow(error: BaseException) -> bool:
     if _OVERFLOW_CODES & {str(said.get("code")), str(said.get("type"))}:
         return True
     return _OVERFLOW.search(str(said.get("message", ""))) is not None
+
+
+def overflow_in_stream(request: Request, begun: bytes) -> ProviderStatusError | None:
+    """The error for a stream of status 200 whose first event says that the prompt is too long, as
+    if the provider had refused it; None for any other. ``begun`` is from ``peek_event``."""
+    body = begun
+    for event in EVENT_END.split(begun):
+        data = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
+        if data:
+            body = b"\n".join(data)
+            break
+    if b'"error"' not in body:
+        return None
+    error = status_error(request, 400, (), body)
+    return error if is_context_overflow(error) else None
 
 
 def shown_address(request: Request) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -231,6 +233,21 @@ def _nothing() -> None:
     pass
 
 
+#: The end of a server-sent event, and the most bytes that are looked at before it.
+EVENT_END = re.compile(rb"\r?\n\r?\n|\r\r")
+_MOST_EVENT_BYTES = 65_536
+
+
+def _shows_event(begun: bytes) -> bool:
+    """Whether what has come of a body is enough to see its first event; a comment is not one, and
+    keeps a connection alive, so it is not held back."""
+    return (
+        begun.startswith(b":")
+        or len(begun) > _MOST_EVENT_BYTES
+        or EVENT_END.search(begun) is not None
+    )
+
+
 class Response(_Head):
     """A successful answer (status 2xx).
 
@@ -254,6 +271,21 @@ class Response(_Head):
         """The body, piece by piece as it comes. Raises ProviderConnectionError and
         ProviderTimeoutError."""
         return self._pieces
+
+    def peek_event(self) -> bytes:
+        """The body as far as its first server-sent event needs it, which stays in the body. Raises
+        as ``iter_bytes``."""
+        begun = b""
+        try:
+            for piece in self._pieces:
+                begun += piece
+                if _shows_event(begun):
+                    break
+        except BaseException:
+            self.close()
+            raise
+        self._pieces = itertools.chain((begun,) if begun else (), self._pieces)
+        return begun
 
     def observe(self, callback: Callable[[bytes], None]) -> None:
         """Show every piece of the body to ``callback`` before it is handed out."""
@@ -282,6 +314,13 @@ async def _shown_async(
 ) -> AsyncIterator[bytes]:
     async for piece in pieces:
         callback(piece)
+        yield piece
+
+
+async def _after(begun: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if begun:
+        yield begun
+    async for piece in pieces:
         yield piece
 
 
@@ -320,6 +359,22 @@ class AsyncResponse(_Head):
         self._pieces = _once(pieces) if isinstance(pieces, bytes) else pieces
         self._close = close
         self._on_end: list[EndCallback] = []
+
+    async def peek_event(self) -> bytes:
+        """As ``Response.peek_event``."""
+        if self.body is not None:
+            return self.body
+        begun, pieces = b"", self._pieces
+        try:
+            async for piece in pieces:
+                begun += piece
+                if _shows_event(begun):
+                    break
+        except BaseException:
+            await self.aclose()
+            raise
+        self._pieces = _after(begun, pieces)
+        return begun
 
     def observe(self, callback: Callable[[bytes], None]) -> None:
         """As ``Response.observe``."""

@@ -9,7 +9,7 @@ from fastroute.gateway.operations.books import MeteredTransport
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.metrics import Metrics
 from fastroute.gateway.operations.shared import Circuits
-from fastroute.gateway.request.candidates import CandidateTransport
+from fastroute.gateway.request.candidates import CandidateTransport, RefusedStreams
 from fastroute.http.aiohttp_transport import AiohttpTransport
 from fastroute.http.request import AsyncTransport, Request
 from fastroute.resilience.balancing import BalancingTransport
@@ -23,8 +23,8 @@ def build_transport(config: Config, metrics: Metrics, circuits: Circuits) -> Asy
     """The transport that requests of a gateway with ``config`` go through.
 
     From the outside: another candidate for a prompt that is too long, fallback, retries,
-    redundancy, balancing, breaker, meter, HTTP. So every attempt is balanced, known to the breaker
-    and billed, and another model is the last resort.
+    redundancy, balancing, breaker, meter, refusals in streams, HTTP. So every attempt is balanced,
+    known to the breaker and billed, and another model is the last resort.
     """
     resilience = config.resilience
     known = set(config.model_names)
@@ -40,8 +40,9 @@ def build_transport(config: Config, metrics: Metrics, circuits: Circuits) -> Asy
     endpoints = {config.endpoint, *named}
     for endpoint in endpoints:
         http.check_proxy(endpoint)
+    sender = RefusedStreams(http) if config.candidates else http
     breaker = BreakerTransport(
-        MeteredTransport(http),
+        MeteredTransport(sender),
         failures=resilience.breaker_failures,
         open_s=resilience.breaker_open_s,
         observer=observe,

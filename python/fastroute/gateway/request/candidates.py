@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ from fastroute.gateway.request.document import (
 )
 from fastroute.gateway.request.sampling import Chances, Explorer
 from fastroute.gateway.request.stored import Keeper
+from fastroute.http.failures import overflow_in_stream
 from fastroute.http.request import AsyncResponse, AsyncTransport, Request
 from fastroute.many_models import CandidateDecider, CandidateDecision, CandidateRequest
 from fastroute.resilience.wrapping import Observer, WrappingTransport
@@ -331,6 +333,10 @@ def without_signed_reasoning(document: Document, path: str) -> Document:
     return read_document(with_members(document.raw, {key: kept}))
 
 
+#: Whether the request that a task sends may move to another candidate after its stream has begun.
+_MAY_MOVE_STREAM: ContextVar[bool] = ContextVar("fastroute_may_move_stream", default=False)
+
+
 class CandidateTransport(WrappingTransport):
     """Sends a request to the next eligible candidate where a provider says that it is too long."""
 
@@ -340,20 +346,40 @@ class CandidateTransport(WrappingTransport):
 
     async def asend(self, request: Request) -> AsyncResponse:
         """Send the request; if its provider refuses it as too long, once to another candidate."""
+        if not isinstance(request, CandidateRequest):
+            return await self.inner.asend(request)
+        token = _MAY_MOVE_STREAM.set(request.may_move_stream)
         try:
             return await self.inner.asend(request)
         except DispatchError as error:
-            following = None
-            if isinstance(request, CandidateRequest):
-                following = await asyncio.to_thread(request.following, error)
+            following = await asyncio.to_thread(request.following, error)
             if following is None:
                 raise
             first = error
+        finally:
+            _MAY_MOVE_STREAM.reset(token)
         self._observer("overflow", request)
         try:
             return await self.inner.asend(following)
         except DispatchError as second:
             raise first from second
+
+
+class RefusedStreams(WrappingTransport):
+    """Raises the refusal of a prompt as too long that a candidate's stream begins with.
+
+    It stands around HTTP, so that all other transports see a refusal, which is not billed.
+    """
+
+    async def asend(self, request: Request) -> AsyncResponse:
+        """Send by the transport inside, and wait for a stream's first event."""
+        response = await self.inner.asend(request)
+        if _MAY_MOVE_STREAM.get():
+            refusal = overflow_in_stream(request, await response.peek_event())
+            if refusal is not None:
+                await response.aclose()
+                raise refusal
+        return response
 
 
 def _margin(sticky: SessionAffinityConfig, last_chars: int) -> float:
