@@ -57,21 +57,12 @@ void register_many_models(py::module_& module) {
                py::arg("lists").noconvert(), py::arg("count"), py::arg("num_threads"),
                "Rows of greatest product with each of X, and the products: [n, count] each; -1 "
                "where the lists have too few.");
-    module.def(
-        "expected_dollars",
-        [](const Array<double>& input, const Array<double>& output, const Array<double>& answers,
-           double input_tokens, double most_answer_tokens) {
-            const TokenPrices prices{pointer(input, 1), pointer(output, 1), pointer(answers, 1),
-                                     size(input)};
-            require(size(output) == prices.count && size(answers) == prices.count,
-                    "prices differ in length");
-            py::array_t<double> out(input.shape(0));
-            expected_dollars(prices, input_tokens, most_answer_tokens, out.mutable_data());
-            return out;
-        },
-        py::arg("input").noconvert(), py::arg("output").noconvert(),
-        py::arg("answer_tokens").noconvert(), py::arg("input_tokens"),
-        py::arg("most_answer_tokens"), "Expected dollars of each candidate's answer: float64[n].");
+    py::class_<TokenPriceArrays>(module, "TokenPrices", "Prices of many candidates.")
+        .def(py::init<Array<double>, Array<double>, Array<double>>(), py::arg("input").noconvert(),
+             py::arg("output").noconvert(), py::arg("answer_tokens").noconvert())
+        .def("dollars", &TokenPriceArrays::dollars, py::arg("input_tokens"),
+             py::arg("most_answer_tokens"),
+             "Expected dollars of each candidate's answer: float64[n].");
     module.def(
         "best_value",
         [](const Array<double>& quality, const Array<double>& dollars, double price, double most) {
@@ -81,13 +72,15 @@ void register_many_models(py::module_& module) {
         py::arg("quality").noconvert(), py::arg("dollars").noconvert(), py::arg("price"),
         py::arg("most_dollars"), "The greatest quality - price * dollars; -1 for none.");
     module.def(
-        "cheapest_of_quality",
-        [](const Array<double>& quality, const Array<double>& dollars, double share) {
+        "choose",
+        [](const Array<double>& quality, const Array<double>& dollars, bool safely, double price,
+           double most, double reserved, double share) {
             const auto [q, usd] = pair_of(quality, dollars);
-            return cheapest_of_quality(q, usd, size(quality), share);
+            return choose(q, usd, size(quality), {price, most, reserved, share}, safely);
         },
-        py::arg("quality").noconvert(), py::arg("dollars").noconvert(), py::arg("share"),
-        "The cheapest with a share of the greatest quality; -1 for none.");
+        py::arg("quality").noconvert(), py::arg("dollars").noconvert(), py::arg("safely"),
+        py::arg("price"), py::arg("most_dollars"), py::arg("reserved"), py::arg("share"),
+        "The choice by a policy's terms; -1 for none.");
     py::class_<GradedPromptArrays>(module, "GradedPrompts",
                                    "Graded prompts and what their grades say.")
         .def(py::init<Array<float>, Array<std::int64_t>, Array<float>, Array<float>, Array<float>,

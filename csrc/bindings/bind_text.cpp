@@ -6,12 +6,14 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
 #include "bindings/success_estimator.hpp"
 #include "bindings/token_table.hpp"
+#include "kernels/choice.hpp"
 #include "kernels/matrix_factorization.hpp"
 #include "text/text_embedder.hpp"
 
@@ -263,18 +265,40 @@ class TextEstimator {
     }
 
     SuccessNumbers estimate(const py::str& prompt) const {
-        std::vector<float> embedding(embedder_->model().width());
-        const std::string_view view = utf8(prompt);
-        return success_numbers(estimator_->model(), [&](double* probability, double* low,
-                                                        double* high) {
-            if (!embedder_->embed_into(view, embedding.data())) {
-                return SuccessStatus::not_finite;
-            }
-            return estimate_success(estimator_->model(), embedding.data(), probability, low, high);
-        });
+        return success_numbers(estimator_->model(),
+                               [&](double* probability, double* low, double* high) {
+                                   return estimate_text(prompt, probability, low, high);
+                               });
+    }
+
+    // The chosen model, its P(success) and dollars, and whether the estimate abstained.
+    std::tuple<std::ptrdiff_t, double, double, bool> choose(
+        const py::str& prompt, const TokenPriceArrays& prices, double input_tokens,
+        double most_answer_tokens, double price, double most, double reserved, double share) const {
+        const std::size_t m = estimator_->model().models;
+        require(prices.view().count == m && m > 0, "the prices are of other models");
+        std::vector<double> numbers(2 * m);
+        double* quality = numbers.data();
+        double* dollars = quality + m;
+        const SuccessStatus status = estimate_text(prompt, quality, nullptr, nullptr);
+        require(status != SuccessStatus::not_finite, "the estimate is not finite");
+        const bool abstained = status == SuccessStatus::abstained;
+        expected_dollars(prices.view(), input_tokens, most_answer_tokens, dollars);
+        const std::ptrdiff_t chosen =
+            fastroute::choose(quality, dollars, m, {price, most, reserved, share}, abstained);
+        return {chosen, quality[chosen], dollars[chosen], abstained};
     }
 
   private:
+    SuccessStatus estimate_text(const py::str& prompt, double* probability, double* low,
+                                double* high) const {
+        std::vector<float> embedding(embedder_->model().width());
+        if (!embedder_->embed_into(utf8(prompt), embedding.data())) {
+            return SuccessStatus::not_finite;
+        }
+        return estimate_success(estimator_->model(), embedding.data(), probability, low, high);
+    }
+
     std::shared_ptr<TextEmbedder> embedder_;
     std::shared_ptr<SuccessEstimator> estimator_;
 };
@@ -330,7 +354,11 @@ void register_text(py::module_& module) {
         .def(py::init<std::shared_ptr<TextEmbedder>, std::shared_ptr<SuccessEstimator>>(),
              py::arg("embedder"), py::arg("estimator"))
         .def("estimate", &TextEstimator::estimate, py::arg("prompt"),
-             "As SuccessEstimator.estimate.");
+             "As SuccessEstimator.estimate.")
+        .def("choose", &TextEstimator::choose, py::arg("prompt"), py::arg("prices"),
+             py::arg("input_tokens"), py::arg("most_answer_tokens"), py::arg("price"),
+             py::arg("most_dollars"), py::arg("reserved"), py::arg("share"),
+             "Chosen model, its P(success) and dollars, and whether the estimate abstained.");
 }
 
 }  // namespace fastroute::bindings

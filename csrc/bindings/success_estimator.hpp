@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "kernels/choice.hpp"
 #include "kernels/success_estimate.hpp"
 
 namespace fastroute::bindings {
@@ -22,6 +23,31 @@ SuccessNumbers success_numbers(const SuccessModel& model, Write&& write) {
     const SuccessStatus status = write(numbers, numbers + m, numbers + 2 * m);
     return {std::move(out), static_cast<int>(status)};
 }
+
+// Prices of candidates, checked to fit together and held.
+class TokenPriceArrays {
+  public:
+    TokenPriceArrays(Array<double> input, Array<double> output, Array<double> answer_tokens)
+        : input_(std::move(input)),
+          output_(std::move(output)),
+          answer_tokens_(std::move(answer_tokens)),
+          view_{pointer(input_, 1), pointer(output_, 1), pointer(answer_tokens_, 1), size(input_)} {
+        require(size(output_) == view_.count && size(answer_tokens_) == view_.count,
+                "prices differ in length");
+    }
+
+    const TokenPrices& view() const { return view_; }
+
+    py::array_t<double> dollars(double input_tokens, double most_answer_tokens) const {
+        py::array_t<double> out(input_.shape(0));
+        expected_dollars(view_, input_tokens, most_answer_tokens, out.mutable_data());
+        return out;
+    }
+
+  private:
+    Array<double> input_, output_, answer_tokens_;
+    TokenPrices view_;
+};
 
 // Lists may be left out: `starts` is then empty.
 inline RowLists row_lists(const Array<float>& rows, const Array<std::int64_t>& starts) {

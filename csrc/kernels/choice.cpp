@@ -42,4 +42,18 @@ std::ptrdiff_t cheapest_of_quality(const double* quality, const double* dollars,
     return best;
 }
 
+std::ptrdiff_t choose(const double* quality, const double* dollars, std::size_t count,
+                      const ChoiceTerms& terms, bool safely) noexcept {
+    if (terms.share >= 0.0 && !safely) {
+        return cheapest_of_quality(quality, dollars, count, terms.share);
+    }
+    double most = terms.most_dollars;
+    if (terms.reserved > 0.0 && count > 0) {
+        const double cheapest = *std::min_element(dollars, dollars + count);
+        if (cheapest <= most) most = std::max(most - terms.reserved * cheapest, cheapest);
+    }
+    const std::ptrdiff_t best = best_value(quality, dollars, count, terms.price, most);
+    return best >= 0 ? best : cheapest_of_quality(quality, dollars, count, 0.0);
+}
+
 }  // namespace fastroute

@@ -9,7 +9,14 @@ namespace fastroute {
 namespace {
 
 constexpr std::size_t kRowsAtOnce = 128;
+constexpr std::size_t kLooked = 16;
 constexpr std::size_t kQueriesPerTask = 16;
+
+bool any_above(float least, const float* products) noexcept {
+    int above = 0;
+    for (std::size_t i = 0; i < kLooked; ++i) above |= products[i] > least ? 1 : 0;
+    return above != 0;
+}
 
 // Moves what is at `place` towards the front, past what is less.
 void sink(std::size_t place, std::int32_t* nearest, float* products) noexcept {
@@ -30,6 +37,14 @@ struct Found {
     float* products;
     std::size_t held = 0;
 
+    void add(std::size_t row, float product) noexcept {
+        if (held == count && !(product > products[count - 1])) return;
+        const std::size_t place = held < count ? held++ : count - 1;
+        nearest[place] = static_cast<std::int32_t>(row);
+        products[place] = product;
+        sink(place, nearest, products);
+    }
+
     void scan(const MatrixView& rows, std::size_t first, std::size_t end,
               const float* query) noexcept {
         const auto dot_rows = simd::functions().dot_rows;
@@ -37,12 +52,16 @@ struct Found {
         for (std::size_t begin = first; begin < end; begin += kRowsAtOnce) {
             const std::size_t size = std::min(kRowsAtOnce, end - begin);
             dot_rows(rows.row(begin), size, rows.stride, query, rows.columns, block);
-            for (std::size_t i = 0; i < size; ++i) {
-                if (held == count && !(block[i] > products[count - 1])) continue;
-                const std::size_t place = held < count ? held++ : count - 1;
-                nearest[place] = static_cast<std::int32_t>(begin + i);
-                products[place] = block[i];
-                sink(place, nearest, products);
+            std::size_t i = 0;
+            while (i < size) {
+                // Most rows are not near enough, which a vector of them shows at once.
+                if (held == count && i + kLooked <= size &&
+                    !any_above(products[count - 1], block + i)) {
+                    i += kLooked;
+                    continue;
+                }
+                const std::size_t last = std::min(size, i + kLooked);
+                for (; i < last; ++i) add(begin + i, block[i]);
             }
         }
     }

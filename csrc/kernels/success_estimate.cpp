@@ -16,7 +16,7 @@ constexpr std::size_t kPromptsPerTask = 64;
 // Memory for one estimate, kept by each thread.
 struct Scratch {
     std::vector<float> products, query, similarities;
-    std::vector<double> parts;
+    std::vector<double> parts, sums;
     std::vector<std::int32_t> nearest, clusters;
 };
 
@@ -49,21 +49,10 @@ void add_clusters(const SuccessModel& model, const float* x, Scratch& scratch) n
     }
 }
 
-// Moves `part` towards the mean of those values of the given rows that are not NaN.
-void mix(const float* values, std::size_t stride, const std::int32_t* rows, std::size_t near,
-         double count, double& part) noexcept {
-    double sum = 0.0;
-    std::size_t known = 0;
-    for (std::size_t i = 0; i < near; ++i) {
-        if (rows[i] < 0) break;
-        const float value = values[static_cast<std::size_t>(rows[i]) * stride];
-        if (std::isnan(value)) continue;
-        sum += static_cast<double>(value);
-        ++known;
-    }
-    if (known == 0 || std::isinf(count)) return;
-    const auto n = static_cast<double>(known);
-    part += n / (n + count) * (sum / n - part);
+void add_known(float value, double& sum, double& known) noexcept {
+    const bool is_known = value == value;
+    sum += is_known ? static_cast<double>(value) : 0.0;
+    known += is_known ? 1.0 : 0.0;
 }
 
 void mix_neighbors(const SuccessModel& model, const float* x, Scratch& scratch) noexcept {
@@ -75,10 +64,21 @@ void mix_neighbors(const SuccessModel& model, const float* x, Scratch& scratch) 
     std::int32_t* rows = scratch.nearest.data();
     nearest_rows(prompts.rows, scratch.query.data(), scratch.clusters.data(), prompts.scanned,
                  prompts.count, rows, scratch.similarities.data());
-    for (std::size_t j = 0; j < m; ++j) {
-        mix(prompts.own + j, m, rows, prompts.count, prompts.own_count[j], scratch.parts[j]);
+    // Of the values of the rows that are not NaN, each model's and then the shared one.
+    std::fill(scratch.sums.begin(), scratch.sums.end(), 0.0);
+    double* sums = scratch.sums.data();
+    double* known = sums + m + 1;
+    for (std::size_t i = 0; i < prompts.count && rows[i] >= 0; ++i) {
+        const auto row = static_cast<std::size_t>(rows[i]);
+        const float* own = prompts.own + row * m;
+        for (std::size_t j = 0; j < m; ++j) add_known(own[j], sums[j], known[j]);
+        add_known(prompts.shared[row], sums[m], known[m]);
     }
-    mix(prompts.shared, 1, rows, prompts.count, prompts.shared_count, scratch.parts[m]);
+    for (std::size_t j = 0; j <= m; ++j) {
+        const double count = j < m ? prompts.own_count[j] : prompts.shared_count;
+        double& part = scratch.parts[j];
+        if (known[j] > 0.0) part += (sums[j] - known[j] * part) / (known[j] + count);
+    }
 }
 
 void resize(const SuccessModel& model, Scratch& scratch) {
@@ -86,6 +86,7 @@ void resize(const SuccessModel& model, Scratch& scratch) {
     const std::size_t near = std::max(clusters, model.prompts.count);
     scratch.products.resize(model.stacked.rows);
     scratch.parts.resize(model.models + 1);
+    scratch.sums.resize(2 * (model.models + 1));
     scratch.query.resize(model.stacked.columns);
     scratch.nearest.resize(near);
     scratch.clusters.resize(clusters);
@@ -129,8 +130,9 @@ SuccessStatus estimate(const SuccessModel& model, const float* x, Scratch& scrat
             const double usual_variance = spread * model.widening[j];
             if (usual_variance < variance) variance = usual_variance;
         }
-        const double half = kStandardErrors * std::sqrt(variance);
         probability[j] = p;
+        if (low == nullptr) continue;
+        const double half = kStandardErrors * std::sqrt(variance);
         low[j] = std::max(p - half, 0.0);
         high[j] = std::min(p + half, 1.0);
     }

@@ -60,7 +60,8 @@ struct SuccessModel {
 
 enum class SuccessStatus : std::uint8_t { estimated, abstained, not_finite };
 
-// Writes [m] each. Nothing of what is written means anything if `not_finite`.
+// Writes [m] each; low and high may be null. Nothing of what is written means anything if
+// `not_finite`.
 SuccessStatus estimate_success(const SuccessModel& model, const float* x, double* probability,
                                double* low, double* high);
 

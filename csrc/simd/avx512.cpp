@@ -52,6 +52,25 @@ float dot(const Element* row, const float* query, std::size_t dimensions) noexce
         _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
 }
 
+// The same for rows of kVectors vectors, with the query kept in registers: beside rows in a cache,
+// reading it again for each row takes a quarter of the time.
+template <int kVectors>
+void dot_short(const float* rows, std::size_t row_count, std::size_t stride, const float* query,
+               std::size_t dimensions, float* out) noexcept {
+    constexpr int kLast = kVectors - 1;
+    const __mmask16 last = first_lanes(dimensions - 16 * kLast);
+    __m512 q[kVectors];
+    for (int v = 0; v < kLast; ++v) q[v] = _mm512_loadu_ps(query + 16 * v);
+    q[kLast] = _mm512_maskz_loadu_ps(last, query + 16 * kLast);
+    for (std::size_t r = 0; r < row_count; ++r) {
+        const float* row = rows + r * stride;
+        __m512 sum = _mm512_mul_ps(load(row), q[0]);
+        for (int v = 1; v < kLast; ++v) sum = _mm512_fmadd_ps(load(row + 16 * v), q[v], sum);
+        sum = _mm512_fmadd_ps(load(last, row + 16 * kLast), q[kLast], sum);
+        out[r] = _mm512_reduce_add_ps(sum);
+    }
+}
+
 template <typename Element>
 void dot_all(const Element* rows, std::size_t row_count, std::size_t stride, const float* query,
              std::size_t dimensions, float* out) noexcept {
@@ -60,6 +79,10 @@ void dot_all(const Element* rows, std::size_t row_count, std::size_t stride, con
 
 void dot_rows(const float* rows, std::size_t row_count, std::size_t stride, const float* query,
               std::size_t dimensions, float* out) noexcept {
+    // The bundled embedder's 64 dimensions, and those with its signals.
+    const std::size_t vectors = (dimensions + 15) / 16;
+    if (vectors == 4) return dot_short<4>(rows, row_count, stride, query, dimensions, out);
+    if (vectors == 5) return dot_short<5>(rows, row_count, stride, query, dimensions, out);
     dot_all(rows, row_count, stride, query, dimensions, out);
 }
 

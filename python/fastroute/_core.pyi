@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['FarField', 'FarFieldAxes', 'FarFieldCells', 'FarFieldClusters', 'FarFieldOutside', 'GradedPrompts', 'StoredRows', 'SuccessEstimator', 'TextEmbedder', 'TextEstimator', 'TextScorer', 'TieredBattles', 'accumulate_moments', 'best_value', 'cheapest_of_quality', 'code_point_classes', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'expected_dollars', 'fit_bradley_terry', 'fold_models', 'json_members', 'model_deltas', 'nearest_rows', 'normalize_text', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'text_features', 'unicode_version', 'use_simd_level']
+__all__: list[str] = ['FarField', 'FarFieldAxes', 'FarFieldCells', 'FarFieldClusters', 'FarFieldOutside', 'GradedPrompts', 'StoredRows', 'SuccessEstimator', 'TextEmbedder', 'TextEstimator', 'TextScorer', 'TieredBattles', 'TokenPrices', 'accumulate_moments', 'best_value', 'choose', 'code_point_classes', 'compiler', 'cut_rating_tiers', 'dot_rows', 'embed_token_bag', 'embed_token_bags', 'exp2_scaled', 'fit_bradley_terry', 'fold_models', 'json_members', 'model_deltas', 'nearest_rows', 'normalize_text', 'pair_win_rate', 'pair_win_rates', 'rate_cells', 'rating_groups', 'simd_level', 'simd_levels', 'text_features', 'unicode_version', 'use_simd_level']
 class TieredBattles:
     """
     Battles between tiers, with unit embeddings that it borrows.
@@ -80,6 +80,16 @@ class FarField:
         """
         (win rates, whether they converged, misfits), a row each.
         """
+class TokenPrices:
+    """
+    Prices of many candidates.
+    """
+    def __init__(self, input: numpy.typing.NDArray[numpy.float64], output: numpy.typing.NDArray[numpy.float64], answer_tokens: numpy.typing.NDArray[numpy.float64]) -> None:
+        ...
+    def dollars(self, input_tokens: typing.SupportsFloat | typing.SupportsIndex, most_answer_tokens: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        Expected dollars of each candidate's answer: float64[n].
+        """
 class GradedPrompts:
     """
     Graded prompts and what their grades say.
@@ -146,6 +156,10 @@ class TextEstimator:
     """
     def __init__(self, embedder: TextEmbedder, estimator: SuccessEstimator) -> None:
         ...
+    def choose(self, prompt: str, prices: TokenPrices, input_tokens: typing.SupportsFloat | typing.SupportsIndex, most_answer_tokens: typing.SupportsFloat | typing.SupportsIndex, price: typing.SupportsFloat | typing.SupportsIndex, most_dollars: typing.SupportsFloat | typing.SupportsIndex, reserved: typing.SupportsFloat | typing.SupportsIndex, share: typing.SupportsFloat | typing.SupportsIndex) -> tuple[int, float, float, bool]:
+        """
+        Chosen model, its P(success) and dollars, and whether the estimate abstained.
+        """
     def estimate(self, prompt: str) -> tuple[numpy.typing.NDArray[numpy.float64], int]:
         """
         As SuccessEstimator.estimate.
@@ -158,9 +172,9 @@ def best_value(quality: numpy.typing.NDArray[numpy.float64], dollars: numpy.typi
     """
     The greatest quality - price * dollars; -1 for none.
     """
-def cheapest_of_quality(quality: numpy.typing.NDArray[numpy.float64], dollars: numpy.typing.NDArray[numpy.float64], share: typing.SupportsFloat | typing.SupportsIndex) -> int:
+def choose(quality: numpy.typing.NDArray[numpy.float64], dollars: numpy.typing.NDArray[numpy.float64], safely: bool, price: typing.SupportsFloat | typing.SupportsIndex, most_dollars: typing.SupportsFloat | typing.SupportsIndex, reserved: typing.SupportsFloat | typing.SupportsIndex, share: typing.SupportsFloat | typing.SupportsIndex) -> int:
     """
-    The cheapest with a share of the greatest quality; -1 for none.
+    The choice by a policy's terms; -1 for none.
     """
 def code_point_classes() -> list[str]:
     """
@@ -189,10 +203,6 @@ def embed_token_bags(table: numpy.ndarray, scales: numpy.typing.NDArray[numpy.fl
 def exp2_scaled(x: numpy.typing.NDArray[numpy.float32], scale: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
     """
     2^(x * scale): float64[n].
-    """
-def expected_dollars(input: numpy.typing.NDArray[numpy.float64], output: numpy.typing.NDArray[numpy.float64], answer_tokens: numpy.typing.NDArray[numpy.float64], input_tokens: typing.SupportsFloat | typing.SupportsIndex, most_answer_tokens: typing.SupportsFloat | typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
-    """
-    Expected dollars of each candidate's answer: float64[n].
     """
 def fit_bradley_terry(wins: numpy.typing.NDArray[numpy.float64]) -> tuple[numpy.typing.NDArray[numpy.float64], bool, int]:
     """

@@ -159,9 +159,8 @@ unicode_version = _core.unicode_version
 GradedPrompts: TypeAlias = _core.GradedPrompts
 SuccessEstimator: TypeAlias = _core.SuccessEstimator
 nearest_rows = _core.nearest_rows
-expected_dollars = _core.expected_dollars
-best_value = _core.best_value
-cheapest_of_quality = _core.cheapest_of_quality
+TokenPrices: TypeAlias = _core.TokenPrices
+choose = _core.choose
 
 
 # Matrix factorization

@@ -7,6 +7,7 @@ and a policy chooses by quality and dollars. A pair of models is the special cas
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ from fastroute.candidates import (
 )
 from fastroute.candidates.candidate import BYTES_PER_TOKEN
 from fastroute.candidates.languages import language_of
+from fastroute.candidates.policies import Chosen
 from fastroute.candidates.prices import Prices
 from fastroute.candidates.rules import Asked, Rules
 from fastroute.chat.needs import needs_of
@@ -49,6 +51,8 @@ Explain: TypeAlias = bool | Literal["candidates"]
 #: Expected quality of a candidate of which nothing is known.
 UNKNOWN_QUALITY = 0.5
 _START = Turn()
+#: Longer prompts are scored outside a policy's lock, and without the interpreter's.
+_QUICK_CHARS = 16_384
 
 
 class CandidateView(NamedTuple):
@@ -143,6 +147,7 @@ class _Prepared(NamedTuple):
     eligibility: Eligibility
     prices: Prices
     estimate: Callable[[str], tuple[Float64Array, bool]]
+    choose: Callable[..., Chosen] | None
     rules: Rules
 
 
@@ -303,8 +308,11 @@ class CandidateDecider:
         started_ns: int,
         counts: bool,
     ) -> CandidateDecision:
-        prepared = self._now()
+        prepared = self._prepared
         candidates = prepared.candidates
+        if candidates is not self.candidates.current:
+            prepared = self._now()
+            candidates = prepared.candidates
         tokens = needs.most_tokens / BYTES_PER_TOKEN
         if self._count_tokens is not None and prepared.eligibility.needs_count(needs):
             count = self._count_tokens(counted if isinstance(counted, str) else _text_of(counted))
@@ -318,29 +326,43 @@ class CandidateDecider:
             eligible = [i for i in able if locks[i] is None]
             if not eligible:
                 raise _locked(candidates, prepared.eligibility.reasons(needs), locks)
-        usd = prepared.prices.dollars(
-            tokens, needs.max_output_tokens, cached_at=turn.model, cached_tokens=turn.cached_tokens
-        )
-        numbers, abstained = prepared.estimate(prompt)
-        quality = numbers[0]
-        weighed, stayed = quality, False
-        if turn.model:
-            before = next((i for i in able if candidates[i].name == turn.model), None)
-            if before is not None:
-                free = self.policy.preview(quality[able], usd[able], safely=abstained)
-                stayed = able[free] != before
-                weighed = quality.copy()
-                weighed[before] += turn.margin
-        if len(eligible) == len(candidates):
-            chosen = self._choose(weighed, usd, abstained, counts)
-        else:
-            chosen = eligible[self._choose(weighed[eligible], usd[eligible], abstained, counts)]
+        most = needs.max_output_tokens
         views: tuple[CandidateView, ...] = ()
         near: tuple[NearPrompt, ...] = ()
-        if explain:
-            views = _views(prepared, needs, locks, *numbers, usd)
-            if self.router is not None and explain != "candidates":
-                near = self.router.nearest_graded(prompt)
+        stayed, found = False, None
+        is_plain = counts and not explain and not turn.model and len(able) == len(candidates)
+        if is_plain and prepared.choose is not None and len(prompt) <= _QUICK_CHARS:
+            try:
+                found = self.policy.choose_by(
+                    prepared.choose, prompt, prepared.prices.by_token, tokens,
+                    math.inf if most is None else most,
+                )  # fmt: skip
+            except (TypeError, ValueError):
+                found = None  # the steps below say what is wrong
+        if found is None:
+            usd = prepared.prices.dollars(
+                tokens, most, cached_at=turn.model, cached_tokens=turn.cached_tokens
+            )
+            numbers, abstained = prepared.estimate(prompt)
+            weighed = quality = numbers[0]
+            if turn.model:
+                before = next((i for i in able if candidates[i].name == turn.model), None)
+                if before is not None:
+                    free = self.policy.preview(quality[able], usd[able], safely=abstained)
+                    stayed = able[free] != before
+                    weighed = quality.copy()
+                    weighed[before] += turn.margin
+            if len(eligible) < len(candidates):
+                weighed, paid = weighed[eligible], usd[eligible]
+            else:
+                paid = usd
+            at = eligible[self._choose(weighed, paid, abstained, counts)]
+            found = at, quality.item(at), usd.item(at), abstained
+            if explain:
+                views = _views(prepared, needs, locks, *numbers, usd)
+                if self.router is not None and explain != "candidates":
+                    near = self.router.nearest_graded(prompt)
+        chosen, expected, dollars, abstained = found
         model = candidates[chosen].name
         drops = turn.signed_reasoning and _moves(candidates, turn.model, chosen)
         latency_us = (perf_counter_ns() - started_ns) / 1000
@@ -348,8 +370,8 @@ class CandidateDecider:
         return tuple.__new__(
             CandidateDecision,
             (
-                model, quality.item(chosen), usd.item(chosen), self._policy_text, abstained, drops,
-                latency_us, views, stayed and model == turn.model, near,
+                model, expected, dollars, self._policy_text, abstained, drops, latency_us, views,
+                stayed and model == turn.model, near,
             ),
         )  # fmt: skip
 
@@ -369,10 +391,12 @@ class CandidateDecider:
     def _prepare(self) -> _Prepared:
         candidates = self.candidates.current
         priors = {c.name: c.quality_prior for c in candidates}
+        choose = None
         if self.router is not None:
             assert self.router.embedder is not None
             estimator = self.router.estimator.select(list(priors), priors)
             estimate = estimator.text_estimator(self.router.embedder)
+            choose = estimator.text_chooser(self.router.embedder)
         else:
             known = [UNKNOWN_QUALITY if prior is None else prior for prior in priors.values()]
             alone = np.array([known, [0.0] * len(known), [1.0] * len(known)])
@@ -383,7 +407,7 @@ class CandidateDecider:
             estimate = priors_alone
 
         return _Prepared(
-            candidates, Eligibility(candidates), Prices(candidates), estimate,
+            candidates, Eligibility(candidates), Prices(candidates), estimate, choose,
             Rules(self._rules, candidates),
         )  # fmt: skip
 

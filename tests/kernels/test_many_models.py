@@ -168,25 +168,42 @@ numbers = st.integers(0, 6).map(lambda i: i / 6)
 candidates = st.lists(st.tuples(numbers, numbers), min_size=1, max_size=9)
 
 
-@given(candidates, st.sampled_from([0.0, 0.5, 1.0, 10.0]), st.sampled_from([-1.0, 0.5, math.inf]))
-def test_the_best_value_is_the_best_and_of_equals_the_cheapest(
-    found: list[tuple[float, float]], price: float, most: float
+def _cheapest(found: list[tuple[float, float]], share: float) -> int:
+    most = max(q for q, _ in found)
+    return min((u, -q, i) for i, (q, u) in enumerate(found) if q >= share * most)[2]
+
+
+@given(
+    candidates,
+    st.sampled_from([0.0, 0.5, 1.0, 10.0]),
+    st.sampled_from([-1.0, 0.5, math.inf]),
+    st.sampled_from([0.0, 1.0, 3.0]),
+)
+def test_the_choice_by_value_is_the_best_that_is_affordable(
+    found: list[tuple[float, float]], price: float, most: float, reserved: float
 ) -> None:
     quality, usd = (np.array(column) for column in zip(*found, strict=True))
-    keys = [(-(q - price * u), u, i) for i, (q, u) in enumerate(found) if u <= most]
-    wanted = min(keys)[2] if keys else -1
-    assert _native.best_value(quality, usd, price, most) == wanted
+    cheapest = usd.min()
+    within = max(most - reserved * cheapest, cheapest) if cheapest <= most else most
+    keys = [(-(q - price * u), u, i) for i, (q, u) in enumerate(found) if u <= within]
+    wanted = min(keys)[2] if keys else _cheapest(found, 0.0)
+    assert _native.choose(quality, usd, False, price, most, reserved, -1.0) == wanted
 
 
 @given(candidates, numbers)
-def test_the_cheapest_of_enough_quality(found: list[tuple[float, float]], share: float) -> None:
+def test_the_choice_by_a_share_is_the_cheapest_of_enough_quality(
+    found: list[tuple[float, float]], share: float
+) -> None:
     quality, usd = (np.array(column) for column in zip(*found, strict=True))
-    enough = [(u, -q, i) for i, (q, u) in enumerate(found) if q >= share * quality.max()]
-    assert _native.cheapest_of_quality(quality, usd, share) == min(enough)[2]
+    assert _native.choose(quality, usd, False, 0.0, math.inf, 0.0, share) == _cheapest(found, share)
+    best = min((-q, u, i) for i, (q, u) in enumerate(found))[2]
+    assert _native.choose(quality, usd, True, 0.0, math.inf, 0.0, share) == best
 
 
 @given(candidates, numbers, st.sampled_from([0.0, 0.5, math.inf]))
 def test_expected_dollars(found: list[tuple[float, float]], tokens: float, most: float) -> None:
     a, b = (np.array(column) for column in zip(*found, strict=True))
-    got = _native.expected_dollars(a, b, a + b, tokens, most)
+    got = _native.TokenPrices(a, b, a + b).dollars(tokens, most)
     np.testing.assert_allclose(got, tokens * a + np.minimum(a + b, most) * b)
+    with pytest.raises(ValueError, match="prices differ in length"):
+        _native.TokenPrices(a, b, np.zeros(len(a) + 1))

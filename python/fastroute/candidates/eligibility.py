@@ -108,6 +108,7 @@ class Eligibility:
             )
             for i, candidate in enumerate(self._candidates)
         ]
+        self._all = list(range(len(self._rows)))
         #: Whether the language of a prompt can matter.
         self.asks_language = any(candidate.languages for candidate in self._candidates)
         self._least_window = min((row[2] for row in self._rows), default=_UNLIMITED)
@@ -117,7 +118,7 @@ class Eligibility:
         return needs.most_tokens + (needs.max_output_tokens or 1) > self._least_window
 
     def find(self, needs: Needs) -> list[int]:
-        """Indices of the eligible candidates.
+        """Indices of the eligible candidates; not to be changed.
 
         Raises NoEligibleModelError where there is none; its message names each model and why not.
         """
@@ -129,7 +130,7 @@ class Eligibility:
             or needs.excluded
             or needs.language
         ):
-            return list(range(len(self._rows)))
+            return self._all
         found = self._fitting(needs, needs.most_tokens)
         if not found and needs.likely_tokens < needs.most_tokens:
             found = self._fitting(needs, needs.likely_tokens)

@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -34,6 +35,13 @@ _DAY_S = 86_400.0
 _AHEAD_S = 3600.0
 
 
+#: The price of money in quality per dollar, the most dollars, the answers of the cheapest candidate
+#: for which a dearer one has to leave enough, and the share of the best quality (-1: none).
+Terms: TypeAlias = tuple[float, float, float, float]
+#: Index, expected quality and dollars of what is chosen, and whether the estimate abstained.
+Chosen: TypeAlias = tuple[int, float, float, bool]
+
+
 class ChoicePolicy(ABC):
     """Chooses a candidate for a request. Safe to use from several threads."""
 
@@ -54,6 +62,12 @@ class ChoicePolicy(ABC):
         """What ``choose`` (or ``choose_safely``) would choose, without counting it."""
         return (self.choose_safely if safely else self.choose)(quality, dollars)
 
+    def choose_by(self, kernel: Callable[..., Chosen], *arguments: Any) -> Chosen | None:
+        """As ``choose``, by a kernel that takes ``arguments`` and a policy's ``Terms``; None for a
+        policy that has to see the numbers."""
+        del kernel, arguments
+        return None
+
     def for_each_of(self, workers: int) -> ChoicePolicy:
         """The policy for each of so many processes that together follow this one."""
         del workers
@@ -68,14 +82,28 @@ class ChoicePolicy(ABC):
         return f"{name}={getattr(self, parameter):g}" if parameter else name
 
 
-class MaxQuality(ChoicePolicy):
-    """The greatest expected quality, whatever it costs; of equals the cheapest."""
+class _ByTerms(ChoicePolicy):
+    """A policy that is known by its terms."""
+
+    def terms(self) -> Terms:
+        """What to choose by."""
+        return 0.0, math.inf, 0.0, -1.0
+
+    def choose_by(self, kernel: Callable[..., Chosen], *arguments: Any) -> Chosen:
+        return kernel(*arguments, *self.terms())
 
     def choose(self, quality: Float64Array, dollars: Float64Array) -> int:
-        return best_value(quality, dollars, 0.0)
+        return self.choose_by(_choose, quality, dollars, False)[0]
+
+    def choose_safely(self, quality: Float64Array, dollars: Float64Array) -> int:
+        return self.choose_by(_choose, quality, dollars, True)[0]
 
 
-class QualityAtLeast(ChoicePolicy):
+class MaxQuality(_ByTerms):
+    """The greatest expected quality, whatever it costs; of equals the cheapest."""
+
+
+class QualityAtLeast(_ByTerms):
     """The cheapest candidate with at least ``share`` of the best one's expected quality.
 
     Its safe choice is the candidate of the greatest quality.
@@ -89,14 +117,11 @@ class QualityAtLeast(ChoicePolicy):
         if not 0.0 <= self.share <= 1.0:
             raise InvalidInputError(f"share must be from 0 to 1, got {share}")
 
-    def choose(self, quality: Float64Array, dollars: Float64Array) -> int:
-        return _checked(_native.cheapest_of_quality, quality, dollars, self.share)
-
-    def choose_safely(self, quality: Float64Array, dollars: Float64Array) -> int:
-        return best_value(quality, dollars, 0.0)
+    def terms(self) -> Terms:
+        return 0.0, math.inf, 0.0, self.share
 
 
-class BestValue(ChoicePolicy):
+class BestValue(_ByTerms):
     """The greatest ``quality - quality_per_usd * dollars``.
 
     Args:
@@ -109,8 +134,8 @@ class BestValue(ChoicePolicy):
         if not 0.0 <= self.quality_per_usd < math.inf:
             raise InvalidInputError(f"quality_per_usd must be 0 or more, got {quality_per_usd}")
 
-    def choose(self, quality: Float64Array, dollars: Float64Array) -> int:
-        return _checked(_native.best_value, quality, dollars, self.quality_per_usd, math.inf)
+    def terms(self) -> Terms:
+        return self.quality_per_usd, math.inf, 0.0, -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +158,11 @@ class SpendState:
     overdrafts: int
 
 
-class _Account(ChoicePolicy):
+class _Account(_ByTerms):
     """What policies that hold a ceiling over a stream of requests have in common."""
 
     #: Answers of the cheapest candidate for which a dearer one has to leave enough.
-    _reserved = 0
+    _reserved = 0.0
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
@@ -152,27 +177,33 @@ class _Account(ChoicePolicy):
         """The allowance of the next request, and the balance with it, in dollars."""
 
     def _paid(self, usd: float, available: float) -> None:
-        del available
-        self._spent += usd
+        """Take note of the balance after a choice that cost ``usd``."""
 
-    def choose(self, quality: Float64Array, dollars: Float64Array) -> int:
+    def choose_by(self, kernel: Callable[..., Chosen], *arguments: Any) -> Chosen:
         with self._lock:
             allowance, available = self._allowed(counts=True)
-            chosen = self._pick(quality, dollars, allowance, available)
-            usd = float(dollars[chosen])
+            price = self._price
+            chosen = kernel(*arguments, price / allowance, available, self._reserved, -1.0)
+            usd = chosen[2]
             self._requests += 1
-            self._overdrafts += usd > available
+            if usd > available:
+                self._overdrafts += 1
+            self._spent += usd
             self._paid(usd, available)
-            self._recent += _SMOOTHING * (usd / allowance - self._recent)
-            step = min(max(self._recent - 1.0, -1.0), 2.0)
-            price = self._price * math.exp(_RATE * step)
-            self._price = min(max(price, _LEAST_PRICE), _MOST_PRICE)
+            self._recent = recent = self._recent + _SMOOTHING * (usd / allowance - self._recent)
+            price *= math.exp(_RATE * (recent - 1.0 if recent < 3.0 else 2.0))
+            if not _LEAST_PRICE <= price <= _MOST_PRICE:
+                price = min(max(price, _LEAST_PRICE), _MOST_PRICE)
+            self._price = price
             return chosen
 
     def preview(self, quality: Float64Array, dollars: Float64Array, *, safely: bool = False) -> int:
-        del safely
         with self._lock:
-            return self._pick(quality, dollars, *self._allowed(counts=False))
+            return _choose(quality, dollars, safely, *self.terms())[0]
+
+    def terms(self) -> Terms:
+        allowance, available = self._allowed(counts=False)
+        return self._price / allowance, available, self._reserved, -1.0
 
     def correct(self, expected_usd: float, actual_usd: float) -> None:
         with self._lock:
@@ -190,15 +221,6 @@ class _Account(ChoicePolicy):
     def _balance_of(self, allowance: float, available: float) -> float:
         del allowance
         return available
-
-    def _pick(
-        self, quality: Float64Array, dollars: Float64Array, allowance: float, available: float
-    ) -> int:
-        most = available
-        if self._reserved and (cheapest := float(dollars.min())) <= available:
-            most = max(available - self._reserved * cheapest, cheapest)
-        chosen = best_value(quality, dollars, self._price / allowance, most)
-        return chosen if chosen >= 0 else _checked(_native.cheapest_of_quality, quality, dollars, 0)
 
 
 class SpendAtMost(_Account):
@@ -226,7 +248,6 @@ class SpendAtMost(_Account):
         return self._allowance, self._balance + self._allowance
 
     def _paid(self, usd: float, available: float) -> None:
-        super()._paid(usd, available)
         self._balance = min(available - usd, _CARRY * self._allowance)
 
     def _balance_of(self, allowance: float, available: float) -> float:
@@ -258,7 +279,7 @@ class SpendPerDay(_Account):
         self.usd_per_day = _ceiling("usd_per_day", usd_per_day)
         self._clock = clock
         self._began_s = self._seen_s = self._since_s = clock()
-        self._reserved = 10
+        self._reserved = 10.0
         self._traffic = 0.0  # requests, of which those of an hour ago count 1 / e
 
     def for_each_of(self, workers: int) -> ChoicePolicy:
@@ -291,30 +312,17 @@ def _ceiling(name: str, value: float) -> float:
     return number
 
 
-def best_value(
-    quality: Float64Array,
-    dollars: Float64Array,
-    quality_per_usd: float,
-    most_usd: float = math.inf,
-) -> int:
-    """The index of the greatest ``quality - quality_per_usd * dollars``; of equals the cheapest.
-
-    -1 where no candidate costs at most ``most_usd``.
-    """
-    return _checked(_native.best_value, quality, dollars, quality_per_usd, most_usd)
-
-
-def _checked(
-    choose: Callable[..., int], quality: Float64Array, dollars: Float64Array, *numbers: float
-) -> int:
+def _choose(quality: Float64Array, dollars: Float64Array, safely: bool, *terms: float) -> Chosen:
+    """The choice from arrays, as ``choose_by`` wants it."""
     try:
-        return choose(quality, dollars, *numbers)
+        chosen = _native.choose(quality, dollars, safely, *terms)
     except (TypeError, ValueError):
         check_array("quality", quality, np.float64, 1)
         check_array("dollars", dollars, np.float64, 1)
         raise InvalidInputError(
             f"quality has length {len(quality)} where dollars has {len(dollars)}"
         ) from None
+    return chosen, quality.item(chosen), dollars.item(chosen), safely
 
 
 #: Policies by name, and the attribute that is their number.

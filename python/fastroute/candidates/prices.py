@@ -17,10 +17,14 @@ class Prices:
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         self._rows = {c.name: i for i, c in enumerate(candidates)}
-        self._input = 1e-6 * np.array([c.input_usd_per_mtok for c in candidates])
-        self._output = 1e-6 * np.array([c.output_usd_per_mtok for c in candidates])
-        self._answer_tokens = np.array([float(c.answer_tokens) for c in candidates])
-        self._saved_by_cache = self._input - 1e-6 * np.array(
+        paid = 1e-6 * np.array([c.input_usd_per_mtok for c in candidates])
+        #: For the kernels.
+        self.by_token = _native.TokenPrices(
+            paid,
+            1e-6 * np.array([c.output_usd_per_mtok for c in candidates]),
+            np.array([float(c.answer_tokens) for c in candidates]),
+        )
+        self._saved_by_cache = paid - 1e-6 * np.array(
             [
                 c.input_usd_per_mtok if c.cached_usd_per_mtok is None else c.cached_usd_per_mtok
                 for c in candidates
@@ -44,9 +48,7 @@ class Prices:
                 cache. They are cheaper there only, so a switch pays for the lost cache.
         """
         most = math.inf if max_output_tokens is None else max_output_tokens
-        usd = _native.expected_dollars(
-            self._input, self._output, self._answer_tokens, input_tokens, most
-        )
+        usd = self.by_token.dollars(input_tokens, most)
         if cached_tokens and cached_at in self._rows:
             row = self._rows[cached_at]
             usd[row] -= min(float(cached_tokens), input_tokens) * self._saved_by_cache[row]

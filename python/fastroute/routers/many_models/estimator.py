@@ -278,6 +278,14 @@ class SuccessEstimator:
             self._refuse("x", x, 1)
         return found, status == _ABSTAINED
 
+    def text_chooser(
+        self, embedder: Embedder
+    ) -> Callable[..., tuple[int, float, float, bool]] | None:
+        """What chooses among the models for text in one call of the kernel; None where ``embedder``
+        can't. See ``_native.TextEstimator.choose``."""
+        fused = embedder.text_estimator(self._core)
+        return None if fused is None else fused.choose
+
     def text_estimator(self, embedder: Embedder) -> Callable[[str], tuple[Float64Array, bool]]:
         """``estimate_one`` for text, in one call of the kernel where ``embedder`` can do that."""
         fused = embedder.text_estimator(self._core)
