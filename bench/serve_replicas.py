@@ -46,6 +46,7 @@ CALL_USD = 20 * 10e-6 + 8 * 100e-6
 BUDGET_USD, LEASE_SHARE, REPLICAS = 0.25, 0.02, 3
 HARD, EASY = "hard " * 200, "yes, do it"
 CALLERS = ("free", "team")
+KINDS = ("kill -9 of the server", "kill -9 of a replica", "pause of the server", "network cut")
 CONFIG = """
 [server]
 port = {port}
@@ -257,9 +258,10 @@ class Run:
         self._ends.set()
 
 
-async def failures(folder: str, url: str, runs: int, pause_s: float, wait_s: float) -> bool:
+async def failures(
+    folder: str, url: str, runs: int, pause_s: float, wait_s: float, kinds: list[str]
+) -> bool:
     """Print what became of each kind of failure."""
-    kinds = ("kill -9 of the server", "kill -9 of a replica", "pause of the server", "network cut")
     seen: dict[str, list[tuple[Counter[str], float, float, bool]]] = {kind: [] for kind in kinds}
     data = Path(folder) / "redis"
     data.mkdir()
@@ -275,13 +277,13 @@ async def failures(folder: str, url: str, runs: int, pause_s: float, wait_s: flo
                     work = [("free", 0), ("free", 1), ("team", 0), ("team", 1), ("team", 2)]
                     tasks = [asyncio.create_task(run.traffic(http, *w)) for w in work]
                     await asyncio.sleep(random.Random(number).uniform(0.2, 1.5))
-                    if kind == kinds[0]:
+                    if kind == KINDS[0]:
                         server.kill()
                         await asyncio.sleep(0.5)
                         await asyncio.to_thread(server.start)
-                    elif kind == kinds[1]:
+                    elif kind == KINDS[1]:
                         await asyncio.to_thread(found[0].kill)
-                    elif kind == kinds[2]:
+                    elif kind == KINDS[2]:
                         server.pause()
                         await asyncio.sleep(pause_s)
                         server.resume()
@@ -334,6 +336,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--pause-s", type=float)
+    parser.add_argument("--kind", choices=KINDS, help="of failure; all in turns by default")
     parser.add_argument("--wait-s", type=float, default=0.002, help="of [state]")
     options = parser.parse_args()
     full = options.full
@@ -356,7 +359,9 @@ def main() -> int:
             if count:
                 passed = asyncio.run(conversations(folder, url, server.url, count, options.wait_s))
         if runs:
-            passed = asyncio.run(failures(folder, url, runs, pause_s, options.wait_s)) and passed
+            kinds = list(KINDS) if options.kind is None else [options.kind]
+            job = failures(folder, url, runs, pause_s, options.wait_s, kinds)
+            passed = asyncio.run(job) and passed
     print("passed" if passed else "FAILED")
     return not passed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,15 @@ def state_of(gateway: Gateway) -> str:
     return said
 
 
-def ask(gateway: Gateway, text: str, session: str = "", **more: Any) -> Answer:
-    """A chat request to the model fastroute, of a conversation named by a header."""
-    body = {"model": "fastroute", "messages": [{"role": "user", "content": text}], **more}
+def ask(
+    gateway: Gateway, text: str, session: str = "", before: Sequence[str] = (), **more: Any
+) -> Answer:
+    """A chat request to the model fastroute, of a conversation named by a header, in which the
+    user has said ``before``."""
+    messages = [{"role": "user", "content": text}]
+    for earlier in reversed(before):
+        said = [{"role": "user", "content": earlier}, {"role": "assistant", "content": "Fine."}]
+        messages = said + messages
+    body = {"model": "fastroute", "messages": messages, **more}
     headers = {"x-session-id": session} if session else {}
     return gateway.ask("POST", "/v1/chat/completions", body, headers)

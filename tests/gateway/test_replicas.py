@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -40,15 +41,19 @@ def model_of(answer: Answer) -> str:
     return answer.headers["x-fastroute-model"]
 
 
-def moves(gateways: list[Gateway], conversations: int, seed: int) -> int:
+def moves(gateways: list[Gateway], conversations: int, seed: int, *, history: bool = False) -> int:
     """Conversations that left their model: each asks any of the replicas, and a half is hard at
-    first, so that only who knows that sends the rest to the strong model too."""
+    first, so that only who knows that sends the rest to the strong model too. Requests have the
+    turns before, if they have a ``history``."""
     chance = random.Random(seed)
 
     def converse(number: int) -> bool:
         turns = [HARD if number % 2 else EASY, EASY, EASY, EASY]
         session = f"{seed}-{number}"
-        asked = [model_of(ask(chance.choice(gateways), text, session)) for text in turns]
+        asked = [
+            model_of(ask(chance.choice(gateways), text, session, turns[:n] if history else ()))
+            for n, text in enumerate(turns)
+        ]
         return len(set(asked)) > 1
 
     with ThreadPoolExecutor(4) as pool:
@@ -100,6 +105,24 @@ def test_conversations_stay_with_their_model_on_any_replica(
         keys = redis.ask("KEYS", "*").split()
         assert len([key for key in keys if key.startswith("fastroute:session:")]) == 60
         assert all(0 < int(redis.ask("TTL", key)) <= 3600 for key in keys[:20])
+
+
+@pytest.mark.parametrize("by", ["header", "messages"])
+@pytest.mark.parametrize("delay_s", [0.01, 0.1])
+def test_conversations_stay_without_waiting_where_requests_have_their_history(
+    tmp_path: Path, redis: Redis, upstream: Server, by: str, delay_s: float
+) -> None:
+    """Every value comes too late, and with the longer delay the server counts as away."""
+    with servers.network(redis.port) as network:
+        text = ROUTING.format(base_url=upstream.base_url, url=network.url)
+        text = text.replace("wait_s = 5.0", "").replace('"header"', f'"{by}"')
+        with replicas.start(tmp_path, text, 2) as gateways:
+            network.delay_s = delay_s
+            assert moves(gateways, 30, seed=6, history=True) == 0
+            page = gateways[0].ask("GET", "/metrics").body.decode()
+            assert re.search(
+                r'fastroute_state_wait_seconds_count\{[^}]*"(late|away)"\} [1-9]', page
+            )
 
 
 def test_workers_of_one_gateway_are_replicas_too(

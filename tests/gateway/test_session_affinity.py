@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastroute.gateway.config.settings import SessionAffinityConfig
-from fastroute.gateway.request.affinity import Sessions, stays
+from fastroute.gateway.request.affinity import Sessions, Side, heard, stays, turn_of
 from fastroute.gateway.request.conversation import (
     MAX_CHARACTERS,
     messages_of,
     prompt_to_route_on,
     session_key,
+    turns_of,
     user_texts,
 )
 from fastroute.types import Decision, ModelPair
@@ -86,11 +87,10 @@ def test_without_a_side_the_decision_holds() -> None:
 def test_sessions_end_by_time_and_number() -> None:
     now = [0.0]
     sessions = Sessions(SessionAffinityConfig(ttl_s=10, max_sessions=2), clock=lambda: now[0])
-    sessions.remember(b"a", True)
-    sessions.remember(b"b", False)
-    sessions.remember(b"a", True)
-    sessions.remember(b"c", True)
-    assert (sessions.side_of(b"a"), sessions.side_of(b"b")) == (True, None)
+    strong, weak = Side(True, ""), Side(False, "")
+    for key, side in ((b"a", strong), (b"b", weak), (b"a", strong), (b"c", strong)):
+        sessions.remember(key, side)
+    assert (sessions.side_of(b"a"), sessions.side_of(b"b")) == (strong, None)
     now[0] = 11.0
     assert sessions.side_of(b"a") is None
     assert len(sessions) == 1
@@ -102,6 +102,47 @@ def test_the_window() -> None:
     assert prompt_to_route_on(talk, 1) == "3"
     assert prompt_to_route_on(talk, 2) == "two\n\n3"
     assert prompt_to_route_on(talk, 9) == "one\n\ntwo\n\n3"
+
+
+def test_the_turns_that_a_model_has_answered() -> None:
+    said, result = {"role": "assistant", "content": "x"}, {"role": "tool", "content": "3"}
+    assert turns_of([user("1")]) == (["1"], 0)
+    assert turns_of([user("1"), user("2")]) == (["1", "2"], 1)
+    assert turns_of([user("1"), said, user("2"), user("3")]) == (["1", "2", "3"], 1)
+    assert turns_of([user("1"), said, result]) == (["1"], 1)  # it goes on with its first turn
+    assert turns_of([{"role": "system", "content": "s"}, user(None)]) == ([], 0)
+
+
+def test_the_turns_that_a_replica_has_heard_of() -> None:
+    texts = ["yes", "no", "yes"]
+    assert heard(texts, None) == 0
+    assert [heard(texts, Side(True, turn_of(texts[:n]))) for n in (1, 2, 3)] == [1, 2, 3]
+    assert heard(texts[1:], Side(True, turn_of(texts[:1]))) == 2  # of a shortened history
+    assert turn_of(["\ud800"]) != turn_of([])
+
+
+@given(
+    st.lists(st.sampled_from(["h" * 90, "e" * 90, "m" * 90, "yes"]), min_size=1, max_size=12),
+    st.integers(0, 12),
+    st.integers(1, 3),
+)
+def test_turns_decided_again_have_the_side_that_they_had(
+    texts: list[str], known: int, window: int
+) -> None:
+    rates = {"h": 0.9, "e": 0.1, "m": 0.55, "y": 0.0}
+    sessions = Sessions(SessionAffinityConfig(margin=0.2, short_chars=10))
+
+    def rate(prompt: str) -> Decision:
+        return decide(sum(rates[part[0]] for part in prompt.split("\n\n")) / window, 0.5)
+
+    side: bool | None = None
+    sides = [side]
+    for n in range(1, len(texts) + 1):  # as requests came
+        prompt = prompt_to_route_on([user(text) for text in texts[:n]], window)
+        side = sessions.settle(rate(prompt), len(texts[n - 1]), side, PAIR)[0].strong
+        sides.append(side)
+    begin = min(known, len(texts))
+    assert sessions.replay(texts, begin, sides[begin], window, rate, PAIR) == side
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from fastroute.gateway.operations.rollout import CanaryRouter
 from fastroute.gateway.protocol.auth import KeyRing
 from fastroute.gateway.protocol.redaction import Redaction
 from fastroute.gateway.protocol.replies import RefusalError
-from fastroute.gateway.request.affinity import Sessions
+from fastroute.gateway.request.affinity import Sessions, Side, heard, turn_of
 from fastroute.gateway.request.candidates import (
     candidate_decider,
     choose,
@@ -39,12 +39,13 @@ from fastroute.gateway.request.candidates import (
 )
 from fastroute.gateway.request.cascade import CascadeTransport, cascade_settings
 from fastroute.gateway.request.conversation import (
+    MAX_CHARACTERS,
     MAX_REPLAYED,
     messages_of,
     messages_of_long,
     prompt_to_route_on,
     session_key,
-    user_texts,
+    turns_of,
 )
 from fastroute.gateway.request.document import LONG_BYTES, Document
 from fastroute.gateway.request.paths import check_routed, with_query
@@ -385,11 +386,13 @@ class Gateway:
                 name, threshold = CANARY, canary.threshold
             decision = await self._score(prompt, name, threshold)
             stayed = False
-            was_strong = None
+            was_strong: bool | None = None
+            texts: list[str] = []
             if key is not None:
                 key += f"{name}-{threshold}".encode()
                 await self.sessions.pull(key)
-                was_strong = await self._side_so_far(key, messages, name, threshold)
+                texts, answered = turns_of(messages)
+                was_strong = await self._side_so_far(key, texts[:answered], name, threshold)
             if threshold is None:  # which other requests may have moved meanwhile
                 decision = self.decider.at_threshold(decision, self.threshold)
             if key is not None:
@@ -399,7 +402,7 @@ class Gateway:
             if explorer is not None and was_strong is None:  # a conversation is drawn only once
                 decision, chances = explorer.choose(decision, self.decider.model_pair)
             if key is not None and remember:
-                self.sessions.remember(key, decision.strong)
+                self.sessions.remember(key, Side(decision.strong, turn_of(texts)))
         except BodyError as error:
             raise RefusalError(400, "invalid_json", str(error)) from error
         except UnknownRouterError as error:
@@ -470,30 +473,26 @@ class Gateway:
         return await self._threads.run(job)
 
     async def _side_so_far(
-        self, key: bytes, messages: list[Any], name: str, threshold: float | None
+        self, key: bytes, texts: list[str], name: str, threshold: float | None
     ) -> bool | None:
-        """The side of a conversation before its last message; None if that is its first.
+        """The side of a conversation after the answered ``texts`` of its user; None if it has none.
 
-        Another worker, or this one before a restart, may have served the earlier turns: they are
-        in the request, so their decisions are made again, where that costs next to nothing.
+        Another replica may have served some of them and not have told it yet, or this one before a
+        restart: their decisions are made again, where that costs little.
         """
-        sticky = self.config.routing.session_affinity
-        if sticky.by != "messages":
-            return self.sessions.side_of(key)
-        texts = user_texts(messages)
-        if len(texts) < 2:
-            return None
-        known = self.sessions.side_of(key)
-        router = self.decider.routers[name]
-        earlier = texts[:-1][-MAX_REPLAYED:]
-        if known is not None or not router.is_quick or sum(map(len, earlier)) > QUICK_CHARS:
-            return known
-        side: bool | None = None
-        for text in earlier:
-            turn = await self._score(text, name, threshold)
-            pair = self.decider.model_pair
-            side = self.sessions.settle(turn, len(text), side, pair)[0].strong
-        return side
+        routing, known = self.config.routing, self.sessions.side_of(key)
+        if routing.session_affinity.by == "messages" and not texts:
+            return None  # another conversation that began alike
+        begin, side = heard(texts, known), None if known is None else known.strong
+        chars = sum(map(len, texts[begin : begin + MAX_REPLAYED]))
+        if not chars or chars > MAX_CHARACTERS or not self.decider.routers[name].is_quick:
+            return side
+        at = self.threshold if threshold is None else threshold
+        job = partial(
+            self.sessions.replay, texts[: begin + MAX_REPLAYED], begin, side, routing.window,
+            partial(self.decider.decide, router=name, threshold=at), self.decider.model_pair,
+        )  # fmt: skip
+        return job() if chars <= QUICK_CHARS else await self._threads.run(job)
 
     @property
     def threshold(self) -> float:

@@ -20,8 +20,8 @@ from fastroute.gateway.request.document import (
     read_json,
 )
 
-#: Messages of the user before the last that are scored again for a conversation not yet known.
-MAX_REPLAYED = 8
+#: Earlier messages of the user that are scored again, at most.
+MAX_REPLAYED = 64
 #: Of a longer text the first and last half of so many characters are scored: an embedder reads a
 #: million characters a second, and one of the megabytes that a body may have would hold a worker.
 MAX_CHARACTERS = 100_000
@@ -195,7 +195,25 @@ def prompt_to_route_on(messages: Sequence[Any], window: int) -> str:
     last = prompt_from_messages(messages)
     if window == 1:
         return _shortened(last)
-    return _shortened("\n\n".join(user_texts(messages)[-window:]) or last)
+    return window_of(user_texts(messages), window) or _shortened(last)
+
+
+def window_of(texts: Sequence[str], window: int) -> str:
+    """The last ``window`` texts of the user as one prompt."""
+    return _shortened("\n\n".join(texts[-window:]))
+
+
+def turns_of(messages: Sequence[Any]) -> tuple[list[str], int]:
+    """As ``user_texts``, and how many of them a model has answered: those before its last answer,
+    or, in a list without any, such as of a body too long to be read whole, all but the last."""
+    texts: list[str] = []
+    answered: int | None = None
+    for message in messages:
+        if message["role"] == "user":
+            texts += user_texts([message])
+        elif message["role"] in ("assistant", "tool", "function"):
+            answered = len(texts)
+    return texts, max(0, len(texts) - 1) if answered is None else answered
 
 
 def user_texts(messages: Sequence[Any]) -> list[str]:
