@@ -3,7 +3,8 @@
 ``python bench/serve_replicas.py`` runs small; ``--full`` has 10,000 conversations, 100 runs of
 failure, and pauses of 30 s. It prints
 
-- conversations that left their model, over 2 and 4 replicas, each turn at any of them;
+- conversations that left their model, over 2 and 4 replicas, each turn at any of them, where
+  requests have their history, and where the server is all that replicas know of one another;
 - what the server adds to the latency of a request, from gateways with and without it in turns;
 - for each kind of failure (kill -9 of a replica or of the server, a pause of the server, a network
   that drops everything): requests that failed, dollars spent beyond the budget, and whether
@@ -20,15 +21,17 @@ import asyncio
 import json
 import os
 import random
+import re
 import statistics
 import sys
 import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 
 import aiohttp
@@ -44,6 +47,7 @@ from fastroute.gateway.protocol.auth import hash_key
 #: What a call of the mock costs: it has 20 tokens in and 8 out.
 CALL_USD = 20 * 10e-6 + 8 * 100e-6
 BUDGET_USD, LEASE_SHARE, REPLICAS = 0.25, 0.02, 3
+ANSWER = {"role": "assistant", "content": "Here it is."}
 HARD, EASY = "hard " * 200, "yes, do it"
 CALLERS = ("free", "team")
 KINDS = ("kill -9 of the server", "kill -9 of a replica", "pause of the server", "network cut")
@@ -117,9 +121,15 @@ class Replica:
         self._stack.close()
 
     async def ask(
-        self, http: aiohttp.ClientSession, text: str, session: str, caller: str, number: str
+        self,
+        http: aiohttp.ClientSession,
+        texts: Sequence[str],
+        session: str,
+        caller: str,
+        number: str,
     ) -> tuple[int, str]:
-        """The status, and the model that answered. Raises OSError if the gateway is gone."""
+        """The status, and the model that answered the last of the user's ``texts``. Raises OSError
+        if the gateway is gone."""
         body = {"model": "fastroute", "max_tokens": 8}
         headers = {
             "authorization": f"Bearer {key_of(caller)}",
@@ -127,10 +137,20 @@ class Replica:
             "x-request-number": number,
         }
         url = f"http://127.0.0.1:{self.port}/v1/chat/completions"
-        messages = [{"role": "user", "content": text}]
+        turns = [[{"role": "user", "content": text}, ANSWER] for text in texts]
+        messages = list(chain.from_iterable(turns))[:-1]
         async with http.post(url, json=body | {"messages": messages}, headers=headers) as answer:
             await answer.read()
             return answer.status, answer.headers.get("x-fastroute-model", "")
+
+    async def late(self, http: aiohttp.ClientSession) -> float:
+        """The share of waits for the server of [state] that it did not end."""
+        headers = {"authorization": f"Bearer {key_of('free')}"}
+        async with http.get(f"http://127.0.0.1:{self.port}/metrics", headers=headers) as answer:
+            page = await answer.text()
+        pattern = r'^fastroute_state_wait_seconds_count\{.*"(\w+)"\} (\S+)$'
+        counts = {how: float(count) for how, count in re.findall(pattern, page, re.MULTILINE)}
+        return 1.0 - counts.get("answered", 0.0) / max(1.0, sum(counts.values()))
 
     async def status(self, http: aiohttp.ClientSession) -> str:
         """What ``/ready`` says."""
@@ -161,20 +181,26 @@ async def ready(http: aiohttp.ClientSession, found: list[Replica]) -> bool:
 
 
 async def moved(
-    http: aiohttp.ClientSession, found: list[Replica], conversations: int, name: str
+    http: aiohttp.ClientSession,
+    found: list[Replica],
+    conversations: int,
+    name: str,
+    *,
+    history: bool = True,
 ) -> int:
     """Conversations of four turns that left their model; a half is hard at first, so that only who
-    knows that sends the rest to the strong model too."""
+    knows that sends the rest to the strong model too. Requests have the turns before, if they have
+    a ``history``; else the server is all that replicas know of one another."""
     chance, left = random.Random(name), iter(range(conversations))
     count = 0
 
     async def work() -> None:
         nonlocal count
         for number in left:
-            models = set()
-            for text in (HARD if number % 2 else EASY, EASY, EASY, EASY):
-                at = chance.choice(found)
-                status, model = await at.ask(http, text, f"{name}-{number}", "free", "moved")
+            models, texts = set(), [HARD if number % 2 else EASY, EASY, EASY, EASY]
+            for n in range(1, 5):
+                at, said = chance.choice(found), texts[:n] if history else texts[n - 1 : n]
+                status, model = await at.ask(http, said, f"{name}-{number}", "free", "moved")
                 assert status == 200, status
                 models.add(model)
             count += len(models) > 1
@@ -192,7 +218,14 @@ async def conversations(folder: str, url: str, state: str, count: int, wait_s: f
             async with aiohttp.ClientSession() as http:
                 assert await ready(http, found)
                 wrong = await moved(http, found, count, f"moved-{replicas_count}")
-        print(f"{replicas_count} replicas: {wrong} of {count} conversations moved", flush=True)
+                bare = await moved(http, found, count // 5, f"b{replicas_count}", history=False)
+                late = [await replica.late(http) for replica in found]
+        print(
+            f"{replicas_count} replicas: {wrong} of {count} conversations moved, and {bare} of "
+            f"{count // 5} whose requests had no history; {100 * sum(late) / len(late):.2f} % of "
+            f"waits for the server were longer than {1e3 * wait_s:g} ms",
+            flush=True,
+        )
         passed = passed and wrong == 0
     return passed
 
@@ -245,7 +278,9 @@ class Run:
                 continue
             session = f"{self.number}-{worker}-{turn}"
             try:
-                status, _ = await replica.ask(http, EASY, session, caller, f"{caller}{self.number}")
+                status, _ = await replica.ask(
+                    http, [EASY], session, caller, f"{caller}{self.number}"
+                )
             except (OSError, aiohttp.ClientError):
                 if replica.alive:
                     self.outcomes[f"{caller} lost"] += 1
