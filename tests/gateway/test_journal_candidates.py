@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,9 +143,47 @@ def _count(gateway: Gateway) -> bool:
     return 'fastroute_shadows_total{outcome="over_budget"}' in metrics
 
 
-def test_a_canary_is_for_a_pair(tmp_path: Path, provider: View) -> None:
+CANARY = "[journal]\n[canary]\nstages = [0.5]\n"
+
+
+def test_a_canary_may_be_another_policy(tmp_path: Path, provider: View) -> None:
+    sections = f"{CANARY}policy = 'best_value=10000'\n"
+    with start(tmp_path, provider, sections) as gateway:
+        for i in range(30):
+            ask(gateway, f"Question {i} about the sky", max_tokens=9)
+        found = journal(tmp_path, 30, gateway)
+        for i in range(30):
+            asked = candidates.SAID, candidates.MORE
+            ask(gateway, f"Question {i} about the sky", *asked, max_tokens=9)
+        later = journal(tmp_path, 60, gateway)[30:]
+        shown = gateway.ask("GET", "/ui/rollout").json()["canary"]
+    by_arm = {(row["arm"], row["chosen"], row["policy"]) for row in found}
+    assert by_arm == {
+        ("canary", "cheap", "best_value=10000"), ("control", "dear", "max_quality")
+    }  # fmt: skip
+    arms = {row["conversation"]: row["arm"] for row in found}
+    assert [arms[row["conversation"]] for row in later] == [row["arm"] for row in later]
+    assert shown["router"] == "priors with best_value=10000"
+    with start(tmp_path, provider, sections) as gateway:  # which goes on with the same canary
+        ask(gateway, "Question 0 about the sky", max_tokens=9)
+        again = journal(tmp_path, 61, gateway)[-1]
+        assert again["arm"] == arms[again["conversation"]]
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("", "needs router, or [learn]"),
+        ("policy = 'best'", "policy 'best' must be one of"),
+        ("policy = 'max_quality'\nthreshold = 0.5", "threshold is for a pair of models"),
+        ("router = 'nowhere'", "nowhere"),
+    ],
+)
+def test_canaries_that_make_no_sense(
+    tmp_path: Path, provider: View, section: str, said: str
+) -> None:
     with (
-        pytest.raises(AssertionError, match="is for a pair of models"),
-        start(tmp_path, provider, "[journal]\n[canary]\nrouter = 'length'\n"),
+        pytest.raises(AssertionError, match=re.escape(said)),
+        start(tmp_path, provider, f"{CANARY}{section}\n"),
     ):
         pass

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ import pytest
 from cli_runner import fastroute as command
 from fakes import gateway as gateways
 from fakes.gateway import Gateway
+from fastroute.provenance import OperatingPoint
+from fastroute.rollout.files import read_canary
+from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+from fastroute.training.heads import save_mf
 from graded_traffic import make_traffic
 from learning import test_learn
 
@@ -156,6 +161,47 @@ def test_it_ends_with_the_gateway_and_is_due_again(tmp_path: Path) -> None:
         assert not gateway.events("learn: began")
         change_job(tmp_path, until=1.0)
         gateway.wait_for(lambda: gateway.events("learn: began"))
+
+
+def test_a_canary_tries_what_was_proposed_last(tmp_path: Path) -> None:
+    state, learned = tmp_path / "canary.json", tmp_path / "learned"
+    learned.mkdir()
+
+    def propose(name: str, threshold: float) -> str:
+        router = MatrixFactorizationRouter.load_default()
+        point = OperatingPoint(threshold, None, "learnt")
+        router = router.with_provenance(replace(router.provenance, operating_point=point))
+        save_mf(tmp_path / "made", router, training={}, card="")
+        (tmp_path / "made").rename(learned / name)
+        return str(learned / name)
+
+    def routers(gateway: Gateway) -> set[str]:
+        body = {"model": "fastroute"}
+        asked = [{**body, "messages": [{"role": "user", "content": f"Prompt {i}"}]}
+                 for i in range(20)]  # fmt: skip
+        return {gateway.ask("POST", "/v1/route", one).json()["router"] for one in asked}
+
+    def tried() -> tuple[str, str] | None:
+        canary = read_canary(state)
+        return canary and (canary.folder, canary.status)
+
+    with start(tmp_path, 2, "[canary]\nstages = [0.5]") as gateway:
+        assert routers(gateway) == {"length"}
+        assert gateway.ask("GET", "/ui/rollout").json()["canary"] is None
+        first = propose("proposed-20260101-000000", 0.4)
+        gateway.wait_for(lambda: tried() == (first, "running"))
+        gateway.wait_for(lambda: len(gateway.events("canary")) == 2)
+        assert routers(gateway) == {"length", "canary"}
+        second = propose("proposed-20260102-000000", 0.6)
+    with start(tmp_path, more="[canary]\nstages = [0.5]") as gateway:
+        assert routers(gateway) == {"length", "canary"}
+        time.sleep(2.5)  # a look
+        assert tried() == (first, "running")  # it goes on, whatever is proposed meanwhile
+        assert command("canary", "revert", "--state", state).status == 0
+        gateway.wait_for(lambda: tried() == (second, "running"))
+        assert command("canary", "start", "--state", state).status == 0
+        assert tried() == (second, "running")
+        assert len(gateway.events("canary")) == 2
 
 
 @pytest.mark.parametrize(

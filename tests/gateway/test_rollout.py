@@ -205,7 +205,8 @@ def test_drift_rolls_a_canary_back_unless_told_not_to(
         ("stages = [0.5, 0.2]", "stages"),
         ("holdback = 0.0", "holdback"),
         ("[routing.session_affinity]\nby = 'none'", "can't be told apart"),
-        ("[[candidates]]\nname = 'strong'\n[[candidates]]\nname = 'weak'", "[[candidates]]"),
+        ("[[candidates]]\nname = 'strong'\n[[candidates]]\nname = 'weak'", "'models' is needed"),
+        ("policy = 'max_quality'", "policy needs [[candidates]]"),
     ],
 )
 def test_sections_that_make_no_sense(tmp_path: Path, more: str, said: str) -> None:

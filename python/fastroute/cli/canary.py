@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         if canary is None or options.action == "status":
             return None
         if options.action == "start":
-            return Canary.start(canary.router, canary.rules, now)
+            return Canary.start(canary.router, canary.rules, now, canary.folder)
         if options.action == "freeze":
             canary.freeze(now)
         else:

@@ -25,7 +25,7 @@ from fastroute.gateway.config.cascade import CascadeConfig
 from fastroute.gateway.config.endpoints import ModelConfig, Target
 from fastroute.gateway.config.settings import Config
 from fastroute.gateway.operations.logs import log
-from fastroute.gateway.operations.rollout import CanaryRouter
+from fastroute.gateway.operations.rollout import CanaryRouter, renew_canary
 from fastroute.gateway.protocol.auth import KeyRing
 from fastroute.gateway.protocol.redaction import Redaction
 from fastroute.gateway.protocol.replies import RefusalError
@@ -86,12 +86,11 @@ class Gateway:
             transport if self.cascade is None else CascadeTransport(transport, self.cascade)
         )
         self.keys = KeyRing(config.keys)
-        self.candidates = candidate_decider(config)
+        self.candidates = candidate_decider(config, config.policy)
         self.decider = pair_decider(config)
         self.default_threshold = self._default_threshold()
-        self.canary = None if config.canary is None else CanaryRouter(config)
-        if self.canary is not None:
-            self.decider.routers[CANARY] = self.canary.router  # a router beside the others
+        self.canary: CanaryRouter | None = None
+        renew_canary(self)
         for router in self.decider.routers.values():
             if isinstance(router, EmbeddingRouter) and router.is_quick:
                 router.win_rate("the first prompt loads what later ones find loaded")
@@ -353,13 +352,14 @@ class Gateway:
         )  # fmt: skip
         names = partial(conversation_names, self.config, document, path, headers, caller)
         choice = await choose(
-            decider, self.sessions, names, read, len(document.raw), self._threads, counts=counts
-        )
+            decider, self.sessions, names, read, len(document.raw), self._threads, counts=counts,
+            canary=self.canary if keeper is None else None,
+        )  # fmt: skip
         chances = choice.explore(self.explorer) if counts and keeper is None else None
         return Routed(
             choice.decision.model, None, choice.decision.stayed, perf_counter() - began,
             choice.reading.prompt, keeper, conversation=choice.reading.name, chances=chances,
-            choice=choice,
+            arm=choice.arm, choice=choice,
         )  # fmt: skip
 
     async def _decide(

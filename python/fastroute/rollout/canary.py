@@ -132,6 +132,7 @@ class Canary:
         since: when the stage began.
         cursor: conversations that began up to here have been counted.
         events: what happened, the newest last.
+        folder: of a router that was proposed; "" of one that the configuration names.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Canary:
     early: dict[str, list[float]] = field(default_factory=dict)
     contrasts: dict[str, Contrast] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    folder: str = ""
 
     def __post_init__(self) -> None:
         self.cursor = max(self.cursor, self.since)
@@ -154,9 +156,10 @@ class Canary:
             self.contrasts.setdefault(name, self.rules.contrast(name))
 
     @classmethod
-    def start(cls, router: str, rules: Rules, now: float) -> Canary:
+    def start(cls, router: str, rules: Rules, now: float, folder: str = "") -> Canary:
         """A new canary of the router with checksum ``router``."""
-        return cls(secrets.token_hex(8), router, now, rules, events=[Event(now, "started", "")])
+        began = Event(now, "started", folder)
+        return cls(secrets.token_hex(8), router, now, rules, events=[began], folder=folder)
 
     @property
     def share(self) -> float:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from fastroute.candidates import Candidate, Rule, parse_policy, read_candidates
 from fastroute.candidates.files import candidates_of
@@ -26,18 +26,20 @@ _PRICES = {
 }
 
 
+def _check_policy(text: str) -> str:
+    parse_policy(text)  # its errors are ValueErrors
+    return text
+
+
+PolicyText = Annotated[Text, AfterValidator(_check_policy)]
+
+
 class PolicyConfig(Section):
     """Section ``[policy]``: how one of the candidates is chosen."""
 
-    choose: Text = "max_quality"
+    choose: PolicyText = "max_quality"
     router: Text | None = None
     drop_reasoning: bool = False
-
-    @field_validator("choose")
-    @classmethod
-    def _is_a_policy(cls, text: str) -> str:
-        parse_policy(text)  # its errors are ValueErrors
-        return text
 
 
 class RuleConfig(Section):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator
 
 from fastroute.errors import FastRouteError
+from fastroute.gateway.config.candidates import PolicyText
 from fastroute.gateway.config.section import Amount, PositiveCount, Section, Share, Text, TupleOf
 from fastroute.rollout.canary import OnDrift, Rules
 from fastroute.routers.registry import ROUTER_NAMES
@@ -23,11 +24,14 @@ class CanaryConfig(Section):
     conversations; ``Rules`` has the other keys.
 
     ``router`` is the folder of one that ``fastroute tune`` or ``learn`` wrote, ROUTER=FOLDER, or a
-    router's name. It decides at its own operating point, or at ``threshold``; with 1 the weak model
-    answers everything, with 0 the strong one.
+    router's name; by default the latest that ``[learn]`` proposed. It decides at its own operating
+    point, or at ``threshold``; with 1 the weak model answers everything, with 0 the strong one.
+    Among candidates ``router`` is the folder of one for many models, and ``policy`` what chooses by
+    it: by default what is beside the router, or the present one.
     """
 
-    router: Text
+    router: Text | None = None
+    policy: PolicyText | None = None
     threshold: Share | None = None
     state: Text = "canary.json"
     stages: TupleOf[_Part] = Rules().stages
@@ -44,9 +48,9 @@ class CanaryConfig(Section):
 
     @field_validator("router")
     @classmethod
-    def _is_a_router(cls, router: str) -> str:
+    def _is_a_router(cls, router: str | None) -> str | None:
         try:
-            _choice(router)
+            router_choice(router or "mf")
         except FastRouteError as error:
             raise ValueError(str(error)) from error
         return router
@@ -57,22 +61,26 @@ class CanaryConfig(Section):
         Rules(stages=stages)  # its errors are ValueErrors
         return stages
 
-    @property
-    def choice(self) -> RouterChoice:
-        """The new router."""
-        return _choice(self.router)
+    def check(self, *, has_candidates: bool, learns: bool) -> None:
+        """Raises ValueError for what does not go with the other sections."""
+        if has_candidates and self.threshold is not None:
+            raise ValueError("threshold is for a pair of models; give policy")
+        if self.policy is not None and not has_candidates:
+            raise ValueError("policy needs [[candidates]]")
+        if self.router is None and self.policy is None and not learns:
+            raise ValueError("needs router, or [learn], which proposes one")
 
     @property
     def rules(self) -> Rules:
         """When it goes on, is promoted, or goes back."""
-        return Rules(**self.model_dump(exclude={"router", "threshold", "state"}))
+        return Rules(**self.model_dump(exclude={"router", "policy", "threshold", "state"}))
 
     def in_folder(self, folder: Path) -> Self:
         """The section with paths that are relative to ``folder``."""
-        name, equals, path = self.router.rpartition("=")
-        router = f"{name}{equals}{folder / Path(path).expanduser()}"
-        if self.router in ROUTER_NAMES:
-            router = self.router
+        router = self.router
+        if router is not None and router not in ROUTER_NAMES:
+            name, equals, path = router.rpartition("=")
+            router = f"{name}{equals}{folder / Path(path).expanduser()}"
         return self.model_copy(update={"router": router} | _state(self.state, folder))
 
 
@@ -91,6 +99,7 @@ def _state(path: str, folder: Path) -> dict[str, Any]:
     return {"state": str(folder / Path(path).expanduser())}
 
 
-def _choice(router: str) -> RouterChoice:
+def router_choice(router: str) -> RouterChoice:
+    """A router by its folder, ROUTER=FOLDER or its name. Raises FastRouteError."""
     is_named = "=" in router or router in ROUTER_NAMES
     return parse_router(router if is_named else f"mf={router}")

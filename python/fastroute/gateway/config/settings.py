@@ -279,8 +279,9 @@ class ConfigSections(Section):
             raise ValueError("needs prompts = true in [journal], to learn from")
         routing = info.data.get("routing")
         has_candidates = info.data.get("candidates") is not None
-        if section is not None and has_candidates and isinstance(section, CanaryConfig):
-            raise ValueError("is for a pair of models, and there are [[candidates]]")
+        if isinstance(section, CanaryConfig):
+            learns = info.data.get("learn") is not None
+            section.check(has_candidates=has_candidates, learns=learns)
         if isinstance(section, CanaryConfig) and routing and routing.session_affinity.by == "none":
             raise ValueError("conversations can't be told apart: session_affinity.by is none")
         if section is not None and routing and not (routing.strong_model or has_candidates):

@@ -213,7 +213,7 @@ def _row(
 def _decision(gateway: Gateway, routed: Routed) -> dict[str, Any]:
     decision = routed.decision
     if routed.choice is not None:
-        return _choice(gateway, routed, routed.choice)
+        return _choice(routed, routed.choice)
     if decision is None:
         return {}
     held = gateway.decider.share_control
@@ -243,16 +243,15 @@ def _decision(gateway: Gateway, routed: Routed) -> dict[str, Any]:
     }
 
 
-def _choice(gateway: Gateway, routed: Routed, choice: Choice) -> dict[str, Any]:
+def _choice(routed: Routed, choice: Choice) -> dict[str, Any]:
     """As ``_decision``, of a choice among candidates: the eligible ones, and scores of all."""
     names, chances = choice.eligible, routed.chances
     probabilities = {name: float(name == routed.model) for name in names}
     if chances is not None:
         probabilities = dict(chances.probabilities)
-    router = None if gateway.candidates is None else gateway.candidates.router
     return {
         "router": BY_CHOICE,
-        "router_checksum": None if router is None else router.provenance.checksum,
+        "router_checksum": choice.checksum,
         "policy": choice.decision.policy,
         "candidates": _names_json(names),
         "scores": _json({view.name: view.quality for view in choice.views}),

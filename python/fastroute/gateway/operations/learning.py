@@ -23,7 +23,7 @@ from fastroute._files import scratch_folder
 from fastroute.gateway.config.settings import Config
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.metrics import Metrics
-from fastroute.gateway.operations.rollout import Repeated
+from fastroute.gateway.operations.rollout import PROPOSED, Repeated
 from fastroute.journal import PASSWORD_VARIABLE
 from fastroute.journal.database import open_journal
 from fastroute.journal.jobs import LEASE_S, Job
@@ -34,8 +34,8 @@ _LOOK_S, _CHECK_S, _RENEW_S, _PATIENCE_S = 1.0, 0.2, 10.0, 6 * 3600.0
 _OUTCOMES = {0: "proposed", 3: "not_proposed"}
 #: Threads of numerical libraries: one, unless somebody set another number.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-#: The folder of the last run without a proposal, and how those of proposals begin.
-NOT_PROPOSED, PROPOSED = "not-proposed", "proposed-"
+#: The folder of the last run without a proposal.
+NOT_PROPOSED = "not-proposed"
 
 
 class Learning:

@@ -139,7 +139,7 @@ class State:
             return None
         from fastroute.gateway.operations.rollout import Watching
 
-        return Watching(config, self.metrics)
+        return Watching(config, self.metrics, lambda: self._current)
 
     def _carried_sessions(self, made: Gateway) -> Sessions:
         before = self._current

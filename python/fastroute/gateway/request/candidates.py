@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastroute._forking import ScoringThreads
 from fastroute._native import find_json_members
@@ -26,6 +26,7 @@ from fastroute.errors import (
     InvalidPromptError,
     NoEligibleModelError,
 )
+from fastroute.gateway.config.candidates import PolicyConfig
 from fastroute.gateway.config.settings import Config, SessionAffinityConfig
 from fastroute.gateway.protocol.replies import RefusalError
 from fastroute.gateway.request.affinity import Sessions
@@ -49,6 +50,10 @@ from fastroute.http.failures import overflow_in_stream
 from fastroute.http.request import AsyncResponse, AsyncTransport, Request
 from fastroute.many_models import CandidateDecider, CandidateDecision, CandidateRequest
 from fastroute.resilience.wrapping import Observer, WrappingTransport
+from fastroute.rollout.canary import CANARY
+
+if TYPE_CHECKING:
+    from fastroute.gateway.operations.rollout import CanaryRouter
 
 #: Members of a body that hold its messages or items, by path; of other paths "messages".
 _LISTED = {"/responses": "input", "/completions": "prompt"}
@@ -83,15 +88,30 @@ class Choice:
         counts: whether the policy counts it.
         moved: whether a provider refused the request as too long.
         views: what the first decision knew of each candidate.
+        arm: "canary" or "control", while there is a canary.
     """
 
-    def __init__(self, decider: CandidateDecider, reading: Reading, *, counts: bool) -> None:
+    def __init__(
+        self,
+        decider: CandidateDecider,
+        reading: Reading,
+        *,
+        counts: bool,
+        arm: str | None = None,
+    ) -> None:
         self._decider = decider
         self.reading = reading
         self.counts = counts
+        self.arm = arm
         self.moved = False
         self.decision = self._decide(reading.needs)
         self.views = self.decision.candidates
+
+    @property
+    def checksum(self) -> str | None:
+        """Of the router that it was made by."""
+        router = self._decider.router
+        return None if router is None else router.provenance.checksum
 
     @property
     def eligible(self) -> tuple[str, ...]:
@@ -184,20 +204,20 @@ class Choice:
         )
 
 
-def candidate_decider(config: Config) -> CandidateDecider | None:
-    """What chooses among the candidates of ``config``; None without any.
+def candidate_decider(config: Config, section: PolicyConfig) -> CandidateDecider | None:
+    """What chooses among the candidates of ``config`` by ``section``; None without any.
 
     Raises ArtifactError for a router that can't load, InvalidInputError for a rule that names no
     candidate.
     """
     if not config.candidates:
         return None
-    policy = parse_policy(config.policy.choose).for_each_of(config.server.workers)
+    policy = parse_policy(section.choose).for_each_of(config.server.workers)
     return CandidateDecider(
         CandidateSet(config.candidates),
         policy,
-        config.policy.router,
-        drop_reasoning=config.policy.drop_reasoning,
+        section.router,
+        drop_reasoning=section.drop_reasoning,
         rules=[section.rule() for section in config.rules],
     )
 
@@ -232,14 +252,19 @@ async def choose(
     threads: ScoringThreads,
     *,
     counts: bool,
+    canary: CanaryRouter | None = None,
 ) -> Choice:
     """Choose by what ``read`` reads of a body of ``size`` bytes, whose conversation has these
-    ``names``. Raises RefusalError."""
+    ``names``; the canary's conversations by its decider. Raises RefusalError."""
 
     def make() -> Choice:
-        return Choice(decider, read(), counts=counts)
+        reading = read()
+        arm = None if canary is None or reading.name is None else canary.arm(reading.name)
+        chosen = canary.chooser if canary is not None and arm == CANARY else decider
+        return Choice(chosen, reading, counts=counts, arm=arm)
 
-    is_quick = size <= QUICK_BYTES and (decider.router is None or decider.router.is_quick)
+    deciders = (decider,) if canary is None else (decider, canary.chooser)
+    is_quick = size <= QUICK_BYTES and all(d.router is None or d.router.is_quick for d in deciders)
     try:
         if sessions.store is not None:
             await sessions.pull_answers(names() if is_quick else await threads.run(names))
