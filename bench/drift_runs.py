@@ -64,8 +64,9 @@ def main() -> None:
     parser.add_argument("--shadows", type=float, default=0.0, help="share that is judged")
     parser.add_argument("--known", type=float, choices=LEVELS, default=5.0)
     parser.add_argument("--change", choices=CHANGES, action="append", help="default: all")
+    parser.add_argument("--after", type=int, nargs="+", default=[1000, 10_000], metavar="N")
     options = parser.parse_args()
-    for after in (1000, 10_000):
+    for after in options.after:
         for change in options.change or CHANGES:
             runs = options.runs if change == "none" else options.runs // 4
             most = 5000

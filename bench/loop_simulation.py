@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 from sqlalchemy import Engine, insert
 
 from fastroute.journal.database import open_journal, writing
@@ -214,41 +217,79 @@ def _threshold(router: MatrixFactorizationRouter) -> float:
     return 0.5 if point is None else point.threshold
 
 
+class Run(NamedTuple):
+    """What came of one run.
+
+    Attributes:
+        regret: a request, in the three days before the change, on its day, in the last three days.
+        noticed: requests from the change to drift's first alarm of prompts or quality; None: never.
+        recovered: the first day after the change whose regret is at most 0.02 above before; None:
+            none.
+        early: alarms before the change.
+    """
+
+    regret: tuple[float, float, float]
+    noticed: float | None
+    recovered: int | None
+    early: int
+
+
+def run(name: str, seed: int, days: int, requests: int) -> tuple[Run, list[str]]:
+    """A run with the change ``name`` after ``days``, and what happened in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        loop = Loop(Path(folder), seed)
+        for day in range(2 * days):
+            loop.run_day(World() if day < days else CHANGES[name], requests)
+        drift = read_drift(loop.paths["drift"])
+        loop.watcher.close()
+    assert drift is not None
+    alarms = [(a.time / DAY_S - days) * requests for a in drift.alarms if a.is_of_traffic]
+    before, after = float(np.mean(loop.regret[days - 3 : days])), loop.regret[days:]
+    return Run(
+        (before, after[0], float(np.mean(after[-3:]))),
+        next((x for x in alarms if x > 0), None),
+        next((i for i, r in enumerate(after, 1) if r <= before + 0.02), None),
+        sum(x <= 0 for x in alarms),
+    ), loop.events
+
+
+def say(runs: Sequence[Run]) -> None:
+    """Means with 95 % intervals (Student's t), and medians."""
+    regret = np.array([r.regret for r in runs])
+    half = stats.t.ppf(0.975, len(runs) - 1) * regret.std(axis=0, ddof=1) / np.sqrt(len(runs))
+    means = (f"{m:.3f} ± {h:.3f}" for m, h in zip(regret.mean(axis=0), half, strict=True))
+    noticed = [r.noticed for r in runs if r.noticed is not None]
+    recovered = [r.recovered for r in runs if r.recovered is not None]
+    print(
+        "  all: regret a request {} before, {} on the day of the change, {} at the end; ".format(
+            *means
+        )
+        + f"drift in {len(noticed)} of {len(runs)}, after {np.median(noticed or [np.nan]):,.0f} "
+        f"requests (median); recovered in {len(recovered)}, on days {sorted(recovered)}; "
+        f"{sum(r.early for r in runs)} alarms before",
+        flush=True,
+    )
+
+
 def main() -> None:
-    """Print a table, and what happened in the first run of each change."""
+    """Print a line a run and a summary of each change, and what happened in the first run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--change", choices=CHANGES, action="append", help="default: all")
-    parser.add_argument("--days", type=int, default=10, help="before the change, and after")
+    parser.add_argument("--days", type=int, default=5, help="before the change, and after")
     parser.add_argument("--requests", type=int, default=2000, help="a day")
     options = parser.parse_args()
     for name in options.change or CHANGES:
-        world = CHANGES[name]
         print(f"\n{name}", flush=True)
+        runs = []
         for seed in range(options.runs):
-            with tempfile.TemporaryDirectory() as folder:
-                loop = Loop(Path(folder), seed)
-                for day in range(2 * options.days):
-                    loop.run_day(World() if day < options.days else world, options.requests)
-                drift = read_drift(loop.paths["drift"])
-                loop.watcher.close()
-            before = float(np.mean(loop.regret[options.days - 3 : options.days]))
-            after = loop.regret[options.days :]
-            recovered = next((i for i, r in enumerate(after) if r <= before + 0.02), None)
-            alarms = [a.time / DAY_S - options.days for a in drift.alarms] if drift else []
-            first = next(
-                (f"{x * options.requests:,.0f} requests" for x in alarms if x > 0), "never"
-            )
-            early = sum(x <= 0 for x in alarms)
-            print(
-                f"  run {seed}: regret a request {before:.3f} before, {after[0]:.3f} on the day of "
-                f"the change, {np.mean(after[-3:]):.3f} at the end; recovered on day "
-                f"{'-' if recovered is None else recovered + 1}; drift alarm after {first} "
-                f"({early} before)",
-                flush=True,
-            )
-            for event in loop.events if seed == 0 else ():
-                print(f"    {event}")
+            found, events = run(name, seed, options.days, options.requests)
+            runs.append(found)
+            print(f"  {seed}: {found}", flush=True)
+            for event in events if seed == 0 else ():
+                print(f"    {event}", flush=True)
+        if len(runs) > 1:
+            say(runs)
 
 
 if __name__ == "__main__":
