@@ -124,11 +124,12 @@ def make_battles(size: Size, *, queries: int = 20, seed: int = 0) -> Battles:
 
 
 def make_shards(
-    size: Size, shards: int, *, queries: int = 1000, seed: int = 0
+    size: Size, shards: int, *, first: int = 0, queries: int = 1000, seed: int = 0
 ) -> Iterator[Battles]:
     """Battles as ``make_battles`` makes them, in parts that need not fit in memory together.
 
     All parts share topics and models; the last one has ``queries`` prompts, the others none.
+    Those before ``first`` are left out.
     """
     world = np.random.default_rng([seed, size.dimensions])
     everywhere = _unit(world.standard_normal((1, size.dimensions), dtype=np.float32))
@@ -137,7 +138,7 @@ def make_shards(
     skill, slope = _skills(world), world.uniform(0.4, 1.6, _CLUSTERS)
     names = np.array([f"model-{i:02d}" for i in range(NUM_MODELS)])
     words = np.array(["model_b", "model_a", "tie"])
-    for shard in range(shards):
+    for shard in range(first, shards):
         rng = np.random.default_rng([seed, size.dimensions, shard])
         n = size.battles // shards + (shard < size.battles % shards)
         asked = queries if shard == shards - 1 else 0

@@ -4,13 +4,15 @@
 ways, each in a process of its own, and prints the difference and the peak memory: the largest
 resident set without pages of mapped files, which the system takes back when it needs them.
 ``growth --size 20000000x384 --small 1000000x384`` times queries, each new to the caches, of a
-router on disk in turns with one in memory. Routers are kept in ``--folder`` and used again.
+router on disk in turns with one in memory. Routers are kept in ``--folder`` and used again, and the
+same command goes on with a fit in parts that was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -146,25 +148,29 @@ def _make(options: argparse.Namespace) -> dict[str, Any]:
     if options.way == "once":
         _in_memory(SimilarityWeightedRouter, options.size).save(folder / "router")
     else:
-        _in_parts(make_shards(size, _shards(size)), folder, np)
+        count = _shards(size)
+        there = sum((folder / f"shard-{i}" / "shard.json").exists() for i in range(count))
+        first = max(0, min(there, count - 1))  # the last one has the queries
+        _in_parts(make_shards(size, count, first=first), first, folder, np)
     return {"folder": str(folder / "router"), "mib": peak.kib / 1024,
             "seconds": time.perf_counter() - begin}  # fmt: skip
 
 
-def _in_parts(battles: Any, folder: Path, np: Any) -> None:
+def _in_parts(battles: Any, begin: int, folder: Path, np: Any) -> None:
     from fastroute.provenance import Provenance
     from fastroute.routers import SimilarityWeightedRouter
     from fastroute.routers.sw_ranking import shards
     from fastroute.routers.sw_ranking.contents import OPTIONS
 
-    written, pair = [], {}
-    for i, part in enumerate(battles):
+    written, pair = [shards.Shard(folder / f"shard-{i}") for i in range(begin)], {}
+    for i, part in enumerate(battles, begin):
         columns = part.model_a, part.model_b, part.winner
         at = range(0, len(part), 50_000)
         blocks = (
             (part.embeddings[a : a + 50_000], *(c[a : a + 50_000] for c in columns)) for a in at
         )
-        shards.write_shard(folder / f"shard-{i}", blocks)
+        if not (folder / f"shard-{i}" / "shard.json").exists():
+            shards.write_shard(folder / f"shard-{i}", blocks)
         written.append(shards.Shard(folder / f"shard-{i}"))
         pair = {"strong_model": part.strong_model, "weak_model": part.weak_model}
         if len(part.queries):
@@ -174,7 +180,8 @@ def _in_parts(battles: Any, folder: Path, np: Any) -> None:
     shards.train_shard_index(written, plan, folder)
     first = 0
     for shard in written:
-        shards.fit_shard(shard, plan, first, folder)
+        if not shard.is_fitted:
+            shards.fit_shard(shard, plan, first, folder)
         first += shard.battles
     template = SimilarityWeightedRouter(**pair, storage="int8", mode="far_field")
     shards.assemble(
@@ -182,9 +189,7 @@ def _in_parts(battles: Any, folder: Path, np: Any) -> None:
         options={name: getattr(template, name) for name in OPTIONS},
     )  # fmt: skip
     for shard in written:
-        for file in shard.folder.iterdir():
-            file.unlink()
-        shard.folder.rmdir()
+        shutil.rmtree(shard.folder)
 
 
 def _parse() -> argparse.Namespace:

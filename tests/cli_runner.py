@@ -50,3 +50,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def patient_ray() -> dict[str, str]:
+    """Environment variables for a Ray that starts on a busy machine."""
+    return {"RAY_raylet_start_wait_time_s": "120", "RAY_agent_register_timeout_ms": "120000"}

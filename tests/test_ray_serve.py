@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cli_runner import patient_ray
 from fakes.ports import free_port
 
 FOLDER = Path(__file__).parents[1] / "docs" / "deployment"
@@ -56,7 +57,7 @@ def test_replicas_decide_as_a_decider_does(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(free_port()), str(tmp_path / "answers.json")],
-        env=environment | {"RAY_raylet_start_wait_time_s": "120"},  # this machine may be busy
+        env=environment | patient_ray(),
         capture_output=True,
         text=True,
         timeout=300,

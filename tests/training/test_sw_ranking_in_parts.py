@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cli_runner import fastroute, refused
+from cli_runner import fastroute, patient_ray, refused
 from fastroute._files import lock
 from fastroute.artifacts import prompt_hash
 from fastroute.embedders import StaticEmbedder
@@ -175,7 +175,7 @@ for engine in ("local", "ray"):
 def test_ray_makes_the_same_scores_and_router(folder: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-c", _ON_RAY, str(folder), str(tmp_path)]
     # The last bits of NumPy's products depend on its threads, of which Ray gives each worker one.
-    one = {"OMP_NUM_THREADS": "1", "RAY_raylet_start_wait_time_s": "120"}  # it may be busy here
+    one = {"OMP_NUM_THREADS": "1", **patient_ray()}
     ran = subprocess.run(
         words, capture_output=True, text=True, timeout=300, env=os.environ | one, check=False
     )

@@ -116,6 +116,16 @@ def configure_logs(level: str) -> None:
     )
 
 
+def log_to_stderr(level: str) -> None:
+    """Send the gateway's logs to standard error as JSON lines; other logs are left alone."""
+    if not LOGGER.handlers:
+        handler = _StderrHandler()
+        handler.setFormatter(_JsonLines())
+        LOGGER.addHandler(handler)
+        LOGGER.propagate = False
+    LOGGER.setLevel(level.upper())
+
+
 def log(event: str, level: int = logging.INFO, **facts: Any) -> None:
     """Log ``event`` with facts that are safe to keep."""
     if LOGGER.isEnabledFor(level):

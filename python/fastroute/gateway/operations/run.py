@@ -109,10 +109,8 @@ async def _serve(
     gc.set_threshold(10_000, 20, 50)
     host, port = listener.getsockname()[:2]
     state.host = host
-    await state.shared.start()
-    server = Server(Application(state))
     try:
-        await server.start(listener)
+        server = await start(state, listener)
     except OSError as error:  # another took the port while the routers were loading
         raise _cannot_listen(host, port, error) from error
     log("serving", host=host, port=port, keys=len(config.keys))
@@ -123,7 +121,20 @@ async def _serve(
     if supervisor is not None:
         loop.remove_reader(supervisor)
     began = time.monotonic()
-    state.draining = True
-    await server.stop(config.server.shutdown_timeout_s)
-    await state.aclose()
+    await stop(state, server, config.server.shutdown_timeout_s)
     log("stopped", after_s=round(time.monotonic() - began, 1))
+
+
+async def start(state: State, listener: socket.socket) -> Server:
+    """Answer requests to ``listener``, a bound socket. Raises OSError if it can't listen."""
+    await state.shared.start()
+    server = Server(Application(state))
+    await server.start(listener)
+    return server
+
+
+async def stop(state: State, server: Server, timeout_s: float) -> None:
+    """Accept no more connections, finish requests for at most ``timeout_s``, and close all."""
+    state.draining = True
+    await server.stop(timeout_s)
+    await state.aclose()

@@ -104,6 +104,12 @@ def headers_to_client(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     ]
 
 
+def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Those that are not about one connection, names in lower case."""
+    here, named = _split((name.lower(), value) for name, value in headers)
+    return [(name, value) for name, value in here if name not in _HOP_BY_HOP | named]
+
+
 def _split(
     headers: Iterable[tuple[bytes, bytes]],
 ) -> tuple[list[tuple[bytes, bytes]], frozenset[bytes]]:

@@ -89,7 +89,9 @@ class Server:
     async def start(self, listener: socket.socket) -> None:
         """Accept connections. Raises OSError if ``listener`` can't listen."""
         listener.listen(2048)  # uvloop's server would not raise it
-        self._listening = await asyncio.get_running_loop().create_server(
+        loop = asyncio.get_running_loop()
+        is_local = listener.family == socket.AF_UNIX
+        self._listening = await (loop.create_unix_server if is_local else loop.create_server)(
             lambda: _Connection(self, self._http()), sock=listener, backlog=2048
         )
 
