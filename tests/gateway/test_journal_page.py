@@ -39,6 +39,9 @@ def test_the_tabs_of_journal_and_savings(
             assert paid.startswith("$0.0")
             assert saved.startswith("\N{MINUS SIGN}$0.00")  # each request had a shadow, which cost
             assert " to " in saved
+            dollars = "[0, 0.5, 1234.5, 0.0000123456, -0.045549].map(dollars).join(' ')"
+            shown = "$0.00 $0.50 $1,234.50 $0.0000123 \N{MINUS SIGN}$0.0455"
+            assert await tab.js(dollars) == shown
             assert await tab.js(FITS)
             await look(tab, f"savings-{width}-{'dark' if dark else 'light'}")
             assert tab.errors == []

@@ -143,11 +143,12 @@ def test_the_slider_moves_along_the_curve(gateway: Gateway, width: int, dark: bo
                 )
                 places.append(await tab.js("document.getElementById('curve-said').textContent"))
             assert places[0] == 610  # below every win rate: all calls
-            assert places[1].startswith("100.0 % of calls to the strong model keep 100.0 %")
-            assert places[1].endswith("at 100.0 % of its cost.")
+            everything = "100.0 % of calls to the strong model keep 100.0 %".replace(" %", "\xa0%")
+            assert places[1].startswith(everything)
+            assert places[1].endswith("at 100.0\N{NO-BREAK SPACE}% of its cost.")
             assert places[2] == 60
-            assert places[3].startswith("0.0 % of calls")
-            assert places[3].endswith("at 10.0 % of its cost.")
+            assert places[3].startswith("0.0\N{NO-BREAK SPACE}% of calls")
+            assert places[3].endswith("at 10.0\N{NO-BREAK SPACE}% of its cost.")
             # The slider spans the scores, so that every step of it moves some calls.
             shares = await tab.js("curve.shares")
             assert sum(0.01 < share < 0.99 for share in shares) > 0.9 * len(shares)

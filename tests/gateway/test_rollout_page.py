@@ -70,7 +70,9 @@ def test_the_tabs_of_canary_and_drift(gateway: Gateway, width: int, dark: bool) 
             await tab.press("ArrowRight")
             assert await tab.js(VISIBLE) == ["canary-section"]
             said = await tab.js("document.getElementById('canary-section').innerText")
-            assert "Rolled back: the new router has 0 % of the conversations" in said
+            assert (
+                "Rolled back: the new router has 0\N{NO-BREAK SPACE}% of the conversations" in said
+            )
             assert "alarm: errors worse than allowed" in said
             rows = await tab.js("document.querySelectorAll('#canary-outcomes tr').length")
             assert rows == 4

@@ -2,6 +2,12 @@
 // The tabs of the journal and of savings.
 const day = (seconds) => new Date(1000 * seconds).toISOString().slice(0, 10);
 
+function period(stats) {
+  if (!stats.rows.requests) return "No request yet.";
+  const [first, last] = [day(stats.first_time), day(stats.last_time)];
+  return first === last ? `Requests of ${first} (UTC).` : `Requests from ${first} to ${last} (UTC).`;
+}
+
 function tile(list, name, value) {
   const box = element("div", undefined, list);
   element("dt", name, box);
@@ -12,13 +18,13 @@ function showJournal(stats) {
   $("journal-section").hidden = !stats;
   if (!stats) return;
   const rows = stats.rows;
-  $("journal-said").textContent = rows.requests ? `From ${day(stats.first_time)} to ${day(stats.last_time)}.` : "No request yet.";
+  $("journal-said").textContent = period(stats);
   $("journal-tiles").replaceChildren();
   for (const [name, value] of [
     ["Requests", number(rows.requests)], ["Prompts kept", number(stats.prompts)],
     ["Answers kept", number(stats.answers)], ["Graded requests", number(stats.graded_requests)],
-    ["Shadows", `${number(rows.shadows)} for ${dollars(stats.shadow_usd)}`],
-    ["Judgements", `${number(rows.judgements)} for ${dollars(stats.judge_usd)}`],
+    [`Shadows (${dollars(stats.shadow_usd)})`, number(rows.shadows)],
+    [`Judgements (${dollars(stats.judge_usd)})`, number(rows.judgements)],
   ]) tile($("journal-tiles"), name, value);
   $("journal-models").replaceChildren();
   for (const model of stats.models) {

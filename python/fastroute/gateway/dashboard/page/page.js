@@ -1,9 +1,13 @@
 "use strict";
 // The gateway's page. Every text from outside goes in by textContent, never as HTML.
 const $ = (id) => document.getElementById(id);
-const percent = (x) => `${(100 * x).toFixed(1)} %`;
+const percent = (x) => `${(100 * x).toFixed(1)}\u00a0%`;
 const number = (x) => x.toLocaleString("en", { maximumFractionDigits: 0 });
-const dollars = (x) => `${x < 0 ? "−" : ""}$${Math.abs(x).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: Math.abs(x) < 1 ? 6 : 2 })}`;
+// To the cent; three significant digits below a dollar.
+const dollars = (x) => {
+  const digits = x === 0 ? 2 : Math.min(Math.max(2, 2 - Math.floor(Math.log10(Math.abs(x)))), 9);
+  return `${x < 0 ? "−" : ""}$${Math.abs(x).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: digits })}`;
+};
 // Why a cascade sent an answer, and whose that is.
 const REASONS = {
   agree: ["the cheap models agree", "cheap"],

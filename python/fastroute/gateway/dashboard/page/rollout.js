@@ -29,7 +29,7 @@ function showCanary(canary) {
   if (!canary) return;
   $("canary-section").className = canary.status === "reverted" ? "is-bad" : "";
   $("canary-status").textContent = STATUS[canary.status];
-  $("canary-share").textContent = `the new router has ${(100 * canary.share).toFixed(0)} % of the conversations`;
+  $("canary-share").textContent = `the new router has ${(100 * canary.share).toFixed(0)}\u00a0% of the conversations`;
   const counts = canary.conversations;
   const missing = canary.status === "running" && canary.missing.length ? ` Not proven good enough yet: ${canary.missing.join(", ")}.` : "";
   $("canary-said").textContent = `${number(counts.canary)} conversations of the canary and ${number(counts.control)} of the control have settled.${missing}`;
@@ -49,7 +49,9 @@ function showDrift(drift) {
   const day = Date.now() / 1000 - 86400;
   const recent = drift.alarms.filter((alarm) => alarm.time > day);
   $("drift-section").className = recent.length ? "is-bad" : "";
-  $("drift-verdict").textContent = recent.length ? `Changed in the last day: ${[...new Set(recent.map((alarm) => alarm.stream))].join(", ")}.` : "Nothing has changed in the last day.";
+  $("drift-verdict").textContent = recent.length ? `Changed in the last day: ${[...new Set(recent.map((alarm) => alarm.stream))].join(", ")}.` : drift.streams.length ? "No change was detected in the last day." : "No conversation has settled yet.";
+  $("drift-watched").hidden = !drift.streams.length;
+  $("drift-happened").hidden = !drift.alarms.length;
   $("drift-streams").replaceChildren();
   for (const stream of drift.streams) {
     const line = element("tr", undefined, $("drift-streams"));
