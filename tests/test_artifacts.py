@@ -144,6 +144,11 @@ def test_a_missing_file(tmp_path: Path, name: str) -> None:
         load_artifact(tmp_path)
 
 
+def test_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactNotFoundError, match=f"there is no folder {tmp_path}/none; give"):
+        load_artifact(tmp_path / "none")
+
+
 def test_a_truncated_manifest_at_every_length(tmp_path: Path) -> None:
     manifest = (_save(tmp_path) / MANIFEST).read_bytes().rstrip()
     for keep in range(0, len(manifest), 7):

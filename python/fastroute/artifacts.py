@@ -386,6 +386,10 @@ def _read_file(folder: Path, name: str, sha256: str | None = None) -> bytes:
                 return _read(_new_name(folder, name, sha256))
         return _read(folder / name)
     except FileNotFoundError as error:
+        if not folder.exists():
+            raise ArtifactNotFoundError(
+                f"there is no folder {folder}; give the path of a saved artifact"
+            ) from error
         raise ArtifactNotFoundError(
             f"{folder / name} is missing, so {folder} is not a complete fastroute artifact; "
             "download or export it again or give the path of another"

@@ -281,7 +281,10 @@ def test_shutdown_finishes_streams_and_takes_no_more(config_file: str, upstream:
     [
         (["--check", "--strong-model", "s"], "weak_model: missing key"),
         (["--check", "--strong-model", "s", "--weak-model", "w", "--api-key-env", "NO"], "NO is"),
-        (["--config", "nowhere.toml"], "nowhere.toml: the file can't be read"),
+        (
+            ["--config", "nowhere.toml"],
+            "nowhere.toml: the file can't be read: No such file or directory\n",
+        ),
     ],
 )
 def test_the_command_says_what_is_wrong(arguments: list[str], said: str) -> None:

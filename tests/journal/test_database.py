@@ -92,7 +92,7 @@ def test_a_server_that_is_away_is_named_without_the_password() -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("journal.db", "can't be read; write sqlite:///FILE"),
+        ("journal.db", "'journal.db' is not a journal's URL; write sqlite:///journal.db or"),
         ("mysql://host/db", "begins with 'mysql'; known: sqlite, postgresql"),
         ("sqlite://", "names no file"),
         ("postgresql//u:secret@bad/db", "can't be read"),

@@ -12,6 +12,7 @@ from sqlalchemy import insert, select
 from fakes import openai_judge
 from fakes.planned import Server, View
 from fastroute.cli import main
+from fastroute.embedders import StaticEmbedder
 from fastroute.journal.database import open_journal, writing
 from fastroute.journal.grades import mean_grades, read_grades
 from fastroute.journal.schema import JUDGEMENTS, REQUESTS, SHADOWS
@@ -105,6 +106,18 @@ def test_the_day_s_dollars_are_not_passed(
     found = judgements(url)
     assert sum(row.cost_usd for row in found) <= 0.5
     capsys.readouterr()
+
+
+def test_a_cap_reads_the_tokenizer_once(
+    url: str, provider: View, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(url, [("a" * i, "b") for i in range(2, 22)])
+    loads = []
+    load = StaticEmbedder.load
+    monkeypatch.setattr(StaticEmbedder, "load", lambda *folder: loads.append(1) or load(*folder))
+    assert main(words(url, provider, tmp_path, "--daily-usd", "50")) == 0
+    assert len(judgements(url)) == 20
+    assert len(loads) <= 1  # 10 MB; each pair is estimated by itself
 
 
 def test_equal_values_are_a_tie(

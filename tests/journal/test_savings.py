@@ -111,6 +111,9 @@ def test_the_command(url: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert float(line["paid_usd"]) == pytest.approx(row["paid_usd"])
         assert float(line["saved_usd_low"]) == pytest.approx(row["saved_usd"]["low"])
     assert main(words) == 0
-    assert "2026-10, weak: " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "2026-10, weak: " in shown
+    assert "$-" not in shown
+    assert "saved -$" in shown
     assert main(["journal", "savings", url, "--by", "week"]) == 2
     assert "--by 'week': write some of month,caller,model" in capsys.readouterr().err

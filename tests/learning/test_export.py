@@ -92,6 +92,12 @@ def test_malformed_rows_are_named_by_their_lines(tmp_path: Path) -> None:
         _read(tmp_path, rows)
 
 
+def test_a_file_without_a_readable_row_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes(b"prompt,a,b\nh\xe9llo,1,0\n")
+    with pytest.raises(InvalidInputError, match=r"1 malformed row \(line 2: not UTF-8 text\)"):
+        read_export(tmp_path / "latin.csv")
+
+
 def test_two_models_are_told_by_their_mean_grade(tmp_path: Path) -> None:
     export = _read(tmp_path, _graded([(1, 0), (1, 1)]), weak=None, strong=None)
     assert (export.pair.strong, export.pair.weak) == ("mini", "big")

@@ -228,6 +228,8 @@ def test_replay_of_a_journal(tmp_path: Path) -> None:
     assert shown.status == 0
     assert "always:strong" in shown.out
     assert "effective conversations" in shown.out
+    pair = fastroute("replay", "--journal", url, "--policy", "logged", "--policy", "threshold:0.4")
+    assert "  against logged: " in pair.out
     without = fastroute("replay", "--journal", url, "--policy", "mf=/nowhere")
     assert without.status == 2
 

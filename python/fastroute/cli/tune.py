@@ -202,7 +202,7 @@ def _written(folder: str, with_router: bool) -> str:
         return "result.json and report.html, but no router (--keep writes it anyway)" + (
             "; the router that was there is unchanged" if old else ""
         )
-    serve = f"fastroute serve --config {folder}/gateway.toml"
+    serve = f"fastroute serve --config {Path(folder, 'gateway.toml')}"
     return f"the router, report.html and gateway.toml; next: {serve}"
 
 

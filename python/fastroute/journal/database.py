@@ -41,9 +41,13 @@ def journal_url(text: str, *, folder: Path | None = None, password: str | None =
     try:
         url = make_url(text)
     except ArgumentError:
+        # Only what can't hold a password is shown.
+        found = (
+            "the journal's URL can't be read" if "@" in text else f"{text!r} is not a journal's URL"
+        )
+        file = "FILE" if ":" in text or "@" in text else text
         raise InvalidInputError(
-            "the journal's URL can't be read; write sqlite:///FILE or "
-            "postgresql://USER@HOST/DATABASE"
+            f"{found}; write sqlite:///{file} or postgresql://USER@HOST/DATABASE"
         ) from None
     driver = _DRIVERS.get(url.drivername)
     if driver is None:
@@ -71,7 +75,7 @@ def open_journal(url: str | URL, *, password: str | None = None, create: bool = 
     shown = url.render_as_string(hide_password=True)
     is_file = url.get_backend_name() == "sqlite"
     if is_file and not create and not Path(str(url.database)).exists():
-        raise JournalError(f"there is no journal {shown}")
+        raise JournalError(f"there is no journal {shown}; a gateway with [journal] makes one")
     engine = _engine(url)
     try:
         with _locked(engine):

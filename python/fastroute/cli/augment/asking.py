@@ -28,13 +28,18 @@ _PRICES = ("IN", "OUT")
 
 
 def add_judge(
-    parser: argparse.ArgumentParser, fields: str, *, tokens: int, required: bool = True
+    parser: argparse.ArgumentParser,
+    fields: str,
+    *,
+    tokens: int,
+    required: bool = True,
+    journal: str = "OUTPUT.journal",
 ) -> None:
     """Add ``--journal`` and the judge; ``fields`` are those of its prompt, in words."""
     parser.add_argument(
         "--journal", type=text, metavar="FILE",
         help="file that stores each answer as it arrives; run the same command again to request "
-        "only the missing ones (default: OUTPUT.journal)",
+        f"only the missing ones (default: {journal})",
     )  # fmt: skip
     add_model(
         parser, "judge", "the model that judges", tokens=tokens,

@@ -42,7 +42,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--daily-usd", type=float, metavar="USD",
         help="judge no more pairs than this allows in a day (UTC); needs --judge-price",
     )  # fmt: skip
-    add_judge(parser, "{prompt}, {first} and {second}", tokens=512, required=False)
+    add_judge(
+        parser, "{prompt}, {first} and {second}", tokens=512, required=False,
+        journal="JOURNAL.judge, beside a journal in SQLite",
+    )  # fmt: skip
     add_requests(parser)
 
 

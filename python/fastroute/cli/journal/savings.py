@@ -81,5 +81,10 @@ def _lines(row: dict[str, Any], by: tuple[str, ...]) -> list[str]:
 
 def _estimate(found: dict[str, Any]) -> str:
     if found["low"] is None:
-        return f"${found['usd']:,.4f} (with as many tokens)"
-    return f"${found['usd']:,.4f} ({found['low']:,.4f} to {found['high']:,.4f})"
+        return f"{_dollars(found['usd'])} (with as many tokens)"
+    low, high = (_dollars(found[bound]) for bound in ("low", "high"))
+    return f"{_dollars(found['usd'])} ({low} to {high})"
+
+
+def _dollars(usd: float) -> str:
+    return f"{'-' if usd < 0 else ''}${abs(usd):,.4f}"

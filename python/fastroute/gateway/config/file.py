@@ -66,7 +66,9 @@ def read_config_text(path: str) -> str:
                 raise ConfigError(f"{path}: not a regular file; give a TOML or YAML file")
             raw = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: the file can't be read: {error}") from error
+        raise ConfigError(
+            f"{path}: the file can't be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: the file is longer than {MAX_FILE_BYTES} bytes, the limit")
     try:

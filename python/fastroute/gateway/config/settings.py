@@ -274,7 +274,7 @@ class ConfigSections(Section):
     @classmethod
     def _is_recorded(cls, section: Any, info: ValidationInfo) -> Any:
         if section is not None and info.data.get("journal") is None:
-            raise ValueError("needs the section [journal], which keeps what it finds out")
+            raise ValueError("needs the section [journal], where outcomes are recorded")
         if isinstance(section, LearnConfig) and not info.data["journal"].prompts:
             raise ValueError("needs prompts = true in [journal], to learn from")
         routing = info.data.get("routing")

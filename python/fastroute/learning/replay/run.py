@@ -123,7 +123,7 @@ def table(found: Sequence[Replayed], log: Log, method: str) -> list[str]:
             lines.append(f"  {one.name:{width}}  {_cell(one.estimates[key], scale, digits)}")
             if key in one.differences and not one.differences[key].refusal:
                 difference = _cell(one.differences[key], scale, digits, "+")
-                lines.append(f"  {'':{width}}  {difference} than {found[0].name}")
+                lines.append(f"  {'':{width}}  against {found[0].name}: {difference}")
     lines += ["", "sent to"]
     for one in found:
         shares = ", ".join(f"{model} {share:.1%}" for model, share in one.shares.items())

@@ -79,6 +79,8 @@ def parse_rows(
     if any(not is_flat(row) for row in dicts):
         records, models = _of_layouts(rows, name, bad)
         return Parsed(records, models, (), bad, None, [])
+    if not dicts:
+        return Parsed([], (), (), [f"{where}: {row}" for where, row in rows], None, [])
     prompt = columns.prompt_column(names, prompt_column)
     time = columns.time_column(names, time_column)
     said = [f"prompts: column {prompt!r}"]

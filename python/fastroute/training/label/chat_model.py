@@ -7,11 +7,15 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastroute._validate import check_count
 from fastroute.errors import InvalidInputError
 from fastroute.http.request import Endpoint
+
+if TYPE_CHECKING:
+    from fastroute.embedders.static import StaticEmbedder
 
 #: What a chat's format adds to each message, about.
 _TOKENS_PER_MESSAGE = 8
@@ -129,7 +133,13 @@ def estimate(
 
 def count_tokens(texts: Sequence[str]) -> list[int]:
     """Tokens of each text by the bundled tokenizer: about what a provider counts."""
+    embedder = _bundled_embedder()
+    return [len(embedder.token_ids(text)) for text in texts]
+
+
+@cache
+def _bundled_embedder() -> StaticEmbedder:
+    """Loaded once: a capped judge estimates each pair by itself."""
     from fastroute.embedders.static import StaticEmbedder
 
-    embedder = StaticEmbedder.load_default()
-    return [len(embedder.token_ids(text)) for text in texts]
+    return StaticEmbedder.load_default()
