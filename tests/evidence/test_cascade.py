@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -438,13 +439,18 @@ def test_a_client_that_leaves_while_calls_are_closed_leaves_nothing_open() -> No
 def test_a_cancelled_call_is_closed_within_50_ms(models: dict[str, View]) -> None:
     async def check(_: AsyncResponse, __: Evidence) -> float:
         began = time.monotonic()
-        while not (await asyncio.to_thread(models["other"].requests))[-1]["gave_up"]:
+        while (
+            not (asked := await asyncio.to_thread(models["other"].requests))
+            or not (asked[-1]["gave_up"])
+        ):
+            if not asked and time.monotonic() - began > 1:
+                return math.inf  # it was cancelled before it was sent
             assert time.monotonic() - began < 3
             await asyncio.sleep(0.002)
         return time.monotonic() - began
 
     taken = []
-    for _ in range(3):  # the best, since the machine may be busy with other tests
+    for _ in range(5):  # the best, since the machine may be busy with other tests
         models["weak"].plan(says("#### 7"))
         models["helper"].plan(says("#### 7"))
         models["other"].plan({"kind": "trickle", "seconds": 0.01})  # notices at a piece

@@ -1,7 +1,8 @@
 """The event loop's longest pause over the largest body in every field.
 
 While such a body is read and routed, another client asks for /health again and again: its longest
-wait is the loop's longest pause, and what the machine adds.
+wait is the loop's longest pause, and what the machine adds. So a wait counts only as far as the
+gateway itself was on a processor in it.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ CASES = {name: ("/v1/chat/completions", *place) for name, place in PLACES.items(
 def longest_wait(gateway: Gateway, path: str, body: bytes) -> tuple[float, int]:
     """The longest wait for /health while ``body`` is posted, and the answer's status."""
     statuses: list[int] = []
+    clock = ~gateway.process.pid << 3 | 2  # Linux: the time of another process on processors
 
     def ask() -> None:
         statuses.append(gateway.ask("POST", path, body).status)
@@ -110,10 +112,11 @@ def longest_wait(gateway: Gateway, path: str, body: bytes) -> tuple[float, int]:
     thread.start()
     longest = 0.0
     while thread.is_alive():
-        began = time.monotonic()
+        began, used = time.monotonic(), time.clock_gettime(clock)
         connection.request("GET", "/health")
         connection.getresponse().read()
-        longest = max(longest, time.monotonic() - began)
+        on_processors = time.clock_gettime(clock) - used
+        longest = max(longest, min(time.monotonic() - began, on_processors))
         time.sleep(0.002)
     thread.join()
     connection.close()

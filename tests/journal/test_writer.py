@@ -57,7 +57,7 @@ def running(connect: Callable[[], Engine], **options: Any) -> Iterator[Running]:
     try:
         yield made
     finally:
-        made.writer.close()
+        made.writer.close(60)  # the machine may be busy with other tests
 
 
 def numbers(url: str) -> list[int]:

@@ -109,7 +109,8 @@ class ProxyEndpoint:
             return self._refuse(refusal, facts, finish=False)
         except (asyncio.CancelledError, ConnectionError) as error:
             facts.status = facts.status or _CUT
-            facts.error = "client_left" if request.transport is None else "shutdown"
+            left = request.transport is None or isinstance(error, ConnectionError)
+            facts.error = "client_left" if left else "shutdown"
             if facts.begun is None or isinstance(error, asyncio.CancelledError):
                 cut_off(request)
                 raise
