@@ -173,17 +173,18 @@ def test_a_canary_may_be_another_policy(tmp_path: Path, provider: View) -> None:
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ("", "needs router, or [learn]"),
-        ("policy = 'best'", "policy 'best' must be one of"),
-        ("policy = 'max_quality'\nthreshold = 0.5", "threshold is for a pair of models"),
-        ("router = 'nowhere'", "nowhere"),
+        (CANARY, "needs router, or [learn]"),
+        (f"{CANARY}policy = 'best'", "policy 'best' must be one of"),
+        (f"{CANARY}policy = 'max_quality'\nthreshold = 0.5", "threshold is for a pair of models"),
+        (f"{CANARY}router = 'nowhere'", "nowhere"),
+        ("[journal]\nprompts = true\n[learn]\ntarget_share = 0.5", "target_share is for a pair"),
     ],
 )
-def test_canaries_that_make_no_sense(
+def test_sections_that_make_no_sense(
     tmp_path: Path, provider: View, section: str, said: str
 ) -> None:
     with (
         pytest.raises(AssertionError, match=re.escape(said)),
-        start(tmp_path, provider, f"{CANARY}{section}\n"),
+        start(tmp_path, provider, f"{section}\n"),
     ):
         pass

@@ -279,6 +279,8 @@ class ConfigSections(Section):
             raise ValueError("needs prompts = true in [journal], to learn from")
         routing = info.data.get("routing")
         has_candidates = info.data.get("candidates") is not None
+        if isinstance(section, LearnConfig) and has_candidates and section.target_share is not None:
+            raise ValueError("target_share is for a pair of models; give target_quality or _spend")
         if isinstance(section, CanaryConfig):
             learns = info.data.get("learn") is not None
             section.check(has_candidates=has_candidates, learns=learns)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 from fastroute.errors import InvalidInputError
 from fastroute.journal.grades import mean_grades, read_grades
 from fastroute.journal.schema import REQUESTS, SHADOWS
-from fastroute.learning.replay.journal import read_pair, read_prices
+from fastroute.learning.replay.journal import read_candidates, read_pair, read_prices
 from fastroute.learning.tune.costs import Costs, Price, Usage
 from fastroute.learning.tune.export import Export
 from fastroute.learning.tune.grades import read_scale
@@ -22,8 +22,8 @@ from fastroute.types import Float64Array, ModelPair
 class Weighted(NamedTuple):
     """An export, float64[n] weights, and the prices of its models.
 
-    A row with both grades weighs 1 over the probability that its shadow was asked, one with a
-    single grade 1 over the probability that its model was chosen.
+    A row with all grades weighs 1 over the probability that its shadows were asked, another 1 over
+    the probability that its model was chosen.
     """
 
     export: Export
@@ -34,17 +34,18 @@ class Weighted(NamedTuple):
 def export_journal(
     engine: Engine, *, pair: ModelPair | None = None, since: float = 0.0
 ) -> Weighted:
-    """Requests with a prompt and a grade of a model of ``pair``, which is by default the gateway's.
+    """Requests with a prompt and a grade of a model of ``pair``, which is by default the gateway's,
+    or of its candidates where it has no pair.
 
     Raises InvalidInputError where the journal has no prompts or grades, or does not say which
     models are the pair.
     """
     pair = pair or read_pair(engine)
-    if pair is None:
+    models = (pair.weak, pair.strong) if pair is not None else read_candidates(engine)
+    if not models:
         raise InvalidInputError(
             "the journal does not say which model is the strong one; give --strong and --weak"
         )
-    models = (pair.weak, pair.strong)
     of = REQUESTS.c
     with engine.connect() as connection:
         rows = connection.execute(
@@ -57,44 +58,46 @@ def export_journal(
                 "the journal has no prompts; keep them with [journal] prompts = true"
             )
         grades = mean_grades(read_grades(connection, since=since))
-        shadows: dict[str, Any] = {
-            row.request_id: row
-            for row in connection.execute(
-                select(SHADOWS).where(SHADOWS.c.time >= since, SHADOWS.c.error.is_(None))
-            )
-            if row.model in models
-        }
+        shadows: dict[str, list[Any]] = {}
+        for row in connection.execute(
+            select(SHADOWS).where(SHADOWS.c.time >= since, SHADOWS.c.error.is_(None))
+        ):
+            if row.model in models:
+                shadows.setdefault(row.request_id, []).append(row)
     kept, graded, usage, weights = [], [], [], []
     for row in rows:
         own = [grades.get((row.request_id, model), math.nan) for model in models]
         known = sum(not math.isnan(grade) for grade in own)
         if not known:
             continue
-        shadow = shadows.get(row.request_id)
+        asked = shadows.get(row.request_id, [])
         kept.append(row)
         graded.append(own)
         chosen = 1.0 / (row.propensity or 1.0)
-        weights.append(shadow.weight if shadow is not None and known == 2 else chosen)
-        used = {row.answered_by or row.chosen: _usage(row)}
-        usage.append(used if shadow is None else {shadow.model: _usage(shadow), **used})
-    both = sum(not any(map(math.isnan, own)) for own in graded)
-    if not both:
+        weights.append(asked[0].weight if asked and known == len(models) else chosen)
+        usage.append({shadow.model: _usage(shadow) for shadow in asked})
+        usage[-1][row.answered_by or row.chosen] = _usage(row)
+    complete = sum(not any(map(math.isnan, own)) for own in graded)
+    both = "both" if len(models) == 2 else "all"
+    if not complete:
+        other = "the other model" if pair else 'the other candidates (models = "all")'
         raise InvalidInputError(
-            f"none of {len(rows):,} requests with a prompt has grades of both {pair.weak} and "
-            f"{pair.strong} ({len(kept):,} have one): feedback grades the answer that was sent; "
-            "have [shadow] ask the other model too, and fastroute journal judge compare them"
+            f"none of {len(rows):,} requests with a prompt has grades of {both} "
+            f"{', '.join(models[:-1])} and {models[-1]} ({len(kept):,} have one): feedback grades "
+            f"the answer that was sent; have [shadow] ask {other} too, and fastroute journal judge "
+            "compare them"
         )
     prices = _prices(engine, models)
     prompts = tuple(row.prompt for row in kept)
     costs, tokens, said = Costs(prices, 300).of(models, prompts, usage)
     found = (
         f"journal: {len(rows):,} requests with a prompt, {len(kept):,} of them with a grade, "
-        f"{both:,} with grades of both models"
+        f"{complete:,} with grades of {both} models"
     )
     export = Export(
         file=engine.url.render_as_string(hide_password=True),
         models=models,
-        is_pair=True,
+        is_pair=pair is not None,
         prompts=prompts,
         grades=np.array(graded, dtype=np.float64),
         usd=costs,

@@ -11,6 +11,8 @@ from sqlalchemy import Engine
 from fastroute.errors import InvalidInputError
 from fastroute.learning.from_journal.export import export_journal
 from fastroute.learning.from_journal.forgetting import choose_half_life, draw_by_weight
+from fastroute.learning.many_models.result import ModelsResult
+from fastroute.learning.many_models.run import tune_models
 from fastroute.learning.tune.guarantee import Goal
 from fastroute.learning.tune.result import TuneResult
 from fastroute.learning.tune.run import tune_router
@@ -32,7 +34,7 @@ class Learned:
         understood: what was made of the journal, a line each.
     """
 
-    tuned: TuneResult
+    tuned: TuneResult | ModelsResult
     half_life_s: float
     rows: int
     kept: int
@@ -49,12 +51,12 @@ def learn_router(
     seed: int = 0,
     progress: bool = False,
 ) -> Learned:
-    """Tune a router on the graded prompts of a journal.
+    """Tune a router on the graded prompts of a journal, for a pair of models or for candidates.
 
     Args:
         engine: the journal, as ``open_journal`` opens it.
         goal: what is to be promised.
-        pair: the strong and the weak model; by default the gateway's.
+        pair: the strong and the weak model; by default the gateway's, or its candidates.
         since: seconds since 1970; requests before are left out.
         half_life_s: of rows; None chooses it.
         seed: of the draw and the splits.
@@ -72,7 +74,12 @@ def learn_router(
             embedder = MatrixFactorizationRouter.load_default().embedder
             assert embedder is not None
             X = embed(embedder, [export.prompts[i] for i in rows], progress=progress)
-            gain = (export.strong - export.weak)[rows]
+            if export.is_pair:
+                gain = (export.strong - export.weak)[rows]
+            else:  # of the best model over the others
+                grades = export.grades[rows]
+                best = int(grades.mean(axis=0).argmax())
+                gain = grades[:, best] - np.delete(grades, best, axis=1).mean(axis=1)
             half_life_s = choose_half_life(X, gain, times[rows], weights[rows])
     elif not half_life_s > 0.0:
         raise InvalidInputError(f"half_life_s must be above 0, got {half_life_s}")
@@ -86,5 +93,6 @@ def learn_router(
     )  # fmt: skip
     said = f"rows drawn by weight: {len(drawn):,} of {len(export):,}; {forgets}"
     drawn = replace(drawn, understood=(*drawn.understood, said))
-    tuned = tune_router(drawn, goal, prices=prices, seed=seed, progress=progress)
+    tune = tune_router if export.is_pair else tune_models
+    tuned = tune(drawn, goal, prices=prices, seed=seed, progress=progress)
     return Learned(tuned, half_life_s, len(export), len(drawn), drawn.understood)

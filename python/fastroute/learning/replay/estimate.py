@@ -114,6 +114,8 @@ class _Estimator:
         self.log, self.target, self.name = log, target, name
         _, self.units = np.unique(log.conversation, return_inverse=True)
         self.parts = (log.sent, log.shadows)
+        could = True if log.eligible is None else log.eligible
+        self.uncovered: Float64Array = np.where(could, 0.0, target).mean(axis=0)
         self.weights = self._weights()
         self.rare = [weight > _RARE for weight in self.weights]
         self.outcomes = [np.array(getattr(part, name), dtype=np.float64) for part in self.parts]
@@ -140,7 +142,6 @@ class _Estimator:
                 squares = [float((w**2).sum()) for w in (*best, sent, shadow)]
                 if not best or sum(squares[2:]) < sum(squares[:2]):
                     best = [sent, shadow]
-        self.uncovered = np.zeros(t.shape[1])
         if best:
             return best
         # Too few shadows for an unbiased estimate serve the outcome model only, and a request
@@ -151,7 +152,7 @@ class _Estimator:
         before = np.ones(n)
         for i in np.flatnonzero(log.previous >= 0):  # in the order of time
             before[i] = before[log.previous[i]] * onward[log.previous[i]]
-        self.uncovered = (before[:, None] * missing).mean(axis=0)
+        self.uncovered = np.maximum(self.uncovered, (before[:, None] * missing).mean(axis=0))
         return [before * step, np.zeros(len(row))]
 
     def _count_observed(self) -> None:

@@ -25,7 +25,7 @@ def read_log(engine: Engine, *, since: float = 0.0, until: float = 1e300) -> Log
     columns = (
         of.request_id, of.conversation, of.win_rate, of.difficulty, of.probabilities, of.chosen,
         of.input_tokens, of.cached_tokens, of.output_tokens, of.cost_usd, of.latency_ms, of.prompt,
-        of.prompt_characters,
+        of.prompt_characters, of.candidates, of.scores,
     )  # fmt: skip
     with engine.connect() as connection:
         rows = [
@@ -60,11 +60,20 @@ def read_log(engine: Engine, *, since: float = 0.0, until: float = 1e300) -> Log
     win_rates, characters = _column(rows, "win_rate"), _column(rows, "prompt_characters")
     known = np.nan_to_num(_column(rows, "input_tokens"))
     prompts = [row.prompt for row in rows]
+    eligible = np.ones(probabilities.shape, dtype=np.bool_)
+    scores = np.full(probabilities.shape, np.nan)  # of choices among candidates
+    for i, row in enumerate(rows):
+        if row.win_rate is None and row.candidates:
+            eligible[i] = np.isin(models, row.candidates)
+            scores[i] = [(row.scores or {}).get(model, np.nan) for model in models]
+    # What was known before the choice.
+    features = (win_rates, _column(rows, "difficulty"), np.log1p(np.nan_to_num(characters)))
+    scored = scores[:, np.isfinite(scores).any(axis=0)]
     return Log(
         models,
         conversation,
         probabilities,
-        np.c_[win_rates, _column(rows, "difficulty"), np.log1p(np.nan_to_num(characters))],
+        np.column_stack([*features, scored]),
         known,
         np.minimum(np.nan_to_num(_column(rows, "cached_tokens")), known),
         _outcomes(rows, [row.chosen for row in rows], place, number, grades, np.ones(len(rows))),
@@ -75,6 +84,7 @@ def read_log(engine: Engine, *, since: float = 0.0, until: float = 1e300) -> Log
         win_rates,
         characters,
         None if any(prompt is None for prompt in prompts) else prompts,
+        eligible,
     )  # fmt: skip
 
 
@@ -114,6 +124,15 @@ def read_prices(engine: Engine, models: Sequence[str]) -> Float64Array:
                 prices = (full, full if cached is None else cached, row["output_usd_per_mtok"])
                 found[models.index(name)] = np.array(prices, dtype=np.float64) / 1e6
     return found
+
+
+def read_candidates(engine: Engine) -> tuple[str, ...]:
+    """The candidates of the last request for which one of them was chosen; () where there is
+    none."""
+    of = REQUESTS.c
+    query = select(of.scores).where(of.win_rate.is_(None), of.scores.is_not(None))
+    with engine.connect() as connection:
+        return tuple(connection.scalar(query.order_by(of.time.desc()).limit(1)) or ())
 
 
 def read_pair(engine: Engine) -> ModelPair | None:

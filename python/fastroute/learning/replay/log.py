@@ -50,6 +50,7 @@ class Log:
         win_rates: float64[n], of the router that ran; NaN where none did.
         characters: float64[n], of each prompt.
         prompts: the n prompts; None where the log does not have all.
+        eligible: bool[n, K], which models could have been chosen; None where all could.
     """
 
     models: tuple[str, ...]
@@ -63,6 +64,7 @@ class Log:
     win_rates: Float64Array
     characters: Float64Array
     prompts: list[str] | None = None
+    eligible: npt.NDArray[np.bool_] | None = None
     previous: Integers = field(init=False)
 
     def __post_init__(self) -> None:
