@@ -62,7 +62,10 @@ def new_model(table: GradeTable, count: int) -> list[tuple[str, float, float, fl
         few = []
         for _ in range(DRAWS):
             rows = random.choice(train, FEW, replace=False)
-            added = add_model(without, names[j], np.ascontiguousarray(X[rows]), grades[rows, j])
+            added = add_model(
+                without, names[j], np.ascontiguousarray(X[rows]), grades[rows, j],
+                grades[np.ix_(rows, others)],
+            )  # fmt: skip
             few.append(quality(added, names))
         found.append(
             (

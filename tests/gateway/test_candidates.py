@@ -708,6 +708,25 @@ def test_a_ceiling_is_held_shown_and_kept_over_a_reload(
         assert metric(gateway, "fastroute_policy_balance_usd") > 1
 
 
+def test_workers_hold_a_days_dollars_in_equal_parts(
+    models: dict[str, View], tmp_path: Path
+) -> None:
+    path = gateways.write_config(tmp_path, config(models, policy="spend_per_day=48"))
+    with gateways.start(
+        "--config", path, "--workers", "2", environment={"CLAUDE_KEY": "sk-claude"}
+    ) as gateway:
+        gateway.wait_for(lambda: len(gateway.events("serving")) == 2)
+        # An hour's part is granted at once; starting a worker takes a few seconds of the next.
+        assert 2.0 <= metric(gateway, "fastroute_policy_balance_usd") < 2.1
+        for _ in range(20):
+            assert ask(gateway).headers["x-fastroute-policy"] == "spend_per_day=24"
+        billed = metric(gateway, "fastroute_spent_dollars_total")
+        assert billed > 0
+        assert metric(gateway, "fastroute_policy_spent_usd") == pytest.approx(billed)
+        spending = gateway.ask("GET", "/ui/stats").json()["spending"]
+        assert spending["spent_usd"] == pytest.approx(billed)
+
+
 def test_prices_and_limits_are_reloaded(models: dict[str, View], tmp_path: Path) -> None:
     listed = tmp_path / "models.toml"
 

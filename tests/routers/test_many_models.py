@@ -148,6 +148,33 @@ def test_50_grades_of_a_new_model_come_near_what_all_give() -> None:
     assert after.probability[:, :3] == pytest.approx(before.probability, abs=1e-6)
 
 
+def test_grades_of_the_known_models_tell_a_hard_prompt_from_a_bad_model() -> None:
+    """Prompts are hard or easy beyond what their embedding says; the new model follows that."""
+    random = np.random.default_rng(5)
+    X, _ = sample(2000, seed=21)
+    expected = truth(X)[:, [0, 1, 3, 0, 1, 3, 2]]
+    item = random.choice([-0.6, 0.6], size=(2000, 1))
+    grades = (random.random((2000, 7)) < np.clip(expected + item, 0, 1)).astype(np.float64)
+    goal = (np.clip(expected[1000:, 6] + 0.6, 0, 1) + np.clip(expected[1000:, 6] - 0.6, 0, 1)) / 2
+    folds = np.arange(1000) % 5
+    estimator = fit_estimator(list("abcdef"), X[:1000], grades[:1000, :6], folds).estimator
+    error = {"with": 0.0, "without": 0.0, "some": 0.0}
+    for draw in range(8):
+        rows = np.random.default_rng(draw).choice(1000, 50, replace=False)
+        others = grades[rows, :6]
+        some = np.where(np.arange(50)[:, None] < 25, others, np.nan)
+        for name, given in (("with", others), ("without", None), ("some", some)):
+            added = add_model(estimator, "new", X[rows], grades[rows, 6], given)
+            p = added.select(["new"]).estimate(X[1000:]).probability[:, 0]
+            error[name] += float(((p - goal) ** 2).mean())
+    assert error["with"] < 0.8 * error["without"]
+    assert error["with"] < error["some"] < error["without"]
+    nothing = np.full((50, 6), np.nan)
+    same = add_model(estimator, "new", X[rows], grades[rows, 6], nothing).estimate(X[:9])
+    alone = add_model(estimator, "new", X[rows], grades[rows, 6]).estimate(X[:9])
+    assert (same.probability == alone.probability).all()
+
+
 def test_calibration_corrects_scores_that_are_too_sure() -> None:
     random = np.random.default_rng(0)
     p = random.uniform(0.1, 0.9, size=(4000, 1))

@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cli_runner import fastroute as run
@@ -63,6 +64,34 @@ def test_the_router_knows_what_each_model_is_good_at(folder: Path) -> None:
     recorded = load_artifact(folder / "router").config["training"]
     assert recorded["log_loss"] < recorded["level_log_loss"]
     assert str(folder) not in json.dumps(recorded)
+
+
+def test_grades_of_known_models_are_used_from_any_file(folder: Path, tmp_path: Path) -> None:
+    """The new model's rows may lack the known models' scores, which another file has."""
+    data = write_grades(tmp_path / "new.jsonl", {"new": (0.9, 0.1)}, per_kind=25)
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    known = tmp_path / "known.jsonl"
+    scores = [{"poet": i % 2, "sums": i % 2, "both": i % 2} for i in range(len(rows))]
+    known.write_text("".join(
+        json.dumps({"prompt": row["prompt"], "scores": said}) + "\n"
+        for row, said in zip(rows, scores, strict=True)
+    ))  # fmt: skip
+    one = tmp_path / "one.jsonl"
+    one.write_text("".join(
+        json.dumps({"prompt": row["prompt"], "scores": {**row["scores"], **said}}) + "\n"
+        for row, said in zip(rows, scores, strict=True)
+    ))  # fmt: skip
+    found = []
+    for name, files in (("alone", [data]), ("two", [known, data]), ("one", [one])):
+        ran = run(
+            "train", "add-model", "--router", folder / "router", "--model", "new", "--data",
+            *files, "--output", tmp_path / name,
+        )  # fmt: skip
+        assert ran.status == 0, ran.err
+        assert "50 prompts in 5 folds" in ran.out
+        found.append(ModelsRouter.load(tmp_path / name).estimate(["Write a poem."]).probability)
+    assert found[1] == pytest.approx(found[2])
+    assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
 def test_a_model_is_added_from_50_prompts_and_the_others_stay(folder: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.random import default_rng
 from fastroute.artifacts import load_artifact, prompt_hash
 from fastroute.data import TrainingData
 from fastroute.data.grade_table import GradeTable
+from fastroute.data.records import GradedResult
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.beside import embedder_folder
 from fastroute.errors import InvalidInputError
@@ -186,7 +187,8 @@ def add_model_to_models(
     Args:
         router_folder: a saved ``models`` router.
         model: the new model, as ``data`` names it.
-        data: graded results of it; those of other models are not used.
+        data: graded results of it. Grades of the known models on the same prompts make the estimate
+            better; other rows are not used.
         output: the folder to write, another than ``router_folder``.
         seed: of the folds of the figures.
         overwrite: replace what is in ``output``.
@@ -203,19 +205,20 @@ def add_model_to_models(
             f"router {os.fspath(router_folder)}: its embedder is neither the bundled one nor in "
             "its folder"
         )
-    graded = [row for row in data.graded if model in row.scores]
-    if not graded:
-        raise InvalidInputError(f"the data has no grade of model {model!r}")
-    table = GradeTable.of(graded)
+    table = _with_known(data.graded, model)
     X = embed(router.embedder, table.prompts, progress=progress)
     said = with_tokens(X, router.embedder)
     X, grades = np.ascontiguousarray(X[said]), table.grades[said, table.models.index(model)]
-    added = add_model(router.estimator, model, X, grades)
+    columns = [table.models.index(m) if m in table.models else -1 for m in router.models]
+    padded = np.hstack([table.grades[said], np.full((len(X), 1), np.nan)])
+    others = padded[:, columns]
+    added = add_model(router.estimator, model, X, grades, others)
     folds = default_rng(seed).permutation(len(X)) % FOLDS
     held_out, levels = np.empty(len(X)), np.empty(len(X))
     for k in range(FOLDS):
         held = folds == k
-        part = add_model(router.estimator, model, np.ascontiguousarray(X[~held]), grades[~held])
+        few = np.ascontiguousarray(X[~held])
+        part = add_model(router.estimator, model, few, grades[~held], others[~held])
         held_out[held] = part.select([model]).estimate(X[held]).probability[:, 0]
         levels[held] = grades[~held].mean()
     losses = log_loss(held_out, grades), log_loss(levels, grades)
@@ -237,6 +240,20 @@ def add_model_to_models(
     with embedder_kept(router.embedder, embedder_folder(router_folder), folder):
         larger.save(folder, training=recorded)
     return ModelsAddition(larger, folder, model, len(X), *losses)
+
+
+def _with_known(rows: Sequence[GradedResult], model: str) -> GradeTable:
+    """The prompts on which ``model`` has a grade, with all grades that ``rows`` have of them."""
+    merged: dict[str, GradedResult] = {}
+    for row in rows:
+        seen = merged.get(row.prompt)
+        merged[row.prompt] = (
+            row if seen is None else replace(seen, scores={**row.scores, **seen.scores})
+        )
+    graded = [row for row in merged.values() if model in row.scores]
+    if not graded:
+        raise InvalidInputError(f"the data has no grade of model {model!r}")
+    return GradeTable.of(graded)
 
 
 def _examples(

@@ -19,17 +19,24 @@ _FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def add_model(
-    estimator: SuccessEstimator, model: str, X: Float32Array, grades: Float64Array
+    estimator: SuccessEstimator,
+    model: str,
+    X: Float32Array,
+    grades: Float64Array,
+    others: Float64Array | None = None,
 ) -> SuccessEstimator:
     """The estimator with one model more, from a few grades; the others are unchanged.
 
     The model's deviation from the shared part is taken to be like those of the known models: a
     Gaussian with their covariance, times what makes the grades most likely. So a few grades tell
-    which of them it resembles.
+    which of them it resembles. Grades of the known models on the same prompts tell which prompts
+    are hard or easy for all, beyond what the shared part knows: as far as the known models follow
+    each other in that, it is taken off the new model's grades.
 
     Args:
         X: float32[n, d], embeddings of its graded prompts, none of them zero.
         grades: float64[n], 0..1.
+        others: float64[n, m], grades of the known models, NaN where there is none.
 
     Raises InvalidInputError for a known model, fewer than 10 prompts, or grades outside 0..1.
     """
@@ -49,8 +56,15 @@ def add_model(
     noise = float(np.mean(estimator.heads.noise**2))
     level = float(estimator.heads.level.mean())
     variance = max(float(estimator.heads.level.var()), _LEAST_VARIANCE)
-    of_known, left = away @ known.T, grades - level - shared
-    always = variance + _FOLLOWING * np.outer(shared, shared) + noise * np.eye(len(away))
+    of_known = away @ known.T
+    item, noises = np.zeros(len(away)), np.full(len(away), noise)
+    if others is not None:
+        heads = estimator.heads
+        beyond = others - heads.level - shared[:, None] - of_known * np.sqrt(len(heads.level))
+        item, noises = _item_effects(beyond, noise)
+    follows = shared + item
+    left = grades - level - follows
+    always = variance + _FOLLOWING * np.outer(follows, follows) + np.diag(noises)
     near, far = of_known @ of_known.T, noise * (away @ away.T)
     _, scale, outside = max(
         (
@@ -64,7 +78,7 @@ def add_model(
     )
     alpha = np.linalg.solve(scale * near + outside * far + always, left)
     own = scale * known.T @ (of_known.T @ alpha) + outside * noise * (away.T @ alpha)
-    own += _FOLLOWING * common * (shared @ alpha)
+    own += _FOLLOWING * common * (follows @ alpha)
     level += variance * float(alpha.sum())
     # The calibration of a usual model, that keeps the level.
     slope = float(np.median(estimator.heads.slope))
@@ -82,6 +96,28 @@ def add_model(
         neighbors = neighbors.with_own(np.concatenate([neighbors.own, column], axis=1))
     models = (*estimator.models, model)
     return estimator.with_heads(models, estimator.heads.join(head), neighbors)
+
+
+def _item_effects(beyond: Float64Array, noise: float) -> tuple[Float64Array, Float64Array]:
+    """What a prompt adds to every model's grade, and the variance of grades that it leaves.
+
+    ``beyond`` is float64[n, m], grades less what was expected, NaN where there is none; ``noise``
+    their variance where nothing is known. A model follows the mean of the others by a coefficient
+    that is the same for all.
+    """
+    known = ~np.isnan(beyond)
+    count = known.sum(axis=1, keepdims=True)
+    filled = np.where(known, beyond, 0.0)
+    total = filled.sum(axis=1, keepdims=True)
+    others = (total - filled) / np.maximum(count - 1, 1)
+    usable = known & (count > 1)
+    spread = float((others[usable] ** 2).sum())
+    if not spread:
+        return np.zeros(len(beyond)), np.full(len(beyond), noise)
+    coefficient = float((others[usable] @ beyond[usable]) / spread)
+    left = float(np.mean((beyond[usable] - coefficient * others[usable]) ** 2))
+    item = coefficient * total[:, 0] / np.maximum(count[:, 0], 1)
+    return item, np.where(count[:, 0] > 0, min(left, noise), noise)
 
 
 def _log_likelihood(covariance: Float64Array, values: Float64Array) -> float:
