@@ -205,9 +205,11 @@ class Operator:
         if status == 0:
             policy, self.proposal = str(router), f'routers = ["mf={router}"]'
             choice = f'router = "{router}"'
-        elif said and json.loads(said)["recommendation"] == "always_weak":
-            policy, self.proposal = "always:weak", 'routers = ["length"]\nthreshold = 1.0'
-            choice = 'router = "length"\nthreshold = 1.0'
+        elif status == 3:
+            side = json.loads(said)["recommendation"].removeprefix("always_")
+            threshold = f"threshold = {float(side == 'weak')}"
+            policy, self.proposal = f"always:{side}", f'routers = ["length"]\n{threshold}'
+            choice = f'router = "length"\n{threshold}'
         else:
             return
         compared = ("--policy", "logged", "--policy", policy, "--since", str(since), "--json")

@@ -194,9 +194,8 @@ class Loop:
         save_result(found.tuned, folder)
         policy, threshold = str(folder), _threshold(found.tuned.router)
         if found.tuned.verdict != "use":
-            if found.tuned.recommendation != "always_weak":
-                return
-            policy, threshold = "always:weak", 1.0
+            side = found.tuned.recommendation.removeprefix("always_")
+            policy, threshold = f"always:{side}", float(side == "weak")
         log = read_log(self.engine, since=(self.day - 1) * DAY_S)
         prices, pair = read_prices(self.engine, log.models), read_pair(self.engine)
         own, new = replay(log, ["logged", policy], prices, pair=pair)

@@ -1,6 +1,7 @@
 """What a user's first minute needs of an installed wheel: run outside the checkout.
 
-``python smoke.py CHECKOUT``: CHECKOUT is where fastroute must *not* come from.
+``python smoke.py CHECKOUT [--journal]``: CHECKOUT is where fastroute must *not* come from;
+``--journal`` opens a journal, whose migrations are files of the wheel.
 """
 
 from __future__ import annotations
@@ -8,14 +9,32 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 
-def main(checkout: str) -> None:
+def check_origin(checkout: str) -> None:
     import fastroute
 
     location = Path(fastroute.__file__).resolve()
     assert not location.is_relative_to(Path(checkout).resolve()), location
+
+
+def journal() -> None:
+    from sqlalchemy import inspect
+
+    from fastroute.journal.database import open_journal
+    from fastroute.journal.schema import METADATA
+
+    with tempfile.TemporaryDirectory() as folder:
+        engine = open_journal(f"sqlite:///{folder}/journal.db")
+        found = set(inspect(engine).get_table_names())
+        engine.dispose()
+    assert found >= {*METADATA.tables, "alembic_version"}, found
+
+
+def main() -> None:
+    import fastroute
 
     prompts = ["Prove that there are infinitely many primes.", "hi", ""]
     for command in (
@@ -47,5 +66,6 @@ def main(checkout: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    check_origin(sys.argv[1])
+    journal() if "--journal" in sys.argv else main()
     print("1 passed, 0 failed")
