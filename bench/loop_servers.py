@@ -215,6 +215,7 @@ class Operator:
         compared = ("--policy", "logged", "--policy", policy, "--since", str(since), "--json")
         status, said = self._run("replay", *url, *compared)
         if status or not self._is_better(json.loads(said)):
+            self.note(f"learn proposes {Path(policy).name}, replay does not agree")
             return
         self.note(f"learn proposes {Path(policy).name}, replay agrees")
         state = self.folder / f"canary-{self.number}.json"
@@ -287,6 +288,8 @@ def main() -> None:
         operator.pid = stack.enter_context(running(command, ports[0], {}))
         rate = str(options.requests / day_s)
         stack.enter_context(child("--child", "users", str(folder), str(ports[0]), rate))
+        while not (folder / "seen.jsonl").exists():
+            time.sleep(0.1)
         began, changed = time.time(), float("inf")
         while (now := time.time()) < began + (before + after) * day_s:
             if changed > now >= began + before * day_s:
