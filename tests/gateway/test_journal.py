@@ -333,12 +333,26 @@ def test_without_a_journal_there_is_no_feedback(gateway: Gateway) -> None:
     assert (answer.status, answer.json()["error"]["code"]) == (404, "no_journal")
 
 
+def writer_of(gateway: Gateway) -> int:
+    """The id of the journal's process."""
+    return gateway.wait_for(
+        lambda: next(
+            (
+                int(task.name)
+                for task in Path("/proc").glob("[0-9]*")
+                if f"PPid:\t{gateway.process.pid}\n" in (task / "status").read_text()
+            ),
+            None,
+        )
+    )
+
+
 def test_a_full_disk_stops_the_journal_and_not_the_gateway(tmp_path: Path, provider: View) -> None:
     with start(tmp_path, provider, "prompts = true") as gateway:
         ask(gateway, "before")
         wait_for_rows(gateway, tmp_path, 1)
         # No file may grow: what a full disk is to SQLite.
-        pid = gateway.process.pid
+        pid = writer_of(gateway)
         before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, -1))
         for i in range(20):
             ask(gateway, f"{i} " + "x" * 10_000)

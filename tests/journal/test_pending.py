@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import insert, select
 
 from fastroute.journal.database import open_journal, writing
-from fastroute.journal.pending import Note, Pending
+from fastroute.journal.pending import Note, Pending, recover
 from fastroute.journal.schema import REQUESTS, SHADOWS
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fastroute.journal.pending import Note, Pending
+from fastroute.journal.pending import Note, Pending, recover
 pending = Pending(Path(sys.argv[1]))
 names = iter(range(10))
 def note(**more):
@@ -43,7 +43,7 @@ def test_what_a_killed_process_left_becomes_rows(url: str, tmp_path: Path) -> No
     there = {"request_id": f"{1:016x}", "time": 5.0, "path": "/x", "win_rate": 0.5, "cost_usd": 9.0}
     with writing(engine) as connection:  # its row was written before the end
         connection.execute(insert(REQUESTS), [there])
-    assert (here.recover(engine), here.recover(engine)) == (4, 0)
+    assert (recover(folder, engine), recover(folder, engine)) == (4, 0)
     with engine.connect() as connection:
         rows = connection.execute(select(REQUESTS).order_by(REQUESTS.c.request_id)).all()
         shadow = connection.execute(select(SHADOWS)).one()

@@ -59,7 +59,6 @@ class Pending:
         folder.mkdir(0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid != os.geteuid():
             raise PermissionError(f"{folder} is another user's")
-        self._folder = folder
         self._path = folder / f"{os.getpid()}-{os.urandom(4).hex()}"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)  # until this process ends, however it does
@@ -87,7 +86,7 @@ class Pending:
         self._write(slot, _OVER, note)
 
     def release(self, slot: int) -> None:
-        """Forget a call: its row is in the database. Called by the writer's thread, too."""
+        """Forget a call: its row is in the database. Called by other threads, too."""
         self._map[slot * _SLOT.size] = _FREE
         self._free.append(slot)
 
@@ -96,30 +95,6 @@ class Pending:
         self._path.unlink(missing_ok=True)
         self._map.close()
         os.close(self._file)
-
-    def recover(self, engine: Engine) -> int:
-        """Make rows of what ended processes left; returns how many. A row that is there stays."""
-        count = 0
-        for path in self._folder.iterdir():
-            try:
-                file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-            except OSError:  # another process was quicker
-                continue
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                notes = list(_notes(os.read(file, _SLOTS * _SLOT.size)))
-                with writing(engine) as connection:
-                    for table in (REQUESTS, SHADOWS):
-                        is_shadow = table is SHADOWS
-                        rows = [_row(*n) for n in notes if (n[1].weight is not None) == is_shadow]
-                        insert_new(connection, table, rows)
-                path.unlink(missing_ok=True)
-                count += len(notes)
-            except BlockingIOError:  # its process is alive
-                continue
-            finally:
-                os.close(file)
-        return count
 
     def _write(self, slot: int, state: int, note: Note) -> None:
         begin = slot * _SLOT.size
@@ -131,6 +106,31 @@ class Pending:
             (note.caller or "").encode("utf-8", "replace"),
         )  # fmt: skip
         self._map[begin] = state  # last, so that no half of a note is read
+
+
+def recover(folder: Path, engine: Engine) -> int:
+    """Make rows of what ended processes left; returns how many. A row that is there stays."""
+    count = 0
+    for path in folder.iterdir():
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:  # another process was quicker
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            notes = list(_notes(os.read(file, _SLOTS * _SLOT.size)))
+            with writing(engine) as connection:
+                for table in (REQUESTS, SHADOWS):
+                    is_shadow = table is SHADOWS
+                    rows = [_row(*n) for n in notes if (n[1].weight is not None) == is_shadow]
+                    insert_new(connection, table, rows)
+            path.unlink(missing_ok=True)
+            count += len(notes)
+        except BlockingIOError:  # its process is alive
+            continue
+        finally:
+            os.close(file)
+    return count
 
 
 def pending_folder(url: URL) -> Path:

@@ -12,18 +12,14 @@ import random
 import time
 from collections import deque
 from collections.abc import Sequence
-from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from sqlalchemy import Engine, func, select
 
 from fastroute.errors import BodyError, DispatchError
 from fastroute.gateway.config.journal import ShadowConfig
 from fastroute.gateway.gateway import Gateway
-from fastroute.gateway.journal.calls import MODEL_CHARS, Noted, Paid, total_usd
-from fastroute.gateway.journal.texts import Texts, answer_text
-from fastroute.gateway.operations.books import Bill, cost_usd
+from fastroute.gateway.journal.calls import MODEL_CHARS, Noted, marshalled, total_usd
+from fastroute.gateway.operations.books import Bill, BilledCall, cost_usd
 from fastroute.gateway.operations.usage import Usage
 from fastroute.gateway.protocol.replies import RefusalError
 from fastroute.gateway.request.document import Document
@@ -31,7 +27,6 @@ from fastroute.gateway.request.routed import Routed
 from fastroute.gateway.request.sampling import Sampler
 from fastroute.http.request import RawHeaders
 from fastroute.journal.pending import Note
-from fastroute.journal.schema import SHADOWS
 
 if TYPE_CHECKING:
     from fastroute.gateway.journal.recorder import Recorder
@@ -69,14 +64,10 @@ class DailyBudget:
         self.tasks: set[asyncio.Task[None]] = set()  # over reloads, too
         self._reserved = 0.0
 
-    def refresh(self, engine: Engine) -> None:
-        """Read what was spent. Called in the writer's thread."""
-        now = time.time()
-        day = now // _DAY_S * _DAY_S
-        spent = select(func.sum(SHADOWS.c.cost_usd)).where(SHADOWS.c.time >= day)
-        with engine.connect() as connection:
-            self._written = day, connection.scalar(spent) or 0.0
-        self._read_s = now
+    def read(self, day: float, usd: float, read_s: float) -> None:
+        """Note that at ``read_s`` the database had ``usd`` since ``day``. Called by a thread."""
+        self._written = day, usd
+        self._read_s = read_s
 
     def reserve(self, usd: float) -> bool:
         """Set ``usd`` aside, if there is so much left."""
@@ -213,8 +204,7 @@ class Shadows:
             self._state.metrics.shadows.labels("failed" if error else "answered").inc()
             self._state.release(gateway)
             latency_ms = round((perf_counter() - began) * 1000, 3)
-            done = recorder.calls.end(noted, calls, bill.answered, latency_ms, 0)
-            known = {
+            shadow = {
                 "request_id": row["request_id"],
                 "model": model[:MODEL_CHARS],
                 "time": row["time"],
@@ -222,25 +212,21 @@ class Shadows:
                 "cost_usd": cost,
                 "latency_ms": latency_ms,
                 "error": error,
+                "calls": marshalled(calls),
+                "answered": bill.answered,
+                "body": b"".join(pieces),
+                "stream": is_stream,
             }
-            if calls:
-                usage = calls[bill.answered or 0].usage
-                known |= {
-                    "input_tokens": usage.all_input_tokens,
-                    "cached_tokens": usage.cached_tokens,
-                    "output_tokens": usage.output_tokens,
-                    "tokens_are_estimates": any(call.usage.is_estimate for call in calls),
-                }
-            make = partial(_with_answer, known, pieces, texts, is_stream=is_stream)
-            recorder.writer.put(SHADOWS, make, kept_bytes, done)
+            slot = recorder.calls.end(noted, calls, bill.answered, latency_ms, 0)
+            recorder.writer.put("shadows", shadow, slot)
 
-    def _count(self, bill: Bill, gateway: Gateway) -> list[Paid]:
+    def _count(self, bill: Bill, gateway: Gateway) -> list[BilledCall]:
         """Count tokens and dollars of the shadow; it saved nothing."""
         metrics = self._state.metrics
         for call in bill.close(gateway):
             metrics.billed(gateway.label(call.model), call.usage, call.cost_usd)
             metrics.overspent.labels("shadow").inc(call.cost_usd or 0.0)
-        return list(map(Paid.of, bill.settled))
+        return bill.settled
 
 
 def _is_harmless(document: Document, path: str) -> bool:
@@ -252,10 +238,3 @@ def _is_harmless(document: Document, path: str) -> bool:
         return not stores and fields.get("n") in (None, 1)
     except BodyError:
         return False
-
-
-def _with_answer(
-    row: dict[str, Any], pieces: list[bytes], texts: Texts, *, is_stream: bool
-) -> dict[str, Any]:
-    text = answer_text(b"".join(pieces), is_stream=is_stream) if pieces else None
-    return row | {"answer": texts.kept(text)}
