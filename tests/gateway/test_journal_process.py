@@ -46,7 +46,8 @@ class Running:
     def _count(self, table: str, outcome: str, count: int) -> None:
         self.counts[table, outcome] += count
 
-    def _log(self, event: str, _level: int = 0, **_: Any) -> None:
+    def _log(self, event: str, level: int = 0, **_: Any) -> None:
+        del level
         self.events.append(event)
 
     def put(self, *numbers: int) -> list[bool]:
