@@ -21,7 +21,6 @@ from fastroute.journal.database import open_journal
 from fastroute.journal.feedback import Grade
 from fastroute.journal.schema import FEEDBACK, REQUESTS
 
-
 _BEGAN_S = time.time()
 
 
