@@ -1,8 +1,8 @@
 """What 10,000 requests a second and a billion battles take: arithmetic from measured inputs.
 
 ``python bench/scaling.py`` prints the tables of docs/scaling.md; each input is an option. With
-``--measure`` it takes the state's and the router's inputs from this machine at one size, predicts a
-size four times as large from them, and measures that too. It needs redis-server for the former.
+``--measure`` it takes the inputs that do not need a quiet machine from this one at one size,
+predicts a size four times as large from them, and measures that too. It needs redis-server.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import asyncio
 import math
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import scaling_gateway
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -29,7 +32,8 @@ class Inputs:
     requests_per_s_of_a_core: float = 3_165  # serve_load.py, mf, one worker
     utilisation: float = 0.5  # above it, waits grow
     added_ms: float = 0.46
-    process_mib: float = 150
+    process_mib: float = 91
+    open_request_kib: float = 55
     request_bytes: float = 6_000  # a conversation of some turns
     answer_bytes: float = 3_000
     answer_s: float = 5.0  # until a provider has sent all of it
@@ -37,7 +41,7 @@ class Inputs:
     conversation_ttl_s: float = 3_600
     state_bytes_of_a_conversation: float = 216
     state_commands_of_a_request: float = 2
-    state_commands_per_s_of_a_server: float = 100_000
+    state_command_us: float = 10  # of processor of the server
     valkey_network_bytes_of_a_request: float = 250
     vcpu_usd_per_hour: float = 0.05
     gib_usd_per_hour: float = 0.005
@@ -73,22 +77,23 @@ def _requests(i: Inputs) -> None:
     streams = i.requests_per_s * i.answer_s
     conversations = i.requests_per_s / i.turns_of_a_conversation * i.conversation_ttl_s
     commands = i.requests_per_s * i.state_commands_of_a_request
-    machine = cores * (i.vcpu_usd_per_hour + i.process_mib / 1024 * i.gib_usd_per_hour)
+    memory = (cores * i.process_mib + streams * i.open_request_kib / 1024) / 1024
+    machine = cores * i.vcpu_usd_per_hour + memory * i.gib_usd_per_hour
     of_a_million = machine / (i.requests_per_s * 3600) * 1e6
     offline = i.vcpu_usd_per_hour / (i.prompts_per_s_of_a_core * 3600) * 1e6
     held = conversations * i.state_bytes_of_a_conversation / 2**30
     valkey = i.requests_per_s * i.valkey_network_bytes_of_a_request * 8 / 1e9
-    busy = commands / i.state_commands_per_s_of_a_server
+    busy = commands * i.state_command_us / 1e6
     network = i.requests_per_s * 2 * (i.request_bytes + i.answer_bytes) * 8 / 1e9
     _table(
         f"{i.requests_per_s:,.0f} requests a second",
         [
             (f"gateway processes, each on a core at {i.utilisation:.0%}", f"{cores}"),
-            ("their memory", f"{cores * i.process_mib / 1024:.1f} GiB"),
+            ("their memory, with open requests", f"{memory:.1f} GiB"),
             ("open requests to providers", f"{streams:,.0f}"),
-            ("of one process", f"{streams / cores:,.0f} (default max_concurrency: 256)"),
+            ("of one process", f"{streams / cores:,.0f} (default max_concurrency: 1,024)"),
             ("network, both sides, in and out", f"{network:.1f} Gbit/s"),
-            ("Valkey commands a second", f"{commands:,.0f}, {busy:.0%} of one server"),
+            ("Valkey commands a second", f"{commands:,.0f}, {busy:.0%} of a core"),
             ("conversations in Valkey, their memory", f"{conversations:,.0f}, {held:.1f} GiB"),
             ("network of Valkey", f"{valkey:.2f} Gbit/s"),
             ("dollars for a million decisions in the gateway", f"{of_a_million:.4f}"),
@@ -163,15 +168,45 @@ def _measure() -> None:
     )
     sizes = [(20_000, 64), (80_000, 64)]
     small, large = (_measured_bytes(*size) for size in sizes)
-    fixed = small - router_bytes(*sizes[0])
-    said = fixed + router_bytes(*sizes[1])
+    said = small - router_bytes(*sizes[0]) + router_bytes(*sizes[1])
     print(f"| files of a router, {sizes[0][0]:,} battles x 64 | {small / 2**20:.2f} MiB | "
           f"{said / 2**20:.2f} MiB | {large / 2**20:.2f} MiB |", flush=True)  # fmt: skip
-    few, many = (asyncio.run(_state(count)) for count in (2_000, 8_000))
-    for name in few:
-        times = 1 if name.endswith("of a request") else 4
-        print(f"| {name}, 2,000 conversations | {few[name]:,.2f} | {times * few[name]:,.2f} | "
-              f"{many[name]:,.2f} |", flush=True)  # fmt: skip
+    for title, measured in (
+        ("2,000 conversations of 5 turns", lambda n: asyncio.run(_state(2_000 * n))),
+        ("250 open requests", lambda n: asyncio.run(scaling_gateway.measure(250 * n, 6000, 3000))),
+        ("50,000 prompts", lambda n: _prompts(50_000 * n)),
+        ("50,000 battles x 384 in parts", lambda n: _fit(50_000 * n)),
+    ):
+        few, many = measured(1), measured(4)
+        for name, value in few.items():
+            times = 4 if name.startswith("KiB of Valkey") else 1
+            print(f"| {name}, {title} | {value:,.2f} | {times * value:,.2f} | {many[name]:,.2f} |",
+                  flush=True)  # fmt: skip
+
+
+def _prompts(count: int) -> dict[str, float]:
+    from data import make_prompts
+    from fastroute.routers import create_router
+
+    router, prompts = create_router("mf"), make_prompts(10_000) * (count // 10_000)
+    router.win_rates(prompts[:1000])
+    began = time.process_time()
+    for first in range(0, count, 4096):
+        router.win_rates(prompts[first : first + 4096])
+    return {"us of processor of a prompt": 1e6 * (time.process_time() - began) / count}
+
+
+def _fit(battles: int) -> dict[str, float]:
+    import numpy as np
+
+    import sw_ranking_parts
+    from data import Size, make_shards
+
+    made = list(make_shards(Size(battles, 384), battles // 50_000))
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        sw_ranking_parts.fit_in_parts(made, 0, Path(folder), np)
+        return {"us of processor of a battle": 1e6 * (time.process_time() - began) / battles}
 
 
 def _measured_bytes(battles: int, dimensions: int) -> float:
@@ -217,6 +252,9 @@ async def _state(conversations: int) -> dict[str, float]:
     return {
         "Valkey commands of a request": (after["commands"] - before["commands"]) / requests,
         "bytes to and from Valkey of a request": (after["bytes"] - before["bytes"]) / requests,
+        "us of processor of Valkey of a command": 1e6
+        * (after["processor"] - before["processor"])
+        / (after["commands"] - before["commands"]),
         "KiB of Valkey's memory": (after["memory"] - before["memory"]) / 1024,
     }
 
@@ -231,7 +269,13 @@ def _facts(server: Any) -> dict[str, float]:
         if name.startswith("cmdstat_") and "info" not in name
     ]
     network = float(lines["total_net_input_bytes"]) + float(lines["total_net_output_bytes"])
-    return {"commands": sum(calls), "bytes": network, "memory": float(lines["used_memory"])}
+    processor = float(lines["used_cpu_user"]) + float(lines["used_cpu_sys"])
+    return {
+        "commands": sum(calls),
+        "bytes": network,
+        "memory": float(lines["used_memory"]),
+        "processor": processor,
+    }
 
 
 def _parse() -> argparse.Namespace:

@@ -151,12 +151,13 @@ def _make(options: argparse.Namespace) -> dict[str, Any]:
         count = _shards(size)
         there = sum((folder / f"shard-{i}" / "shard.json").exists() for i in range(count))
         first = max(0, min(there, count - 1))  # the last one has the queries
-        _in_parts(make_shards(size, count, first=first), first, folder, np)
+        fit_in_parts(make_shards(size, count, first=first), first, folder, np)
     return {"folder": str(folder / "router"), "mib": peak.kib / 1024,
             "seconds": time.perf_counter() - begin}  # fmt: skip
 
 
-def _in_parts(battles: Any, begin: int, folder: Path, np: Any) -> None:
+def fit_in_parts(battles: Any, begin: int, folder: Path, np: Any) -> None:
+    """Fit battles in shards, of which those before ``begin`` are written, to a router there."""
     from fastroute.provenance import Provenance
     from fastroute.routers import SimilarityWeightedRouter
     from fastroute.routers.sw_ranking import shards
