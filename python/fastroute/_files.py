@@ -12,6 +12,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+@contextmanager
+def os_errors_as(kind: type[Exception], what: str) -> Iterator[None]:
+    """Inside, an OSError is raised as ``kind``: ``what`` can't be done, and the system's reason."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror}") from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in ``folder`` survive a power failure. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY)

@@ -26,7 +26,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastroute._files import lock, sync_folder, write_whole
+from fastroute._files import lock, os_errors_as, sync_folder, write_whole
 from fastroute.errors import (
     ArtifactChecksumError,
     ArtifactError,
@@ -98,6 +98,11 @@ def prompt_hash(prompt: str) -> int:
     """
     digest = hashlib.sha256(prompt.strip().encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "little")
+
+
+def hash_prompts(prompts: Iterable[str]) -> npt.NDArray[np.uint64]:
+    """The distinct ``prompt_hash`` of prompts, rising: ``Provenance.trained_on``."""
+    return np.array(sorted({prompt_hash(prompt) for prompt in prompts}), dtype=np.uint64)
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
@@ -173,12 +178,10 @@ def save_artifact(
     }
     manifest["manifest_sha256"] = _manifest_sha256(manifest)
     contents[MANIFEST] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
-    try:
+    with os_errors_as(ArtifactError, f"{target} can't be written"):
         target.mkdir(parents=True, exist_ok=True)
         with contextlib.nullcontext() if locked else lock(target):
             _commit(target, contents, manifest["files"])
-    except OSError as error:
-        raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
 
 
 def save_provenance(folder: str | os.PathLike[str], provenance: Provenance) -> None:
@@ -189,21 +192,18 @@ def save_provenance(folder: str | os.PathLike[str], provenance: Provenance) -> N
     """
     path = check_folder(folder)
     load_artifact(path)  # says what is wrong with a folder that can't be locked
-    try:
-        with lock(path):
-            old = load_artifact(path)
-            kept = old.arrays.keys() - old.provenance.arrays().keys()
-            save_artifact(
-                path,
-                kind=old.kind,
-                config=old.config,
-                arrays={name: old.arrays[name] for name in kept},
-                files=old.files,
-                provenance=provenance,
-                locked=True,
-            )
-    except OSError as error:
-        raise ArtifactError(f"{path} can't be written: {error.strerror}") from error
+    with os_errors_as(ArtifactError, f"{path} can't be written"), lock(path):
+        old = load_artifact(path)
+        kept = old.arrays.keys() - old.provenance.arrays().keys()
+        save_artifact(
+            path,
+            kind=old.kind,
+            config=old.config,
+            arrays={name: old.arrays[name] for name in kept},
+            files=old.files,
+            provenance=provenance,
+            locked=True,
+        )
 
 
 def _commit(folder: Path, contents: Mapping[str, bytes], stated: Mapping[str, Any]) -> None:

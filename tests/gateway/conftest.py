@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fakes import gateway as gateways
-from fakes import openai_any
+from fakes import openai_any, openai_billed
 from fakes.gateway import Gateway
 from fakes.planned import Server, View
 
@@ -65,3 +65,15 @@ def upstream(upstream_server: Server) -> View:
 def config_file(tmp_path: Path, upstream_server: Server) -> str:
     """The config of ``gateway`` in a file of the test's own."""
     return gateways.write_config(tmp_path, CONFIG.format(base_url=upstream_server.base_url))
+
+
+@pytest.fixture(scope="session")
+def billed_server() -> Iterator[Server]:
+    """A provider with known prices."""
+    with openai_billed.start() as server:
+        yield server
+
+
+@pytest.fixture
+def provider(billed_server: Server) -> View:
+    return View(billed_server)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from fakes import gateway as gateways
-from fakes import openai_billed, planned
+from fakes import planned
 from fakes.gateway import Gateway
-from fakes.planned import Server, View
+from fakes.planned import View
 
 PRICES = {"strong": (10.0, 2.5, 30.0), "weak": (1.0, 0.25, 2.0)}
 CONFIG = """
@@ -40,17 +40,6 @@ output_usd_per_mtok = 2.0
 """
 SHORT = "a question"
 LONG = "a long question " * 40
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with openai_billed.start() as running:
-        yield running
-
-
-@pytest.fixture
-def provider(server: Server) -> View:
-    return View(server)
 
 
 @contextmanager

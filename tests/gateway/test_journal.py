@@ -21,9 +21,9 @@ import pytest
 from sqlalchemy import func, select
 
 from fakes import gateway as gateways
-from fakes import openai_billed, postgresql
+from fakes import postgresql
 from fakes.gateway import Gateway
-from fakes.planned import Server, View
+from fakes.planned import View
 from fastroute.journal.database import open_journal
 from fastroute.journal.schema import REQUESTS, SHADOWS
 
@@ -53,17 +53,6 @@ def hide(text):
         raise RuntimeError(text)
     return "".join("#" if c.isdigit() else c for c in text)
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with openai_billed.start() as running:
-        yield running
-
-
-@pytest.fixture
-def provider(server: Server) -> View:
-    return View(server)
 
 
 @contextmanager

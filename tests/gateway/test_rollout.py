@@ -16,9 +16,8 @@ import fastroute
 from cli_runner import fastroute as command
 from cli_runner import refused
 from fakes import gateway as gateways
-from fakes import openai_billed
 from fakes.gateway import Answer, Gateway
-from fakes.planned import Server, View
+from fakes.planned import View
 from fastroute.journal.database import open_journal, writing
 from fastroute.journal.schema import REQUESTS
 from fastroute.rollout.canary import CANARY, Canary, Rules
@@ -41,17 +40,6 @@ router = "{router}"
 stages = [0.5]
 {more}
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with openai_billed.start() as running:
-        yield running
-
-
-@pytest.fixture
-def provider(server: Server) -> View:
-    return View(server)
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from fastroute.cli.calibrate_band import add_band_options, is_band_goal, run_ban
 from fastroute.cli.options import (
     NAMED_BENCHMARKS,
     PAIR_METAVAR,
-    ROUTER_HELP,
     add_intervals,
     add_leniency,
+    add_router,
     common_settings,
     interval_text,
     load_benchmark,
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument(
-        "--router", type=text, default="mf", metavar="R", help=f"{ROUTER_HELP} (default: mf)"
-    )
+    add_router(parser)
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument(
         "--strong-share", metavar="P", help="find the threshold for this share of strong calls"
@@ -160,13 +158,8 @@ def _share(options: argparse.Namespace) -> int:
     ]
     facts = {"router": label, "source": source, **asdict(found)}
     notes = cautions(found.prompts, options.resamples)
-    show(
-        options,
-        facts,
-        lines,
-        notes,
-        f"model string: router-{router.name}-{found.threshold.value!r}",
-    )
+    model = f"router-{router.name}-{found.threshold.value!r}"
+    show(options, facts, lines, notes, f"model string: {model}")
     return 0
 
 
@@ -213,11 +206,6 @@ def _quality(options: argparse.Namespace) -> int:
         save_calibration(folder, router, OperatingPoint(found.threshold.value, None, goal))
         lines += _saved(folder)
     notes = cautions(min(found.chosen_on.prompts, found.held_out.prompts), options.resamples)
-    show(
-        options,
-        facts,
-        lines,
-        notes,
-        f"model string: router-{router.name}-{found.threshold.value!r}",
-    )
+    model = f"router-{router.name}-{found.threshold.value!r}"
+    show(options, facts, lines, notes, f"model string: {model}")
     return say_warnings(found.warnings(), found.losses())

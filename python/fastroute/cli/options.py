@@ -37,6 +37,13 @@ def text(value: str) -> str:
     return value
 
 
+def add_router(parser: argparse.ArgumentParser) -> None:
+    """Add ``--router``."""
+    parser.add_argument(
+        "--router", type=text, default="mf", metavar="R", help=f"{ROUTER_HELP} (default: mf)"
+    )
+
+
 def add_intervals(parser: argparse.ArgumentParser) -> None:
     """Add ``--resamples``, ``--confidence`` and ``--seed``."""
     parser.add_argument(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fastroute.cli.decision_table import Table, beginning, line_width, percent
-from fastroute.cli.options import ROUTER_HELP, number, text
+from fastroute.cli.options import add_router, number, text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PROMPT",
         help="a prompt to route; - reads prompts from standard input, a line each",
     )
-    parser.add_argument(
-        "--router", type=text, default="mf", metavar="R", help=f"{ROUTER_HELP} (default: mf)"
-    )
+    add_router(parser)
     threshold = parser.add_mutually_exclusive_group()
     threshold.add_argument(
         "--threshold",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastroute._files import write_whole
+from fastroute._files import os_errors_as, write_whole
 from fastroute.errors import InvalidInputError
 
 
@@ -26,8 +26,6 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) 
     """Write one JSON object a line in UTF-8. Raises InvalidInputError if the file can't be made."""
     file = Path(path)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    try:
+    with os_errors_as(InvalidInputError, f"{file} can't be written"):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, text.encode())
-    except OSError as error:
-        raise InvalidInputError(f"{file} can't be written: {error.strerror}") from error

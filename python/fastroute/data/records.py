@@ -23,27 +23,18 @@ def group_name(file: str, dataset: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class GradedResult:
-    """One prompt and what each model scored on it.
+class Record:
+    """What a file says of a prompt.
 
     Attributes:
         file: name of the file that it was read from.
         dataset: the dataset that the prompt belongs to, unique with ``file``; may be empty.
         prompt: what the models were asked.
-        scores: score of each model, 0 (wrong) to 1 (right) in training data, as the file has them
-            from ``read_records``; a model may be missing.
-        costs: dollars that each model's answer cost; empty where not known.
-        where: line or row of the file.
-        id: what the file calls the prompt; may be empty.
     """
 
     file: str
     dataset: str
     prompt: str
-    scores: dict[str, float]
-    costs: dict[str, float] = field(default_factory=dict)
-    where: str = field(default="", compare=False)
-    id: str = field(default="", compare=False)
 
     @property
     def group(self) -> str:
@@ -52,32 +43,39 @@ class GradedResult:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedBattle:
-    """One comparison of two models' answers to one prompt.
+class GradedResult(Record):
+    """One prompt and what each model scored on it, a ``Record``.
 
     Attributes:
-        file: name of the file that it was read from.
-        dataset: the dataset that the prompt belongs to; may be empty.
-        prompt: what the models were asked.
+        scores: score of each model, 0 (wrong) to 1 (right) in training data, as the file has them
+            from ``read_records``; a model may be missing.
+        costs: dollars that each model's answer cost; empty where not known.
+        where: line or row of the file.
+        id: what the file calls the prompt; may be empty.
+    """
+
+    scores: dict[str, float]
+    costs: dict[str, float] = field(default_factory=dict)
+    where: str = field(default="", compare=False)
+    id: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedBattle(Record):
+    """One comparison of two models' answers to one prompt, a ``Record``.
+
+    Attributes:
         model_a, model_b: the two models, different ones.
         preference: how far b's answer was preferred: 1 where b won, 0.5 for a tie, 0 where a won.
         both_bad: a tie because neither answer was any good.
         where: line or row of the file; the verdicts of one row are of one judge.
     """
 
-    file: str
-    dataset: str
-    prompt: str
     model_a: str
     model_b: str
     preference: float
     both_bad: bool = False
     where: str = field(default="", compare=False)
-
-    @property
-    def group(self) -> str:
-        """File and dataset: what one label offset is taken for."""
-        return group_name(self.file, self.dataset)
 
     @property
     def winner(self) -> Winner:
@@ -92,54 +90,33 @@ class JudgedBattle:
 
 
 @dataclass(frozen=True, slots=True)
-class RatedPrompt:
-    """How hard one prompt is, on the scale of its file and dataset.
+class RatedPrompt(Record):
+    """How hard one prompt is, on the scale of its file and dataset, its ``group``; a ``Record``.
 
     Attributes:
-        file: name of the file that it was read from.
-        dataset: the dataset that the prompt belongs to; may be empty.
-        prompt: the prompt.
         difficulty: a number that is greater for harder prompts.
         standard_error: of ``difficulty``, 0 where not known.
         where: line or row of the file.
     """
 
-    file: str
-    dataset: str
-    prompt: str
     difficulty: float
     standard_error: float = 0.0
     where: str = field(default="", compare=False)
 
-    @property
-    def group(self) -> str:
-        """File and dataset: within it difficulties are comparable."""
-        return group_name(self.file, self.dataset)
-
 
 @dataclass(frozen=True, slots=True)
-class HarderPrompt:
-    """Which of two prompts is harder.
+class HarderPrompt(Record):
+    """Which of two prompts is harder, a ``Record``.
 
     Attributes:
-        file: name of the file that it was read from.
-        dataset: the dataset that the prompts belong to; may be empty.
-        prompt, prompt_b: two different prompts.
+        prompt_b: the other prompt, a different one.
         harder: how far ``prompt_b`` is harder: 1, 0.5 where they are equally hard, 0.
         where: line or row of the file.
     """
 
-    file: str
-    dataset: str
-    prompt: str
     prompt_b: str
     harder: float
     where: str = field(default="", compare=False)
-
-    @property
-    def group(self) -> str:
-        """File and dataset."""
-        return group_name(self.file, self.dataset)
 
 
 def prompts_of(

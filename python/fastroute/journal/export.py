@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from fastroute._extras import needed_for
-from fastroute._files import whole_file
+from fastroute._files import os_errors_as, whole_file
 from fastroute.errors import InvalidInputError
 from fastroute.journal.grades import mean_grades, read_grades
 from fastroute.journal.schema import METADATA, REQUESTS, SHADOWS
@@ -84,12 +84,10 @@ def write_export(path: Path, rows: Iterator[dict[str, Any]]) -> int:
     first = next(rows, None)
     if first is None:
         raise InvalidInputError("the journal has no such rows")
-    try:
+    with os_errors_as(InvalidInputError, f"{path} can't be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary:
             return write(temporary, chain([first], rows))
-    except OSError as error:
-        raise InvalidInputError(f"{path} can't be written: {error.strerror}") from error
 
 
 def _write_jsonl(path: Path, rows: Iterator[dict[str, Any]]) -> int:

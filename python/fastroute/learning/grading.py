@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastroute._files import os_errors_as
 from fastroute.artifacts import prompt_hash
 from fastroute.data.line_file import LineFile
 from fastroute.data.row_files import read_rows
@@ -164,10 +165,8 @@ class GradeFile(LineFile):
             **more,
         }
         start = self.end
-        try:
+        with os_errors_as(OutputError, f"{self.path} can't be written"):
             self.append((json.dumps(row, ensure_ascii=False) + "\n").encode())
-        except OSError as error:
-            raise OutputError(f"{self.path} can't be written: {error.strerror}") from error
         self._starts[pair_id] = start
 
     def undo(self) -> Comparison | None:
@@ -176,9 +175,7 @@ class GradeFile(LineFile):
         pair_id = next(reversed(self._starts), None)
         if pair_id is None or pair_id not in self._comparisons:
             return None
-        try:
+        with os_errors_as(OutputError, f"{self.path} can't be written"):
             self.cut(self._starts[pair_id])
-        except OSError as error:
-            raise OutputError(f"{self.path} can't be written: {error.strerror}") from error
         del self._starts[pair_id]
         return self._comparisons[pair_id]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute._extras import needed_for
+from fastroute._files import os_errors_as
 from fastroute.errors import OnnxModelError
 
 if TYPE_CHECKING:
@@ -21,10 +22,8 @@ def open_tokenizer(path: Path) -> tuple[Tokenizer, int, int | None]:
 
     Raises as ``read_tokenizer``.
     """
-    try:
+    with os_errors_as(OnnxModelError, f"{str(path)!r} can't be read"):
         content = path.read_bytes()
-    except OSError as error:
-        raise OnnxModelError(f"{str(path)!r} can't be read: {error.strerror}") from error
     return read_tokenizer(content, path)
 
 

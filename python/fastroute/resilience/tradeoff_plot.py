@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastroute._extras import needed_for
+from fastroute._files import os_errors_as
 from fastroute.errors import InvalidInputError
 from fastroute.resilience.advice import Row
 
@@ -51,10 +52,8 @@ def plot(rows: Sequence[Row], chosen: Row, path: str, *, unit: str | None = None
         x=0.01,
         ha="left",
     )
-    try:
+    with os_errors_as(InvalidInputError, f"--plot {path} can't be written"):
         figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise InvalidInputError(f"--plot {path} can't be written: {error.strerror}") from error
 
 
 def draw(axes: Any, rows: Sequence[Row], chosen: Row, name: str) -> None:

@@ -96,6 +96,25 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         self.embedder = embedder
 
     @classmethod
+    def of_vectors(
+        cls,
+        models: Sequence[str],
+        vectors: Float32Array,
+        *,
+        strong_model: str,
+        weak_model: str,
+        embedder: Embedder | None = None,
+        provenance: Provenance | None = None,
+    ) -> MatrixFactorizationRouter:
+        """A router with delta(M, q) = vectors[M] . q, float32[models, d]; see the class."""
+        count = len(vectors)
+        return cls(
+            models, np.eye(count, dtype=np.float32), vectors, np.ones(count, dtype=np.float32),
+            strong_model=strong_model, weak_model=weak_model, embedder=embedder,
+            provenance=provenance,
+        )  # fmt: skip
+
+    @classmethod
     def load(
         cls,
         folder: str | os.PathLike[str],
@@ -249,6 +268,11 @@ class MatrixFactorizationRouter(EmbeddingRouter):
         direction: Float32Array = self._pair.view()
         direction.flags.writeable = False
         return direction
+
+    @property
+    def vectors(self) -> Float32Array:
+        """A vector a model, float32[models, d]: delta(M, q) = vectors[M] . q. A copy."""
+        return self._folded.copy()
 
     def deltas_from_embeddings(
         self, X: Float32Array, *, num_threads: int | None = None

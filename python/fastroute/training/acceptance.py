@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastroute.artifacts import prompt_hash
+from fastroute.artifacts import hash_prompts
 from fastroute.evaluation.benchmarks.answers import RecordedAnswers
 from fastroute.evaluation.evidence_replay import AnswerTable
 from fastroute.evaluation.metrics.baselines import length_apgr, losses
@@ -102,7 +102,7 @@ def train_acceptance(
     agreeing = features[:, SIGNALS.index("agreeing")] * (table.outcomes == "agree")
     threshold = _parity_threshold(probability, quality, s)
     asked = probability < threshold
-    hashes = np.array(sorted({prompt_hash(p) for p in recorded.prompts}), dtype=np.uint64)
+    hashes = hash_prompts(recorded.prompts)
     point = OperatingPoint(threshold, chosen_by="parity with the strong model out of fold")
     model = replace(model, provenance=Provenance(trained_on=hashes, operating_point=point))
     result = AcceptanceTraining(

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from fastroute._arrays import check_array, check_finite
 from fastroute._validate import check_prompts
-from fastroute.artifacts import prompt_hash, save_artifact
+from fastroute.artifacts import hash_prompts, save_artifact
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError
 from fastroute.policy import calibrated
@@ -140,18 +140,14 @@ def router_of(
 ) -> MatrixFactorizationRouter:
     """The router between two models of a head that was fitted to ``prompts``."""
     half = (head.pair / 2.0).astype(np.float32)
-    return MatrixFactorizationRouter(
+    return MatrixFactorizationRouter.of_vectors(
         [strong, weak],
-        np.eye(2, dtype=np.float32),
         np.stack([half, -half]),
-        np.ones(2, dtype=np.float32),
         strong_model=strong,
         weak_model=weak,
         embedder=embedder,
         provenance=calibrated(
-            Provenance(
-                trained_on=np.unique(np.array([prompt_hash(p) for p in prompts], dtype=np.uint64))
-            ),
+            Provenance(trained_on=hash_prompts(prompts)),
             head.held_out_win_rates,
             calibrated_on=f"{len(prompts):,} training prompts, held out by folds",
         ),
@@ -186,8 +182,6 @@ def save_mf(
         raise InvalidInputError(
             "router has no calibration, trained_on or embedder; make it with train_mf"
         )
-    # Its deltas on unit vectors are its matrix, whatever factors it was made from.
-    projection = router.deltas_from_embeddings(np.eye(router.dimensions, dtype=np.float32)).T
     count = len(router.models)
     save_artifact(
         Path(folder),
@@ -202,7 +196,7 @@ def save_mf(
         },
         arrays={
             "P.weight": np.eye(count, dtype=np.float32),
-            "text_proj.0.weight": np.ascontiguousarray(projection),
+            "text_proj.0.weight": router.vectors,
             "classifier.0.weight": np.ones((1, count), dtype=np.float32),
         },
         provenance=known,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.random import default_rng
 
-from fastroute.artifacts import load_artifact, prompt_hash
+from fastroute.artifacts import hash_prompts, load_artifact
 from fastroute.data import TrainingData
 from fastroute.data.grade_table import GradeTable
 from fastroute.data.records import GradedResult
@@ -32,6 +32,7 @@ from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.embedder_choice import choose_embedder, embedder_kept
 from fastroute.training.embedding import embed
 from fastroute.training.folds import fold_numbers
+from fastroute.training.mf.add import check_folders, embedder_of
 from fastroute.training.outcome import check_output, data_facts
 from fastroute.training.with_tokens import with_tokens
 from fastroute.types import Float32Array
@@ -196,18 +197,12 @@ def add_model_to_models(
 
     Raises InvalidInputError for arguments or data that can't be used.
     """
-    if Path(output).resolve() == Path(router_folder).resolve():
-        raise InvalidInputError(f"output is {os.fspath(output)!r}, the router itself; name another")
-    folder = check_output(output, overwrite=overwrite)
+    folder = check_folders(router_folder, output, overwrite=overwrite)
     router = ModelsRouter.load(router_folder)
-    if router.embedder is None:
-        raise InvalidInputError(
-            f"router {os.fspath(router_folder)}: its embedder is neither the bundled one nor in "
-            "its folder"
-        )
+    embedder = embedder_of(router, router_folder)
     table = _with_known(data.graded, model)
-    X = embed(router.embedder, table.prompts, progress=progress)
-    said = with_tokens(X, router.embedder)
+    X = embed(embedder, table.prompts, progress=progress)
+    said = with_tokens(X, embedder)
     X, grades = np.ascontiguousarray(X[said]), table.grades[said, table.models.index(model)]
     columns = [table.models.index(m) if m in table.models else -1 for m in router.models]
     padded = np.hstack([table.grades[said], np.full((len(X), 1), np.nan)])
@@ -234,10 +229,10 @@ def add_model_to_models(
         hashes = np.union1d(known.trained_on, hashes)
     larger = ModelsRouter(
         added, strong_model=router.strong_model, weak_model=router.weak_model,
-        embedder=router.embedder, provenance=replace(known, trained_on=hashes, checksum=None),
+        embedder=embedder, provenance=replace(known, trained_on=hashes, checksum=None),
         examples=router.examples,
     )  # fmt: skip
-    with embedder_kept(router.embedder, embedder_folder(router_folder), folder):
+    with embedder_kept(embedder, embedder_folder(router_folder), folder):
         larger.save(folder, training=recorded)
     return ModelsAddition(larger, folder, model, len(X), *losses)
 
@@ -269,8 +264,7 @@ def _examples(
 
 
 def _provenance(data: TrainingData, table: GradeTable) -> Provenance:
-    hashes = sorted({prompt_hash(prompt) for prompt in table.prompts})
     return Provenance(
         data=tuple(Path(file.file).name for file in data.report.files),
-        trained_on=np.array(hashes, dtype=np.uint64),
+        trained_on=hash_prompts(table.prompts),
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastroute._progress import progress_bar
-from fastroute.artifacts import prompt_hash
+from fastroute.artifacts import hash_prompts
 from fastroute.data import TrainingData
 from fastroute.data.battles import LEAST_PROMPT_CHARACTERS
 from fastroute.embedders.base import Embedder
@@ -199,8 +199,7 @@ def fit_ranking(
     if held_out > 0.0:
         first, second = held_out_parts([battle.prompt for battle in battles], held_out, seed)
         rates, figures = _held_out(router, battles, X, first | second, progress)
-    hashes = {prompt_hash(battle.prompt) for battle in battles}
-    known = Provenance(trained_on=np.array(sorted(hashes), dtype=np.uint64))
+    known = Provenance(trained_on=hash_prompts(battle.prompt for battle in battles))
     if rates is not None and len(rates):
         known = calibrated(known, rates, calibrated_on=f"{len(rates):,} held-out prompts")
     router.fit(X, columns[1], columns[2], columns[3], provenance=known)

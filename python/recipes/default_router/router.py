@@ -32,7 +32,7 @@ from default_router.texts import (
     learn_units,
 )  # fmt: skip
 from default_router.translations import Translation
-from fastroute.artifacts import prompt_hash, save_artifact
+from fastroute.artifacts import hash_prompts, save_artifact
 from fastroute.embedders import StaticEmbedder
 from fastroute.embedders.static import KIND
 from fastroute.embedders.vocabulary import CLASSES, Signal, Vocabulary
@@ -169,20 +169,16 @@ def make_router(
     # Of other prompts only the pieces were seen, in their context.
     labels_seen = np.union1d(taught, prompts.pairs.ravel())
     half = (pair / 2).astype(np.float32)
-    router = MatrixFactorizationRouter(
+    router = MatrixFactorizationRouter.of_vectors(
         ["strong", "weak"],
-        np.eye(2, dtype=np.float32),
         np.stack([half, -half]),
-        np.ones(2, dtype=np.float32),
         strong_model="strong",
         weak_model="weak",
         embedder=embedder,
         provenance=calibrated(
             Provenance(
                 data=(*FILES, MESSAGES, WRITTEN),
-                trained_on=np.array(
-                    [prompt_hash(prompts.texts[row]) for row in labels_seen], np.uint64
-                ),
+                trained_on=hash_prompts(prompts.texts[row] for row in labels_seen),
             ),
             typical,
             calibrated_on="users' prompts: half of WildChat, half of OpenAssistant (multilingual)",

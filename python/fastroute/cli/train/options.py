@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastroute._files import os_errors_as
 from fastroute.cli.options import text
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
@@ -147,12 +148,10 @@ def read_data(
             print(line, flush=True)
     if options.data_report:
         content = json.dumps(data.report.as_json(), indent=2, ensure_ascii=False) + "\n"
-        try:
+        with os_errors_as(
+            InvalidInputError, f"--data-report {options.data_report} can't be written"
+        ):
             Path(options.data_report).write_text(content, "utf-8")
-        except OSError as error:
-            raise InvalidInputError(
-                f"--data-report {options.data_report} can't be written: {error.strerror}"
-            ) from error
     return data
 
 

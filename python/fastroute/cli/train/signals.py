@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastroute._files import os_errors_as
 from fastroute.cli.options import text
 from fastroute.cli.train.options import DATA_HELP, add_data, read_compared
 from fastroute.errors import InvalidInputError
@@ -71,12 +72,8 @@ def run(options: argparse.Namespace) -> int:
     )
     print("\n".join(lines))
     if options.output:
-        try:
+        with os_errors_as(InvalidInputError, f"--output {options.output} can't be written"):
             Path(options.output).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InvalidInputError(
-                f"--output {options.output} can't be written: {error.strerror}"
-            ) from error
     return 0
 
 

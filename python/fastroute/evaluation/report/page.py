@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fastroute._files import os_errors_as
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.benchmarks.published import Point
 from fastroute.evaluation.report import plots
@@ -44,8 +45,8 @@ def write_html(
     Raises MissingDependencyError without matplotlib, InvalidInputError if the file can't be
     written.
     """
-    page = _PAGE.format(
-        style=_STYLE,
+    page = _file("page.html").format(
+        style=_file("page.css"),
         colours=plots.css_colours(),
         version=html.escape(report.version),
         conclusions="".join(
@@ -57,10 +58,8 @@ def write_html(
         method=html.escape(_method(report)),
         made=f"<pre>{html.escape(command)}</pre>" if command else "",
     )
-    try:
+    with os_errors_as(InvalidInputError, f"{path} can't be written"):
         Path(path).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InvalidInputError(f"{path} can't be written: {error.strerror}") from error
 
 
 def _section(report: Report, result: BenchmarkResult, points: Sequence[Point]) -> str:
@@ -170,64 +169,5 @@ def _method(report: Report) -> str:
     return f"{thresholds} Random routing is computed, not drawn."
 
 
-_STYLE = """
-:root { color-scheme: light dark; --page: #fefefe; --ink: #1c1c1c; --muted: #5f6368;
-  --grid: #dfe1e5; --stripe: #f4f6f8; --accent: #0072b2; }
-@media (prefers-color-scheme: dark) { :root { --page: #16181c; --ink: #e8e8e8; --muted: #a0a6ad;
-  --grid: #363b42; --stripe: #1f2329; --accent: #4aa8e0; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1rem 4rem; max-width: 70rem; background: var(--page);
-  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0 0 1rem; } h2 { font-size: 1.3rem; margin: 3rem 0 .25rem; }
-h3 { font-size: 1.05rem; margin: 1.75rem 0 .25rem; }
-body { overflow-wrap: anywhere; } p { margin: .25rem 0 .75rem; max-width: 52rem; }
-.conclusion { padding: .75rem 1rem; background: var(--stripe); max-width: none;
-  border-left: 4px solid var(--accent); border-radius: 0 4px 4px 0; font-size: 1.05rem; }
-.note, figcaption, small, dl { color: var(--muted); font-size: .85rem; }
-.note { margin: .25rem 0; max-width: 52rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .75rem;
-  margin: .25rem 0 .75rem; max-width: 60rem; }
-dt { font-weight: 600; color: var(--ink); } dd { margin: 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .875rem;
-  margin: .5rem 0; }
-table.wide { width: 100%; } td { white-space: nowrap; } thead th { overflow-wrap: normal; }
-th, td { padding: .35rem .6rem; text-align: right; vertical-align: top; }
-th:first-child { text-align: left; min-width: 5rem; }
-thead th { font-weight: 600; border-bottom: 2px solid var(--grid); vertical-align: bottom; }
-tbody tr { border-bottom: 1px solid var(--grid); }
-tbody th { font-weight: 600; } .baseline th, .bound th { font-weight: 400; }
-.narrow tbody th { font-weight: 400; white-space: nowrap; }
-tr.goal { background: var(--stripe); } tr.goal > * { font-weight: 600; }
-small { display: block; font-size: .75rem; white-space: nowrap; }
-summary { cursor: pointer; font-weight: 600; margin-top: .5rem; }
-.columns { display: grid; gap: 1rem 2rem; margin-top: 1rem; align-items: start; }
-.columns > div { min-width: 0; } figure { margin: 0 0 1.25rem; }
-figure svg { width: 100%; height: auto; display: block; }
-@media (min-width: 800px) { .columns { grid-template-columns: 1fr 1fr; } }
-@media (max-width: 640px) {
-  .narrow { width: 100%; font-size: .75rem; }
-  .narrow th, .narrow td { padding: .3rem .2rem; }
-  .narrow th:first-child { min-width: 0; }
-  .wide thead { position: absolute; clip-path: inset(50%); height: 1px; overflow: hidden; }
-  .wide, .wide tbody { display: block; }
-  .wide tr { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr));
-    padding: .5rem 0; }
-  .wide tbody th { grid-column: 1 / -1; padding-left: 0; }
-  .wide td { text-align: left; padding: .25rem .5rem .25rem 0; } .wide td:empty { display: none; }
-  .wide td::before { content: attr(data-label); display: block; color: var(--muted);
-    font-size: .75rem; } }
-pre { background: var(--stripe); padding: .75rem; white-space: pre-wrap;
-  overflow-wrap: anywhere; font-size: .85rem; }
-@media print { details:not([open]) > * { display: block; } }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Router evaluation</title><style>{style}{colours}</style></head><body>
-<h1>Router evaluation</h1>
-{conclusions}
-{sections}
-<section><h2>How this page was made</h2><p>{method}</p><p>fastroute {version}</p>{made}</section>
-</body></html>
-"""
+def _file(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastroute._extras import needed_for
+from fastroute._files import os_errors_as
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.benchmarks.published import ROUTELLM_APGR, Point
 from fastroute.evaluation.report.cascade_panel import draw_cascade
@@ -108,10 +109,8 @@ def save_figure(
                 draw_cascade(panel, result, cascade)
         draw_legend(figure, report, per_row=4 if across == 1 else 8)
         metadata = {"Date": None} if file.suffix.lower() == ".svg" else None
-        try:
+        with os_errors_as(InvalidInputError, f"{file} can't be written"):
             figure.savefig(file, dpi=300, metadata=metadata)
-        except OSError as error:
-            raise InvalidInputError(f"{file} can't be written: {error.strerror}") from error
 
 
 def check_figure_file(path: str | os.PathLike[str]) -> Path:

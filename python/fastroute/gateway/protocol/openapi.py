@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fastroute import __version__
@@ -11,11 +13,9 @@ _ERROR = {
     "description": "An error in OpenAI's form, of the gateway or as the provider sent it.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
 }
+#: Security schemes, and schemas of bodies.
+_COMPONENTS = json.loads(Path(__file__).with_name("components.json").read_text("utf-8"))
 _ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
-_MODEL = {
-    "type": "string",
-    "description": "`fastroute`, `router-<name>-<threshold>`, or the name of a model.",
-}
 
 
 def openapi_document(
@@ -72,96 +72,8 @@ def openapi_document(
         "info": {"title": "fastroute", "version": __version__},
         "paths": paths,
         "security": [{}, {"key": []}],
-        "components": {
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {
-                "Error": {
-                    "type": "object",
-                    "required": ["error"],
-                    "properties": {"error": {"type": "object"}},
-                },
-                "Request": {
-                    "type": "object",
-                    "required": ["model"],
-                    "properties": {
-                        "model": _MODEL,
-                        "messages": {"type": "array", "items": {"type": "object"}},
-                        "stream": {"type": ["boolean", "null"]},
-                        "user": {"type": "string"},
-                    },
-                    "additionalProperties": True,
-                },
-                "Feedback": {
-                    "type": "object",
-                    "required": ["request_id"],
-                    "properties": {
-                        "request_id": {
-                            "type": "string",
-                            "description": "The response header `x-fastroute-request-id`.",
-                        },
-                        "score": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
-                        "winner": {
-                            "type": ["string", "null"],
-                            "description": "A model's name, or `tie`.",
-                        },
-                        "comment": {"type": ["string", "null"]},
-                        "source": {"enum": ["application", "user"]},
-                    },
-                    "additionalProperties": False,
-                },
-                "Decision": {
-                    "type": "object",
-                    "required": ["model", "router"],
-                    "properties": {
-                        "model": {"type": "string"},
-                        "router": {"type": ["string", "null"]},
-                        "win_rate": {"type": "number", "minimum": 0, "maximum": 1},
-                        "threshold": {"type": "number", "minimum": 0, "maximum": 1},
-                        "difficulty": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
-                        "strong": {"type": "boolean"},
-                        "stayed": {"type": "boolean"},
-                        "decision_us": {"type": "number"},
-                        **_CHOICE,
-                    },
-                },
-            },
-        },
+        "components": _COMPONENTS,
     }
-
-
-#: What a decision among candidates says beside its model.
-_CHOICE: dict[str, Any] = {
-    "policy": {"type": "string"},
-    "quality": {"type": "number", "minimum": 0, "maximum": 1},
-    "expected_usd": {"type": "number", "minimum": 0},
-    "abstained": {"type": "boolean"},
-    "previous_model": {"type": ["string", "null"]},
-    "cached_tokens": {"type": "integer", "minimum": 0},
-    "candidates": {
-        "type": "array",
-        "items": {
-            "type": "object",
-            "required": ["name", "quality", "low", "high", "usd", "eligible", "reason"],
-            "properties": {
-                "name": {"type": "string"},
-                **{key: {"type": "number"} for key in ("quality", "low", "high", "usd")},
-                "eligible": {"type": "boolean"},
-                "reason": {"type": ["string", "null"]},
-            },
-        },
-    },
-    "nearest": {
-        "type": "array",
-        "items": {
-            "type": "object",
-            "properties": {
-                "prompt": {"type": "string"},
-                "similarity": {"type": "number"},
-                "scores": {"type": "object", "additionalProperties": {"type": "number"}},
-            },
-        },
-    },
-}
 
 
 def _feedback() -> dict[str, Any]:

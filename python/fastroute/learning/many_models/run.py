@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fastroute._checks import check_integer
-from fastroute.artifacts import prompt_hash
+from fastroute.artifacts import hash_prompts
 from fastroute.candidates import Candidate
 from fastroute.candidates.candidate import BYTES_PER_TOKEN
 from fastroute.candidates.prices import Prices
@@ -30,7 +30,7 @@ from fastroute.learning.many_models.verdict import decided
 from fastroute.learning.tune.costs import Price
 from fastroute.learning.tune.export import Export
 from fastroute.learning.tune.groups import folds_of_groups
-from fastroute.learning.tune.guarantee import Goal, certify_losses, means_by_unit, rows_needed
+from fastroute.learning.tune.guarantee import Goal, certify_losses, means_by_unit
 from fastroute.learning.tune.measure import (
     critical_value,
     measure_choice,
@@ -38,7 +38,7 @@ from fastroute.learning.tune.measure import (
     smirnov_p_value,
 )
 from fastroute.learning.tune.result import FinalCheck, Policy
-from fastroute.learning.tune.split import Split, labels_of, split_rows
+from fastroute.learning.tune.split import Split, labels_needed, split_rows
 from fastroute.provenance import Provenance
 from fastroute.routers import ModelsRouter
 from fastroute.routers.many_models.fit import Fitted, fit_estimator
@@ -185,14 +185,7 @@ def tune_models(
         },
         singles={name: test.of(np.tile(one[j], (len(chosen), 1))) for j, name in enumerate(order)},
         held=_held(learn, split, candidates, seed),
-        counts={
-            "rows": len(export),
-            "graded": int(export.has_all.sum()),
-            "distinct": split.groups.count,
-            "learnt_on": len(learn),
-            "tested_on": certificate.prompts,
-            "left_out_known": split.known,
-        },
+        counts=split.counts(export, certificate.prompts),
         labels_needed=_labels_needed(goal, test, choices, losses, high),
         final_check=_final_check(goal, export, split, router, candidates, price, test, probability),
         notes=(*split.notes, *notes),
@@ -282,11 +275,12 @@ def _learn(
         [candidate.name for candidate in candidates], np.ascontiguousarray(X[said]),
         learn.grades[said], folds, difficulty=default.direction if split.use_default else None,
     )  # fmt: skip
-    hashes = np.array([prompt_hash(prompt) for prompt in learn.prompts], dtype=np.uint64)
     router = ModelsRouter(
         fitted.estimator,
         embedder=embedder,
-        provenance=Provenance(data=(Path(learn.file).name,), trained_on=np.unique(hashes)),
+        provenance=Provenance(
+            data=(Path(learn.file).name,), trained_on=hash_prompts(learn.prompts)
+        ),
     )
     notes = []
     if not fitted.log_loss < fitted.level_log_loss - fitted.standard_error:
@@ -374,9 +368,7 @@ def _labels_needed(
     spent = test.usd[row, choices].mean(axis=1)
     dearest = float(test.usd[:, test.best].mean())
     useful = spent <= (1.0 - _LEAST_SAVED) * dearest if goal.from_strong else spent > spent.min()
-    needed = [rows_needed(goal, row_losses, high) for row_losses in losses[useful]]
-    least = min(needed, default=math.inf)
-    return None if math.isinf(least) else labels_of(least)
+    return labels_needed(goal, losses[useful], high)
 
 
 def _gains(choices: IntArray, grades: Float64Array) -> Float64Array:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fastroute.learning.many_models.result import ModelsResult
-from fastroute.learning.tune.verdict import LEVEL
+from fastroute.learning.tune.verdict import (
+    LEVEL,
+    labels_needed,
+    look_at_final_check,
+    not_promised,
+    promised,
+)
+
+_NO_LABELS = (
+    "No number of labels would change that at this target with these estimates. Give another "
+    "target, or other models."
+)
 
 
 def decided(found: ModelsResult, *, certified_singles: tuple[str, ...]) -> ModelsResult:
@@ -17,11 +28,8 @@ def decided(found: ModelsResult, *, certified_singles: tuple[str, ...]) -> Model
     tested = found.counts["tested_on"]
     only = max(found.shares, key=lambda name: found.shares[name])
     if not found.certified:
-        against.append(
-            f"{promise(found)} can't be promised with {goal.confidence:.0%} confidence on "
-            f"{tested:,} test prompts."
-        )
-        advice.append(_labels(found))
+        against.append(not_promised(found, promise(found)))
+        advice.append(labels_needed(found, _NO_LABELS))
     elif found.shares[only] == 1.0:
         recommended = only
         against.append(f"The choice is {only} for every test prompt: no router is needed.")
@@ -53,24 +61,14 @@ def decided(found: ModelsResult, *, certified_singles: tuple[str, ...]) -> Model
     if goal.kind == "quality" and not against and saved is not None and saved.value <= 0.0:
         recommended = found.best
         against.append(f"It saves nothing, next to {found.best} for every prompt.")
-    check = found.final_check
-    if check is not None and not check.kept:
-        advice.append(
-            f"On the last fifth of the time the promise is missed ({check.prompts:,} prompts): "
-            "traffic or grades have changed. Grade recent prompts and tune again."
-        )
-        if not against:
-            against.append("The promise held before, but not on the last fifth of the time.")
+    look_at_final_check(found, against, advice)
     if against:
         return replace(
             found, verdict="do_not_use", recommendation="single_model",
             recommended_model=recommended, reasons=tuple(against), advice=tuple(advice),
         )  # fmt: skip
     reasons = (
-        (
-            f"{promise(found)} is promised with {goal.confidence:.0%} confidence, for traffic like "
-            f"the {tested:,} test prompts."
-        ),
+        promised(found, promise(found)),
         (
             "The choice is better than one at random with the same shares of the models "
             f"(p = {found.information_p_value:.2g})."
@@ -98,16 +96,3 @@ def _is_cheaper(found: ModelsResult, name: str) -> bool:
 def _within(found: ModelsResult, name: str) -> bool:
     cost = found.singles[name].cost_usd_per_1000
     return cost is not None and cost.value <= found.goal.target and _is_cheaper(found, name)
-
-
-def _labels(found: ModelsResult) -> str:
-    if found.labels_needed is None:
-        return (
-            "No number of labels would change that at this target with these estimates. Give "
-            "another target, or other models."
-        )
-    return (
-        f"About {found.labels_needed:,} graded prompts would do, where there are "
-        f"{found.counts['graded']:,}, if they are like these; fastroute tune --suggest says which "
-        "to grade."
-    )

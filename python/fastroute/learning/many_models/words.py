@@ -7,9 +7,9 @@ from fastroute.learning.tune.result import TuneResult
 from fastroute.learning.tune.words import (
     Account,
     account,
+    and_saves,
     check_line,
     measured_on,
-    money_of,
     month_lines,
     policy_cells,
     table_heads,
@@ -26,12 +26,10 @@ def headline(found: ModelsResult) -> str:
     if found.verdict == "do_not_use":
         return f"Do not use this router: send every request to {found.recommended_model}."
     policy = found.policy
-    saved = policy.saved_usd_per_1000
-    money = "" if saved is None else f" and saves ${money_of(saved.value)} per 1,000 requests"
     used = sum(share > 0 for share in found.shares.values())
     return (
         f"Use this router: next to {found.best} alone, a choice among {used} models keeps "
-        f"{policy.quality.value:.1%} of the quality{money}."
+        f"{policy.quality.value:.1%} of the quality{and_saves(policy)}."
     )
 
 

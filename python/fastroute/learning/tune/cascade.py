@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from fastroute.artifacts import prompt_hash
+from fastroute.artifacts import hash_prompts
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.benchmarks.answers import RecordedAnswers
 from fastroute.evaluation.evidence_replay import AnswerTable
@@ -28,7 +28,6 @@ from fastroute.learning.tune.guarantee import (
     Graded,
     certify_losses,
     means_by_unit,
-    rows_needed,
 )
 from fastroute.learning.tune.measure import (
     measure_choice,
@@ -38,7 +37,7 @@ from fastroute.learning.tune.measure import (
 )
 from fastroute.learning.tune.result import FinalCheck, Policy, TunedCascade, TuneResult
 from fastroute.learning.tune.selection import rank_terms
-from fastroute.learning.tune.split import Split, labels_of
+from fastroute.learning.tune.split import Split, labels_needed
 from fastroute.provenance import OperatingPoint, Provenance
 from fastroute.types import Float64Array
 
@@ -169,8 +168,7 @@ def learn_cascade(learn: Export, test: Export, goal: Goal, seed: int) -> Learnt 
     between = between[(between > 0.0) & (between < 1.0)]
     # A high threshold asks the strong model more often.
     thresholds = np.append(between[::-1], 0.0) if goal.from_strong else np.append(between, 1.0)
-    hashes = np.array(sorted({prompt_hash(p) for p in rows.prompts}), dtype=np.uint64)
-    model = replace(model, provenance=Provenance(trained_on=hashes))
+    model = replace(model, provenance=Provenance(trained_on=hash_prompts(rows.prompts)))
     return Learnt(model, evidence, held_out, thresholds)
 
 
@@ -233,11 +231,7 @@ def with_cascade(
         evidence.weak, evidence.strong, rows.cost_weak, rows.cost_strong, units, most_usd
     )
     tried = asked[(~asked if goal.from_strong else asked).mean(axis=1) >= _LEAST_MOVED]
-    needed = [
-        rows_needed(goal, means_by_unit(units, np.asarray(row)), high)
-        for row in np.asarray(evidence.losses(goal, tried, most_usd)[0])
-    ]
-    least = min(needed, default=math.inf)
+    useful = np.asarray(evidence.losses(goal, tried, most_usd)[0])
     return replace(
         found,
         candidate="cascade",
@@ -254,7 +248,7 @@ def with_cascade(
             "prompt_router": found.policy,
         },
         counts={**found.counts, "tested_on": certificate.prompts},
-        labels_needed=None if math.isinf(least) else labels_of(least),
+        labels_needed=labels_needed(goal, (means_by_unit(units, row) for row in useful), high),
         final_check=_final_check(found, split, learnt.model, at, z, probability),
         win_rates=need,
         escalated=escalated,

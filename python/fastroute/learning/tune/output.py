@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fastroute._files import write_whole
+from fastroute._files import os_errors_as, write_whole
 from fastroute.candidates import Candidate
 from fastroute.errors import ArtifactError
 from fastroute.learning.many_models.result import ModelsResult
@@ -49,7 +49,7 @@ def save_result(found: Result, folder: str | os.PathLike[str], *, keep: bool = F
     if found.verdict == "use" or keep:
         saved = replace(found, folder=target)
     document = saved.to_dict()
-    try:
+    with os_errors_as(ArtifactError, f"{target} can't be written"):
         target.mkdir(parents=True, exist_ok=True)
         if saved.folder is not None:
             _save_router(saved, target, {"tune": _without_paths(document)})
@@ -57,8 +57,6 @@ def save_result(found: Result, folder: str | os.PathLike[str], *, keep: bool = F
         page = to_html(saved)
         if page is not None:
             write_whole(target / REPORT, page.encode())
-    except OSError as error:
-        raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
     return saved
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -40,8 +41,8 @@ def to_html(found: TuneResult | ModelsResult) -> str | None:
 
 def _page(said: Account, figures: str, prompts: str) -> str:
     """The page of any tuning; ``figures`` and ``prompts`` are HTML."""
-    return _PAGE.format(
-        style=_STYLE,
+    return _file("page.html").format(
+        style=_file("page.css"),
         colours=plots.css_colours(),
         kind=said.verdict,
         headline=html.escape(said.headline),
@@ -156,40 +157,5 @@ def _choice(found: TuneResult, i: int) -> str:
     return f"To {model}, as win rate {rate:.3f} is {side} {found.threshold:.3f}."
 
 
-_STYLE = """
-:root { color-scheme: light dark; --page: #fefefe; --ink: #1c1c1c; --muted: #5f6368;
-  --grid: #dfe1e5; }
-@media (prefers-color-scheme: dark) { :root { --page: #16181c; --ink: #e8e8e8; --muted: #a0a6ad;
-  --grid: #363b42; } }
-body { margin: 0 auto; padding: 2rem 1rem 4rem; max-width: 60rem; background: var(--page);
-  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.4rem; border-left: .4rem solid #c0392b; padding-left: .75rem; }
-h1.use { border-color: #009e73; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
-th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--grid); }
-th, td { white-space: nowrap; } th:first-child { text-align: left; }
-@media (max-width: 40rem) { th:first-child { white-space: normal; overflow-wrap: anywhere;
-  min-width: 7rem; } }
-.scroll { overflow-x: auto; margin-bottom: 1.5rem; }
-.figures { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
-figure { margin: 0; max-width: 34rem; } figure svg { width: 100%; height: auto; }
-figcaption, small { color: var(--muted); font-size: .8rem; } small { display: block; }
-q { overflow-wrap: anywhere; white-space: pre-wrap; } .prompts li { margin-bottom: .6rem; }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>fastroute tune</title><style>{style}{colours}</style></head><body>
-<h1 class="{kind}">{headline}</h1>
-{reasons}
-{advice}
-<p id="measured">{measured_on}</p>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="measured">{table}</div>
-<div class="figures">{figures}</div>
-{prompts}
-{details}
-{understood}
-</body></html>
-"""
+def _file(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")

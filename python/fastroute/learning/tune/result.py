@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.types import Float64Array, ModelPair
 
 Verdict = Literal["use", "do_not_use"]
-Recommendation = Literal["router", "always_weak", "always_strong"]
+Recommendation = Literal["router", "always_weak", "always_strong", "single_model"]
 #: Of ``TuneResult.to_dict``. It rises when a key changes its meaning or is removed.
 SCHEMA = 1
 
@@ -87,6 +87,83 @@ class FinalCheck:
         }
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tuning:
+    """What the tunings of a pair and of more models have in common.
+
+    Attributes:
+        verdict: "use" or "do_not_use".
+        recommendation: what to do: use the router, or one of the models for everything.
+        reasons: why, in sentences.
+        advice: what would change it, in sentences.
+        goal: what was asked for.
+        certified: whether the promise holds at the operating point with the confidence of the goal.
+        p_value: of that test.
+        policy: what the router does at the operating point on the test rows.
+        counts: "rows", "graded", "distinct", "learnt_on", "tested_on", "left_out_known".
+        labels_needed: about how many graded prompts would do; None where no number would.
+        final_check: on the last fifth, where times are known.
+        notes: what else is to be said.
+        export: what was read.
+        test: the test rows.
+        requests_per_month: for dollars a month.
+        folder: where it was saved, if it was.
+    """
+
+    verdict: Verdict
+    recommendation: Recommendation
+    reasons: tuple[str, ...]
+    advice: tuple[str, ...]
+    goal: Goal
+    certified: bool
+    p_value: float
+    information_p_value: float
+    policy: Policy
+    baselines: Mapping[str, Policy]
+    counts: Mapping[str, int]
+    labels_needed: int | None
+    final_check: FinalCheck | None
+    notes: tuple[str, ...]
+    export: Export
+    test: Export
+    requests_per_month: int | None = None
+    folder: Path | None = None
+
+    @property
+    def quality_lower_bound(self) -> float | None:
+        """The part of the strong (best) model's quality that is promised; None without."""
+        return self.goal.target if self.certified and self.goal.kind == "quality" else None
+
+    def _document(self, operating_point: float, **own: Any) -> dict[str, Any]:
+        """The result as plain JSON values, with those of the kind of tuning first."""
+        month, check = self.requests_per_month, self.final_check
+        return {
+            "schema": SCHEMA,
+            "verdict": self.verdict,
+            "recommendation": self.recommendation,
+            "reasons": list(self.reasons),
+            "advice": list(self.advice),
+            **own,
+            "output": None if self.folder is None else str(self.folder),
+            "operating_point": operating_point if self.certified else None,
+            "goal": {
+                **asdict(self.goal),
+                "certified": self.certified,
+                "p_value": self.p_value,
+            },
+            **self.policy.to_dict(month),
+            "quality_lower_bound": self.quality_lower_bound,
+            "baselines": {name: policy.to_dict(month) for name, policy in self.baselines.items()},
+            "information_p_value": self.information_p_value,
+            "n": self.counts["graded"],
+            "counts": dict(self.counts),
+            "labels_needed": self.labels_needed,
+            "final_check": None if check is None else check.to_dict(month),
+            "notes": list(self.notes),
+            "understood": list(self.export.understood),
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class TunedCascade:
     """A cascade by evidence that was chosen.
@@ -102,120 +179,52 @@ class TunedCascade:
     threshold: float
 
 
-@dataclass(frozen=True, eq=False)
-class TuneResult:
-    """The outcome of ``tune_router``.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TuneResult(Tuning):
+    """The outcome of ``tune_router``, a ``Tuning``.
 
     Attributes:
-        verdict: "use" or "do_not_use".
-        recommendation: what to do: the router, or one of the models for everything.
-        reasons: why, in sentences.
-        advice: what would change it, in sentences.
-        goal: what was asked for.
         pair: the two models in the export.
         candidate: the candidate that was chosen.
         router: the router, whether it should be used or not; of a cascade, what decides where
             answers can't be compared.
         threshold: the operating point, a win rate or the P(accept) of a cascade; with ``certified``
             False only an estimate.
-        certified: whether the promise holds at ``threshold`` with the confidence of the goal.
-        p_value: of that test.
         information_p_value: of "the router ranks test prompts no better than a coin".
-        policy: what the router does at ``threshold`` on the test rows.
         baselines: "always_strong", "always_weak", "random" (at the router's share of strong calls),
             "default" and "length" (each at its own certified threshold), where there are such.
         apgr: by candidate, on rows that it was not fitted to; "winner" by nested folds, "test" of
             the router on the test rows. None where the strong model is not better.
-        counts: "rows", "graded", "distinct", "learnt_on", "tested_on", "left_out_known".
-        labels_needed: about how many graded prompts would do; None where no number would.
-        final_check: on the last fifth, where times are known.
-        notes: what else is to be said.
-        export: what was read.
-        strong_model, weak_model: their names at their providers.
         prices: by model name in the export.
-        win_rates, escalated, cheap, test: of the test rows, for reports: the win rate (of a
-            cascade, 1 - P(accept)), whether the strong model is asked, the grade of what is sent
-            otherwise, and the rows.
-        requests_per_month: for dollars a month.
+        win_rates, escalated, cheap: of the test rows, for reports: the win rate (of a cascade,
+            1 - P(accept)), whether the strong model is asked, and the grade of what is sent
+            otherwise.
         cascade: the cascade, if one was chosen.
         router_certified: whether the router's own threshold is certified.
-        folder: where it was saved, if it was.
     """
 
-    verdict: Verdict
-    recommendation: Recommendation
-    reasons: tuple[str, ...]
-    advice: tuple[str, ...]
-    goal: Goal
     pair: ModelPair
     candidate: str
     router: MatrixFactorizationRouter
     threshold: float
-    certified: bool
-    p_value: float
-    information_p_value: float
-    policy: Policy
-    baselines: Mapping[str, Policy]
     apgr: Mapping[str, float | None]
-    counts: Mapping[str, int]
-    labels_needed: int | None
-    final_check: FinalCheck | None
-    notes: tuple[str, ...]
-    export: Export
     prices: Mapping[str, Price]
     win_rates: Float64Array
     escalated: npt.NDArray[np.bool_]
     cheap: Float64Array
-    test: Export
-    requests_per_month: int | None = None
     cascade: TunedCascade | None = None
     router_certified: bool = True
-    folder: Path | None = None
-
-    @property
-    def quality_lower_bound(self) -> float | None:
-        """The part of the strong model's quality that is promised; None without a promise."""
-        if self.certified and self.goal.kind == "quality":
-            return self.goal.target
-        return None
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain JSON values; docs/tune.md describes the keys."""
-        check = self.final_check
-        return {
-            "schema": SCHEMA,
-            "verdict": self.verdict,
-            "recommendation": self.recommendation,
-            "reasons": list(self.reasons),
-            "advice": list(self.advice),
-            "router": self.candidate,
-            "helpers": [] if self.cascade is None else list(self.cascade.helpers),
-            "output": None if self.folder is None else str(self.folder),
-            "operating_point": self.threshold if self.certified else None,
-            "goal": {
-                "kind": self.goal.kind,
-                "target": self.goal.target,
-                "confidence": self.goal.confidence,
-                "certified": self.certified,
-                "p_value": self.p_value,
-            },
-            "strong_model": self.pair.strong,
-            "weak_model": self.pair.weak,
-            **self.policy.to_dict(self.requests_per_month),
-            "quality_lower_bound": self.quality_lower_bound,
-            "baselines": {
-                name: policy.to_dict(self.requests_per_month)
-                for name, policy in self.baselines.items()
-            },
-            "apgr": dict(self.apgr),
-            "information_p_value": self.information_p_value,
-            "n": self.counts["graded"],
-            "counts": dict(self.counts),
-            "labels_needed": self.labels_needed,
-            "final_check": None if check is None else check.to_dict(self.requests_per_month),
-            "notes": list(self.notes),
-            "understood": list(self.export.understood),
-        }
+        return self._document(
+            self.threshold,
+            router=self.candidate,
+            helpers=[] if self.cascade is None else list(self.cascade.helpers),
+            strong_model=self.pair.strong,
+            weak_model=self.pair.weak,
+            apgr=dict(self.apgr),
+        )
 
 
 def _times(value: Estimate | None, requests: int | None) -> Estimate | None:

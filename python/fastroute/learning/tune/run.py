@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute._checks import check_integer
-from fastroute.artifacts import prompt_hash
+from fastroute.artifacts import hash_prompts
 from fastroute.errors import InvalidInputError
 from fastroute.learning.tune import verdict
 from fastroute.learning.tune.cascade import merit, with_cascade
 from fastroute.learning.tune.costs import Price
 from fastroute.learning.tune.export import Export
-from fastroute.learning.tune.guarantee import Certificate, Goal, Graded, certify, rows_needed
+from fastroute.learning.tune.guarantee import Certificate, Goal, Graded, certify
 from fastroute.learning.tune.head import Parts, as_float64
 from fastroute.learning.tune.judged import judged_vector
 from fastroute.learning.tune.measure import (
@@ -44,7 +44,7 @@ from fastroute.learning.tune.selection import (
     rank_terms,
     select,
 )
-from fastroute.learning.tune.split import Split, labels_of, split_rows
+from fastroute.learning.tune.split import Split, labels_needed, split_rows
 from fastroute.policy import calibrated
 from fastroute.provenance import OperatingPoint, Provenance
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
@@ -155,14 +155,7 @@ def tune_router(
         policy=policy,
         baselines=_baselines(goal, graded, test, learn, policy, z, default, split.use_default),
         apgr={**chosen.apgr, "test": apgr_of(terms, gains)},
-        counts={
-            "rows": len(export),
-            "graded": int(export.has_all.sum()),
-            "distinct": split.groups.count,
-            "learnt_on": len(learn),
-            "tested_on": certificate.prompts,
-            "left_out_known": split.known,
-        },
+        counts=split.counts(export, certificate.prompts),
         labels_needed=_labels_needed(goal, thresholds, win_rates, graded),
         final_check=_final_check(goal, export, split, router, win_rates, threshold, z),
         notes=notes,
@@ -200,10 +193,8 @@ def _learn(
     assert embedder is not None
     X = embed(embedder, learn.prompts, progress=progress)
     said = X.any(axis=1)
-    pair = default.deltas_from_embeddings(np.eye(default.dimensions, dtype=np.float32))
-    own = (default.strong_model, default.weak_model)
-    columns = [default.models.index(name) for name in own]
-    vector = (pair[:, columns[0]] - pair[:, columns[1]]).astype(np.float64)
+    own = dict(zip(default.models, default.vectors, strict=True))
+    vector = (own[default.strong_model] - own[default.weak_model]).astype(np.float64)
     parts = Parts(vector if use_default else None, embedder.signals, judged)
     both = learn.has_all
     weak = np.where(np.isnan(learn.weak), np.nanmean(learn.weak[both]), learn.weak)
@@ -229,15 +220,10 @@ def _learn(
     mean = float((rows.X[fitted] @ chosen.direction).mean())
     vector = slope * (chosen.direction - mean * constant) + level * constant
     half = (vector / 2.0).astype(np.float32)
-    router = MatrixFactorizationRouter(
-        names,
-        np.eye(2, dtype=np.float32),
-        np.stack([half, -half]),
-        np.ones(2, dtype=np.float32),
-        strong_model=names[0],
-        weak_model=names[1],
+    router = MatrixFactorizationRouter.of_vectors(
+        names, np.stack([half, -half]), strong_model=names[0], weak_model=names[1],
         embedder=embedder,
-    )
+    )  # fmt: skip
     return chosen, router, sigmoid(F[fitted] @ np.array([slope, level]))
 
 
@@ -248,7 +234,7 @@ def _recorded(
     prior: MatrixFactorizationRouter | None,
 ) -> MatrixFactorizationRouter:
     """The router with what it was trained on: these prompts, and those of its prior."""
-    hashes = np.array([prompt_hash(prompt) for prompt in learn.prompts], dtype=np.uint64)
+    hashes = hash_prompts(learn.prompts)
     if prior is not None and prior.provenance.trained_on is not None:
         hashes = np.concatenate([hashes, prior.provenance.trained_on])
     return router.with_provenance(
@@ -308,12 +294,8 @@ def _labels_needed(
     strong = win_rates >= thresholds[:, None]
     losses, _, high = goal.losses(graded, strong)
     moved = (~strong if goal.from_strong else strong).mean(axis=1) >= _LEAST_WEAK_SHARE
-    needed = [
-        rows_needed(goal, graded.by_unit(np.asarray(row, dtype=np.float64)), high)
-        for row in np.asarray(losses)[moved]
-    ]
-    least = min(needed, default=math.inf)
-    return None if math.isinf(least) else labels_of(least)
+    useful = np.asarray(losses, dtype=np.float64)[moved]
+    return labels_needed(goal, map(graded.by_unit, useful), high)
 
 
 def _baselines(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from fastroute.errors import InvalidInputError
 from fastroute.learning.tune.export import Export
 from fastroute.learning.tune.groups import Groups, group_prompts, hashed_order
-from fastroute.learning.tune.guarantee import Bools
+from fastroute.learning.tune.guarantee import Bools, Goal, rows_needed
 from fastroute.learning.tune.seen import trained_on
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+from fastroute.types import Float64Array
 
 LEARN_SHARE = 0.4
 FINAL_SHARE = 0.2
@@ -41,6 +43,17 @@ class Split:
     known: int
     use_default: bool
     notes: tuple[str, ...]
+
+    def counts(self, export: Export, tested: int) -> dict[str, int]:
+        """``Tuning.counts`` of an export, with so many distinct prompts tested on."""
+        return {
+            "rows": len(export),
+            "graded": int(export.has_all.sum()),
+            "distinct": self.groups.count,
+            "learnt_on": int(self.learn.sum()),
+            "tested_on": tested,
+            "left_out_known": self.known,
+        }
 
 
 def split_rows(export: Export, default: MatrixFactorizationRouter, seed: int) -> Split:
@@ -101,6 +114,8 @@ def split_rows(export: Export, default: MatrixFactorizationRouter, seed: int) ->
     )
 
 
-def labels_of(tested: float) -> int:
-    """About how many graded prompts leave so many to test on."""
-    return math.ceil(tested / (1.0 - LEARN_SHARE) / 10.0) * 10
+def labels_needed(goal: Goal, losses: Iterable[Float64Array], high: float) -> int | None:
+    """About how many graded prompts a certificate takes at the best of several policies, of the
+    losses of distinct test prompts under each; None where no number would do."""
+    tested = min((rows_needed(goal, one, high) for one in losses), default=math.inf)
+    return None if math.isinf(tested) else math.ceil(tested / (1.0 - LEARN_SHARE) / 10.0) * 10

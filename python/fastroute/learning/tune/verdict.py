@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from fastroute.learning.tune.result import Recommendation, TuneResult
+from fastroute.learning.tune.result import Recommendation, TuneResult, Tuning
 from fastroute.types import Float64Array
 
 #: The router must rank better than a coin at this level, whatever the confidence of the goal: where
@@ -29,10 +29,7 @@ def decided(found: TuneResult, *, terms: Float64Array) -> TuneResult:
     tested = found.counts["tested_on"]
     share = policy.strong_share.value
     if not found.certified:
-        against.append(
-            f"{promise(found)} can't be promised with {goal.confidence:.0%} confidence on "
-            f"{tested:,} test prompts."
-        )
+        against.append(not_promised(found, promise(found)))
         advice.append(_labels(found))
     elif share in (0.0, 1.0) and (share == 0.0) == goal.from_strong:
         recommendation = "always_weak" if goal.from_strong else "always_strong"
@@ -64,28 +61,58 @@ def decided(found: TuneResult, *, terms: Float64Array) -> TuneResult:
         if found.cascade is None:
             what = f"{found.pair.weak} is not cheaper on the prompts that it would get"
         against.append(f"It saves nothing: {what}.")
-    check = found.final_check
-    if check is not None and not check.kept:
-        advice.append(
-            f"On the last fifth of the time the promise is missed ({check.prompts:,} prompts): "
-            "traffic or grades have changed. Grade recent prompts and tune again."
-        )
-        if not against:
-            against.append("The promise held before, but not on the last fifth of the time.")
+    look_at_final_check(found, against, advice)
     if against:
         return replace(
             found, verdict="do_not_use", recommendation=recommendation, reasons=tuple(against),
             advice=tuple(filter(None, advice)),
         )  # fmt: skip
     reasons = (
-        (
-            f"{promise(found)} is promised with {goal.confidence:.0%} confidence, for traffic like "
-            f"the {tested:,} test prompts."
-        ),
+        promised(found, promise(found)),
         f"The router ranks prompts better than a coin (p = {found.information_p_value:.2g}).",
     )
     return replace(
         found, verdict="use", recommendation="router", reasons=reasons, advice=tuple(advice)
+    )
+
+
+def promised(found: Tuning, promise: str) -> str:
+    """That the promise, in words, is made."""
+    return (
+        f"{promise} is promised with {found.goal.confidence:.0%} confidence, for traffic like the "
+        f"{found.counts['tested_on']:,} test prompts."
+    )
+
+
+def not_promised(found: Tuning, promise: str) -> str:
+    """That it can't be."""
+    return (
+        f"{promise} can't be promised with {found.goal.confidence:.0%} confidence on "
+        f"{found.counts['tested_on']:,} test prompts."
+    )
+
+
+def look_at_final_check(found: Tuning, against: list[str], advice: list[str]) -> None:
+    """Add what a final check that is missed says to the reasons and the advice."""
+    check = found.final_check
+    if check is None or check.kept:
+        return
+    advice.append(
+        f"On the last fifth of the time the promise is missed ({check.prompts:,} prompts): traffic "
+        "or grades have changed. Grade recent prompts and tune again."
+    )
+    if not against:
+        against.append("The promise held before, but not on the last fifth of the time.")
+
+
+def labels_needed(found: Tuning, none: str) -> str:
+    """About how many labels would change the verdict; ``none`` where no number would."""
+    if found.labels_needed is None:
+        return none
+    return (
+        f"About {found.labels_needed:,} graded prompts would do, where there are "
+        f"{found.counts['graded']:,}, if they are like these; fastroute tune --suggest says which "
+        "to grade."
     )
 
 
@@ -100,16 +127,11 @@ def promise(found: TuneResult) -> str:
 
 
 def _labels(found: TuneResult) -> str:
-    if found.labels_needed is None:
-        return (
-            "No number of graded prompts would change that: with a tenth of the prompts to the "
-            "other model the target is missed already. Give another target, or other models than "
-            f"{found.pair.strong} and {found.pair.weak}."
-        )
-    return (
-        f"About {found.labels_needed:,} graded prompts would do, where there are "
-        f"{found.counts['graded']:,}, if they are like these; fastroute tune --suggest says which "
-        "to grade."
+    return labels_needed(
+        found,
+        "No number of graded prompts would change that: with a tenth of the prompts to the other "
+        "model the target is missed already. Give another target, or other models than "
+        f"{found.pair.strong} and {found.pair.weak}.",
     )
 
 

@@ -25,16 +25,20 @@ _ADVICE = {"always_strong": "strong", "always_weak": "weak"}
 
 def headline(found: TuneResult) -> str:
     """The verdict in one sentence."""
-    policy = found.policy
     if found.verdict == "do_not_use":
         model = getattr(found.pair, _ADVICE[found.recommendation])
         return f"Do not use this router: send every request to {model}."
-    saved = policy.saved_usd_per_1000
-    money = "" if saved is None else f" and saves ${money_of(saved.value)} per 1,000 requests"
+    policy = found.policy
     return (
         f"Use this router: it sends {policy.strong_share.value:.0%} of the requests to "
-        f"{found.pair.strong}, keeps {policy.quality.value:.1%} of its quality{money}."
+        f"{found.pair.strong}, keeps {policy.quality.value:.1%} of its quality{and_saves(policy)}."
     )
+
+
+def and_saves(policy: Policy) -> str:
+    """The end of a headline: what is saved, where that is known."""
+    saved = policy.saved_usd_per_1000
+    return "" if saved is None else f" and saves ${money_of(saved.value)} per 1,000 requests"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from fastroute._files import lock
+from fastroute._files import lock, os_errors_as
 from fastroute.artifacts import (
     Artifact,
     check_folder,
@@ -139,7 +139,7 @@ def write(
         moments, rank, neighbors = far
         arrays |= {f"moments.{name}": np.asarray(getattr(moments, name)) for name in MOMENTS}
         config |= {"rank": rank, "neighbors": neighbors}
-    try:
+    with os_errors_as(ArtifactError, f"{target} can't be written"):
         target.mkdir(parents=True, exist_ok=True)
         with lock(target):
             stated = write_all_large(target, large)
@@ -148,8 +148,6 @@ def write(
                 target, kind=KIND, config=config, arrays=arrays, provenance=provenance, locked=True
             )
             remove_others(target, LARGE, {facts["file"] for facts in stated.values()})
-    except OSError as error:
-        raise ArtifactError(f"{target} can't be written: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 from fastroute import _native
 from fastroute._arrays import check_array, check_length, check_num_threads
 from fastroute._validate import check_prompts
-from fastroute.artifacts import check_folder, prompt_hash, read_consistently
+from fastroute.artifacts import check_folder, hash_prompts, read_consistently
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError, InvalidTypeError, NotFittedError, RatingError
 from fastroute.provenance import Provenance
@@ -232,8 +232,7 @@ class SimilarityWeightedRouter(EmbeddingRouter):
                 error = max(error, newest)
             trained_on = self.provenance.trained_on
             if texts is not None and trained_on is not None:
-                hashes = np.array([prompt_hash(text) for text in texts], dtype=np.uint64)
-                trained_on = np.union1d(trained_on, hashes)
+                trained_on = np.union1d(trained_on, hash_prompts(texts))
             else:
                 trained_on = None
             # Before the new battles count: no one may take their win rates for the old ones.

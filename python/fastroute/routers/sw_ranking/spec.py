@@ -7,9 +7,7 @@ import json
 import os
 from typing import Any
 
-import numpy as np
-
-from fastroute.artifacts import check_folder, prompt_hash, read_consistently
+from fastroute.artifacts import check_folder, hash_prompts, read_consistently
 from fastroute.data.battles import read_battles
 from fastroute.embedders.base import Embedder
 from fastroute.embedders.beside import embedder_beside
@@ -53,7 +51,6 @@ def _make_sw_ranking(
     embedder = embedder or StaticEmbedder.load_default()
     router = SimilarityWeightedRouter(embedder=embedder, **options)
     X = embedder.embed_batch([battle.prompt for battle in rows])
-    prompts = {prompt_hash(battle.prompt) for battle in rows}
     settings = {k: v for k, v in options.items() if k != "num_threads"}
     pinned = json.dumps([rows, settings], sort_keys=True)
     return router.fit(
@@ -63,7 +60,7 @@ def _make_sw_ranking(
         [battle.winner for battle in rows],
         provenance=Provenance(
             data=(os.fspath(battles),),
-            trained_on=np.array(sorted(prompts), dtype=np.uint64),
+            trained_on=hash_prompts(battle.prompt for battle in rows),
             checksum=hashlib.sha256(pinned.encode()).hexdigest(),
         ),
     )

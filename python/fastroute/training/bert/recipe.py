@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastroute._files import scratch_folder
-from fastroute.artifacts import prompt_hash, save_artifact
+from fastroute.artifacts import hash_prompts, save_artifact
 from fastroute.errors import ArtifactError, InvalidInputError
 from fastroute.evaluation.metrics.baselines import losses
 from fastroute.policy import calibrated
@@ -170,7 +170,7 @@ def finish(
             int8 = export.difference(logits, expected)
             win_rates = win_rates_of_logits(logits)
             quality = measure(held_out, win_rates, wanted)
-            hashes = {prompt_hash(prompt) for part in parts for prompt in part.prompts}
+            hashes = hash_prompts(prompt for part in parts for prompt in part.prompts)
             write_router(
                 scratch,
                 folder,
@@ -186,7 +186,7 @@ def finish(
                     "quality": asdict(quality),
                 },
                 provenance=calibrated(
-                    Provenance(trained_on=np.array(sorted(hashes), dtype=np.uint64)),
+                    Provenance(trained_on=hashes),
                     win_rates,
                     calibrated_on=f"{len(win_rates):,} held-out prompts",
                 ),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastroute.artifacts import prompt_hash
+from fastroute.artifacts import hash_prompts
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.metrics.baselines import losses
 from fastroute.routers.causal_llm.onnx_engine import check_model_folder
@@ -164,9 +164,7 @@ def _write_tokenizer(source: Path, folder: Path, template: LabelTemplate) -> Non
 def _write_measures(folder: Path, rates: Float64Array, prompts: list[str]) -> None:
     from safetensors.numpy import save_file
 
-    arrays: dict[str, np.ndarray] = {
-        "trained_on": np.array(sorted({prompt_hash(p) for p in prompts}), dtype=np.uint64)
-    }
+    arrays: dict[str, np.ndarray] = {"trained_on": hash_prompts(prompts)}
     if len(rates):
         quantiles = np.quantile(rates, np.linspace(0.0, 1.0, 1001))
         arrays["calibration"] = quantiles.astype(np.float32)

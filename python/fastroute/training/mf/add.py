@@ -13,6 +13,7 @@ from fastroute.embedders.base import Embedder
 from fastroute.embedders.beside import embedder_folder
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.metrics.baselines import losses
+from fastroute.routers.base import EmbeddingRouter
 from fastroute.routers.matrix_factorization import KIND, MatrixFactorizationRouter
 from fastroute.routers.registry import create_router
 from fastroute.training.embedder_choice import embedder_kept
@@ -71,6 +72,15 @@ def check_folders(
     return check_output(output, overwrite=overwrite)
 
 
+def embedder_of(router: EmbeddingRouter, folder: str | os.PathLike[str]) -> Embedder:
+    """The embedder of a saved router. Raises InvalidInputError where it is not there."""
+    if router.embedder is None:
+        raise InvalidInputError(
+            f"router {os.fspath(folder)}: its embedder is neither the bundled one nor in its folder"
+        )
+    return router.embedder
+
+
 def add_model_to_router(
     router_folder: str | os.PathLike[str],
     model: str,
@@ -102,17 +112,13 @@ def add_model_to_router(
     folder = check_folders(router_folder, output, overwrite=overwrite)
     router = create_router("mf", checkpoint_path=router_folder)
     assert isinstance(router, MatrixFactorizationRouter)
-    if router.embedder is None:
-        raise InvalidInputError(
-            f"router {os.fspath(router_folder)}: its embedder is neither the bundled one nor in "
-            "its folder"
-        )
+    embedder = embedder_of(router, router_folder)
     if router.provenance.calibration is None:
         raise InvalidInputError(
             f"router {os.fspath(router_folder)} has no calibration; train it again"
         )
     pairs = pairs_of(data, seed=seed)
-    X = embed(router.embedder, pairs.prompts, progress=progress)
+    X = embed(embedder, pairs.prompts, progress=progress)
     added = add_model(router, model, pairs, X, held_out=held_out, seed=seed)
     figures = {
         "the mean of the others": added.prior_log_loss,
@@ -121,14 +127,14 @@ def add_model_to_router(
     }
     if retrain_data is not None:
         figures["all models trained again"] = _retrained(
-            retrain_data, router.embedder, added.held_out, X, held_out, seed, progress
+            retrain_data, embedder, added.held_out, X, held_out, seed, progress
         )
     recorded = dict(load_artifact(router_folder, kind=KIND).config.get("training", {}))
     recorded["added"] = [
         *recorded.get("added", []),
         {"model": model, "data": data_facts(data), "log_loss": figures, "apgr": added.apgr},
     ]
-    with embedder_kept(router.embedder, embedder_folder(router_folder), folder):
+    with embedder_kept(embedder, embedder_folder(router_folder), folder):
         save_mf(folder, added.router, training=recorded)
     return ModelAddition(
         added.router,

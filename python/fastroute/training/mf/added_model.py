@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from fastroute.artifacts import prompt_hash
+from fastroute.artifacts import hash_prompts
 from fastroute.errors import InvalidInputError
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.heads import constant_vector, sigmoid
@@ -101,20 +101,17 @@ def add_model(
             f"held out{without_tokens(said)}; give more data, with scores of a known model "
             f"({first_known}) on the same prompts"
         )
-    columns = router.deltas_from_embeddings(np.eye(router.dimensions, dtype=np.float32))
-    A = np.ascontiguousarray(columns.T)
+    A = router.vectors
     prior = _Prior.of(A.astype(np.float64), X[np.unique(mine.rows)].astype(np.float64))
     learnt, held = mine.where(~out), mine.where(out)
     fitted = prior.fit(learnt, X, known, model)
     level_only = prior.fit(learnt, X, known, model, level_only=True)
     vector = prior.vector(prior.fit(mine, X, known, model)).astype(np.float32)
     grown = np.vstack([A, vector[None]]).astype(np.float32)
-    count = len(grown)
-    hashes = np.array([prompt_hash(pairs.prompts[i]) for i in np.unique(mine.rows)], np.uint64)
+    hashes = hash_prompts(pairs.prompts[i] for i in np.unique(mine.rows))
     known_hashes = router.provenance.trained_on
-    new = MatrixFactorizationRouter(
-        [*router.models, model], np.eye(count, dtype=np.float32), grown,
-        np.ones(count, dtype=np.float32), strong_model=router.strong_model,
+    new = MatrixFactorizationRouter.of_vectors(
+        [*router.models, model], grown, strong_model=router.strong_model,
         weak_model=router.weak_model, embedder=router.embedder,
         provenance=replace(
             router.provenance,

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastroute.artifacts import prompt_hash
+from fastroute.artifacts import hash_prompts
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
 from fastroute.policy import calibrated
@@ -166,18 +166,16 @@ def train_models(
         matrix, strength, scales = _calibrated(V @ U / centred[1], u, X, learnt, stopping)
     margins = _margins(matrix, X, testing)
     strong, weak = pair_of(pairs.models, strength, strong_model, weak_model)
-    router = MatrixFactorizationRouter(
-        pairs.models, np.eye(len(matrix), dtype=np.float32), matrix.astype(np.float32),
-        np.ones(len(matrix), dtype=np.float32), strong_model=strong, weak_model=weak,
+    router = MatrixFactorizationRouter.of_vectors(
+        pairs.models, matrix.astype(np.float32), strong_model=strong, weak_model=weak,
         embedder=embedder,
     )  # fmt: skip
     if held_out_rates is None:
         held_out_rates = router.win_rates_from_embeddings(X[said & (stop | test)])
     elif strong != pairs.models[1]:
         held_out_rates = 1.0 - held_out_rates
-    hashes = {prompt_hash(prompt) for prompt in pairs.prompts}
     known = calibrated(
-        Provenance(trained_on=np.array(sorted(hashes), dtype=np.uint64)),
+        Provenance(trained_on=hash_prompts(pairs.prompts)),
         held_out_rates,
         calibrated_on=f"{len(held_out_rates):,} held-out prompts",
     )
