@@ -124,13 +124,10 @@ def embed_token_bags(
     [prompts, d + 1] with ``length_scale``; each row is bitwise what ``embed_token_bag`` gives for
     it, for any ``num_threads``.
     """
+    threads = check_num_threads(num_threads)
     try:
-        return _core.embed_token_bags(
-            table, scales, ids, offsets, check_num_threads(num_threads), length_scale
-        )
+        return _core.embed_token_bags(table, scales, ids, offsets, threads, length_scale)
     except (TypeError, ValueError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
         check_token_table(table, scales, length_scale)
         check_token_ids(ids, len(table))
         check_array("offsets", offsets, np.int64, 1)
@@ -203,11 +200,10 @@ def pair_win_rate(pair: Float32Array, x: Float32Array) -> float:
 
 def pair_win_rates(pair: Float32Array, X: Float32Array, num_threads: int = 1) -> Float64Array:
     """sigmoid(X @ pair) for embeddings float32[n, d]: float64[n], bitwise as ``pair_win_rate``."""
+    threads = check_num_threads(num_threads)
     try:
-        rates = _core.pair_win_rates(pair, X, check_num_threads(num_threads))
+        rates = _core.pair_win_rates(pair, X, threads)
     except (TypeError, ValueError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
         check_array("pair", pair, np.float32, 1)
         check_array("X", X, np.float32, 2)
         check_length("X", X, len(pair), "the router")
@@ -315,11 +311,10 @@ class TieredBattles:
         Newton starts from ``start``. Raises InvalidInputError for an embedding that is not a
         finite, nonzero float32[d].
         """
+        threads = check_num_threads(num_threads)
         try:
-            ratings, status = self._core.rate(x, start, check_num_threads(num_threads))
+            ratings, status = self._core.rate(x, start, threads)
         except (TypeError, ValueError) as error:
-            if isinstance(error, InvalidInputError):
-                raise
             check_array("x", x, np.float32, 1)
             check_length("x", x, self.dimensions, "the router")
             _check_start(start, self._num_tiers)

@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.cli.evaluate_answers import add_answer_options, run_answers
@@ -19,6 +18,7 @@ from fastroute.cli.options import (
     ROUTER_HELP,
     add_intervals,
     add_leniency,
+    check_reports,
     load_benchmarks,
     open_cache,
     text,
@@ -123,20 +123,13 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidInputError("--helper and --price need --answers")
     from fastroute.evaluation.benchmarks.published import mt_bench_points
     from fastroute.evaluation.report.page import write_html
-    from fastroute.evaluation.report.plots import check_figure_file, load_matplotlib, save_figure
+    from fastroute.evaluation.report.plots import save_figure
     from fastroute.evaluation.report.report import to_dict
     from fastroute.evaluation.report.tables import to_markdown, to_text
     from fastroute.evaluation.run import evaluate
 
-    # Outputs are checked before the long computation.
     figures = list(options.plot or ())
-    for file in figures:
-        check_figure_file(file)
-    for file in [*([options.html] if options.html else []), *figures]:
-        if not Path(file).parent.is_dir():
-            raise InvalidInputError(f"{file}: there is no folder {Path(file).parent}")
-    if options.html or figures:
-        load_matplotlib()
+    check_reports(figures, options.html)
     benchmarks = load_benchmarks(
         options.benchmark, data=options.data, pairs=_pairs(options), skip_bad=options.skip_bad
     )

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from fastroute.cli.options import text
+from fastroute.cli.options import check_reports, text
 from fastroute.errors import InvalidInputError
 
 
@@ -39,17 +39,11 @@ def run_models(options: argparse.Namespace) -> int:
     from fastroute.data.grade_table import GradeTable
     from fastroute.evaluation.many_models.report import plot, to_text
     from fastroute.evaluation.many_models.run import evaluate_models, to_dict
-    from fastroute.evaluation.report.plots import check_figure_file, load_matplotlib
     from fastroute.training.embedder_choice import open_choice
 
     if options.benchmark or options.answers or options.router or options.html:
         raise InvalidInputError("--models goes without --benchmark, --answers, --router and --html")
-    for file in options.plot or ():
-        check_figure_file(file)
-        if not Path(file).parent.is_dir():
-            raise InvalidInputError(f"{file}: there is no folder {Path(file).parent}")
-    if options.plot:
-        load_matplotlib()
+    check_reports(options.plot or ())
     candidates = read_candidates(options.candidates) if options.candidates else ()
     embedder, _ = open_choice(options.embedder or "default")
     reports = []

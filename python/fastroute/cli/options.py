@@ -178,6 +178,25 @@ def show(
         print("\n".join([*lines, *notes, *([last] if last else [])]))
 
 
+def check_new(output: str, *, overwrite: bool) -> None:
+    """Raise InvalidInputError where ``output`` exists and may not be replaced."""
+    if Path(output).exists() and not overwrite:
+        raise InvalidInputError(f"--output {output} exists; pass --overwrite to replace it")
+
+
+def check_reports(figures: Sequence[str], page: str | None = None) -> None:
+    """Check that figures and a page can be made, before a long computation."""
+    from fastroute.evaluation.report.plots import check_figure_file, load_matplotlib
+
+    for file in figures:
+        check_figure_file(file)
+    for file in [*([page] if page else []), *figures]:
+        if not Path(file).parent.is_dir():
+            raise InvalidInputError(f"{file}: there is no folder {Path(file).parent}")
+    if page or figures:
+        load_matplotlib()
+
+
 def say_warnings(warnings: Sequence[str], losses: Sequence[str]) -> int:
     """Print warnings and the baselines that a router does not beat; the exit status.
 

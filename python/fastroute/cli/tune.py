@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.artifacts import MANIFEST
-from fastroute.cli.options import price, text
+from fastroute.cli.options import check_new, price, text
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
@@ -184,8 +184,7 @@ def _suggest(options: argparse.Namespace) -> int:
         raise InvalidInputError("--suggest needs --output FILE.jsonl")
     for source in options.export:
         check_not_read(options.output, export=source)
-    if Path(options.output).exists() and not options.overwrite:
-        raise InvalidInputError(f"--output {options.output} exists; pass --overwrite to replace it")
+    check_new(options.output, overwrite=options.overwrite)
     export = _read(options, {}, need_grades=False)
     chosen = suggest_prompts(export, options.suggest, progress=True)
     rows = {where: row for _, where, row in read_sources(options.export, options.query)}

@@ -116,13 +116,11 @@ def _with_weights(models: Sequence[str]) -> list[str]:
     return [model + suffix for model in models for suffix in ("", "_data", ".data")]
 
 
-def find_model_file(
-    folder: Path, model_file: str | None, preferred: Sequence[str] = FLOAT_FILES
-) -> Path:
-    """The ONNX file to load: ``model_file``, else the only one, else the first ``preferred``.
+def find_model_file(folder: Path, model_file: str | None) -> Path:
+    """The ONNX file to load: ``model_file``, else the only one, else that at full precision.
 
     Raises:
-        OnnxModelError: no ONNX file, or several and none of those preferred.
+        OnnxModelError: no ONNX file, or several and none with its usual name.
     """
     # Only the two usual places: a folder may hold an unrelated tree below.
     places = (folder, folder / "onnx")
@@ -143,11 +141,11 @@ def find_model_file(
         )
     if len(found) == 1:
         return found[0]
-    for canonical in preferred:
+    for canonical in FLOAT_FILES:
         if canonical in names:
             return folder / canonical
     raise OnnxModelError(
-        f"{str(folder)!r} has several ONNX files and none is called {preferred[0]}; pass "
+        f"{str(folder)!r} has several ONNX files and none is called {FLOAT_FILES[0]}; pass "
         f"model_file= one of: {', '.join(names)}"
     )
 

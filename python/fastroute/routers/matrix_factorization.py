@@ -300,6 +300,13 @@ class MatrixFactorizationRouter(EmbeddingRouter):
             ) from None
 
 
+def bundled_direction(embedder: Embedder) -> Float32Array | None:
+    """``direction`` of the bundled router, if ``embedder`` makes the embeddings that it scores."""
+    bundled = MatrixFactorizationRouter.load_default()
+    same = bundled.embedder is not None and bundled.embedder.name == embedder.name
+    return bundled.direction if same else None
+
+
 def _check_names(path: Path, config: dict[str, Any]) -> tuple[list[str], str]:
     """The models and the embedder of an artifact, if they are names and its pair is of them."""
     models = config["models"]

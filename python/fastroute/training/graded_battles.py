@@ -70,18 +70,13 @@ def _winner(a: float, b: float) -> Winner:
     return "tie" if a >= 0.5 else "tie (bothbad)"
 
 
-def drawn_pairs(
-    models: Sequence[str],
-    prompt: str,
-    count: int,
-    among: set[tuple[str, str]] | None = None,
-) -> list[tuple[str, str]]:
+def drawn_pairs(models: Sequence[str], prompt: str, count: int) -> list[tuple[str, str]]:
     """At most ``count`` pairs, drawn by the hash of prompt and pair, in either order."""
 
     def draw(pair: tuple[str, str]) -> bytes:
         return hashlib.sha256(f"{seed}:{pair[0]}:{pair[1]}".encode()).digest()
 
     seed = prompt_hash(prompt)
-    pairs = among or {(a, b) for i, a in enumerate(models) for b in models[i + 1 :]}
+    pairs = {(a, b) for i, a in enumerate(models) for b in models[i + 1 :]}
     drawn = sorted((draw(pair), pair) for pair in pairs)[:count]
     return [(a, b) if digest[-1] % 2 else (b, a) for digest, (a, b) in drawn]

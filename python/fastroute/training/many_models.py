@@ -28,7 +28,7 @@ from fastroute.routers.many_models.examples import (
 )
 from fastroute.routers.many_models.fit import Fitted, fit_estimator, log_loss
 from fastroute.routers.many_models.router import KIND, ModelsRouter
-from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+from fastroute.routers.matrix_factorization import bundled_direction
 from fastroute.training.embedder_choice import choose_embedder, embedder_kept
 from fastroute.training.embedding import embed
 from fastroute.training.folds import fold_numbers
@@ -137,11 +137,9 @@ def fit_table(table: GradeTable, X: Float32Array, embedder: Embedder, *, seed: i
     """
     said = with_tokens(X, embedder)
     folds = fold_numbers(table.prompts, FOLDS, seed)
-    bundled = MatrixFactorizationRouter.load_default()
-    same = bundled.embedder is not None and bundled.embedder.name == embedder.name
     return fit_estimator(
         table.models, np.ascontiguousarray(X[said]), table.grades[said], folds[said],
-        difficulty=bundled.direction if same else None,
+        difficulty=bundled_direction(embedder),
     )  # fmt: skip
 
 

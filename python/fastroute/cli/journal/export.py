@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastroute.cli.journal.options import add_span, add_url, check_new, reading, span
-from fastroute.cli.options import text
+from fastroute.cli.journal.options import add_span, add_url, reading, span
+from fastroute.cli.options import check_new, text
 
 _TABLES = ("answers", "requests", "shadows", "feedback", "judgements", "prices")
 

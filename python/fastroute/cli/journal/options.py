@@ -7,11 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.cli.options import text
-from fastroute.errors import InvalidInputError, JournalError
+from fastroute.errors import JournalError
 from fastroute.journal import PASSWORD_VARIABLE
 
 if TYPE_CHECKING:
@@ -84,9 +83,3 @@ def date(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def check_new(output: str, *, overwrite: bool) -> None:
-    """Raise InvalidInputError where ``output`` exists and may not be replaced."""
-    if Path(output).exists() and not overwrite:
-        raise InvalidInputError(f"--output {output} exists; pass --overwrite to replace it")

@@ -23,7 +23,7 @@ from fastroute.errors import InvalidInputError
 from fastroute.evaluation.many_models.frontier import Curve, aiq, trade_off, within
 from fastroute.evaluation.many_models.methods import Method, clusters, knn, models_method
 from fastroute.evaluation.metrics.bootstrap import Estimate
-from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
+from fastroute.routers.matrix_factorization import bundled_direction
 from fastroute.types import Float64Array, IntArray
 
 Protocol = Literal["k-fold", "leave-one-dataset-out"]
@@ -128,10 +128,8 @@ def evaluate_models(
     usd = _dollars(table, candidates)
     held = _held_out(table, protocol, folds, seed)
     X = embedder.embed_batch(list(table.prompts))
-    bundled = MatrixFactorizationRouter.load_default()
-    same = bundled.embedder is not None and bundled.embedder.name == embedder.name
     methods: dict[str, Method] = {
-        "models": models_method(table.models, bundled.direction if same else None, seed),
+        "models": models_method(table.models, bundled_direction(embedder), seed),
         "knn": knn,
         "clusters": clusters,
     }
