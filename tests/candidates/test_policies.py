@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from fastroute.candidates import (
     SpendPerDay,
     parse_policy,
 )
+from fastroute.candidates.policies import DayAccount
 from fastroute.errors import InvalidInputError
 from fastroute.types import Float64Array
 
@@ -259,6 +261,38 @@ def test_a_days_dollars_stay_below_the_ceiling_and_are_used(shape: str, usd_per_
 def test_a_day_that_has_begun_has_only_its_rest() -> None:
     spent, _, _ = spend_days([200.0] * 24, 1, begin_s=0.75 * DAY_S)
     assert 0.4 < spent[0] <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("cut_hours", [(), range(9, 12)])
+def test_processes_that_hear_of_each_other_hold_a_days_dollars_together(
+    cut_hours: Sequence[int],
+) -> None:
+    """One has most of the traffic, one begins at six, and at some hours none hears of another."""
+    random, now, usd = np.random.default_rng(0), [0.0], 2.0
+    policies = [SpendPerDay(usd, clock=lambda: now[0]) for _ in range(2)]
+    spent, quality, shares, heard_s = 0.0, [], [0.8, 0.2], 0.0
+    while (now[0] + (step := random.exponential(18.0))) < DAY_S:
+        now[0] += step
+        if now[0] > DAY_S / 4 and len(policies) == 2:
+            policies.append(SpendPerDay(usd, clock=lambda: now[0]))
+            shares = [0.7, 0.2, 0.1]
+        if now[0] - heard_s > 10.0 and int(now[0] // 3600) not in cut_hours:
+            heard_s = now[0]
+            accounts = [policy.account for policy in policies]
+            for policy in policies:
+                others = [a for p, a in zip(policies, accounts, strict=True) if p is not policy]
+                sums = np.sum(others, axis=0)
+                policy.hear(DayAccount(min(a.since_s for a in accounts), *sums[1:].tolist()))
+        dollars = np.array([0.0002, 0.002, 0.02]) * random.uniform(0.5, 2.0)
+        chosen = policies[random.choice(len(shares), p=shares)].choose(
+            offered := np.array([0.5, 0.7, 0.8]) + random.uniform(-0.2, 0.2, 3), dollars
+        )
+        spent += dollars[chosen]
+        quality.append(offered[chosen])
+    assert 0.9 * usd < spent < 1.01 * usd
+    alone, means, _ = spend_days([200.0] * 24, 1, usd_per_day=usd)
+    assert np.mean(quality) > means[0] - 0.03
+    assert alone[0] < usd
 
 
 def test_what_a_day_cost_in_truth_counts() -> None:

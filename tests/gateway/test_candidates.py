@@ -604,6 +604,27 @@ def test_replicas_share_which_model_answered(
             assert ask(other, [MORE]).headers["x-fastroute-model"] == "dear"
 
 
+def test_replicas_hold_a_days_dollars_together(models: dict[str, View], tmp_path: Path) -> None:
+    def balance(gateway: Gateway) -> float:
+        return metric(gateway, "fastroute_policy_balance_usd")
+
+    (tmp_path / "redis").mkdir()
+    keys = {"CLAUDE_KEY": "sk-claude"}
+    with redis.start(tmp_path / "redis") as server:
+        text = '[[rules]]\nheaders = {"x-first" = "*"}\nallow = ["dear"]\n'
+        text += config(models, policy="spend_per_day=1", dear_usd=1000.0)
+        text += f'[state]\nurl = "{server.url}"\n'
+        with replicas.start(tmp_path, text, 2, keys) as (one, other):
+            before = balance(other)
+            for _ in range(5):
+                assert ask(one, headers={"x-first": "1"}).status == 200
+            usd = metric(one, "fastroute_spent_dollars_total")
+            assert usd > 0.01  # of it 0.0007 are granted in a minute
+            other.wait_for(lambda: balance(other) < before - 0.9 * usd)
+            with replicas.start(tmp_path, text, 1, keys) as (late,):
+                late.wait_for(lambda: balance(late) < before - 0.9 * usd)
+
+
 def test_signed_reasoning_stays_with_its_provider_or_is_dropped(
     models: dict[str, View], tmp_path: Path
 ) -> None:

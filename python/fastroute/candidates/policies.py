@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,7 @@ _SMOOTHING = 0.03
 _LEAST_PRICE, _MOST_PRICE = 1e-5, 1e4
 #: Requests' worth of unspent allowance that is kept.
 _CARRY = 200.0
-_DAY_S = 86_400.0
+DAY_S = 86_400.0
 #: Seconds' worth of a day's ceiling that may be spent ahead, and over which traffic is measured.
 _AHEAD_S = 3600.0
 
@@ -259,6 +259,20 @@ class SpendAtMost(_Account):
             self._balance -= actual_usd - expected_usd
 
 
+class DayAccount(NamedTuple):
+    """What one process tells others that hold a day's ceiling together with it.
+
+    Attributes:
+        since_s: when the account of the day began, in seconds since 1970.
+        spent_usd: what was spent since.
+        requests: how many came lately: those of an hour ago count 1 / e.
+    """
+
+    since_s: float
+    spent_usd: float
+    requests: float
+
+
 class SpendPerDay(_Account):
     """The best quality for at most ``usd_per_day``, from midnight to midnight UTC.
 
@@ -281,28 +295,55 @@ class SpendPerDay(_Account):
         self._began_s = self._seen_s = self._since_s = clock()
         self._reserved = 10.0
         self._traffic = 0.0  # requests, of which those of an hour ago count 1 / e
+        self._others = DayAccount(math.inf, 0.0, 0.0)
+        self._heard_s, self._others_usd_per_s = -math.inf, 0.0
+
+    @property
+    def account(self) -> DayAccount:
+        """The account here, without what others spent."""
+        with self._lock:
+            self._allowed(counts=False)  # it may be another day
+            traffic = self._traffic * math.exp((self._seen_s - self._clock()) / _AHEAD_S)
+            return DayAccount(self._since_s, self._spent, traffic)
+
+    def hear(self, others: DayAccount) -> None:
+        """Take note of what other processes did until now. Until it hears again, it counts on them
+        to go on so: all together stay below the ceiling, but for how much they change meanwhile."""
+        with self._lock:
+            now_s = self._clock()
+            if now_s - self._heard_s < _AHEAD_S:
+                spent = max(0.0, others.spent_usd - self._others.spent_usd)
+                rate = spent / max(now_s - self._heard_s, 1e-3)
+                self._others_usd_per_s += 0.1 * (rate - self._others_usd_per_s)
+            self._heard_s, self._others = now_s, others
+            if others.since_s // DAY_S == self._since_s // DAY_S:
+                self._since_s = min(self._since_s, others.since_s)
 
     def for_each_of(self, workers: int) -> ChoicePolicy:
         return SpendPerDay(self.usd_per_day / workers, clock=self._clock)
 
     def _allowed(self, *, counts: bool) -> tuple[float, float]:
         now_s = max(self._clock(), self._seen_s)
-        midnight_s = now_s // _DAY_S * _DAY_S
+        midnight_s = now_s // DAY_S * DAY_S
         if midnight_s > self._since_s:
             self._since_s, self._spent = midnight_s, 0.0
-        left_s = midnight_s + _DAY_S - now_s
-        of_the_day = self.usd_per_day * min(1.0, (left_s + now_s - self._since_s) / _DAY_S)
+            self._others = self._others._replace(spent_usd=0.0)
+        left_s = midnight_s + DAY_S - now_s
+        of_the_day = self.usd_per_day * min(1.0, (left_s + now_s - self._since_s) / DAY_S)
         passed = (now_s - self._since_s) / (left_s + now_s - self._since_s)
-        ahead = min(_AHEAD_S * self.usd_per_day / _DAY_S, of_the_day)
+        ahead = min(_AHEAD_S * self.usd_per_day / DAY_S, of_the_day)
         granted = ahead + (of_the_day - ahead) * passed
         traffic = self._traffic * math.exp((self._seen_s - now_s) / _AHEAD_S) + 1.0
         if counts:
             self._traffic, self._seen_s = traffic, now_s
         # In this measure an old account has seen an hour; a minute is the least that says anything.
         measured_s = _AHEAD_S * -math.expm1(-max(now_s - self._began_s, 60.0) / _AHEAD_S)
-        expected = max(traffic * left_s / measured_s, 1.0)
+        expected = max((traffic + self._others.requests) * left_s / measured_s, 1.0)
         least = 1e-3 * self.usd_per_day / expected
-        return max((of_the_day - self._spent) / expected, least), granted - self._spent
+        spent = self._spent + self._others.spent_usd
+        if self._heard_s > self._since_s:
+            spent += self._others_usd_per_s * max(0.0, now_s - self._heard_s)
+        return max((of_the_day - spent) / expected, least), granted - spent
 
 
 def _ceiling(name: str, value: float) -> float:

@@ -212,7 +212,9 @@ def candidate_decider(config: Config, section: PolicyConfig) -> CandidateDecider
     """
     if not config.candidates:
         return None
-    policy = parse_policy(section.choose).for_each_of(config.server.workers)
+    policy = parse_policy(section.choose)
+    if config.state is None:  # by which workers and replicas share it otherwise
+        policy = policy.for_each_of(config.server.workers)
     return CandidateDecider(
         CandidateSet(config.candidates),
         policy,
