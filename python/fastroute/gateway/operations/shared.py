@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from fastroute.candidates.policies import DAY_S, DayAccount, SpendPerDay
+from fastroute.candidates.policies import DAY_S, ChoicePolicy, DayAccount, SpendPerDay
 from fastroute.gateway.operations.budgets import Budgets
 from fastroute.gateway.operations.logs import log, log_failure
 from fastroute.gateway.protocol.replies import RefusalError
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from fastroute.gateway.operations.metrics import Metrics
     from fastroute.gateway.request.document import Document
     from fastroute.http.request import Endpoint, Request
-    from fastroute.many_models import CandidateDecider
     from fastroute.share_control import ShareControl
     from fastroute.state.leases import Reservation
 
@@ -89,7 +88,7 @@ class Shared:
         self.budgets: Budgets | None = None
         self._callers: list[str] = []
         self._control: tuple[str, ShareControl] | None = None
-        self._candidates: CandidateDecider | None = None
+        self._gateway: Gateway | None = None
         self._beat: asyncio.Task[None] | None = None
 
     @property
@@ -109,7 +108,7 @@ class Shared:
             self.budgets = Budgets(store, config.budgets)
         else:
             self.budgets.configure(config.budgets)
-        self._candidates = gateway.candidates
+        self._gateway = gateway
         control, decider = gateway.decider.share_control, gateway.decider
         self._control = None
         if control is not None and store.is_shared:
@@ -145,7 +144,7 @@ class Shared:
         if self.budgets is not None:
             await self.budgets.aclose()
         if self.store.is_shared:
-            await self._spend()
+            await self._spend_together()
         await self.store.aclose()
 
     async def _look(self) -> None:
@@ -153,7 +152,7 @@ class Shared:
             try:
                 await self.circuits.learn()
                 await self._share()
-                await self._spend()
+                await self._spend_together()
                 if self.budgets is not None:
                     await self.budgets.open(self._callers)
                     self.budgets.renew()
@@ -169,13 +168,21 @@ class Shared:
             if total is not None:
                 control.others_excess = total - own
 
-    async def _spend(self) -> None:
+    async def _spend_together(self) -> None:
         """Hold a day's dollars of many models over all replicas."""
-        policy = None if self._candidates is None else self._candidates.policy
+        gateway = self._gateway
+        if gateway is None or gateway.candidates is None:
+            return
+        await self._spend("control", gateway.candidates.policy)
+        if gateway.canary is not None:
+            await self._spend("canary", gateway.canary.chooser.policy)
+        self._metrics.spending(gateway.candidates)
+
+    async def _spend(self, arm: str, policy: ChoicePolicy) -> None:
         if not isinstance(policy, SpendPerDay):
             return
         own, store = policy.account, self.store
-        name = f"spend:{policy!r}:{own.since_s // DAY_S:.0f}"
+        name = f"spend:{arm}:{policy!r}:{own.since_s // DAY_S:.0f}"
         # Who has stopped has spent, but asks no more: that sum begins anew each hour.
         hour = f"{name}:{time.time() // 3600:.0f}"
         usd = await store.total(name, own.spent_usd, 2 * DAY_S)
@@ -187,7 +194,6 @@ class Shared:
         if begun[0] is None or own.since_s < since_s:
             store.put(f"{name}:since", repr(own.since_s).encode(), 2 * DAY_S)
         policy.hear(DayAccount(since_s, usd - own.spent_usd, requests - own.requests))
-        self._metrics.spending(self._candidates)
 
     def _changed(self, up: bool, reason: str | None) -> None:
         self._metrics.state_up(up)
