@@ -17,6 +17,7 @@ from fastroute.rollout.canary import CANARY, CONTROL, Canary, Rules
 from fastroute.rollout.conversations import first_grades, settled
 from fastroute.rollout.drift import Drift
 from fastroute.rollout.files import read_canary, read_drift, write_state
+from fastroute.rollout.quality import QualityStream
 from fastroute.rollout.watch import Watcher
 from loop_journal import write_traffic
 from loop_traffic import draw
@@ -35,7 +36,8 @@ def row(
     return {
         "request_id": request_id, "time": time, "conversation": conversation, "path": "/x",
         "chosen": "weak", "answered_by": "weak", "status": 200, "arm": None, "win_rate": 0.4,
-        "output_tokens": 10, "cost_usd": 0.001, "latency_ms": 100.0,
+        "output_tokens": 10, "cost_usd": 0.001, "latency_ms": 100.0, "scores": None,
+        "router_checksum": None,
     } | more  # fmt: skip
 
 
@@ -98,13 +100,15 @@ def test_quality_is_watched_by_late_grades_of_this_router_s_requests(
     put(
         engine,
         *(row(f"{i}", 1.0 + i, router_checksum="now") for i in range(20)),
+        row("among candidates", 30.0, router_checksum="now", win_rate=None, scores={"weak": 0.9}),
+        row("named outright", 31.0, win_rate=None),
         *(row(f"failed {i}", 1.0 + i, status=502, router_checksum="now") for i in range(5)),
         *(row(f"canary {i}", 1.0 + i, arm=CANARY, router_checksum="now") for i in range(5)),
         *(row(f"before {i}", 0.5, router_checksum="old") for i in range(5)),
     )
     watcher = Watcher(lambda: engine, lambda *_, **__: None, drift=path, settle_s=10.0)
     watcher.step(100.0)
-    for name in [f"{i}" for i in range(20)] + [
+    for name in [*(f"{i}" for i in range(20)), "among candidates", "named outright"] + [
         f"{kind} {i}" for kind in ("failed", "canary", "before") for i in range(5)
     ]:
         grade(engine, name, 5000.0, 1.0)
@@ -112,7 +116,10 @@ def test_quality_is_watched_by_late_grades_of_this_router_s_requests(
         watcher.step(now)
     drift = read_drift(path)
     assert drift is not None
-    assert drift.streams["quality of weak"].seen == 20
+    stream = drift.streams["quality of weak"]
+    assert isinstance(stream, QualityStream)
+    counts = {kind: fit.count - 2 for kind, fit in stream.fits.items()}
+    assert counts == {"rank 0": 21, "rank 0, no score": 1}
 
 
 def canary_rows(canary: Canary, count: int, start: float, rng: np.random.Generator,

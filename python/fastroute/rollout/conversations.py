@@ -107,8 +107,9 @@ def _requests(
 ) -> list[Any]:
     of = REQUESTS.c
     wanted = select(
-        of.request_id, of.time, of.conversation, of.arm, of.router_checksum, of.win_rate, of.status
-    )
+        of.request_id, of.time, of.conversation, of.arm, of.router_checksum, of.win_rate, of.scores,
+        of.status,
+    )  # fmt: skip
     return [
         row
         for some in _batches(values)

@@ -158,7 +158,7 @@ class Drift:
         Args:
             model: who answered.
             kind: who graded; grades of each kind are compared with their like.
-            score: the win rate of the prompt, where it has one.
+            score: the win rate of the prompt, or among candidates the model's, where it has one.
             grade: 0..1.
             time: of the request.
         """

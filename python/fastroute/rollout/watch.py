@@ -107,8 +107,11 @@ class Watcher:
             for grade, row in first_grades(connection, drift.grades_cursor, now - _LAG_S):
                 is_of_router = row.router_checksum in (None, drift.router)
                 if is_of_router and row.arm != CANARY and not _failed(row):
+                    score = row.win_rate
+                    if score is None and row.scores:  # among candidates
+                        score = row.scores.get(grade.model)
                     kind = f"rank {grade.rank}"
-                    drift.observe_grade(grade.model, kind, row.win_rate, grade.grade, row.time)
+                    drift.observe_grade(grade.model, kind, score, grade.grade, row.time)
                 drift.grades_cursor = grade.time
             for alarm in drift.alarms[told:]:
                 self._log(f"drift: {alarm.stream}", logging.WARNING, reason=alarm.reason)
