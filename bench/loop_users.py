@@ -1,9 +1,9 @@
 """A simulated provider and its users, to try the loop without an API key (docs/loop.md).
 
 ``python bench/loop_users.py provider`` serves ``large``, ``small`` and ``judge`` on port 8000 until
-Ctrl-C. ``large`` answers nine of ten questions; ``small`` nine of ten about mathematics, but three
-of ten about law. ``python bench/loop_users.py users --requests 1500`` asks a gateway on port 6060
-for the model ``fastroute``, and grades 30 % of the answers.
+Ctrl-C. ``large`` answers nine of ten questions; ``small`` nine of ten about everyday things, but
+three of ten about mathematics. ``python bench/loop_users.py users --requests 1500`` asks a gateway
+on port 6060 for the model ``fastroute``; with ``--graded 0.3`` they grade 30 % of the answers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import random
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,11 +22,10 @@ import httpx2
 
 TOPICS = {
     "mathematics": "integral matrix theorem polynomial eigenvalue derivative proof converges prime",
-    "law": "contract liability statute plaintiff tenant clause appeal court damages lease breach",
+    "everyday things": "birthday holiday recipe garden kitchen weather movie puppy funny friendly",
 }
-GOOD = {"large": (0.9, 0.9), "small": (0.9, 0.3)}
+GOOD = {"large": (0.9, 0.9), "small": (0.3, 0.9)}
 NO_ANSWER = "I am not sure."
-GRADED = 0.3
 
 
 def _answer(model: str, prompt: str) -> str:
@@ -75,22 +75,22 @@ def _serve(port: int) -> None:
         server.serve_forever()
 
 
-def _ask(url: str, requests: int, seed: int) -> None:
+def _ask(url: str, requests: int, graded: float, seed: int) -> None:
     """Each user asks one question, and some say whether the answer helped."""
     draws = random.Random(seed)
     questions = [
-        (" ".join(draws.choices(words.split(), k=5)), draws.random() < GRADED)
+        (" ".join(draws.choices(words.split(), k=5)), draws.random() < graded)
         for words in draws.choices(list(TOPICS.values()), k=requests)
     ]
     with httpx2.Client(base_url=url, timeout=60) as client, ThreadPoolExecutor(8) as pool:
 
         def ask(question: tuple[str, bool]) -> str:
-            text, graded = question
-            prompt = f"Explain in detail how these are related: {text}."
+            text, is_graded = question
+            prompt = f"Tell me about {text}, please."
             messages = [{"role": "user", "content": prompt}]
             body: dict[str, Any] = {"model": "fastroute", "messages": messages}
             answer = client.post("/v1/chat/completions", json=body).raise_for_status()
-            if graded:
+            if is_graded:
                 good = answer.json()["choices"][0]["message"]["content"] != NO_ANSWER
                 request_id = answer.headers["x-fastroute-request-id"]
                 grade = {"request_id": request_id, "score": int(good), "source": "user"}
@@ -110,10 +110,14 @@ def main() -> None:
     users = kinds.add_parser("users")
     users.add_argument("--url", default="http://127.0.0.1:6060", help="of the gateway")
     users.add_argument("--requests", type=int, default=1500)
+    users.add_argument("--graded", type=float, default=0.0, help="share of the answers")
     users.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.kind == "users":
-        _ask(options.url, options.requests, options.seed)
+        try:
+            _ask(options.url, options.requests, options.graded, options.seed)
+        except httpx2.HTTPError as error:
+            sys.exit(f"{options.url}: {error}; is the gateway running, and the provider?")
         return
     with suppress(KeyboardInterrupt):
         _serve(options.port)
