@@ -71,6 +71,7 @@ class _Provider(BaseHTTPRequestHandler):
 
 def _serve(port: int) -> None:
     with ThreadingHTTPServer(("127.0.0.1", port), _Provider) as server:
+        port = server.server_address[1]
         print(f"serving large, small and judge at http://127.0.0.1:{port}/v1", flush=True)
         server.serve_forever()
 
