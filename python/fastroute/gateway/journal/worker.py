@@ -65,20 +65,21 @@ class Worker:
         self._use(loads(self._connection.recv_bytes()))
         section = self._section
         tasks = [
+            Task(5.0, self._add_up),  # first: no shadow is asked before
             Task(_HOUR_S, self._erase_texts),
             Task(60.0, self._note_prices),
-            Task(5.0, self._add_up),
         ]
         if self._settings["pending"] is not None:
             tasks.append(Task(60.0, partial(recover, Path(self._settings["pending"]))))
-        self._writer = Writer(
-            partial(open_journal, section.url, password=section.password),
-            # SQLAlchemy's names are no plain strings, which alone can be sent.
-            lambda table, outcome, rows: self.tell("count", str(table), outcome, rows),
-            log,
-            most_rows=section.queue_rows,
-            tasks=tasks,
-        )
+        with self._sending:  # its tasks report, too
+            self._writer = Writer(
+                partial(open_journal, section.url, password=section.password),
+                # SQLAlchemy's names are no plain strings, which alone can be sent.
+                lambda table, outcome, rows: self.tell("count", str(table), outcome, rows),
+                log,
+                most_rows=section.queue_rows,
+                tasks=tasks,
+            )
         with suppress(EOFError, OSError):  # the gateway was killed
             while self._take():
                 self._report()
@@ -147,6 +148,7 @@ class Worker:
         spent = select(func.sum(SHADOWS.c.cost_usd)).where(SHADOWS.c.time >= day)
         with engine.connect() as connection:
             self.tell("spent", day, connection.scalar(spent) or 0.0, now)
+        self._report()
 
 
 def main() -> None:
