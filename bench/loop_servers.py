@@ -250,14 +250,14 @@ def child(*words: str) -> Iterator[None]:
 
 
 def regrets(folder: Path, began: float, changed: float, world: World, day_s: float) -> list[float]:
-    """Of each whole day, the mean value that a request lost to an oracle."""
+    """Of each day, the mean value that a request lost to an oracle."""
     rows = [json.loads(line) for line in (folder / "seen.jsonl").read_text().splitlines()]
     lost: dict[int, list[float]] = {}
     for at, topic, model in rows:
         weak = (world if at >= changed else World()).weak[topic]
         values = {"weak": weak, "strong": STRONG - PRICE_OF_STRONG}
         lost.setdefault(int((at - began) // day_s), []).append(max(values.values()) - values[model])
-    return [float(np.mean(lost[day])) for day in sorted(lost)]
+    return [float(np.mean(lost[day])) for day in sorted(lost) if day >= 0]
 
 
 def main() -> None:
