@@ -73,7 +73,7 @@ class Tab:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    async def wait_for(self, code: str, timeout_s: float = 20.0) -> None:
+    async def wait_for(self, code: str, timeout_s: float = 60.0) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + timeout_s
         while not await self.js(code):

@@ -16,7 +16,7 @@ def claim(key: str, limit: int = 100, used: int = 0, **more: Any) -> Claim:
     return Claim(key, limit, used, **more)
 
 
-async def up(store: Store, timeout_s: float = 10.0) -> None:
+async def up(store: Store, timeout_s: float = 60.0) -> None:
     end = time.monotonic() + timeout_s
     while not store.is_up:
         assert time.monotonic() < end
@@ -25,7 +25,7 @@ async def up(store: Store, timeout_s: float = 10.0) -> None:
 
 async def found(store: Store, key: str, value: bytes | None) -> None:
     """Wait until ``key`` has ``value``."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while await store.get(key, wait_s=1.0) != [value]:
         assert time.monotonic() < end
         await asyncio.sleep(0.01)

@@ -294,7 +294,7 @@ def test_a_stream_that_breaks_off_is_broken_off(client: Any, upstream: View, end
 # Clients that leave
 
 
-def _wait_until(condition: Any, timeout_s: float = 10.0) -> None:
+def _wait_until(condition: Any, timeout_s: float = 60.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end

@@ -38,7 +38,7 @@ def ended(pid: int) -> bool:
     return True
 
 
-def wait_until(condition: object, timeout_s: float = 10.0) -> None:
+def wait_until(condition: object, timeout_s: float = 60.0) -> None:
     assert callable(condition)
     end = time.monotonic() + timeout_s
     while not condition():

@@ -17,7 +17,7 @@ from fastroute.routers.many_models.clusters import Clusters, unit
 from fastroute.types import Float32Array, Float64Array, IntArray
 
 #: How many clusters are scanned: of 64, the others have hardly a neighbour that matters (held-out
-#: likelihood within 0.0003 nats of a scan of all on five data sets; with 8, 0.0017 on one of them).
+#: likelihood within 0.0003 nats of a scan of all on three data sets; with 8, 0.0017 on one).
 SCANNED = 12
 
 
