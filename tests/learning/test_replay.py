@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import insert
 
 from cli_runner import fastroute
 from fastroute.errors import InvalidInputError
-from fastroute.journal.database import open_journal
+from fastroute.journal.database import open_journal, writing
+from fastroute.journal.schema import FEEDBACK, JUDGEMENTS, REQUESTS, SHADOWS
+from fastroute.learning.from_journal.export import export_journal
 from fastroute.learning.replay.estimate import dollars, estimate
 from fastroute.learning.replay.journal import read_log, read_pair, read_prices
 from fastroute.learning.replay.log import Log
@@ -245,3 +248,50 @@ def test_replay_without_support_says_so(tmp_path: Path) -> None:
     ran = fastroute("replay", "--journal", url, "--policy", "always:strong")
     assert ran.status == 3
     assert "no support" in ran.out
+
+
+def test_scores_and_comparisons_are_not_mixed(tmp_path: Path) -> None:
+    """Both models are equally good: users score nine of ten answers 1, a judge calls all pairs a
+    tie."""
+    url = f"sqlite:///{tmp_path}/journal.db"
+    engine = open_journal(url)
+    write_prices(engine)
+    names = [f"r{i}" for i in range(600)]
+    requests = [
+        {"request_id": name, "time": float(i), "path": "/", "prompt": f"prompt {i}",
+         "chosen": "weak", "answered_by": "weak", "probabilities": {"weak": 1.0},
+         "propensity": 1.0, "win_rate": 0.3, "prompt_characters": 9, "input_tokens": 10,
+         "output_tokens": 10, "cost_usd": 1e-4, "latency_ms": 100.0}
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+    scores = [
+        {"request_id": name, "source": "user", "idempotency_key": "", "time": float(i),
+         "score": float(i % 10 > 0)}
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+    asked = [
+        {"request_id": name, "model": "strong", "time": float(i), "weight": 2.0,
+         "output_tokens": 10, "cost_usd": 1e-3, "latency_ms": 100.0}
+        for i, name in enumerate(names[::2])
+    ]  # fmt: skip
+    ties = [
+        {"request_id": name, "judge": "j", "model_a": "weak", "model_b": "strong", "time": float(i),
+         "winner": "tie"}
+        for i, name in enumerate(names[::2])
+    ]  # fmt: skip
+    tables = ((REQUESTS, requests), (FEEDBACK, scores), (SHADOWS, asked), (JUDGEMENTS, ties))
+    with writing(engine) as connection:
+        for table, rows in tables:
+            connection.execute(insert(table), rows)
+    export, _, _ = export_journal(engine)
+    engine.dispose()
+    assert (export.grades == 0.5).all()
+    assert any("600 grades by scores are left out" in line for line in export.understood)
+    ran = fastroute("replay", "--journal", url, "--policy", "logged", "--policy", "always:strong",
+                    "--json")  # fmt: skip
+    assert ran.status == 0, ran.err
+    for policy in ran.json["policies"]:
+        assert policy["estimates"]["quality"]["value"] == pytest.approx(0.5)
+    assert "600 grades by scores are left out" in ran.json["left_out"]
+    shown = fastroute("replay", "--journal", url, "--policy", "logged")
+    assert "600 grades by scores are left out" in shown.out

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, select
@@ -24,6 +25,7 @@ class Grade(NamedTuple):
         grade: 0 to 1; of a winner 1, of a loser 0, of a tie 1/2.
         time: when it was given, in seconds since the Unix epoch.
         rank: the lower, the more it is believed.
+        compares: it says only which answer is better, and was made of a winner.
     """
 
     request_id: str
@@ -31,6 +33,7 @@ class Grade(NamedTuple):
     grade: float
     time: float
     rank: int
+    compares: bool
 
 
 def read_grades(
@@ -61,19 +64,44 @@ def read_grades(
         grade = row.score if row.winner is None else _of_winner(row.winner, answered)
         if grade is not None:
             rank = _RANKS.get(row.source, len(_RANKS))
-            yield Grade(row.request_id, answered, float(grade), row.time, rank)
+            yield Grade(
+                row.request_id, answered, float(grade), row.time, rank, row.winner is not None
+            )
     of = JUDGEMENTS.c
     found = connection.execute(select(JUDGEMENTS).where(*asked(of)))
     for row in found:
         for name, score in ((row.model_a, row.score_a), (row.model_b, row.score_b)):
-            if score is None and row.winner is not None:
+            compares = score is None and row.winner is not None
+            if compares:
                 score = _of_winner(row.winner, name)
             if score is not None:
                 rank = _RANKS.get(row.judge, _RANKS["judge"])
-                yield Grade(row.request_id, name, float(score), row.time, rank)
+                yield Grade(row.request_id, name, float(score), row.time, rank, compares)
 
 
-def mean_grades(grades: Iterator[Grade]) -> Mapping[tuple[str, str], float]:
+def on_one_scale(grades: Iterable[Grade]) -> tuple[list[Grade], str]:
+    """Grades that can be compared among models, and a sentence on those left out, if any.
+
+    Two good answers have scores of 1, but a comparison calls them a tie, 1/2. So only the kind
+    stays that graded several answers to a request more often; scores where neither did.
+    """
+    found = list(grades)
+    models: dict[tuple[bool, str], set[str]] = {}
+    for one in found:
+        models.setdefault((one.compares, one.request_id), set()).add(one.model)
+    several = Counter(compares for (compares, _), names in models.items() if len(names) > 1)
+    compares = several[True] > several[False] or all(one.compares for one in found)
+    kept = [one for one in found if one.compares == compares]
+    if len(kept) == len(found):
+        return kept, ""
+    this, other = ("comparisons", "scores") if compares else ("scores", "comparisons")
+    return kept, (
+        f"{len(found) - len(kept):,} grades by {other} are left out: they are on another scale "
+        f"than the {len(kept):,} by {this}, which grade more models' answers to the same request"
+    )
+
+
+def mean_grades(grades: Iterable[Grade]) -> Mapping[tuple[str, str], float]:
     """The grade of each (request, model): the mean of those that are believed most."""
     best: dict[tuple[str, str], tuple[int, float, int]] = {}
     for one in grades:

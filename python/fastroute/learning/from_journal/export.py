@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import Engine, select
 
 from fastroute.errors import InvalidInputError
-from fastroute.journal.grades import mean_grades, read_grades
+from fastroute.journal.grades import mean_grades, on_one_scale, read_grades
 from fastroute.journal.schema import REQUESTS, SHADOWS
 from fastroute.learning.replay.journal import read_candidates, read_pair, read_prices
 from fastroute.learning.tune.costs import Costs, Price, Usage
@@ -57,7 +57,8 @@ def export_journal(
             raise InvalidInputError(
                 "the journal has no prompts; keep them with [journal] prompts = true"
             )
-        grades = mean_grades(read_grades(connection, since=since))
+        believed, left_out = on_one_scale(read_grades(connection, since=since))
+        grades = mean_grades(believed)
         shadows: dict[str, list[Any]] = {}
         for row in connection.execute(
             select(SHADOWS).where(SHADOWS.c.time >= since, SHADOWS.c.error.is_(None))
@@ -104,7 +105,7 @@ def export_journal(
         times=np.array([row.time for row in kept], dtype=np.float64),
         where=tuple(row.request_id for row in kept),
         scale=read_scale("0-1"),
-        understood=(found, *said),
+        understood=(found, *([left_out] if left_out else []), *said),
         answer_tokens=tokens,
         answers=tuple({} for _ in kept),
     )

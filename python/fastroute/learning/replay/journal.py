@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import Engine, select
 
 from fastroute.errors import InvalidInputError
-from fastroute.journal.grades import mean_grades, read_grades
+from fastroute.journal.grades import mean_grades, on_one_scale, read_grades
 from fastroute.journal.prices import latest_prices
 from fastroute.journal.schema import REQUESTS, SHADOWS
 from fastroute.learning.replay.log import Log, Outcomes
@@ -41,7 +41,8 @@ def read_log(engine: Engine, *, since: float = 0.0, until: float = 1e300) -> Log
             raise InvalidInputError(
                 "the journal has no requests whose policy recorded its probabilities"
             )
-        grades = mean_grades(read_grades(connection, since=since))
+        graded, left_out = on_one_scale(read_grades(connection, since=since))
+        grades = mean_grades(graded)
         asked = connection.execute(
             select(SHADOWS).where(SHADOWS.c.time >= since, SHADOWS.c.error.is_(None))
         ).all()
@@ -85,6 +86,7 @@ def read_log(engine: Engine, *, since: float = 0.0, until: float = 1e300) -> Log
         characters,
         None if any(prompt is None for prompt in prompts) else prompts,
         eligible,
+        left_out,
     )  # fmt: skip
 
 

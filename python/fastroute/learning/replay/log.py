@@ -51,6 +51,7 @@ class Log:
         characters: float64[n], of each prompt.
         prompts: the n prompts; None where the log does not have all.
         eligible: bool[n, K], which models could have been chosen; None where all could.
+        left_out: which grades are not in it, and why; "" where all are.
     """
 
     models: tuple[str, ...]
@@ -65,6 +66,7 @@ class Log:
     characters: Float64Array
     prompts: list[str] | None = None
     eligible: npt.NDArray[np.bool_] | None = None
+    left_out: str = ""
     previous: Integers = field(init=False)
 
     def __post_init__(self) -> None:

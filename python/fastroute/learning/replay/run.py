@@ -103,6 +103,7 @@ def to_dict(found: Sequence[Replayed], log: Log, method: str) -> dict[str, Any]:
         "requests": len(log),
         "conversations": len(np.unique(log.conversation)),
         "method": method,
+        "left_out": log.left_out or None,
         "policies": [plain(asdict(one)) for one in found],
     }
 
@@ -112,6 +113,7 @@ def table(found: Sequence[Replayed], log: Log, method: str) -> list[str]:
     count = len(np.unique(log.conversation))
     lines = [
         f"{len(log):,} requests of {count:,} conversations, {method.replace('_', ' ')} estimates",
+        *([log.left_out] if log.left_out else []),
         "",
     ]
     width = max(len(one.name) for one in found)
