@@ -102,6 +102,19 @@ def test_prices_and_routers() -> None:
     assert not drift.streams
 
 
+def test_one_of_several_routers_is_watched() -> None:
+    drift = Drift()
+    for i in range(200):
+        for name, value in (("one", 0.2), ("other", 0.8)):
+            if drift.observe_router(name):
+                drift.observe("win_rate", value, i)
+    assert drift.streams["win_rate"].seen == 200
+    for _ in range(28):  # one more was above
+        assert not drift.observe_router("other")
+    assert drift.observe_router("other")  # the one is no longer in use
+    assert not drift.streams
+
+
 def test_state_goes_on_as_it_was() -> None:
     rng = np.random.default_rng(0)
     values = rng.random(1500)

@@ -99,7 +99,7 @@ def test_quality_is_watched_by_late_grades_of_this_router_s_requests(
     write_state(path, Drift())
     put(
         engine,
-        *(row(f"{i}", 1.0 + i, router_checksum="now") for i in range(20)),
+        *(row(f"{i}", 1.0 + i, router_checksum="now") for i in range(40)),
         row("among candidates", 30.0, router_checksum="now", win_rate=None, scores={"weak": 0.9}),
         row("named outright", 31.0, win_rate=None),
         *(row(f"failed {i}", 1.0 + i, status=502, router_checksum="now") for i in range(5)),
@@ -108,7 +108,7 @@ def test_quality_is_watched_by_late_grades_of_this_router_s_requests(
     )
     watcher = Watcher(lambda: engine, lambda *_, **__: None, drift=path, settle_s=10.0)
     watcher.step(100.0)
-    for name in [*(f"{i}" for i in range(20)), "among candidates", "named outright"] + [
+    for name in [*(f"{i}" for i in range(40)), "among candidates", "named outright"] + [
         f"{kind} {i}" for kind in ("failed", "canary", "before") for i in range(5)
     ]:
         grade(engine, name, 5000.0, 1.0)
@@ -119,7 +119,7 @@ def test_quality_is_watched_by_late_grades_of_this_router_s_requests(
     stream = drift.streams["quality of weak"]
     assert isinstance(stream, QualityStream)
     counts = {kind: fit.count - 2 for kind, fit in stream.fits.items()}
-    assert counts == {"rank 0": 21, "rank 0, no score": 1}
+    assert counts == {"grade, rank 0": 41, "grade, rank 0, no score": 1}
 
 
 def canary_rows(canary: Canary, count: int, start: float, rng: np.random.Generator,

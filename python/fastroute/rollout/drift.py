@@ -96,6 +96,9 @@ class Stream:
         }
 
 
+#: Scores of other routers in a row after which the one that is watched is no longer in use. A
+#: gateway may serve several.
+_OTHERS = 30
 #: What routers said of prompts: of a pair, of candidates.
 _OF_PROMPTS = ("win_rate", "score")
 
@@ -135,6 +138,7 @@ class Drift:
         self.prices: dict[str, list[float]] = dict(saved.get("prices", {}))
         self.alarms = [Alarm(**alarm) for alarm in saved.get("alarms", ())]
         self.router = saved.get("router")
+        self.others: int = saved.get("others", 0)
         self.streams = {n: _stream(n, s) for n, s in saved.get("streams", {}).items()}
         self._order: list[str] = list(saved.get("order", ()))
 
@@ -198,14 +202,20 @@ class Drift:
             )
         self.prices[model] = prices
 
-    def observe_router(self, checksum: str | None) -> None:
-        """Note which router made the scores; with those of another, prompts and grades begin
-        afresh."""
-        if checksum != self.router:
-            self.router = checksum
-            for name in list(self.streams):
-                if name in _OF_PROMPTS or name.startswith(_QUALITY):
-                    del self.streams[name]
+    def observe_router(self, checksum: str | None) -> bool:
+        """Note which router made a score; whether it is the one that is watched. Where that made
+        none of ``_OTHERS``, another takes its place, and prompts and grades begin afresh."""
+        if checksum == self.router:
+            self.others = 0
+            return True
+        self.others += 1
+        if self.router is not None and self.others < _OTHERS:
+            return False
+        self.router, self.others = checksum, 0
+        for name in list(self.streams):
+            if name in _OF_PROMPTS or name.startswith(_QUALITY):
+                del self.streams[name]
+        return True
 
     def to_dict(self) -> dict[str, Any]:
         """What goes on from here, for JSON."""
@@ -216,6 +226,7 @@ class Drift:
             "prices": self.prices,
             "alarms": [asdict(alarm) for alarm in self.alarms[-100:]],
             "router": self.router,
+            "others": self.others,
             "streams": {name: s.to_dict() for name, s in self.streams.items()},
             "order": self._order,
         }

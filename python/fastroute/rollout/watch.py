@@ -110,7 +110,7 @@ class Watcher:
                     score = row.win_rate
                     if score is None and row.scores:  # among candidates
                         score = row.scores.get(grade.model)
-                    kind = f"rank {grade.rank}"
+                    kind = f"{'comparison' if grade.compares else 'grade'}, rank {grade.rank}"
                     drift.observe_grade(grade.model, kind, score, grade.grade, row.time)
                 drift.grades_cursor = grade.time
             for alarm in drift.alarms[told:]:
@@ -155,8 +155,7 @@ def _observe(drift: Drift, found: Conversation) -> None:
     stream, score = "win_rate", first.win_rate
     if score is None and first.scores:  # among candidates: the mean of what each promises
         stream, score = "score", fmean(first.scores.values())
-    if score is not None and first.arm != CANARY:
-        drift.observe_router(first.router_checksum)
+    if score is not None and first.arm != CANARY and drift.observe_router(first.router_checksum):
         drift.observe(stream, score, first.time)
     seen: set[str] = set()
     for row in found.rows:
