@@ -18,7 +18,7 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 #: Imported in their modules only, and not part of the extras "test" and "dev".
-_HEAVY = ("torch", "transformers", "onnxscript")
+_HEAVY = ("torch", "transformers", "onnxscript", "ray")
 
 
 class Report(NamedTuple):

@@ -71,8 +71,8 @@ def read_grades(
     found = connection.execute(select(JUDGEMENTS).where(*asked(of)))
     for row in found:
         for name, score in ((row.model_a, row.score_a), (row.model_b, row.score_b)):
-            compares = score is None and row.winner is not None
-            if compares:
+            compares = score is None
+            if score is None and row.winner is not None:
                 score = _of_winner(row.winner, name)
             if score is not None:
                 rank = _RANKS.get(row.judge, _RANKS["judge"])

@@ -74,7 +74,8 @@ class Sessions:
         """Take over what other replicas noted of conversation ``key``."""
         if self.store is not None:
             found = await self.store.get(f"session:{key.hex()}")
-            name, _, turn = ((found and found[0]) or b"").decode(errors="replace").partition(" ")
+            noted = found[0] if found else None
+            name, _, turn = (noted or b"").decode(errors="replace").partition(" ")
             if name in _SIDES:
                 self._note(key, Side(_SIDES[name], turn))
 
