@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -155,6 +156,7 @@ def main() -> None:
     """Run with the number of the connection's file descriptor as argument."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all; the gateway says when to end
         signal.signal(number, signal.SIG_IGN)
+    os.nice(5)  # a request comes before a row
     worker = Worker(Connection(int(sys.argv[1])))
     logging.getLogger().handlers = [_Forwarding(worker)]
     LOGGER.setLevel(logging.INFO)
