@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ import numpy as np
 
 from fastroute.rollout.files import read_canary, read_drift
 from loop_simulation import CHANGES, EXPLORED, GRADED, PRICE_OF_STRONG, STRONG, TOPICS, World
+from loop_users import Provider
 from serve_load import free_port, running
 
 SHADOWED = 0.25
@@ -77,38 +78,24 @@ dollars_margin = 20.0
 """
 
 
-class Provider(BaseHTTPRequestHandler):
+class WorldProvider(Provider):
     """Answers right, 42, with the probability of the world that is in the folder now."""
 
-    protocol_version = "HTTP/1.1"
     folder = Path()
 
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+    def answer(self, model: str, prompt: str) -> tuple[str, int, int]:
+        """The text, and the tokens of prompt and text."""
         weak = json.loads((self.folder / "world.json").read_text())["weak"]
-        prompt = asked["messages"][-1]["content"]
         topic = next(i for i, words in enumerate(TOPICS.values()) if prompt.split()[0] in words)
-        is_right = random.random() < (STRONG if asked["model"] == "strong" else weak[topic])
-        message = {"role": "assistant", "content": f"The answer is {42 if is_right else 41}."}
+        is_right = random.random() < (STRONG if model == "strong" else weak[topic])
         tokens = int(random.lognormvariate(4.6, 0.5)) + 1
-        usage = {"prompt_tokens": 60, "completion_tokens": tokens, "total_tokens": 60 + tokens}
-        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        answer = {"id": "c", "object": "chat.completion", "created": 1, "model": asked["model"]}
-        body = json.dumps(answer | {"choices": choices, "usage": usage})
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing."""
+        return f"The answer is {42 if is_right else 41}.", 60, tokens
 
 
 def provide(folder: Path, port: int) -> None:
     """Serve until the process ends."""
-    Provider.folder = folder
-    ThreadingHTTPServer(("127.0.0.1", port), Provider).serve_forever()
+    WorldProvider.folder = folder
+    ThreadingHTTPServer(("127.0.0.1", port), WorldProvider).serve_forever()
 
 
 def use(folder: Path, port: int, rate: float, clients: int = 8) -> None:

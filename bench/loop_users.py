@@ -41,14 +41,20 @@ def _answer(model: str, prompt: str) -> str:
     return "This is how it is done, step by step, with a check of the result at the end."
 
 
-class _Provider(BaseHTTPRequestHandler):
+class Provider(BaseHTTPRequestHandler):
+    """Answers chat completions; what, a subclass may say."""
+
     protocol_version = "HTTP/1.1"
+
+    def answer(self, model: str, prompt: str) -> tuple[str, int, int]:
+        """The text, and the tokens of prompt and text."""
+        text = _answer(model, prompt)
+        return text, len(prompt) // 4, len(text) // 4
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         prompt = "\n".join(message["content"] for message in body["messages"])
-        text = _answer(body["model"], prompt)
-        usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": len(text) // 4}
+        text, read, written = self.answer(body["model"], prompt)
         message = {"role": "assistant", "content": text}
         answer = {
             "id": "chatcmpl-1",
@@ -56,7 +62,11 @@ class _Provider(BaseHTTPRequestHandler):
             "created": 0,
             "model": body["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            "usage": usage | {"total_tokens": sum(usage.values())},
+            "usage": {
+                "prompt_tokens": read,
+                "completion_tokens": written,
+                "total_tokens": read + written,
+            },
         }
         content = json.dumps(answer).encode()
         self.send_response(200)
@@ -70,7 +80,7 @@ class _Provider(BaseHTTPRequestHandler):
 
 
 def _serve(port: int) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", port), _Provider) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Provider) as server:
         port = server.server_address[1]
         print(f"serving large, small and judge at http://127.0.0.1:{port}/v1", flush=True)
         server.serve_forever()

@@ -20,9 +20,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from environment import machine, restart_in_fair_environment
+
+if TYPE_CHECKING:  # the environment is set before NumPy is loaded
+    from fastroute.routers.sw_ranking.router import Mode
 
 QUERIES = 1000
 #: Directions, neighbours, and how many times the default number of lists is opened.
@@ -59,7 +62,7 @@ def main() -> int:
     return 0
 
 
-def _fitted(text: str, mode: str = "far_field") -> tuple[Any, Any]:
+def _fitted(text: str, mode: Mode = "far_field") -> tuple[Any, Any]:
     from data import Size, make_battles
     from fastroute.routers import SimilarityWeightedRouter
 
@@ -67,7 +70,7 @@ def _fitted(text: str, mode: str = "far_field") -> tuple[Any, Any]:
     router = SimilarityWeightedRouter(
         strong_model=battles.strong_model,
         weak_model=battles.weak_model,
-        mode=mode,  # type: ignore[arg-type] - one of the modes
+        mode=mode,
     )
     return battles, router.fit(battles.embeddings, battles.model_a, battles.model_b, battles.winner)
 

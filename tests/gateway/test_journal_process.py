@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from fakes.journals import numbers
 from fastroute.errors import JournalError
 from fastroute.gateway.config.journal import JournalConfig
 from fastroute.gateway.journal.process import WriterProcess
@@ -90,14 +91,6 @@ def running(url: str, most_rows: int = 10_000) -> Iterator[Running]:
     finally:
         made.writer.close()
     assert made.children() == []
-
-
-def numbers(url: str) -> list[int]:
-    engine = open_journal(url)
-    with engine.connect() as connection:
-        found = connection.scalars(select(REQUESTS.c.request_id).order_by(REQUESTS.c.time)).all()
-    engine.dispose()
-    return [int(name, 16) for name in found]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import Engine, event, func, select
 
 from fakes import postgresql
+from fakes.journals import numbers
 from fastroute.errors import JournalError
 from fastroute.journal.database import open_journal
 from fastroute.journal.feedback import Grade
@@ -58,14 +59,6 @@ def running(connect: Callable[[], Engine], **options: Any) -> Iterator[Running]:
         yield made
     finally:
         made.writer.close(60)  # the machine may be busy with other tests
-
-
-def numbers(url: str) -> list[int]:
-    engine = open_journal(url)
-    with engine.connect() as connection:
-        found = connection.scalars(select(REQUESTS.c.request_id).order_by(REQUESTS.c.time)).all()
-    engine.dispose()
-    return [int(name, 16) for name in found]
 
 
 def test_rows_arrive_once_each(url: str) -> None:
