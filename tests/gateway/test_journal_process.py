@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,13 @@ class Running:
         return [self.writer.put("requests", noted(number), number) for number in numbers]
 
     def children(self) -> list[int]:
-        path = Path("/proc/self/task")
-        return [
-            int(name)
-            for task in path.iterdir()
-            for name in (task / "children").read_text().split()
-            if b"journal.worker" in Path(f"/proc/{name}/cmdline").read_bytes()
-        ]
+        found = []
+        for task in Path("/proc/self/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread or child that ended
+                for name in (task / "children").read_text().split():
+                    if b"journal.worker" in Path(f"/proc/{name}/cmdline").read_bytes():
+                        found.append(int(name))
+        return found
 
     def signal(self, number: signal.Signals) -> int:
         self.wait_for(lambda: self.children() != [])
