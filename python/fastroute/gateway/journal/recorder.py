@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fastroute.gateway.config.settings import Config
@@ -66,7 +65,6 @@ class Entry:
         """Queue what the request's row is made of, and ask its shadow."""
         bill, routed, texts, recorder = self.bill, self._routed, self._texts, self._recorder
         calls, answered = ([], None) if bill is None else (bill.settled, bill.answered)
-        latency_ms = round((perf_counter() - facts.began) * 1000, 3)
         noted = {
             "request_id": facts.request_id,
             "time": self._time_s,
@@ -77,7 +75,7 @@ class Entry:
             "arm": routed.arm,
             "answered_by": (facts.model or "")[:MODEL_CHARS] or None,
             "stream": facts.stream,
-            "latency_ms": latency_ms,
+            "latency_ms": facts.duration_ms,
             "first_byte_ms": facts.more.get("first_byte_ms"),
             "status": facts.status,
             "error": facts.error,
@@ -91,7 +89,7 @@ class Entry:
             noted |= _choice(routed, routed.choice)
         elif routed.decision is not None:
             noted |= _decision(self._gateway, routed)
-        slot = recorder.calls.end(self._noted, calls, answered, latency_ms, facts.status)
+        slot = recorder.calls.end(self._noted, calls, answered, facts.duration_ms, facts.status)
         recorder.writer.put("requests", noted, slot)
         shadows, sampled = recorder.shadows, self._sampled
         succeeded = calls and facts.status == 200 and facts.error is None

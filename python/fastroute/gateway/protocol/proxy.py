@@ -70,6 +70,7 @@ class Facts:
     path: str
     request_id: str
     began: float = field(default_factory=perf_counter)
+    duration_ms: float = 0.0
     caller: str | None = None
     status: int = 0
     model: str | None = None
@@ -351,6 +352,7 @@ class ProxyEndpoint:
 
     def _finish(self, facts: Facts) -> None:
         self._state.metrics.requests.labels(facts.path, str(facts.status)).inc()
+        facts.duration_ms = round((perf_counter() - facts.began) * 1000, 3)
         known = {
             "request_id": facts.request_id,
             "path": facts.path,
@@ -359,7 +361,7 @@ class ProxyEndpoint:
             "model": facts.model and facts.model[:SHOWN_CHARS],
             "stream": facts.stream,
             "error": facts.error,
-            "duration_ms": round((perf_counter() - facts.began) * 1000, 3),
+            "duration_ms": facts.duration_ms,
         }
         log("request", logging.INFO, **known, **facts.more)
         if facts.entry is not None:
