@@ -14,7 +14,7 @@ from fastroute.candidates import Candidate, Rule, parse_policy, read_candidates
 from fastroute.candidates.files import candidates_of
 from fastroute.errors import ConfigError, InvalidInputError
 from fastroute.gateway.config.file import ConfigFile
-from fastroute.gateway.config.section import Section, Text, TupleOf
+from fastroute.gateway.config.section import FilePath, Section, Text, TupleOf
 from fastroute.http.request import Endpoint
 from fastroute.policy import CASCADE_MODEL, MANY_MODELS
 
@@ -38,7 +38,7 @@ class PolicyConfig(Section):
     """Section ``[policy]``: how one of the candidates is chosen."""
 
     choose: PolicyText = "max_quality"
-    router: Text | None = None
+    router: FilePath | None = None
     drop_reasoning: bool = False
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails
@@ -13,6 +12,7 @@ from fastroute.errors import FastRouteError
 from fastroute.evidence.kinds import Expectation, Kind
 from fastroute.gateway.config.section import (
     Amount,
+    FilePath,
     PositiveCount,
     Seconds,
     Section,
@@ -35,7 +35,7 @@ class CascadeConfig(Section):
     deadline_s: Seconds = 60.0
     early_strong_s: Amount | None = None
     streams: Literal["cascade", "prompt_only"] = "cascade"
-    acceptance: Text | None = None
+    acceptance: FilePath | None = None
     threshold: Share | None = None
     kind: Kind | None = None
     pattern: Text | None = None
@@ -107,10 +107,3 @@ class CascadeConfig(Section):
                 for key, i, said in wrong
             ]
             raise ValidationError.from_exception_data("cascade", details)
-
-    def in_folder(self, folder: Path) -> Self:
-        """The section with paths that are relative to ``folder``."""
-        if self.acceptance is None:
-            return self
-        path = folder / Path(self.acceptance).expanduser()
-        return self.model_copy(update={"acceptance": str(path)})

@@ -5,12 +5,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from fastroute.gateway.config.section import PositiveCount, Secret, Section, Share, Text
+from fastroute.gateway.config.section import (
+    FilePath,
+    PositiveCount,
+    Secret,
+    Section,
+    Share,
+    Text,
+    in_folder,
+)
 
 #: Which requests are sampled rather than others.
 Preference = Literal["none", "uncertain"]
@@ -45,7 +52,7 @@ class JournalConfig(Section):
     ``max_text_characters``, as ``redact`` returns them, for ``retention_days``.
     """
 
-    url: Text = "sqlite:///journal.db"
+    url: Annotated[Text, Field(validate_default=True)] = "sqlite:///journal.db"
     password: Secret | None = Field(default=None, alias="password_env", repr=False)
     prompts: bool = False
     answers: bool = False
@@ -56,19 +63,12 @@ class JournalConfig(Section):
 
     @field_validator("url")
     @classmethod
-    def _is_readable(cls, url: str) -> str:
+    def _is_readable(cls, url: str, info: ValidationInfo) -> str:
         from fastroute.journal.database import journal_url
 
         journal_url(url)  # its errors are ValueErrors, or name what is not installed
-        return url
-
-    def in_folder(self, folder: Path) -> Self:
-        """The section with a file that is relative to ``folder``."""
-        scheme, separator, path = self.url.partition(":///")
-        if scheme != "sqlite":
-            return self
-        path = str(folder / Path(path).expanduser())
-        return self.model_copy(update={"url": f"{scheme}{separator}{path}"})
+        scheme, separator, path = url.partition(":///")
+        return f"{scheme}{separator}{in_folder(path, info)}" if scheme == "sqlite" else url
 
 
 class ShadowConfig(Section):
@@ -98,7 +98,7 @@ class LearnConfig(Section):
     """
 
     every_hours: Annotated[float, Field(gt=0)] = 24.0
-    output: Text = "learned"
+    output: FilePath = Field(default="learned", validate_default=True)
     days: Annotated[float, Field(gt=0)] | None = None
     target_quality: Share | None = None
     target_share: Share | None = None
@@ -118,7 +118,3 @@ class LearnConfig(Section):
         given = {name: getattr(self, name) for name in ("days", *TARGETS)}
         pairs = ((f"--{name.replace('_', '-')}", v) for name, v in given.items() if v is not None)
         return [word for name, value in pairs for word in (name, repr(value))]
-
-    def in_folder(self, folder: Path) -> Self:
-        """The section with paths that are relative to ``folder``."""
-        return self.model_copy(update={"output": str(folder / Path(self.output).expanduser())})

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from fastroute.errors import FastRouteError
 from fastroute.gateway.config.candidates import PolicyText
-from fastroute.gateway.config.section import Amount, PositiveCount, Section, Share, Text, TupleOf
+from fastroute.gateway.config.section import (
+    Amount,
+    FilePath,
+    PositiveCount,
+    Section,
+    Share,
+    Text,
+    TupleOf,
+    in_folder,
+)
 from fastroute.rollout.canary import OnDrift, Rules
 from fastroute.routers.registry import ROUTER_NAMES
 from fastroute.routers.specification import RouterChoice, parse_router
@@ -33,7 +41,7 @@ class CanaryConfig(Section):
     router: Text | None = None
     policy: PolicyText | None = None
     threshold: Share | None = None
-    state: Text = "canary.json"
+    state: FilePath = Field(default="canary.json", validate_default=True)
     stages: TupleOf[_Part] = Rules().stages
     holdback: _Part = Rules().holdback
     settle_s: _Settling = Rules().settle_s
@@ -48,12 +56,15 @@ class CanaryConfig(Section):
 
     @field_validator("router")
     @classmethod
-    def _is_a_router(cls, router: str | None) -> str | None:
+    def _is_a_router(cls, router: str | None, info: ValidationInfo) -> str | None:
+        if router is None or router in ROUTER_NAMES:
+            return router
         try:
-            router_choice(router or "mf")
+            router_choice(router)
         except FastRouteError as error:
             raise ValueError(str(error)) from error
-        return router
+        name, equals, path = router.rpartition("=")
+        return f"{name}{equals}{in_folder(path, info)}"
 
     @field_validator("stages")
     @classmethod
@@ -75,28 +86,12 @@ class CanaryConfig(Section):
         """When it goes on, is promoted, or goes back."""
         return Rules(**self.model_dump(exclude={"router", "policy", "threshold", "state"}))
 
-    def in_folder(self, folder: Path) -> Self:
-        """The section with paths that are relative to ``folder``."""
-        router = self.router
-        if router is not None and router not in ROUTER_NAMES:
-            name, equals, path = router.rpartition("=")
-            router = f"{name}{equals}{folder / Path(path).expanduser()}"
-        return self.model_copy(update={"router": router} | _state(self.state, folder))
-
 
 class DriftConfig(Section):
     """Section ``[drift]``: alarms when prompts, grades, answers or prices change."""
 
-    state: Text = "drift.json"
+    state: FilePath = Field(default="drift.json", validate_default=True)
     settle_s: _Settling = Rules().settle_s
-
-    def in_folder(self, folder: Path) -> Self:
-        """The section with paths that are relative to ``folder``."""
-        return self.model_copy(update=_state(self.state, folder))
-
-
-def _state(path: str, folder: Path) -> dict[str, Any]:
-    return {"state": str(folder / Path(path).expanduser())}
 
 
 def router_choice(router: str) -> RouterChoice:

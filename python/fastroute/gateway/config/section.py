@@ -4,11 +4,36 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, TypeVar
+from pathlib import Path
+from typing import Annotated, NamedTuple, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+)
 
 from fastroute.http.address import check_key
+
+
+class Reading(NamedTuple):
+    """What validation knows beside the values of a file: its context.
+
+    Attributes:
+        folder: of the file; its paths are relative to it.
+        is_pairless: whether candidates take the place of a pair of models.
+    """
+
+    folder: Path
+    is_pairless: bool
+
+
+def in_folder(path: str, info: ValidationInfo) -> str:
+    """``path`` relative to the folder of the file; as it is where no file is read."""
+    return path if info.context is None else str(info.context.folder / Path(path).expanduser())
 
 
 def _value_of_variable(name: object) -> str:
@@ -26,6 +51,8 @@ T = TypeVar("T")
 # Python's strict mode takes no list for a tuple, and files have no tuples.
 TupleOf = Annotated[tuple[T, ...], Field(strict=False)]
 Text = Annotated[str, Field(min_length=1)]
+#: A path, relative to the folder of the file.
+FilePath = Annotated[Text, AfterValidator(in_folder)]
 Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,6 +50,7 @@ from fastroute.gateway.config.section import (
     Amount,
     Count,
     PositiveCount,
+    Reading,
     Seconds,
     Section,
     Share,
@@ -86,8 +87,8 @@ def _router_choice(value: object) -> RouterChoice:
 
 
 def _pair_model(name: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> str:
-    # The context says that candidates make up for a pair.
-    return "" if name == "" and info.context else str(check(name))
+    is_pairless = info.context is not None and info.context.is_pairless
+    return "" if name == "" and is_pairless else str(check(name))
 
 
 PairModel = Annotated[Text, WrapValidator(_pair_model)]
@@ -263,6 +264,12 @@ class ConfigSections(Section):
     state: StateConfig | None = None
     budgets: BudgetsConfig | None = None
 
+    @field_validator("keys")
+    @classmethod
+    def _have_names(cls, keys: tuple[KeyConfig, ...]) -> tuple[KeyConfig, ...]:
+        named = enumerate(keys)
+        return tuple(k.model_copy(update={"name": k.name or f"key {i}"}) for i, k in named)
+
     @field_validator("budgets")
     @classmethod
     def _can_hold(cls, budgets: BudgetsConfig | None, info: ValidationInfo) -> BudgetsConfig | None:
@@ -399,12 +406,12 @@ def load_config(
     )
     if is_pairless and isinstance(routing, Mapping):
         data["routing"] = {"strong_model": "", "weak_model": "", **routing}
+    folder = Path(path or ".").parent
     try:
-        sections = ConfigSections.model_validate(data, context=is_pairless or None)
+        sections = ConfigSections.model_validate(data, context=Reading(folder, is_pairless))
     except ValidationError as error:
         raise config_error(file, flags, ConfigSections, error) from error
     default = endpoint or sections.endpoint.endpoint(Endpoint(max_retries=0))
-    folder = Path(path or ".").parent
     candidates = read_section(
         sections.candidates, sections.price_list, sections.models, file, folder
     )
@@ -415,33 +422,12 @@ def load_config(
         own = section.configured(name, endpoint_of(candidate, default))
         given = {key: getattr(own, key) for key in prices if getattr(own, key) is not None}
         models[name] = replace(own, **(prices | given))
-    policy = sections.policy
-    if policy.router is not None:
-        folder_of_it = str(folder / Path(policy.router).expanduser())
-        policy = policy.model_copy(update={"router": folder_of_it})
+    shared = (f.name for f in fields(Config) if f.name in ConfigSections.model_fields)
+    as_they_are: dict[str, Any] = {name: getattr(sections, name) for name in shared}
+    resolved = {"endpoint": default, "models": models, "candidates": candidates}
     return Config(
-        routing=sections.routing,
-        server=sections.server,
-        endpoint=default,
+        **(as_they_are | resolved),
         other_models=sections.endpoint.other_models,
-        models=models,
-        resilience=sections.resilience,
-        cascade=None if sections.cascade is None else sections.cascade.in_folder(folder),
-        journal=None if sections.journal is None else sections.journal.in_folder(folder),
-        shadow=sections.shadow,
-        explore=sections.explore,
-        learn=None if sections.learn is None else sections.learn.in_folder(folder),
-        canary=None if sections.canary is None else sections.canary.in_folder(folder),
-        drift=None if sections.drift is None else sections.drift.in_folder(folder),
-        candidates=candidates,
-        policy=policy,
-        rules=sections.rules,
-        keys=tuple(
-            key if key.name else key.model_copy(update={"name": f"key {i}"})
-            for i, key in enumerate(sections.keys)
-        ),
-        state=sections.state,
-        budgets=sections.budgets,
         router_config=_router_config(sections, folder, ("routing", "routers") in flags),
     )
 

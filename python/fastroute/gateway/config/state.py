@@ -71,7 +71,7 @@ class BudgetsConfig(LimitsConfig):
     def check(self, sections: Mapping[str, Any]) -> None:
         """Raises ValueError where the limits could not hold; ``sections`` are the others."""
         keys = sections.get("keys", ())
-        names = {key.name or f"key {i}" for i, key in enumerate(keys)} or {"anyone"}
+        names = {key.name for key in keys} or {"anyone"}
         unknown = sorted(self.callers.keys() - names)
         if unknown:
             raise ValueError(
