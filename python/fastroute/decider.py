@@ -334,20 +334,14 @@ class Decider:
 
 
 class _Measured(NamedTuple):
-    """What was measured of a router, as decisions need it.
+    """What was measured of a router, as decisions need it."""
 
-    Attributes:
-        provenance: where it is from.
-        scale: from win rates to difficulties; None without calibration.
-        least, greatest: the calibrated range, with 4 decimals; without calibration 0 and 1.
-        threshold: the router's default.
-    """
-
-    provenance: Provenance
-    scale: DifficultyScale | None
+    provenance: Provenance  #: where it is from
+    scale: DifficultyScale | None  #: from win rates to difficulties; None without calibration
+    #: least, greatest: the calibrated range, with 4 decimals; without calibration 0 and 1.
     least: float
     greatest: float
-    threshold: float
+    threshold: float  #: the router's default
 
 
 def _measured(known: Provenance) -> _Measured:

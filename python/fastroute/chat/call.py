@@ -21,30 +21,20 @@ from fastroute.policy import MANY_MODELS, check_threshold, parse_model_name
 
 
 class Call(NamedTuple):
-    """What a call asks for.
+    """What a call asks for."""
 
-    Attributes:
-        router, threshold, strong_share: what decides; router None for a plain model name, the
-            others None where they are not given.
-        model: the plain model name; "" where a router decides.
-        body: what is sent, once its ``model`` is chosen.
-        headers: HTTP headers to add or replace.
-        timeout_s: seconds to wait for the answer, if it is not the endpoint's.
-        query: parameters to add to the address.
-        previous_model: the model that gave the conversation's last answer; "" if not known.
-        cached_tokens: input tokens that its provider last read from its cache.
-    """
-
+    #: router, threshold, strong_share: what decides; router None for a plain model name, the others
+    #: None where they are not given.
     router: str | None
     threshold: float | None
     strong_share: float | None
-    model: str
-    body: dict[str, Any]
-    headers: Mapping[str, str]
-    timeout_s: float | None
-    query: Mapping[str, Any]
-    previous_model: str = ""
-    cached_tokens: int = 0
+    model: str  #: the plain model name; "" where a router decides
+    body: dict[str, Any]  #: what is sent, once its ``model`` is chosen
+    headers: Mapping[str, str]  #: HTTP headers to add or replace
+    timeout_s: float | None  #: seconds to wait for the answer, if it is not the endpoint's
+    query: Mapping[str, Any]  #: parameters to add to the address
+    previous_model: str = ""  #: the model that gave the conversation's last answer; "" if not known
+    cached_tokens: int = 0  #: input tokens that its provider last read from its cache
 
     @classmethod
     def read(cls, arguments: Mapping[str, Any]) -> Self:

@@ -14,21 +14,13 @@ from fastroute.types import BoolArray, Float64Array
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GradeTable:
-    """What each model scored on each prompt.
+    """What each model scored on each prompt."""
 
-    Attributes:
-        prompts: n texts.
-        datasets: n names, of a file and a dataset in it.
-        models: m names, sorted.
-        grades: float64[n, m], 0..1; NaN where a model has none.
-        usd: float64[n, m], dollars that each answer cost; NaN where not known.
-    """
-
-    prompts: tuple[str, ...]
-    datasets: tuple[str, ...]
-    models: tuple[str, ...]
-    grades: Float64Array
-    usd: Float64Array
+    prompts: tuple[str, ...]  #: n texts
+    datasets: tuple[str, ...]  #: n names, of a file and a dataset in it
+    models: tuple[str, ...]  #: m names, sorted
+    grades: Float64Array  #: float64[n, m], 0..1; NaN where a model has none
+    usd: Float64Array  #: float64[n, m], dollars that each answer cost; NaN where not known
 
     @classmethod
     def of(cls, rows: Sequence[GradedResult]) -> GradeTable:

@@ -17,19 +17,12 @@ from fastroute.types import Float32Array
 
 
 class CacheInfo(NamedTuple):
-    """What a cache did so far.
+    """What a cache did so far."""
 
-    Attributes:
-        hits: prompts answered from the cache (repeats within one batch count as hits).
-        misses: prompts that had to be computed.
-        entries: vectors held now.
-        max_entries: the bound on ``entries``.
-    """
-
-    hits: int
-    misses: int
-    entries: int
-    max_entries: int
+    hits: int  #: prompts answered from the cache (repeats within one batch count as hits)
+    misses: int  #: prompts that had to be computed
+    entries: int  #: vectors held now
+    max_entries: int  #: the bound on ``entries``
 
 
 class VectorCache:

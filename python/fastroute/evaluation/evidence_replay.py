@@ -39,60 +39,45 @@ _AGREEING = SIGNALS.index("agreeing")
 
 @dataclass(frozen=True)
 class Policy:
-    """Figures of one policy, with 95 % intervals.
+    """Figures of one policy, with 95 % intervals."""
 
-    Attributes:
-        name: of the policy.
-        apgr: mean performance gap recovered over the share of strong calls, against the weak
-            model alone; NaN for a single model.
-        quality: mean score at its operating point (single models, and the rule of agreement).
-        strong_share: the share of strong calls at that point.
-        usd: dollars per prompt at that point, None without prices.
-        parity_share: the least share of strong calls with the strong model's quality; NaN for none.
-        parity_cost: the least cost with the strong model's quality, as a share of the strong
-            model's own cost, every call counted; None without prices, NaN where it isn't reached.
-    """
-
-    name: str
+    name: str  #: of the policy
+    #: mean performance gap recovered over the share of strong calls, against the weak model alone;
+    #: NaN for a single model.
     apgr: Estimate
-    quality: float
-    strong_share: float
-    usd: float | None
+    quality: float  #: mean score at its operating point (single models, and the rule of agreement)
+    strong_share: float  #: the share of strong calls at that point
+    usd: float | None  #: dollars per prompt at that point, None without prices
+    #: the least share of strong calls with the strong model's quality; NaN for none.
     parity_share: Estimate
+    #: the least cost with the strong model's quality, as a share of the strong model's own cost,
+    #: every call counted; None without prices, NaN where it isn't reached.
     parity_cost: Estimate | None
 
 
 @dataclass(frozen=True)
 class Replay:
-    """The figures of ``replay``.
+    """The figures of ``replay``."""
 
-    Attributes:
-        prompts: how many there are.
-        weak, strong: the pair.
-        helpers: the models asked beside the weak one.
-        policies: the cascade's and its rivals' figures.
-        outcomes: how many prompts' answers agree, disagree, or can't be compared.
-        served: what the learned cascade sends when it accepts: one model's answer, or that of the
-            largest group of equal answers, and of one model where groups are equally large. Chosen
-            in each fold on the others; this is the most frequent choice.
-        calibration_error: mean absolute difference of predicted and observed acceptance in ten
-            equally filled bins, out of fold.
-        folds: in how many the acceptance model was fitted and scored.
-        median_latency_s, p99_latency_s: of the rule of agreement; None without recorded times.
-        notes: what a reader must know to interpret the figures, such as estimated token counts.
-    """
-
-    prompts: int
+    prompts: int  #: how many there are
+    #: weak, strong: the pair.
     weak: str
     strong: str
-    helpers: tuple[str, ...]
-    policies: tuple[Policy, ...]
-    outcomes: Mapping[str, int]
+    helpers: tuple[str, ...]  #: the models asked beside the weak one
+    policies: tuple[Policy, ...]  #: the cascade's and its rivals' figures
+    outcomes: Mapping[str, int]  #: how many prompts' answers agree, disagree, or can't be compared
+    #: what the learned cascade sends when it accepts: one model's answer, or that of the largest
+    #: group of equal answers, and of one model where groups are equally large. Chosen in each fold
+    #: on the others; this is the most frequent choice.
     served: str
+    #: mean absolute difference of predicted and observed acceptance in ten equally filled bins, out
+    #: of fold.
     calibration_error: float
-    folds: int
+    folds: int  #: in how many the acceptance model was fitted and scored
+    #: median_latency_s, p99_latency_s: of the rule of agreement; None without recorded times.
     median_latency_s: float | None = None
     p99_latency_s: float | None = None
+    #: what a reader must know to interpret the figures, such as estimated token counts.
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:

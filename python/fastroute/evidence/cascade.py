@@ -173,18 +173,18 @@ class Cascade:
     ) -> tuple[AsyncResponse, Evidence]:
         """Answer one request.
 
-            Args:
-        XX
-                strong: the request to the strong model, a stream if the client wants one.
-                prompt: the text that is asked.
-                expectation: what an answer is compared by; by default told from the prompt.
-                prefers_strong: the prompt's router, asked only where answers can't be compared.
-                prompt_win_rate: for the acceptance model.
+        Args:
+            cheap: requests to the cheap models, at least one, for whole answers.
+            strong: the request to the strong model, a stream if the client wants one.
+            prompt: the text that is asked.
+            expectation: what an answer is compared by; by default told from the prompt.
+            prefers_strong: the prompt's router, asked only where answers can't be compared.
+            prompt_win_rate: for the acceptance model.
 
-            Returns:
-                The answer to pass on, whole or as the strong model's stream, and how it was chosen.
+        Returns:
+            The answer to pass on, whole or as the strong model's stream, and how it was chosen.
 
-            Raises DispatchError of the strong model, where no cheap answer can replace it.
+        Raises DispatchError of the strong model, where no cheap answer can replace it.
         """
         if not cheap:
             raise InvalidInputError("cheap is empty; a cascade needs a cheap model")

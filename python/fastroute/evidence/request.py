@@ -18,27 +18,19 @@ _OF_THE_BODY = frozenset({b"content-type", b"content-length", b"transfer-encodin
 
 @dataclass(frozen=True)
 class CascadeRequest(Request):
-    """The request to the strong model, with what is asked before it.
+    """The request to the strong model, with what is asked before it."""
 
-    Attributes:
-        cheap: the same question to the cheap models.
-        prompt: the text that is asked.
-        expectation: what answers are compared by.
-        win_rate: of the prompt, by the router that decides where answers can't be compared.
-        prefers_strong: what that router decided.
-        include_usage: whether the client wants usage at the end of its stream.
-        hide_logprobs: the cheap models of which log-probabilities are asked that the client did
-            not ask for.
-        decided: is called with the evidence once the answer is chosen.
-    """
-
-    cheap: tuple[Request, ...] = ()
-    prompt: str = field(default="", repr=False)
+    cheap: tuple[Request, ...] = ()  #: the same question to the cheap models
+    prompt: str = field(default="", repr=False)  #: the text that is asked
+    #: what answers are compared by.
     expectation: Expectation = field(default=Expectation(), repr=False)
+    #: of the prompt, by the router that decides where answers can't be compared.
     win_rate: float = 0.5
-    prefers_strong: bool = True
-    include_usage: bool = False
+    prefers_strong: bool = True  #: what that router decided
+    include_usage: bool = False  #: whether the client wants usage at the end of its stream
+    #: the cheap models of which log-probabilities are asked that the client did not ask for.
     hide_logprobs: frozenset[str] = frozenset()
+    #: is called with the evidence once the answer is chosen.
     decided: Callable[[Evidence], None] = field(default=lambda _: None, repr=False, compare=False)
 
 

@@ -18,17 +18,11 @@ _OPENAI_HOST = re.compile(r"(.+\.)?api\.openai\.com")
 
 
 class Address(NamedTuple):
-    """Where requests go.
+    """Where requests go."""
 
-    Attributes:
-        url: what to send to.
-        shown: the same without its query, for messages.
-        is_openai: whether the host is OpenAI's own, over TLS.
-    """
-
-    url: str
-    shown: str
-    is_openai: bool
+    url: str  #: what to send to
+    shown: str  #: the same without its query, for messages
+    is_openai: bool  #: whether the host is OpenAI's own, over TLS
 
 
 def read_base_url(base_url: object, path: str, source: str = "base_url") -> Address:

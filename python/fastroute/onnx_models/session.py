@@ -30,21 +30,17 @@ KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """How onnxruntime runs a model.
+    """How onnxruntime runs a model."""
 
-    Attributes:
-        num_threads: threads within one run.
-        providers: execution providers, each a name or ``(name, options)``. A provider that isn't
-            there is an error; nothing falls back to the CPU.
-        spin_threads: whether idle threads of a run wait busily: faster by microseconds, at a
-            processor's time. Of no effect with one thread.
-        memory_arena: "keep" holds what the largest run needed for the runs to come, "shrink" gives
-            it back after each run, "off" asks the system for every tensor.
-    """
-
-    num_threads: int = 1
+    num_threads: int = 1  #: threads within one run
+    #: execution providers, each a name or ``(name, options)``. A provider that isn't there is an
+    #: error; nothing falls back to the CPU.
     providers: Sequence[Provider] = CPU
+    #: whether idle threads of a run wait busily: faster by microseconds, at a processor's time. Of
+    #: no effect with one thread.
     spin_threads: bool = True
+    #: "keep" holds what the largest run needed for the runs to come, "shrink" gives it back after
+    #: each run, "off" asks the system for every tensor.
     memory_arena: MemoryArena = "keep"
 
     def __post_init__(self) -> None:

@@ -142,17 +142,12 @@ class Recorded:
 
 
 class Policy(NamedTuple):
-    """When a task is sent again.
+    """When a task is sent again."""
 
-    Attributes:
-        mode: "none", "replicate" (at once), "delayed", "relaunch".
-        delay_s: after how long; 0 for "replicate".
-        copies: further copies beside the one that runs; with "relaunch" beside the one that takes
-            its place, so 0 is the plain relaunch.
-    """
-
-    mode: Mode = "none"
-    delay_s: float = 0.0
+    mode: Mode = "none"  #: "none", "replicate" (at once), "delayed", "relaunch"
+    delay_s: float = 0.0  #: after how long; 0 for "replicate"
+    #: further copies beside the one that runs; with "relaunch" beside the one that takes its place,
+    #: so 0 is the plain relaunch.
     copies: int = 1
 
     def checked(self) -> Policy:
@@ -168,41 +163,31 @@ class Policy(NamedTuple):
 
 
 class Bill(NamedTuple):
-    """What an API bills for one request, in tokens or in money.
+    """What an API bills for one request, in tokens or in money."""
 
-    Attributes:
-        input: for the prompt, which each copy sends in full.
-        output: for a whole completion. A copy that is cancelled is billed for the part that it had
-            generated, which is taken to be the part of its time that it ran.
-    """
-
-    input: float
+    input: float  #: for the prompt, which each copy sends in full
+    #: for a whole completion. A copy that is cancelled is billed for the part that it had
+    #: generated, which is taken to be the part of its time that it ran.
     output: float
 
 
 class Outcome(NamedTuple):
-    """What a policy does, per job.
+    """What a policy does, per job."""
 
-    Attributes:
-        latency_s, cost_s: means.
-        latency_error_s, cost_error_s: their standard errors.
-        p50_s, p95_s, p99_s: quantiles of latency.
-        p99_error_s: standard error of ``p99_s``, from its order statistics.
-        requests: mean number of copies that were sent per task.
-        completions: mean number of completions per task; parts count as such.
-        billed, billed_error: mean and standard error of the bill; None without prices.
-    """
-
+    #: latency_s, cost_s: means.
     latency_s: float
     cost_s: float
+    #: latency_error_s, cost_error_s: their standard errors.
     latency_error_s: float
     cost_error_s: float
+    #: p50_s, p95_s, p99_s: quantiles of latency.
     p50_s: float
     p95_s: float
     p99_s: float
-    p99_error_s: float
-    requests: float
-    completions: float
+    p99_error_s: float  #: standard error of ``p99_s``, from its order statistics
+    requests: float  #: mean number of copies that were sent per task
+    completions: float  #: mean number of completions per task; parts count as such
+    #: billed, billed_error: mean and standard error of the bill; None without prices.
     billed: float | None
     billed_error: float | None
 

@@ -15,30 +15,24 @@ from fastroute.routers.base import Router
 
 @dataclass(frozen=True)
 class RouterSpec:
-    """A router, as the registry, the command line and configs see it.
+    """A router, as the registry, the command line and configs see it."""
 
-    Attributes:
-        name: its name in configs and ``router-<name>-<threshold>`` strings.
-        summary: one line of help.
-        make: makes the router; its keyword parameters are the keys of its config, and their
-            annotations the types of the values.
-        accepts: classes or functions, as "module:name", whose keyword parameters ``make`` takes
-            too, by ``**options``.
-        trainer: how it is trained on graded prompts, as "module:name" of a function
-            (config, seed) -> (untrained router, Trainer); None where it is not trained.
-        takes_pair: whether a config lets the router know its models by name.
-        batch_option: the key that sets the threads of a batch; None where there is none.
-        composite: whether ``make`` takes ``create``, which makes other routers.
-    """
-
-    name: str
-    summary: str
+    name: str  #: its name in configs and ``router-<name>-<threshold>`` strings
+    summary: str  #: one line of help
+    #: makes the router; its keyword parameters are the keys of its config, and their annotations
+    #: the types of the values.
     make: Callable[..., Router]
+    #: classes or functions, as "module:name", whose keyword parameters ``make`` takes too, by
+    #: ``**options``.
     accepts: tuple[str, ...] = ()
+    #: how it is trained on graded prompts, as "module:name" of a function (config, seed) ->
+    #: (untrained router, Trainer); None where it is not trained.
     trainer: str | None = None
+    #: whether a config lets the router know its models by name.
     takes_pair: Callable[[Mapping[str, Any]], bool] = field(default=lambda _: False)
+    #: the key that sets the threads of a batch; None where there is none.
     batch_option: str | None = None
-    composite: bool = False
+    composite: bool = False  #: whether ``make`` takes ``create``, which makes other routers
 
     def options(self) -> dict[str, Any]:
         """Annotations by key of the config."""

@@ -18,17 +18,11 @@ from fastroute.routers.spec import RouterSpec, is_text
 
 
 class RouterChoice(NamedTuple):
-    """A router that was asked for.
+    """A router that was asked for."""
 
-    Attributes:
-        name: of the router.
-        label: in reports; by default the name.
-        config: the keys of its config.
-    """
-
-    name: str
-    label: str
-    config: dict[str, Any]
+    name: str  #: of the router
+    label: str  #: in reports; by default the name
+    config: dict[str, Any]  #: the keys of its config
 
     def make(self) -> Router:
         """The router. Raises as ``create_router``."""

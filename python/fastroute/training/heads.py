@@ -54,20 +54,14 @@ _LEAST_SLOPE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A learnt pair vector, and how it did on prompts that it was not fitted to.
+    """A learnt pair vector, and how it did on prompts that it was not fitted to."""
 
-    Attributes:
-        pair: float64[d], win rate = sigmoid(pair . x).
-        held_out_win_rates: float64[n]; each is of a head fitted without the prompt's fold.
-        targets: float64[n], the targets less their group's mean plus the mean of all.
-        ridge: the ridge strength that was used.
-        slope, level: of ``direction`` and ``constant``.
-    """
-
-    pair: Float64Array
+    pair: Float64Array  #: float64[d], win rate = sigmoid(pair . x).
+    #: float64[n]; each is of a head fitted without the prompt's fold.
     held_out_win_rates: Float64Array
-    targets: Float64Array
-    ridge: float
+    targets: Float64Array  #: float64[n], the targets less their group's mean plus the mean of all
+    ridge: float  #: the ridge strength that was used
+    #: slope, level: of ``direction`` and ``constant``.
     slope: float
     level: float
 

@@ -14,15 +14,11 @@ from fastroute.types import Float64Array
 
 
 class PairOutcomes(NamedTuple):
-    """Records and what they say.
+    """Records and what they say."""
 
-    Attributes:
-        records: n battles and graded results; battles first.
-        outcomes: float64[n, 3], how probable it is that strong wins, that they tie, and that weak
-            wins; rows sum to 1.
-    """
-
-    records: Sequence[JudgedBattle | GradedResult]
+    records: Sequence[JudgedBattle | GradedResult]  #: n battles and graded results; battles first
+    #: float64[n, 3], how probable it is that strong wins, that they tie, and that weak wins; rows
+    #: sum to 1.
     outcomes: Float64Array
 
     @property

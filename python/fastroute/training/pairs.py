@@ -30,28 +30,18 @@ Int64Array = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """n pairs on r rows, in the order of their rows; a row is a prompt in a dataset.
+    """n pairs on r rows, in the order of their rows; a row is a prompt in a dataset."""
 
-    Attributes:
-        models: names; the numbers in ``a`` and ``b``.
-        prompts: text of each row, r of them.
-        groups: names of the datasets.
-        group_ids: int64[r], dataset of each row.
-        rows: int64[n], row of each pair, rising.
-        a, b: int64[n], the two models.
-        preference: float64[n], how far b was preferred: 0, 0.5, 1 or between.
-        weights: float64[n], above 0.
-    """
-
-    models: tuple[str, ...]
-    prompts: tuple[str, ...]
-    groups: tuple[str, ...]
-    group_ids: Int64Array
-    rows: Int64Array
+    models: tuple[str, ...]  #: names; the numbers in ``a`` and ``b``
+    prompts: tuple[str, ...]  #: text of each row, r of them
+    groups: tuple[str, ...]  #: names of the datasets
+    group_ids: Int64Array  #: int64[r], dataset of each row
+    rows: Int64Array  #: int64[n], row of each pair, rising
+    #: a, b: int64[n], the two models.
     a: Int64Array
     b: Int64Array
-    preference: Float64Array
-    weights: Float64Array
+    preference: Float64Array  #: float64[n], how far b was preferred: 0, 0.5, 1 or between
+    weights: Float64Array  #: float64[n], above 0
 
     def __len__(self) -> int:
         return len(self.rows)

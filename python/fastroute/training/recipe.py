@@ -13,19 +13,14 @@ from fastroute.types import Float64Array
 
 
 class Recipe(NamedTuple):
-    """What is chosen about the head.
+    """What is chosen about the head."""
 
-    Attributes:
-        label: a key of ``labels.LABELS``.
-        weighting: how much the prompts of a file count in sum: "rows" as many as they are,
-            "files" the same for each file.
-        ridge: ridge strength, or None for the best on held-out folds.
-        signal_weight: weight of the prompt's length against what it means, or None to learn it.
-    """
-
-    label: str = "difficulty"
+    label: str = "difficulty"  #: a key of ``labels.LABELS``
+    #: how much the prompts of a file count in sum: "rows" as many as they are, "files" the same for
+    #: each file.
     weighting: str = "files"
-    ridge: float | None = 30.0
+    ridge: float | None = 30.0  #: ridge strength, or None for the best on held-out folds
+    #: weight of the prompt's length against what it means, or None to learn it.
     signal_weight: float | None = 1.0
 
 

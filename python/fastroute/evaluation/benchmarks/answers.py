@@ -31,25 +31,17 @@ CHARACTERS_PER_TOKEN = 4.0
 
 @dataclass(frozen=True)
 class RecordedAnswers:
-    """What n models answered to m prompts.
+    """What n models answered to m prompts."""
 
-    Attributes:
-        prompts: the m prompts.
-        answers: by model, m answers.
-        scores: by model, float64[m].
-        tokens: by model, float64[m, 2]: tokens in and out, estimated where a file has none.
-        latency_s: by model, float64[m] seconds; only the models that have them for every prompt.
-        dropped: number of rows without a match in every file.
-        estimated_tokens: whether token counts were estimated from characters.
-    """
-
-    prompts: tuple[str, ...]
-    answers: Mapping[str, tuple[Answer, ...]]
-    scores: Mapping[str, Float64Array]
+    prompts: tuple[str, ...]  #: the m prompts
+    answers: Mapping[str, tuple[Answer, ...]]  #: by model, m answers
+    scores: Mapping[str, Float64Array]  #: by model, float64[m]
+    #: by model, float64[m, 2]: tokens in and out, estimated where a file has none.
     tokens: Mapping[str, Float64Array]
+    #: by model, float64[m] seconds; only the models that have them for every prompt.
     latency_s: Mapping[str, Float64Array]
-    dropped: int
-    estimated_tokens: bool
+    dropped: int  #: number of rows without a match in every file
+    estimated_tokens: bool  #: whether token counts were estimated from characters
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -14,16 +14,12 @@ PRICES = np.concatenate([[0.0], np.logspace(-4, 4, 65)])
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """What choices cost and reach, from the dearest to the cheapest.
+    """What choices cost and reach, from the dearest to the cheapest."""
 
-    Attributes:
-        usd, quality: float64[points], means over prompts.
-        chosen: int[points, n], the model that each prompt went to.
-    """
-
+    #: usd, quality: float64[points], means over prompts.
     usd: Float64Array
     quality: Float64Array
-    chosen: IntArray
+    chosen: IntArray  #: int[points, n], the model that each prompt went to
 
 
 def trade_off(estimate: Float64Array, grades: Float64Array, usd: Float64Array) -> Curve:

@@ -35,62 +35,47 @@ _BINS = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MethodResult:
-    """How one method did.
+    """How one method did."""
 
-    Attributes:
-        name: of the method.
-        curve: quality against dollars, as the price of money changes.
-        aiq: RouterBench's average improvement in quality, between the dollars of the cheapest and
-            the dearest single model.
-        quality: at no more than the best single model's dollars.
-        usd: mean dollars of those choices.
-        gain: of quality over the best single model, on prompts where it has a grade.
-        oracle_gap: share of the gap between the best single model and the oracle of those dollars
-            that is closed.
-        equal_usd: least mean dollars at the best single model's quality; None where not reached.
-        ece: expected calibration error, mean over models; None for what estimates nothing.
-        ece_noise: what it would be in the mean for perfect estimates, from the noise of grades.
-    """
-
-    name: str
-    curve: Curve
+    name: str  #: of the method
+    curve: Curve  #: quality against dollars, as the price of money changes
+    #: RouterBench's average improvement in quality, between the dollars of the cheapest and the
+    #: dearest single model.
     aiq: float
-    quality: float
-    usd: float
-    gain: Estimate
+    quality: float  #: at no more than the best single model's dollars
+    usd: float  #: mean dollars of those choices
+    gain: Estimate  #: of quality over the best single model, on prompts where it has a grade
+    #: share of the gap between the best single model and the oracle of those dollars that is
+    #: closed.
     oracle_gap: float
+    #: least mean dollars at the best single model's quality; None where not reached.
     equal_usd: float | None
+    #: expected calibration error, mean over models; None for what estimates nothing.
     ece: float | None = None
+    #: what it would be in the mean for perfect estimates, from the noise of grades.
     ece_noise: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelsReport:
-    """The evaluation of one table of grades.
+    """The evaluation of one table of grades."""
 
-    Attributes:
-        name: of the data.
-        prompts: their number.
-        protocol, folds: how prompts were held out.
-        single_usd, single_quality: means of each single model on its graded prompts, by name.
-        best_single, cheapest: names of single models.
-        random_quality, random_usd: of a model drawn at random among those with a grade.
-        singles_aiq: AIQ of mixing single models, RouterBench's zero router.
-        methods: ``models`` first, the oracle last.
-    """
-
-    name: str
-    prompts: int
+    name: str  #: of the data
+    prompts: int  #: their number
+    #: protocol, folds: how prompts were held out.
     protocol: Protocol
     folds: int
+    #: single_usd, single_quality: means of each single model on its graded prompts, by name.
     single_usd: Mapping[str, float]
     single_quality: Mapping[str, float]
+    #: best_single, cheapest: names of single models.
     best_single: str
     cheapest: str
+    #: random_quality, random_usd: of a model drawn at random among those with a grade.
     random_quality: float
     random_usd: float
-    singles_aiq: float
-    methods: Sequence[MethodResult]
+    singles_aiq: float  #: AIQ of mixing single models, RouterBench's zero router
+    methods: Sequence[MethodResult]  #: ``models`` first, the oracle last
 
 
 def evaluate_models(

@@ -22,16 +22,13 @@ LATENCY_PROMPTS = 200
 
 @dataclass(frozen=True, slots=True)
 class MemberLatency:
-    """Milliseconds of single calls of the two members of a cascade.
+    """Milliseconds of single calls of the two members of a cascade."""
 
-    Attributes:
-        fast_ms, slow_ms: float64[n], of the same n prompts; n is 1 where they were given.
-        rows: numbers of the prompts among those of the benchmark, or None where the milliseconds
-            were given and not measured.
-    """
-
+    #: fast_ms, slow_ms: float64[n], of the same n prompts; n is 1 where they were given.
     fast_ms: Float64Array
     slow_ms: Float64Array
+    #: numbers of the prompts among those of the benchmark, or None where the milliseconds were
+    #: given and not measured.
     rows: np.ndarray[tuple[int], np.dtype[np.intp]] | None
 
     @property

@@ -23,16 +23,11 @@ _MAX_DOTS = 200
 
 
 class ConfigFile(NamedTuple):
-    """What a file says.
+    """What a file says."""
 
-    Attributes:
-        name: the file's name, for messages.
-        data: tables, lists and scalars.
-        lines: line numbers, from 1, by path of keys: ("models", "gpt-4", "base_url").
-    """
-
-    name: str
-    data: Mapping[str, Any]
+    name: str  #: the file's name, for messages
+    data: Mapping[str, Any]  #: tables, lists and scalars
+    #: line numbers, from 1, by path of keys: ("models", "gpt-4", "base_url").
     lines: Mapping[Key, int]
 
     def line_of(self, key: Key) -> int | None:

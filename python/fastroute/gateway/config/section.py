@@ -20,15 +20,10 @@ from fastroute.http.address import check_key
 
 
 class Reading(NamedTuple):
-    """What validation knows beside the values of a file: its context.
+    """What validation knows beside the values of a file: its context."""
 
-    Attributes:
-        folder: of the file; its paths are relative to it.
-        is_pairless: whether candidates take the place of a pair of models.
-    """
-
-    folder: Path
-    is_pairless: bool
+    folder: Path  #: of the file; its paths are relative to it
+    is_pairless: bool  #: whether candidates take the place of a pair of models
 
 
 def in_folder(path: str, info: ValidationInfo) -> str:

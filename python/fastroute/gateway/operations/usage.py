@@ -33,21 +33,13 @@ _CANDIDATES = 8
 
 
 class Usage(NamedTuple):
-    """Tokens of one call to a model.
+    """Tokens of one call to a model."""
 
-    Attributes:
-        input_tokens: input tokens at the full price.
-        cached_tokens: input tokens read from the provider's prompt cache.
-        cache_write_tokens: input tokens written to it, where the provider counts them apart.
-        output_tokens: output tokens, those of reasoning included.
-        is_estimate: whether the counts are estimates.
-    """
-
-    input_tokens: int
-    cached_tokens: int
-    cache_write_tokens: int
-    output_tokens: int
-    is_estimate: bool = False
+    input_tokens: int  #: input tokens at the full price
+    cached_tokens: int  #: input tokens read from the provider's prompt cache
+    cache_write_tokens: int  #: input tokens written to it, where the provider counts them apart
+    output_tokens: int  #: output tokens, those of reasoning included
+    is_estimate: bool = False  #: whether the counts are estimates
 
     @property
     def all_input_tokens(self) -> int:

@@ -64,19 +64,12 @@ _WHOLE_QUALITY = 1.0
 
 
 class Reading(NamedTuple):
-    """What a choice reads of a request.
+    """What a choice reads of a request."""
 
-    Attributes:
-        prompt: what is scored.
-        needs: of the request, by its rules too.
-        turn: where the conversation stands.
-        name: of the conversation; None where nothing names it.
-    """
-
-    prompt: str
-    needs: Needs
-    turn: Turn
-    name: bytes | None
+    prompt: str  #: what is scored
+    needs: Needs  #: of the request, by its rules too
+    turn: Turn  #: where the conversation stands
+    name: bytes | None  #: of the conversation; None where nothing names it
 
 
 class Choice:

@@ -12,35 +12,23 @@ from fastroute.types import Decision
 
 
 class Routed(NamedTuple):
-    """Where a request goes.
+    """Where a request goes."""
 
-    Attributes:
-        model: the model's name as the gateway knows it.
-        decision: what a router decided; None for a model that was named outright.
-        stayed: whether session affinity overruled the router.
-        seconds: how long it took, threads included.
-        prompt: what was scored; "" for a model that was named outright.
-        keeper: who keeps the response or conversation that the request goes on with.
-        cascade: whether the answers of cheap models decide; ``model`` is then the strong one.
-        held: whether the decision counts for the share that is held; None where none is.
-        conversation: a digest that names the conversation, where something does.
-        chances: how the model was drawn, where models are drawn at random.
-        arm: "canary" or "control", while there is a canary.
-        choice: how one of many candidates was chosen; None where none was.
-    """
-
-    model: str
-    decision: Decision | None
-    stayed: bool
-    seconds: float
-    prompt: str
+    model: str  #: the model's name as the gateway knows it
+    decision: Decision | None  #: what a router decided; None for a model that was named outright
+    stayed: bool  #: whether session affinity overruled the router
+    seconds: float  #: how long it took, threads included
+    prompt: str  #: what was scored; "" for a model that was named outright
+    #: who keeps the response or conversation that the request goes on with.
     keeper: Keeper | None = None
+    #: whether the answers of cheap models decide; ``model`` is then the strong one.
     cascade: bool = False
+    #: whether the decision counts for the share that is held; None where none is.
     held: bool | None = None
-    conversation: bytes | None = None
-    chances: Chances | None = None
-    arm: str | None = None
-    choice: Choice | None = None
+    conversation: bytes | None = None  #: a digest that names the conversation, where something does
+    chances: Chances | None = None  #: how the model was drawn, where models are drawn at random
+    arm: str | None = None  #: "canary" or "control", while there is a canary
+    choice: Choice | None = None  #: how one of many candidates was chosen; None where none was
 
     @property
     def label(self) -> str:

@@ -20,15 +20,10 @@ _BEGINNINGS = ("a", "A", " a", "\n", "1", "(", ".", "日", "")
 
 
 class Fitted(NamedTuple):
-    """A prompt as the model sees it.
+    """A prompt as the model sees it."""
 
-    Attributes:
-        text: the prompt, without what was truncated at its beginning.
-        ids: all tokens, template included.
-    """
-
-    text: str
-    ids: list[int]
+    text: str  #: the prompt, without what was truncated at its beginning
+    ids: list[int]  #: all tokens, template included
 
 
 class LabelPrompt:

@@ -42,18 +42,12 @@ _MARK = "fastroute:question"  # stands for the prompt while a chat template is r
 
 @dataclass(frozen=True, slots=True)
 class LabelTemplate:
-    """The text before and after a prompt, and the tokens that answer.
+    """The text before and after a prompt, and the tokens that answer."""
 
-    Attributes:
-        prefix: all text before the prompt, special tokens written out.
-        suffix: all text after it; the next token is the label.
-        label_tokens: the five labels, worst first.
-        max_tokens: the longest input, all included; None where the folder doesn't say.
-    """
-
-    prefix: str
-    suffix: str
-    label_tokens: tuple[str, ...] = LABEL_TOKENS
+    prefix: str  #: all text before the prompt, special tokens written out
+    suffix: str  #: all text after it; the next token is the label
+    label_tokens: tuple[str, ...] = LABEL_TOKENS  #: the five labels, worst first
+    #: the longest input, all included; None where the folder doesn't say.
     max_tokens: int | None = None
 
 

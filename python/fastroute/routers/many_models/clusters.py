@@ -23,17 +23,11 @@ _ROUNDS = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clusters:
-    """Some clusterings of the graded prompts, each of the same number of clusters.
+    """Some clusterings of the graded prompts, each of the same number of clusters."""
 
-    Attributes:
-        centres: float32[clusterings * k, d], of length one.
-        clusterings: how many there are.
-        nearest: how many clusters of each a prompt belongs to, to equal parts.
-    """
-
-    centres: Float32Array
-    clusterings: int
-    nearest: int
+    centres: Float32Array  #: float32[clusterings * k, d], of length one
+    clusterings: int  #: how many there are
+    nearest: int  #: how many clusters of each a prompt belongs to, to equal parts
 
     @classmethod
     def fit(cls, X: Float32Array, clusterings: int) -> Clusters | None:

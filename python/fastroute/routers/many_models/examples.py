@@ -25,18 +25,12 @@ _BEGINNING = 80
 
 
 class NearPrompt(NamedTuple):
-    """A graded prompt near to the one that is decided.
+    """A graded prompt near to the one that is decided."""
 
-    Attributes:
-        prompt: its name in the data, its beginning or its text, as ``train models --keep-prompts``
-            kept it.
-        similarity: cosine of the two embeddings less the mean, -1..1.
-        scores: each model's grade, 0..1, as far as there are any.
-    """
-
+    #: its name in the data, its beginning or its text, as ``train models --keep-prompts`` kept it.
     prompt: str
-    similarity: float
-    scores: Mapping[str, float]
+    similarity: float  #: cosine of the two embeddings less the mean, -1..1
+    scores: Mapping[str, float]  #: each model's grade, 0..1, as far as there are any
 
 
 class GradedExamples:

@@ -46,43 +46,26 @@ LEAST_PROMPTS = 50
 
 
 class Settings(NamedTuple):
-    """What held-out grades chose.
+    """What held-out grades chose."""
 
-    Attributes:
-        clusterings: of the graded prompts; 0 for none.
-        shared_ridge: strength of the ridge of the shared part.
-        from_difficulty: whether that starts from the bundled difficulty.
-        own_ridges: strength of the ridge of each model's own deviation.
-        neighbors: how many neighbours are looked at; 0 for none.
-    """
-
-    clusterings: int
-    shared_ridge: float
-    from_difficulty: bool
-    own_ridges: tuple[float, ...]
-    neighbors: int
+    clusterings: int  #: of the graded prompts; 0 for none
+    shared_ridge: float  #: strength of the ridge of the shared part
+    from_difficulty: bool  #: whether that starts from the bundled difficulty
+    own_ridges: tuple[float, ...]  #: strength of the ridge of each model's own deviation
+    neighbors: int  #: how many neighbours are looked at; 0 for none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """A fitted estimator and what held-out grades say of it.
+    """A fitted estimator and what held-out grades say of it."""
 
-    Attributes:
-        estimator: fitted to all prompts.
-        settings: what was chosen.
-        held_out: float64[n, m], probabilities by regressions and calibrations without the prompt's
-            fold.
-        log_loss: of ``held_out``, nats a grade.
-        level_log_loss: of the models' levels alone.
-        standard_error: of the difference of the two, over prompts.
-    """
-
-    estimator: SuccessEstimator
-    settings: Settings
+    estimator: SuccessEstimator  #: fitted to all prompts
+    settings: Settings  #: what was chosen
+    #: float64[n, m], probabilities by regressions and calibrations without the prompt's fold.
     held_out: Float64Array
-    log_loss: float
-    level_log_loss: float
-    standard_error: float
+    log_loss: float  #: of ``held_out``, nats a grade
+    level_log_loss: float  #: of the models' levels alone
+    standard_error: float  #: of the difference of the two, over prompts
 
 
 class _Parts(NamedTuple):

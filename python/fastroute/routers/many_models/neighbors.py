@@ -22,15 +22,12 @@ SCANNED = 12
 
 
 class Evidence(NamedTuple):
-    """What the neighbours of n prompts say.
+    """What the neighbours of n prompts say."""
 
-    Attributes:
-        shared, shared_count: float64[n], mean and number of what all models share.
-        own, own_count: float64[n, m], mean and number of each model's deviations; 0 where none.
-    """
-
+    #: shared, shared_count: float64[n], mean and number of what all models share.
     shared: Float64Array
     shared_count: Float64Array
+    #: own, own_count: float64[n, m], mean and number of each model's deviations; 0 where none.
     own: Float64Array
     own_count: Float64Array
 

@@ -26,16 +26,11 @@ _SLOPES = (1e-3, 1e3)
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What is applied to logits, and what it does on the prompts that it was fitted to.
+    """What is applied to logits, and what it does on the prompts that it was fitted to."""
 
-    Attributes:
-        temperature: logits are divided by it.
-        biases: three, added then.
-        loss_before, loss_after: cross-entropy of the levelled outcomes.
-    """
-
-    temperature: float
-    biases: tuple[float, float, float]
+    temperature: float  #: logits are divided by it
+    biases: tuple[float, float, float]  #: three, added then
+    #: loss_before, loss_after: cross-entropy of the levelled outcomes.
     loss_before: float
     loss_after: float
 

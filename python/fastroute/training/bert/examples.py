@@ -24,20 +24,13 @@ HELD_OUT_FOLDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Prompts and their outcomes.
+    """Prompts and their outcomes."""
 
-    Attributes:
-        prompts: n texts.
-        outcomes: float64[n, 3], how probable each of ``OUTCOMES`` is; rows sum to 1.
-        groups: n names, such as the dataset of each prompt. Only differences within a group are
-            learnt.
-        weights: float64[n], how much each prompt counts, with mean 1.
-    """
-
-    prompts: list[str]
-    outcomes: Float64Array
+    prompts: list[str]  #: n texts
+    outcomes: Float64Array  #: float64[n, 3], how probable each of ``OUTCOMES`` is; rows sum to 1
+    #: n names, such as the dataset of each prompt. Only differences within a group are learnt.
     groups: list[str]
-    weights: Float64Array
+    weights: Float64Array  #: float64[n], how much each prompt counts, with mean 1
 
     def __len__(self) -> int:
         return len(self.prompts)

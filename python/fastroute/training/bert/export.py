@@ -26,16 +26,11 @@ _OPSET = 18
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far a model's answers are from torch's in float32.
+    """How far a model's answers are from torch's in float32."""
 
-    Attributes:
-        prompts: of how many.
-        max_logit: greatest difference of a logit.
-        max_win_rate, mean_win_rate: of win rates.
-    """
-
-    prompts: int
-    max_logit: float
+    prompts: int  #: of how many
+    max_logit: float  #: greatest difference of a logit
+    #: max_win_rate, mean_win_rate: of win rates.
     max_win_rate: float
     mean_win_rate: float
 

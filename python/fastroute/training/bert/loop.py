@@ -37,23 +37,15 @@ _CHECKPOINT_EVERY_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """How a training went.
+    """How a training went."""
 
-    Attributes:
-        steps: batches that were learnt from, in all.
-        epochs: the same, in passes over the prompts.
-        losses: (step, mean training loss since the evaluation before, held-out loss).
-        best_step: the step whose parameters were kept.
-        minutes: spent in training, over all runs of it.
-        stopped: "epochs", "patience" or "minutes".
-    """
-
-    steps: int
-    epochs: float
+    steps: int  #: batches that were learnt from, in all
+    epochs: float  #: the same, in passes over the prompts
+    #: (step, mean training loss since the evaluation before, held-out loss).
     losses: list[tuple[int, float, float]]
-    best_step: int
-    minutes: float
-    stopped: str
+    best_step: int  #: the step whose parameters were kept
+    minutes: float  #: spent in training, over all runs of it
+    stopped: str  #: "epochs", "patience" or "minutes"
 
 
 def fine_tune(

@@ -22,17 +22,11 @@ _EVALUATION_BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A classifier and what turns text into its input.
+    """A classifier and what turns text into its input."""
 
-    Attributes:
-        model: a ``transformers`` sequence classifier with three labels.
-        tokenizer: its fast tokenizer.
-        max_tokens: where prompts are truncated.
-    """
-
-    model: Any
-    tokenizer: Any
-    max_tokens: int
+    model: Any  #: a ``transformers`` sequence classifier with three labels
+    tokenizer: Any  #: its fast tokenizer
+    max_tokens: int  #: where prompts are truncated
 
     @property
     def pad_id(self) -> int:

@@ -15,20 +15,14 @@ _LEAST_PROMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Figures on held-out prompts.
+    """Figures on held-out prompts."""
 
-    Attributes:
-        prompts: how many.
-        rank_correlation: Spearman's, of win rates and how often the strong model wins, within
-            groups of at least 20 prompts, averaged by prompts; None without such a group.
-        length_rank_correlation: the same of the prompts' length in characters.
-        calibration_error: expected calibration error of the win rates.
-    """
-
-    prompts: int
+    prompts: int  #: how many
+    #: Spearman's, of win rates and how often the strong model wins, within groups of at least 20
+    #: prompts, averaged by prompts; None without such a group.
     rank_correlation: float | None
-    length_rank_correlation: float | None
-    calibration_error: float
+    length_rank_correlation: float | None  #: the same of the prompts' length in characters
+    calibration_error: float  #: expected calibration error of the win rates
 
 
 def measure(examples: Examples, win_rates: Float64Array, levelled: Float64Array) -> Quality:

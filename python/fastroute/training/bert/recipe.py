@@ -36,26 +36,18 @@ _ROUTER_CHECKS = 100
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of a training.
+    """The result of a training."""
 
-    Attributes:
-        folder: the artifact; ``BertRouter(folder)`` loads it.
-        training_prompts: how many prompts were learnt from.
-        history: how the training went.
-        calibration: what is folded into the model's last layer.
-        float32, int8: how far the exports are from torch, on held-out prompts.
-        quality: of the int8 export on prompts held out from training.
-        router_difference: greatest difference of a win rate between the router that was loaded
-            from the artifact, from text, and torch, in float32.
-    """
-
-    folder: Path
-    training_prompts: int
-    history: History
-    calibration: Calibration
+    folder: Path  #: the artifact; ``BertRouter(folder)`` loads it
+    training_prompts: int  #: how many prompts were learnt from
+    history: History  #: how the training went
+    calibration: Calibration  #: what is folded into the model's last layer
+    #: float32, int8: how far the exports are from torch, on held-out prompts.
     float32: Difference
     int8: Difference
-    quality: Quality
+    quality: Quality  #: of the int8 export on prompts held out from training
+    #: greatest difference of a win rate between the router that was loaded from the artifact, from
+    #: text, and torch, in float32.
     router_difference: float
 
     def warnings(self) -> list[str]:

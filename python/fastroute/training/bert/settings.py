@@ -16,45 +16,32 @@ DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to train.
+    """How to train."""
 
-    Attributes:
-        max_tokens: longer prompts are truncated to this many tokens, in training and in use.
-        batch_size: prompts in one step. Batches are of prompts of similar length.
-        epochs: passes over the training prompts at most.
-        learning_rate: of the encoder, at its height; it rises over ``warmup`` and falls to 0.
-        head_learning_rate: of what is new: the classifier and the groups' offsets.
-        weight_decay: of AdamW; not of biases and norms.
-        frozen_layers: so many of the encoder's first layers, and its embeddings, stay as they
-            are; 0 to train all of it. With half of them frozen a step takes two thirds of the
-            time.
-        warmup: share of the training in which the rate rises.
-        evaluations_per_epoch: how often an epoch the held-out loss is taken.
-        patience: the training stops after so many evaluations in a row without a better loss.
-        max_minutes: it is over by then, and the rate falls to 0 by then; None for no limit. What
-            comes after training (export, checks) is not counted.
-        arithmetic: of the layers. bfloat16 is about twice as fast where the processor has it, and
-            slower where it has not; parameters and their updates stay float32.
-        num_threads: of torch.
-        device: of torch: "cpu", "cuda".
-        seed: of the classifier's first weights, dropout, batches and held-out prompts.
-    """
-
+    #: longer prompts are truncated to this many tokens, in training and in use.
     max_tokens: int = 192
-    batch_size: int = 32
-    epochs: int = 2
+    batch_size: int = 32  #: prompts in one step. Batches are of prompts of similar length.
+    epochs: int = 2  #: passes over the training prompts at most
+    #: of the encoder, at its height; it rises over ``warmup`` and falls to 0.
     learning_rate: float = 5e-5
-    head_learning_rate: float = 1e-3
-    weight_decay: float = 0.01
+    head_learning_rate: float = 1e-3  #: of what is new: the classifier and the groups' offsets
+    weight_decay: float = 0.01  #: of AdamW; not of biases and norms
+    #: so many of the encoder's first layers, and its embeddings, stay as they are; 0 to train all
+    #: of it. With half of them frozen a step takes two thirds of the time.
     frozen_layers: int = 0
-    warmup: float = 0.06
-    evaluations_per_epoch: int = 4
+    warmup: float = 0.06  #: share of the training in which the rate rises
+    evaluations_per_epoch: int = 4  #: how often an epoch the held-out loss is taken
+    #: the training stops after so many evaluations in a row without a better loss.
     patience: int = 4
+    #: it is over by then, and the rate falls to 0 by then; None for no limit. What comes after
+    #: training (export, checks) is not counted.
     max_minutes: float | None = None
+    #: of the layers. bfloat16 is about twice as fast where the processor has it, and slower where
+    #: it has not; parameters and their updates stay float32.
     arithmetic: Arithmetic = "float32"
-    num_threads: int = 1
-    device: str = "cpu"
-    seed: int = 0
+    num_threads: int = 1  #: of torch
+    device: str = "cpu"  #: of torch: "cpu", "cuda"
+    seed: int = 0  #: of the classifier's first weights, dropout, batches and held-out prompts
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "evaluations_per_epoch", "patience", "num_threads"):

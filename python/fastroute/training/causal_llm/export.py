@@ -48,20 +48,14 @@ _PROBES = (
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export made.
+    """What an export made."""
 
-    Attributes:
-        folder: the folder that ``CausalLLMRouter.load`` takes.
-        max_difference: largest difference of a label's logit from torch's, over prompts alone and
-            in a batch, with and without the prefix's cache.
-        prefix_tokens: tokens that each prompt is spared by the cache.
-        num_bytes: size of the ONNX file and its weights.
-    """
-
-    folder: Path
+    folder: Path  #: the folder that ``CausalLLMRouter.load`` takes
+    #: largest difference of a label's logit from torch's, over prompts alone and in a batch, with
+    #: and without the prefix's cache.
     max_difference: float
-    prefix_tokens: int
-    num_bytes: int
+    prefix_tokens: int  #: tokens that each prompt is spared by the cache
+    num_bytes: int  #: size of the ONNX file and its weights
 
 
 def export_causal_llm(

@@ -28,31 +28,20 @@ from fastroute.training.causal_llm.libraries import import_libraries
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to train. The defaults are the recipe of RouteLLM's paper for Llama 3 8B.
+    """How to train. The defaults are the recipe of RouteLLM's paper for Llama 3 8B."""
 
-    Attributes:
-        steps: updates of the weights.
-        batch_size: prompts an update.
-        micro_batch_size: prompts at a time; gradients are added up to ``batch_size``.
-        learning_rate: of AdamW, after a linear warm-up over the first 5 % of the steps.
-        weight_decay: of AdamW.
-        seed: of the order of prompts, of the new tokens' weights and of dropout.
-        max_minutes: stop after so long, counted over resumed runs; None for no limit.
-        checkpoint_minutes: minutes between checkpoints, and at the end.
-        gradient_checkpointing: compute activations twice to hold fewer.
-        bfloat16: compute in bfloat16. Weights and moments stay in float32: in bfloat16 they would
-            round most updates of such a learning rate away.
-    """
-
-    steps: int = 2000
-    batch_size: int = 8
-    micro_batch_size: int = 8
-    learning_rate: float = 1e-6
-    weight_decay: float = 0.0
-    seed: int = 0
+    steps: int = 2000  #: updates of the weights
+    batch_size: int = 8  #: prompts an update
+    micro_batch_size: int = 8  #: prompts at a time; gradients are added up to ``batch_size``
+    learning_rate: float = 1e-6  #: of AdamW, after a linear warm-up over the first 5 % of the steps
+    weight_decay: float = 0.0  #: of AdamW
+    seed: int = 0  #: of the order of prompts, of the new tokens' weights and of dropout
+    #: stop after so long, counted over resumed runs; None for no limit.
     max_minutes: float | None = None
-    checkpoint_minutes: float = 10.0
-    gradient_checkpointing: bool = False
+    checkpoint_minutes: float = 10.0  #: minutes between checkpoints, and at the end
+    gradient_checkpointing: bool = False  #: compute activations twice to hold fewer
+    #: compute in bfloat16. Weights and moments stay in float32: in bfloat16 they would round most
+    #: updates of such a learning rate away.
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
@@ -71,17 +60,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training did.
+    """What a training did."""
 
-    Attributes:
-        losses: mean loss of each step, nats.
-        minutes: how long it took, over all runs.
-        finished: whether every step was made.
-    """
-
-    losses: list[float]
-    minutes: float
-    finished: bool
+    losses: list[float]  #: mean loss of each step, nats
+    minutes: float  #: how long it took, over all runs
+    finished: bool  #: whether every step was made
 
 
 def fine_tune(

@@ -34,15 +34,10 @@ EDGES = (5 / 6, 2 / 3, 1 / 2, 1 / 4)
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Prompts and their labels.
+    """Prompts and their labels."""
 
-    Attributes:
-        prompts: n different texts.
-        labels: int64[n], 1 to 5.
-    """
-
-    prompts: list[str]
-    labels: npt.NDArray[np.int64]
+    prompts: list[str]  #: n different texts
+    labels: npt.NDArray[np.int64]  #: int64[n], 1 to 5
 
     def __len__(self) -> int:
         return len(self.prompts)

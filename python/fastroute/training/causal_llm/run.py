@@ -42,27 +42,19 @@ _COPIED = ("tokenizer_config.json", "chat_template.jinja")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result.
+    """The result."""
 
-    Attributes:
-        trained: losses and time.
-        held_out: number of prompts that were not trained on.
-        loss_before, loss_after: mean loss on them, nats; None where none were held out.
-        ranking: probability that of two held-out prompts, one with a label of 3 or less and one
-            with 4 or more, the first gets the higher win rate (ties half); None without both.
-        length_ranking: the same of the length of the prompt.
-        exported: the ONNX folder; None if it was not asked for.
-        checkpoint: the Hugging Face folder, for vLLM and others.
-    """
-
-    trained: Trained
-    held_out: int
+    trained: Trained  #: losses and time
+    held_out: int  #: number of prompts that were not trained on
+    #: loss_before, loss_after: mean loss on them, nats; None where none were held out.
     loss_before: float | None
     loss_after: float | None
+    #: probability that of two held-out prompts, one with a label of 3 or less and one with 4 or
+    #: more, the first gets the higher win rate (ties half); None without both.
     ranking: float | None
-    length_ranking: float | None
-    exported: Exported | None
-    checkpoint: Path
+    length_ranking: float | None  #: the same of the length of the prompt
+    exported: Exported | None  #: the ONNX folder; None if it was not asked for
+    checkpoint: Path  #: the Hugging Face folder, for vLLM and others
 
     def losses(self) -> list[str]:
         """The baselines that the router does not beat on held-out prompts, in words."""

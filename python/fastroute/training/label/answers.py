@@ -25,21 +25,13 @@ _SUFFIX = "_response"
 
 @dataclass
 class AnsweredPrompt:
-    """One prompt and what models answered.
+    """One prompt and what models answered."""
 
-    Attributes:
-        prompt: what the models were asked.
-        dataset: the dataset that it belongs to.
-        id: what the file calls it; "" if it doesn't.
-        answers: answer of each model.
-        where: where in the file it stands first, such as "line 3".
-    """
-
-    prompt: str
-    dataset: str
-    id: str
-    answers: dict[str, str] = field(default_factory=dict)
-    where: str = ""
+    prompt: str  #: what the models were asked
+    dataset: str  #: the dataset that it belongs to
+    id: str  #: what the file calls it; "" if it doesn't
+    answers: dict[str, str] = field(default_factory=dict)  #: answer of each model
+    where: str = ""  #: where in the file it stands first, such as "line 3"
 
 
 def read_answers(path: str | os.PathLike[str]) -> list[AnsweredPrompt]:

@@ -42,27 +42,20 @@ def no_progress(_what: str, _count: int) -> Callable[[], object]:
 
 @dataclass
 class Asked:
-    """How the questions went.
+    """How the questions went."""
 
-    Attributes:
-        answered: how many were asked now and answered.
-        kept: how many had their answer in the journal.
-        failures: what went wrong with each that was asked and not answered.
-        unasked: how many were not asked because the run was stopped.
-        prompt_tokens, completion_tokens: of the answers of now, as far as the provider says.
-        uncounted: of those, answers whose tokens the provider does not say, or not in whole numbers
-            from 0 on: they are not in the sums.
-        truncated: how many answers, of now or before, end at ``max_tokens``.
-    """
-
-    answered: int = 0
-    kept: int = 0
+    answered: int = 0  #: how many were asked now and answered
+    kept: int = 0  #: how many had their answer in the journal
+    #: what went wrong with each that was asked and not answered.
     failures: list[DispatchError] = field(default_factory=list)
-    unasked: int = 0
+    unasked: int = 0  #: how many were not asked because the run was stopped
+    #: prompt_tokens, completion_tokens: of the answers of now, as far as the provider says.
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    #: of those, answers whose tokens the provider does not say, or not in whole numbers from 0 on:
+    #: they are not in the sums.
     uncounted: int = 0
-    truncated: int = 0
+    truncated: int = 0  #: how many answers, of now or before, end at ``max_tokens``
 
     @property
     def missing(self) -> int:
@@ -85,13 +78,9 @@ class Put(Protocol):
 
 
 class Judging(ABC, Generic[_Item, _Report]):
-    """Work that puts questions to models and makes a report of the answers.
+    """Work that puts questions to models and makes a report of the answers."""
 
-    Attributes:
-        journal: where all answers are kept.
-    """
-
-    journal: Journal
+    journal: Journal  #: where all answers are kept
 
     @abstractmethod
     def estimates(self, items: Sequence[_Item]) -> list[Estimate]:

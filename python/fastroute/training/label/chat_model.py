@@ -35,23 +35,16 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class ChatModel:
-    """A model behind an OpenAI-compatible API.
+    """A model behind an OpenAI-compatible API."""
 
-    Attributes:
-        name: what the API calls it.
-        endpoint: where it is, with its key.
-        max_tokens: most tokens of an answer.
-        temperature: of sampling.
-        options: further fields of a request's body; None as a value leaves a field out, such as
-            ``{"max_tokens": None, "max_completion_tokens": 900}``.
-        usd_per_mtok: dollars per million tokens, of input and of output; None if unknown.
-    """
-
-    name: str
-    endpoint: Endpoint
-    max_tokens: int = 512
-    temperature: float = 0.0
+    name: str  #: what the API calls it
+    endpoint: Endpoint  #: where it is, with its key
+    max_tokens: int = 512  #: most tokens of an answer
+    temperature: float = 0.0  #: of sampling
+    #: further fields of a request's body; None as a value leaves a field out, such as
+    #: ``{"max_tokens": None, "max_completion_tokens": 900}``.
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: dollars per million tokens, of input and of output; None if unknown.
     usd_per_mtok: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -85,23 +78,14 @@ class ChatModel:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What putting questions to one model will take.
+    """What putting questions to one model will take."""
 
-    Attributes:
-        model: name of the model.
-        questions: how many will be asked.
-        kept: how many have their answer in the journal already.
-        prompt_tokens: of all that will be asked, about: counted with fastroute's own tokenizer.
-        most_completion_tokens: of all answers, if each takes ``max_tokens``.
-        most_usd: the cost of that; None if the prices are unknown.
-    """
-
-    model: str
-    questions: int
-    kept: int
-    prompt_tokens: int
-    most_completion_tokens: int
-    most_usd: float | None
+    model: str  #: name of the model
+    questions: int  #: how many will be asked
+    kept: int  #: how many have their answer in the journal already
+    prompt_tokens: int  #: of all that will be asked, about: counted with fastroute's own tokenizer
+    most_completion_tokens: int  #: of all answers, if each takes ``max_tokens``
+    most_usd: float | None  #: the cost of that; None if the prices are unknown
 
     def __str__(self) -> str:
         kept = f" ({self.kept:,} more are in the journal)" if self.kept else ""

@@ -39,38 +39,25 @@ class KeyEntry(NamedTuple):
 
 @dataclass
 class ModelGrades:
-    """How one model's responses came out: ``right`` + ``wrong`` + ``unextractable`` in all.
+    """How one model's responses came out: ``right`` + ``wrong`` + ``unextractable`` in all."""
 
-    Attributes:
-        right: responses with the key's answer.
-        wrong: responses with another.
-        unextractable: responses in which no answer was found; they are graded 0 as well.
-        examples: the ends of up to three of those.
-    """
-
-    right: int = 0
-    wrong: int = 0
-    unextractable: int = 0
-    examples: list[str] = field(default_factory=list)
+    right: int = 0  #: responses with the key's answer
+    wrong: int = 0  #: responses with another
+    unextractable: int = 0  #: responses in which no answer was found; they are graded 0 as well
+    examples: list[str] = field(default_factory=list)  #: the ends of up to three of those
 
 
 @dataclass
 class GoldenReport:
-    """What grading came to.
+    """What grading came to."""
 
-    Attributes:
-        rows: graded results, ``{"dataset", "prompt", "scores", "unextractable"}``, with 1 for a
-            right response and 0 for any other; ``unextractable`` names the models in whose
-            responses no answer was found.
-        models: how each model came out.
-        without_key: prompts that the key has no answer for; they are not in ``rows``.
-        without_answers: prompts that no model answered.
-    """
-
+    #: graded results, ``{"dataset", "prompt", "scores", "unextractable"}``, with 1 for a right
+    #: response and 0 for any other; ``unextractable`` names the models in whose responses no answer
+    #: was found.
     rows: list[dict[str, Any]] = field(default_factory=list)
-    models: dict[str, ModelGrades] = field(default_factory=dict)
-    without_key: int = 0
-    without_answers: int = 0
+    models: dict[str, ModelGrades] = field(default_factory=dict)  #: how each model came out
+    without_key: int = 0  #: prompts that the key has no answer for; they are not in ``rows``
+    without_answers: int = 0  #: prompts that no model answered
 
 
 def read_key(

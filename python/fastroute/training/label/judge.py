@@ -42,21 +42,16 @@ class PairVerdict(NamedTuple):
 
 @dataclass
 class JudgeReport(Tally):
-    """What a run of the judge came to, beside the counts of ``Tally``.
+    """What a run of the judge came to, beside the counts of ``Tally``."""
 
-    Attributes:
-        battles: one for each prompt with two answers and two verdicts, in the prompts' order.
-        generated: how asking for answers went, by model.
-        judged: how asking for verdicts went.
-        equal_answers: pairs whose answers are the same text: ties that nobody was asked about.
-        without_answers: prompts that lack an answer, so that there was nothing to judge.
-    """
-
+    #: one for each prompt with two answers and two verdicts, in the prompts' order.
     battles: list[JudgedBattle] = field(default_factory=list)
+    #: how asking for answers went, by model.
     generated: dict[str, Asked] = field(default_factory=dict)
-    judged: Asked = field(default_factory=Asked)
+    judged: Asked = field(default_factory=Asked)  #: how asking for verdicts went
+    #: pairs whose answers are the same text: ties that nobody was asked about.
     equal_answers: int = 0
-    without_answers: int = 0
+    without_answers: int = 0  #: prompts that lack an answer, so that there was nothing to judge
 
     @property
     def missing(self) -> int:

@@ -39,17 +39,12 @@ class Outcome(NamedTuple):
 
 
 class Ratings(NamedTuple):
-    """How hard each of n prompts is.
+    """How hard each of n prompts is."""
 
-    Attributes:
-        difficulty: float64[n], Elo with mean 1000; 400 more is harder in 10 of 11 comparisons.
-        standard_error: float64[n], of the same.
-        judgements: int64[n], number of comparisons.
-    """
-
+    #: float64[n], Elo with mean 1000; 400 more is harder in 10 of 11 comparisons.
     difficulty: Float64Array
-    standard_error: Float64Array
-    judgements: npt.NDArray[np.int64]
+    standard_error: Float64Array  #: float64[n], of the same
+    judgements: npt.NDArray[np.int64]  #: int64[n], number of comparisons
 
     @property
     def reliability(self) -> float:

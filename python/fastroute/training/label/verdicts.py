@@ -45,20 +45,13 @@ _ENDS = re.compile(r"\]\][\s*_`#.!]*$")
 
 @dataclass
 class Tally:
-    """How the verdicts on pairs went, each pair judged in both orders.
+    """How the verdicts on pairs went, each pair judged in both orders."""
 
-    Attributes:
-        agreed: pairs on which both orders agree, ties included.
-        disagreed: pairs on which they don't: ties.
-        first_twice: of those, pairs where what was shown first was preferred both times.
-        unparseable: verdicts that could not be read; their pairs have no winner.
-        unparseable_examples: the ends of up to three of them.
-    """
-
-    agreed: int = 0
-    disagreed: int = 0
-    first_twice: int = 0
-    unparseable: int = 0
+    agreed: int = 0  #: pairs on which both orders agree, ties included
+    disagreed: int = 0  #: pairs on which they don't: ties
+    first_twice: int = 0  #: of those, pairs where what was shown first was preferred both times
+    unparseable: int = 0  #: verdicts that could not be read; their pairs have no winner
+    #: the ends of up to three of them.
     unparseable_examples: list[str] = field(default_factory=list)
 
     def settle(self, forward: str | None, backward: str | None) -> Winner | None:

@@ -35,28 +35,20 @@ _LEVEL_WIDTH, _LEAST_WIDTH = 3.0, 2.0
 
 @dataclass(frozen=True, slots=True)
 class AddedModel:
-    """A router with one model more, and how its vector predicts held-out pairs.
+    """A router with one model more, and how its vector predicts held-out pairs."""
 
-    Attributes:
-        router: the models that were there, and the new one last.
-        prompts, held_out_prompts: used for the figures' fit, and for the figures.
-        log_loss: held-out cross-entropy of the new model's pairs, in nats, of the fit.
-        prior_log_loss: of the mean of the other models, before any of its data.
-        level_log_loss: of the prior with the level alone fitted.
-        apgr, length_apgr: mean APGR of the fit and of the length of the prompt over the pairs of
-            the new model with a known one; None where no pair has enough held-out prompts.
-        held_out: the pairs that the figures are on.
-    """
-
-    router: MatrixFactorizationRouter
+    router: MatrixFactorizationRouter  #: the models that were there, and the new one last
+    #: prompts, held_out_prompts: used for the figures' fit, and for the figures.
     prompts: int
     held_out_prompts: int
-    log_loss: float
-    prior_log_loss: float
-    level_log_loss: float
+    log_loss: float  #: held-out cross-entropy of the new model's pairs, in nats, of the fit
+    prior_log_loss: float  #: of the mean of the other models, before any of its data
+    level_log_loss: float  #: of the prior with the level alone fitted
+    #: apgr, length_apgr: mean APGR of the fit and of the length of the prompt over the pairs of the
+    #: new model with a known one; None where no pair has enough held-out prompts.
     apgr: float | None
     length_apgr: float | None
-    held_out: Pairs
+    held_out: Pairs  #: the pairs that the figures are on
 
 
 def add_model(

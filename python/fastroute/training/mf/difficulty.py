@@ -58,17 +58,13 @@ _NORMAL = 1.7  # sigmoid(1.7 z) is within 0.01 of the normal distribution functi
 
 
 class Figure(NamedTuple):
-    """How well held-out prompts were ordered.
+    """How well held-out prompts were ordered."""
 
-    Attributes:
-        measure: "rank correlation" (Spearman's, mean over files and datasets by prompts) or PAIRS,
-            the share of pairs whose harder prompt has the higher win rate.
-        labels: number of prompts, once for each dataset they are in, or of pairs.
-        router, length: the value of the router, and of the prompt's length.
-    """
-
+    #: "rank correlation" (Spearman's, mean over files and datasets by prompts) or PAIRS, the share
+    #: of pairs whose harder prompt has the higher win rate.
     measure: str
-    labels: int
+    labels: int  #: number of prompts, once for each dataset they are in, or of pairs
+    #: router, length: the value of the router, and of the prompt's length.
     router: float
     length: float
 
@@ -212,23 +208,16 @@ def difficulty_vector(
 
 
 class _Labels(NamedTuple):
-    """n labels of r prompts.
+    """n labels of r prompts."""
 
-    Attributes:
-        prompts: r of them.
-        rows: int64[n], prompt of each label.
-        groups: int64[n]; only differences within a group are learnt. Pairs come last, two labels
-            each.
-        targets, weights: float64[n].
-        paired: bool[n], whether it is half of a pair.
-    """
-
-    prompts: list[str]
-    rows: npt.NDArray[np.int64]
+    prompts: list[str]  #: r of them
+    rows: npt.NDArray[np.int64]  #: int64[n], prompt of each label
+    #: int64[n]; only differences within a group are learnt. Pairs come last, two labels each.
     groups: npt.NDArray[np.int64]
+    #: targets, weights: float64[n].
     targets: Float64Array
     weights: Float64Array
-    paired: npt.NDArray[np.bool_]
+    paired: npt.NDArray[np.bool_]  #: bool[n], whether it is half of a pair
 
     def where(self, kept: npt.NDArray[np.bool_]) -> _Labels:
         """The labels ``kept``; of a pair both or none."""

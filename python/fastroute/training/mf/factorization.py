@@ -37,44 +37,29 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the factors are learnt.
+    """How the factors are learnt."""
 
-    Attributes:
-        dimensions: k, length of a model's embedding.
-        epochs: passes over the data at most.
-        patience: epochs without a better held-out loss after which learning stops.
-        ridge, level_ridge: strengths; see the module.
-        learning_rate: of Adam.
-        batch_rows: rows in a minibatch.
-        seed: of the start and the batches.
-    """
-
-    dimensions: int = 32
-    epochs: int = 100
-    patience: int = 5
+    dimensions: int = 32  #: k, length of a model's embedding
+    epochs: int = 100  #: passes over the data at most
+    patience: int = 5  #: epochs without a better held-out loss after which learning stops
+    #: ridge, level_ridge: strengths; see the module.
     ridge: float = 300.0
     level_ridge: float = 1.0
-    learning_rate: float = 0.003
-    batch_rows: int = 256
-    seed: int = 0
+    learning_rate: float = 0.003  #: of Adam
+    batch_rows: int = 256  #: rows in a minibatch
+    seed: int = 0  #: of the start and the batches
 
 
 @dataclass(slots=True)
 class State:
-    """Where learning has got to: after ``epoch`` epochs.
+    """Where learning has got to: after ``epoch`` epochs."""
 
-    Attributes:
-        epoch: epochs done.
-        steps: minibatches done.
-        arrays: parameters by name, their moments as "mean.U" and "square.U", and the best so far
-            as "best.U".
-        losses: held-out loss after each epoch.
-    """
-
-    epoch: int
-    steps: int
+    epoch: int  #: epochs done
+    steps: int  #: minibatches done
+    #: parameters by name, their moments as "mean.U" and "square.U", and the best so far as
+    #: "best.U".
     arrays: dict[str, Array]
-    losses: list[float]
+    losses: list[float]  #: held-out loss after each epoch
 
     @property
     def best_epoch(self) -> int:

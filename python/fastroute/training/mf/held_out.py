@@ -21,27 +21,20 @@ LEAST_PROMPTS = 30
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures on held-out pairs, weighted as the pairs are.
+    """Figures on held-out pairs, weighted as the pairs are."""
 
-    Attributes:
-        prompts, pairs: how many.
-        log_loss: mean cross-entropy of the win rate, in nats; 0.693 says nothing.
-        log_loss_decided: of the pairs that are not ties.
-        accuracy: share of pairs that are not ties in which the preferred model has the higher rate.
-        calibration_error: expected calibration error, each pair seen from its stronger model.
-        apgr: mean exact APGR over pairs of models with 30 held-out prompts in common or more, by
-            prompts; None where there are none.
-        apgr_pairs: the number of those pairs of models.
-    """
-
+    #: prompts, pairs: how many.
     prompts: int
     pairs: int
-    log_loss: float
-    log_loss_decided: float
+    log_loss: float  #: mean cross-entropy of the win rate, in nats; 0.693 says nothing
+    log_loss_decided: float  #: of the pairs that are not ties
+    #: share of pairs that are not ties in which the preferred model has the higher rate.
     accuracy: float
-    calibration_error: float
+    calibration_error: float  #: expected calibration error, each pair seen from its stronger model
+    #: mean exact APGR over pairs of models with 30 held-out prompts in common or more, by prompts;
+    #: None where there are none.
     apgr: float | None
-    apgr_pairs: int
+    apgr_pairs: int  #: the number of those pairs of models
 
     def as_json(self) -> dict[str, Any]:
         """The figures as plain JSON."""

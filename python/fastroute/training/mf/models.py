@@ -55,26 +55,17 @@ _STRENGTH_RIDGE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class TrainedModels:
-    """A trained router, and how it did.
+    """A trained router, and how it did."""
 
-    Attributes:
-        router: scores every model; its default pair is ``pair_of``'s.
-        figures: on the second half of the held-out prompts.
-        levels_alone: the same of strengths alone, which send all prompts to one model.
-        length_apgr: mean APGR of sending longer prompts to the stronger model, or None.
-        state: of learning; None for two models.
-        slope, level: what the factors' scores and the strengths were multiplied by.
-        held_out: share of the prompts that was held out.
-    """
-
-    router: MatrixFactorizationRouter
-    figures: Figures
-    levels_alone: Figures
-    length_apgr: float | None
-    state: State | None
+    router: MatrixFactorizationRouter  #: scores every model; its default pair is ``pair_of``'s
+    figures: Figures  #: on the second half of the held-out prompts
+    levels_alone: Figures  #: the same of strengths alone, which send all prompts to one model
+    length_apgr: float | None  #: mean APGR of sending longer prompts to the stronger model, or None
+    state: State | None  #: of learning; None for two models
+    #: slope, level: what the factors' scores and the strengths were multiplied by.
     slope: float
     level: float
-    held_out: float
+    held_out: float  #: share of the prompts that was held out
 
 
 def train_models(

@@ -26,33 +26,20 @@ from fastroute.errors import InvalidInputError
 
 
 class Candidate(NamedTuple):
-    """One feature at one step of the selection.
+    """One feature at one step of the selection."""
 
-    Attributes:
-        name: of the feature.
-        benefit: what it adds to what was taken before.
-        cost: as it counts, rescaled.
-        ratio: benefit / cost ** exponent.
-    """
-
-    name: str
-    benefit: float
-    cost: float
-    ratio: float
+    name: str  #: of the feature
+    benefit: float  #: what it adds to what was taken before
+    cost: float  #: as it counts, rescaled
+    ratio: float  #: benefit / cost ** exponent
 
 
 class Step(NamedTuple):
-    """One step of the selection.
+    """One step of the selection."""
 
-    Attributes:
-        candidates: what there was to choose from, the best ratio first.
-        least_benefit: a candidate that adds no more is not taken.
-        taken: the name of the one that was, or None.
-    """
-
-    candidates: tuple[Candidate, ...]
-    least_benefit: float
-    taken: str | None
+    candidates: tuple[Candidate, ...]  #: what there was to choose from, the best ratio first
+    least_benefit: float  #: a candidate that adds no more is not taken
+    taken: str | None  #: the name of the one that was, or None
 
 
 def rescaled(costs: Mapping[str, float], least_cost: float, most_ratio: float) -> dict[str, float]:

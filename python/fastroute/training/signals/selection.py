@@ -40,26 +40,18 @@ _ROUNDS = 5
 
 @dataclass(frozen=True)
 class SignalReport:
-    """What was measured, and what was kept.
+    """What was measured, and what was kept."""
 
-    Attributes:
-        base: held-out APGR of the embedding alone.
-        costs_us: measured microseconds a prompt of each signal, and of the ``embedder``.
-        rescaled_costs: as they count.
-        steps: of the selection; ``least_benefit`` of each is the most that a decoy gained.
-        plain_steps: those of the plain ratio without any safeguard.
-        apgr: held-out APGR with each number of signals taken, from none.
-        apgr_by_file: the same by file.
-        fixed: of each signal kept, whether its weight is ``FIXED``; else it is learnt.
-    """
-
-    base: float
+    base: float  #: held-out APGR of the embedding alone
+    #: measured microseconds a prompt of each signal, and of the ``embedder``.
     costs_us: dict[str, float]
-    rescaled_costs: dict[str, float]
+    rescaled_costs: dict[str, float]  #: as they count
+    #: of the selection; ``least_benefit`` of each is the most that a decoy gained.
     steps: tuple[Step, ...]
-    plain_steps: tuple[Step, ...]
-    apgr: tuple[float, ...]
-    apgr_by_file: tuple[dict[str, float], ...]
+    plain_steps: tuple[Step, ...]  #: those of the plain ratio without any safeguard
+    apgr: tuple[float, ...]  #: held-out APGR with each number of signals taken, from none
+    apgr_by_file: tuple[dict[str, float], ...]  #: the same by file
+    #: of each signal kept, whether its weight is ``FIXED``; else it is learnt.
     fixed: tuple[bool, ...]
 
     @property

@@ -27,30 +27,22 @@ _MOST_TOKENS = 256
 
 
 class TableFigures(NamedTuple):
-    """One table, beside the others of its run.
+    """One table, beside the others of its run."""
 
-    Attributes:
-        dimensions, storage: its size.
-        folder: where it was saved.
-        table_bytes: length of its arrays on disk.
-        apgr: held-out APGR on graded prompts; None if there are none.
-        cosine: mean cosine between a prompt's vector, put back into the encoder's space, and the
-            encoder's own; None without prompts.
-        similarity_correlation: correlation, over pairs of prompts, of the cosine between the two
-            by the table and by the encoder: what a router that compares prompts depends on.
-        latency_us: median microseconds a prompt, from text to vector.
-        latency_ratio: the same against the tokenizer alone, in the same run.
-    """
-
+    #: dimensions, storage: its size.
     dimensions: int
     storage: str
-    folder: str
-    table_bytes: int
-    apgr: float | None
+    folder: str  #: where it was saved
+    table_bytes: int  #: length of its arrays on disk
+    apgr: float | None  #: held-out APGR on graded prompts; None if there are none
+    #: mean cosine between a prompt's vector, put back into the encoder's space, and the encoder's
+    #: own; None without prompts.
     cosine: float | None
+    #: correlation, over pairs of prompts, of the cosine between the two by the table and by the
+    #: encoder: what a router that compares prompts depends on.
     similarity_correlation: float | None
-    latency_us: float | None
-    latency_ratio: float | None
+    latency_us: float | None  #: median microseconds a prompt, from text to vector
+    latency_ratio: float | None  #: the same against the tokenizer alone, in the same run
 
 
 class Distillation:
