@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute.errors import InvalidInputError, InvalidTypeError
+from fastroute.types import Float32Array, Float64Array
 
 _AXES = {1: "(n,)", 2: "(n, d)"}
 
@@ -80,13 +81,13 @@ def check_no_zero_rows(name: str, value: npt.NDArray[Any]) -> None:
         )
 
 
-def check_direction(name: str, x: npt.NDArray[np.float32]) -> None:
+def check_direction(name: str, x: Float32Array) -> None:
     """Check that one embedding is neither zero nor holds NaN or infinity."""
     check_finite(name, x)
     check_no_zero_rows(name, x)
 
 
-def check_embedding(x: npt.NDArray[np.float32], dimensions: int) -> None:
+def check_embedding(x: Float32Array, dimensions: int) -> None:
     """Check one prompt embedding, for a library that would read it unchecked."""
     if type(x) is np.ndarray and x.dtype == np.float32 and x.shape == (dimensions,):
         flags = x.flags
@@ -96,7 +97,7 @@ def check_embedding(x: npt.NDArray[np.float32], dimensions: int) -> None:
     check_length("x", x, dimensions, "the router")
 
 
-def refuse_query(x: npt.NDArray[np.float32]) -> NoReturn:
+def refuse_query(x: Float32Array) -> NoReturn:
     """Say why one prompt embedding has no direction: NaN, infinite, zero or out of range."""
     check_direction("x", x)
     raise InvalidInputError(
@@ -106,7 +107,7 @@ def refuse_query(x: npt.NDArray[np.float32]) -> NoReturn:
 
 
 def check_token_table(
-    table: npt.NDArray[Any], scales: npt.NDArray[np.float32], length_scale: float = 0.0
+    table: npt.NDArray[Any], scales: Float32Array, length_scale: float = 0.0
 ) -> None:
     """Check int8, float16 or float32[v, d] and float32[v], all finite, and a number 0 to 1000."""
     if (
@@ -139,7 +140,7 @@ def check_token_ids(ids: npt.NDArray[np.int32], vocabulary: int) -> None:
         )
 
 
-def check_wins(wins: npt.NDArray[np.float64]) -> None:
+def check_wins(wins: Float64Array) -> None:
     """Check summed weights of wins, float64[m, m]: finite and not negative."""
     check_array("wins", wins, np.float64, 2)
     if wins.shape[0] != wins.shape[1] or wins.shape[0] == 0:

@@ -31,7 +31,7 @@ from fastroute.errors import (
     MissingDependencyError,
     RatingError,
 )
-from fastroute.types import Float32Array, Float64Array, JsonSpan
+from fastroute.types import BoolArray, Float32Array, Float64Array, Int64Array, JsonSpan
 
 try:
     from fastroute import _core
@@ -46,9 +46,8 @@ except ImportError as error:
     ) from error
 
 Int32Array = npt.NDArray[np.int32]
-Int64Array = npt.NDArray[np.int64]
 #: Stored embeddings: exact, or in half or a quarter of the memory.
-RowsArray = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.int8]
+RowsArray = Float32Array | npt.NDArray[np.float16] | npt.NDArray[np.int8]
 
 #: Cells are numbered in 16 bits: 2 t^2 + t of them for t tiers.
 MOST_TIERS = 180
@@ -401,9 +400,7 @@ class FarField:
             refuse_query(x)
         return rate, cast(RatingStatus, status), misfit
 
-    def project_rows(
-        self, X: Float32Array, num_threads: int = 1
-    ) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
+    def project_rows(self, X: Float32Array, num_threads: int = 1) -> tuple[Float32Array, BoolArray]:
         """``project`` for float32[n, d]: float32[n, axes], and whether each row has a length."""
         try:
             return self._core.project_rows(X, check_num_threads(num_threads))
@@ -412,7 +409,7 @@ class FarField:
 
     def win_rates(
         self, X: Float32Array, near: Int64Array, projected: Float32Array, num_threads: int = 1
-    ) -> tuple[Float64Array, npt.NDArray[np.bool_], Float64Array]:
+    ) -> tuple[Float64Array, BoolArray, Float64Array]:
         """``win_rate`` for float32[n, d] with int64[n, k] near battles, on so many threads.
 
         Win rates, whether each is one, and misfits; the same for any number of threads.

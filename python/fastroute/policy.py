@@ -7,14 +7,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 
 from fastroute._arrays import check_array
 from fastroute.errors import InvalidInputError, InvalidModelNameError, InvalidThresholdError
 from fastroute.provenance import OperatingPoint, Provenance
-from fastroute.types import Decision, Float32Array, Float64Array, ModelPair
+from fastroute.types import BoolArray, Decision, Float32Array, Float64Array, ModelPair
 
 __all__ = [
     "CASCADE_MODEL",
@@ -79,7 +79,7 @@ def is_strong(win_rate: float, threshold: float) -> bool:
     return check_win_rate(win_rate) >= threshold
 
 
-def are_strong(win_rates: Float64Array, threshold: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def are_strong(win_rates: Float64Array, threshold: float) -> BoolArray:
     """``is_strong`` of many: float64[n] -> bool[n]."""
     check_array("win_rates", win_rates, np.float64, 1)
     in_range = (win_rates >= 0.0) & (win_rates <= 1.0)
@@ -123,7 +123,7 @@ class DecisionBatch(Sequence[Decision]):
     threshold: float
     pair: ModelPair
     win_rates: Float64Array
-    strong: np.ndarray[Any, np.dtype[np.bool_]]
+    strong: BoolArray
     latency_us: float
     difficulties: Float64Array | None = None
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastroute.errors import InvalidInputError
+from fastroute.types import Float32Array
 
 __all__ = [
     "OperatingPoint",
@@ -73,7 +74,7 @@ class Provenance:
 
     data: tuple[str, ...] | None = None
     trained_on: npt.NDArray[np.uint64] | None = None
-    calibration: npt.NDArray[np.float32] | None = None
+    calibration: Float32Array | None = None
     calibrated_on: str | None = None
     operating_point: OperatingPoint | None = None
     checksum: str | None = None

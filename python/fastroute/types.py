@@ -14,6 +14,7 @@ __all__ = [
     "Decision",
     "Float32Array",
     "Float64Array",
+    "Int64Array",
     "IntArray",
     "ModelPair",
     "Winner",
@@ -23,6 +24,7 @@ Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.intp]
+Int64Array = npt.NDArray[np.int64]
 
 #: The outcome of a battle, in the words of Chatbot Arena's data.
 Winner = Literal["model_a", "model_b", "tie", "tie (bothbad)"]

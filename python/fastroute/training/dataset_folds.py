@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute.data import GradedResult
 from fastroute.errors import InvalidInputError
@@ -19,7 +18,7 @@ from fastroute.training.heads import centred, ridge_directions
 from fastroute.training.labels import LABELS
 from fastroute.training.measures import Arena, apgr_by_file, arenas
 from fastroute.training.recipe import Recipe, weights_of
-from fastroute.types import Float32Array, Float64Array
+from fastroute.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 FOLDS = 5
 
@@ -55,11 +54,11 @@ class HeldOut:
         for group in np.argsort(-counts, kind="stable"):
             fold_of[group] = np.argmin(filled)
             filled[fold_of[group]] += counts[group]
-        self.groups: npt.NDArray[np.int64] = ids.astype(np.int64)
-        self.folds: npt.NDArray[np.int64] = fold_of[ids]
+        self.groups: Int64Array = ids.astype(np.int64)
+        self.folds: Int64Array = fold_of[ids]
         self.targets = LABELS[self.recipe.label](self.rows)
 
-    def weights(self, used: npt.NDArray[np.bool_]) -> Float64Array:
+    def weights(self, used: BoolArray) -> Float64Array:
         """Weights of the rows ``used``, float64, with mean 1."""
         kept = [row for row, use in zip(self.rows, used, strict=True) if use]
         return weights_of(kept, self.recipe.weighting)
@@ -98,7 +97,7 @@ class HeldOut:
         by_file = apgr_by_file(scores, self.arenas)
         return sum(by_file.values()) / len(by_file)
 
-    def spread(self, values: Float64Array, used: npt.NDArray[np.bool_]) -> float:
+    def spread(self, values: Float64Array, used: BoolArray) -> float:
         """Standard deviation of ``values`` within datasets, over the rows ``used``."""
         weights = self.weights(used)
         within = centred(values[used], self.groups[used], weights)

@@ -7,12 +7,13 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
+
+from fastroute.types import Int64Array
 
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
 
-def fold_numbers(prompts: Sequence[str], count: int, seed: int = 0) -> npt.NDArray[np.int64]:
+def fold_numbers(prompts: Sequence[str], count: int, seed: int = 0) -> Int64Array:
     """A fold number 0..count-1 for each prompt, int64[n], decided by seed, letters and digits.
 
     Prompts that differ only in case, punctuation or spacing are kept together.

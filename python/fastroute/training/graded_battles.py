@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute import _native
 from fastroute.artifacts import prompt_hash
 from fastroute.data import GradedResult
 from fastroute.routers.sw_ranking.battle_table import count_outcomes, read_columns
-from fastroute.types import Battle, Winner
+from fastroute.types import Battle, Int64Array, Winner
 
 PER_PROMPT = 2
 _NO_ALIASES: Mapping[str, str] = MappingProxyType({})
@@ -48,9 +47,7 @@ def comparable(battles: Sequence[Battle]) -> tuple[list[Battle], list[str]]:
     return [b for b in battles if b.model_a in among and b.model_b in among], left_out
 
 
-def comparable_models(
-    models: Sequence[str], counts: npt.NDArray[np.int64]
-) -> tuple[list[str], list[str]]:
+def comparable_models(models: Sequence[str], counts: Int64Array) -> tuple[list[str], list[str]]:
     """The models of the comparable group with most battles, and the others.
 
     ``counts`` are as ``count_outcomes`` gives them.

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute._arrays import check_array, check_finite
 from fastroute._validate import check_prompts
@@ -37,7 +36,7 @@ from fastroute.provenance import Provenance
 from fastroute.routers.matrix_factorization import KIND, MatrixFactorizationRouter
 from fastroute.training.folds import fold_numbers
 from fastroute.training.with_tokens import with_tokens
-from fastroute.types import Float32Array, Float64Array
+from fastroute.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 STRONG, WEAK = "strong", "weak"
 FOLDS = 5
@@ -202,9 +201,9 @@ def fit_head(
     X: Float32Array,
     targets: Float64Array,
     *,
-    group_ids: npt.NDArray[np.int64],
+    group_ids: Int64Array,
     weights: Float64Array,
-    fold_ids: npt.NDArray[np.int64],
+    fold_ids: Int64Array,
     ridge: float | None = None,
     signals: int = 0,
     signal_weight: float | None = None,
@@ -231,7 +230,7 @@ def fit_head(
     y = centred(targets, group_ids, weights) + np.average(targets, weights=weights)
 
     def scores_without(
-        left_out: npt.NDArray[np.bool_], out: npt.NDArray[np.bool_], ridges: Sequence[float]
+        left_out: BoolArray, out: BoolArray, ridges: Sequence[float]
     ) -> Float64Array:
         """Scores of the prompts ``out``, and the constant's: float64[ridges + 1, out]."""
         rest = ~left_out
@@ -270,9 +269,7 @@ def fit_head(
     return Head(pair, held_out, y, ridges[best], float(slope), float(level))
 
 
-def centred(
-    values: npt.NDArray[np.float64], group_ids: npt.NDArray[np.int64], weights: Float64Array
-) -> npt.NDArray[np.float64]:
+def centred(values: Float64Array, group_ids: Int64Array, weights: Float64Array) -> Float64Array:
     """``values``, float64[n] or [n, d], less the weighted mean of their group."""
     # Sorted, so that each group is one run: a mean a run is exact and needs no sparse matrix.
     order = np.argsort(group_ids, kind="stable")
@@ -289,7 +286,7 @@ def centred(
 def ridge_directions(
     X: Float64Array,
     targets: Float64Array,
-    group_ids: npt.NDArray[np.int64],
+    group_ids: Int64Array,
     weights: Float64Array,
     ridges: Sequence[float],
     signals: int = 0,
@@ -325,7 +322,7 @@ def ridge_directions(
 def level_parts(
     X: Float64Array,
     targets: Float64Array,
-    group_ids: npt.NDArray[np.int64],
+    group_ids: Int64Array,
     weights: Float64Array,
     ridges: Sequence[float],
     signals: int = 0,
@@ -380,7 +377,7 @@ def sigmoid(z: Float64Array) -> Float64Array:
     return p
 
 
-def _check(targets: Float64Array, weights: Float64Array, fold_ids: npt.NDArray[np.int64]) -> None:
+def _check(targets: Float64Array, weights: Float64Array, fold_ids: Int64Array) -> None:
     check_finite("win_rates", targets)
     outside = (targets < 0.0) | (targets > 1.0)
     if outside.any():

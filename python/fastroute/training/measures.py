@@ -19,12 +19,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute.data import GradedResult
 from fastroute.evaluation.metrics.curve import apgr, curve
 from fastroute.training.labels import score_table
-from fastroute.types import Float64Array
+from fastroute.types import Float64Array, IntArray
 
 LEAST_PROMPTS = 150
 LEAST_STRONG = 0.65
@@ -35,7 +34,7 @@ class Arena(NamedTuple):
     """A dataset to score on: row numbers, and what the two sides scored on each."""
 
     file: str
-    rows: npt.NDArray[np.intp]
+    rows: IntArray
     weak: Float64Array
     strong: Float64Array
 

@@ -12,20 +12,17 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 from numpy.random import Generator, default_rng
 
 from fastroute.data import TrainingData
 from fastroute.training.folds import fold_numbers
-from fastroute.types import Float64Array
+from fastroute.types import BoolArray, Float64Array, Int64Array
 
 Ties = Literal["use", "drop"]
 TIES: tuple[Ties, ...] = get_args(Ties)
 #: Pairs that are taken of one graded result at most.
 PAIRS_PER_PROMPT = 64
 _FOLDS = 10_000
-
-Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,21 +43,21 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def where(self, kept: npt.NDArray[np.bool_]) -> Pairs:
+    def where(self, kept: BoolArray) -> Pairs:
         """The pairs ``kept``, bool[n]; rows and models stay what they are."""
         return Pairs(
             self.models, self.prompts, self.groups, self.group_ids, self.rows[kept], self.a[kept],
             self.b[kept], self.preference[kept], self.weights[kept],
         )  # fmt: skip
 
-    def of_rows(self, kept: npt.NDArray[np.bool_]) -> Pairs:
+    def of_rows(self, kept: BoolArray) -> Pairs:
         """The pairs of the rows ``kept``, bool[r]."""
         return self.where(kept[self.rows])
 
     @property
-    def decided(self) -> npt.NDArray[np.bool_]:
+    def decided(self) -> BoolArray:
         """Which pairs are not ties, bool[n]."""
-        decided: npt.NDArray[np.bool_] = self.preference != 0.5
+        decided: BoolArray = self.preference != 0.5
         return decided
 
 
@@ -97,9 +94,7 @@ def pairs_of(data: TrainingData, *, seed: int = 0, most: int = PAIRS_PER_PROMPT)
     )
 
 
-def held_out_parts(
-    prompts: Iterable[str], share: float, seed: int
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def held_out_parts(prompts: Iterable[str], share: float, seed: int) -> tuple[BoolArray, BoolArray]:
     """Two halves of a share of prompts that are not learnt from, bool[r] each.
 
     Decided by seed, letters and digits: prompts that differ only in case, punctuation or spacing

@@ -12,12 +12,9 @@ the direction in which all strengths rise together, which no comparison tells an
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute.training.heads import sigmoid
-from fastroute.types import Float64Array
-
-Int64Array = npt.NDArray[np.int64]
+from fastroute.types import Float64Array, Int64Array
 
 
 def fit_strengths(

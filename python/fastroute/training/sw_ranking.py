@@ -32,7 +32,7 @@ from fastroute.training.mf.models import pair_of
 from fastroute.training.outcome import check_output
 from fastroute.training.pairs import held_out_parts
 from fastroute.training.with_tokens import with_tokens
-from fastroute.types import Battle, Float32Array
+from fastroute.types import Battle, BoolArray, Float32Array, Float64Array
 
 MOST_TIERS = 10
 #: Held-out prompts that are scored: enough for the quantiles, and seconds in exact mode.
@@ -210,9 +210,9 @@ def _held_out(
     router: SimilarityWeightedRouter,
     battles: Sequence[Battle],
     X: Float32Array,
-    out: np.ndarray[Any, np.dtype[np.bool_]],
+    out: BoolArray,
     progress: Progress,
-) -> tuple[np.ndarray[Any, np.dtype[np.float64]], RankingFigures]:
+) -> tuple[Float64Array, RankingFigures]:
     """Win rates of the held-out prompts, by ``router`` fitted to the others, and its figures."""
     inside = [battle for battle, held in zip(battles, out, strict=True) if not held]
     rated = set(comparable(inside)[0]) if inside else set()
@@ -236,7 +236,7 @@ def held_out_figures(
     battles: Sequence[Battle],
     X: Float32Array,
     progress: Progress = lambda _: None,
-) -> tuple[np.ndarray[Any, np.dtype[np.float64]], RankingFigures]:
+) -> tuple[Float64Array, RankingFigures]:
     """Win rates of the prompts of ``battles`` by a router that was not fitted to them, and figures.
 
     ``X``, float32[n, d], are their embeddings; ``progress`` is called with the prompts scored.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
-from fastroute.types import Float32Array
+from fastroute.types import BoolArray, Float32Array
 
 
-def with_tokens(X: Float32Array, embedder: Embedder | None) -> npt.NDArray[np.bool_]:
+def with_tokens(X: Float32Array, embedder: Embedder | None) -> BoolArray:
     """Which rows of the embeddings ``X``, float32[n, d], are not zero: bool[n].
 
     Raises InvalidInputError where there are rows and none is: nothing could be learnt from them.
@@ -25,7 +24,7 @@ def with_tokens(X: Float32Array, embedder: Embedder | None) -> npt.NDArray[np.bo
     return said
 
 
-def without_tokens(said: npt.NDArray[np.bool_]) -> str:
+def without_tokens(said: BoolArray) -> str:
     """What is to be told beside a number that is too small, where some rows are zero."""
     silent = len(said) - int(said.sum())
     if not silent:

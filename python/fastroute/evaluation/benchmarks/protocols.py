@@ -26,7 +26,7 @@ from fastroute.artifacts import prompt_hash
 from fastroute.errors import ContaminationError, InvalidInputError
 from fastroute.evaluation.benchmarks.routellm import Benchmark
 from fastroute.routers.base import Router
-from fastroute.types import Float64Array
+from fastroute.types import BoolArray, Float64Array, Int64Array
 
 Protocol = Literal["zero-shot", "gold", "in-domain"]
 PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "gold", "in-domain")
@@ -40,13 +40,13 @@ def prompt_hashes(prompts: Iterable[str]) -> npt.NDArray[np.uint64]:
     return np.array([prompt_hash(prompt) for prompt in prompts], dtype=np.uint64)
 
 
-def is_gold(prompts: Iterable[str]) -> npt.NDArray[np.bool_]:
+def is_gold(prompts: Iterable[str]) -> BoolArray:
     """Which MMLU prompts the gold protocol may train on, bool[n].
 
     Decided by the prompt's text alone, so the choice never changes, and is the same for equal
     prompts.
     """
-    gold: npt.NDArray[np.bool_] = prompt_hashes(prompts) % np.uint64(1000) < GOLD_PER_THOUSAND
+    gold: BoolArray = prompt_hashes(prompts) % np.uint64(1000) < GOLD_PER_THOUSAND
     return gold
 
 
@@ -60,12 +60,12 @@ def scored(benchmark: Benchmark, protocol: Protocol) -> Benchmark:
 
 def were_trained_on(
     prompts: Sequence[str], trained_on: Iterable[npt.NDArray[np.uint64] | None]
-) -> npt.NDArray[np.bool_]:
+) -> BoolArray:
     """Which prompts are in any of the arrays of hashes, bool[n]; no prompt is hashed for none."""
     known = [hashes for hashes in trained_on if hashes is not None and len(hashes)]
     if not known:
         return np.zeros(len(prompts), dtype=np.bool_)
-    seen: npt.NDArray[np.bool_] = np.isin(prompt_hashes(prompts), np.concatenate(known))
+    seen: BoolArray = np.isin(prompt_hashes(prompts), np.concatenate(known))
     return seen
 
 
@@ -87,7 +87,7 @@ def check_untrained(
         )
 
 
-def folds(prompts: Iterable[str], count: int, seed: int = 0) -> npt.NDArray[np.int64]:
+def folds(prompts: Iterable[str], count: int, seed: int = 0) -> Int64Array:
     """A fold number 0..count-1 for each prompt, int64[n]; equal prompts share a fold."""
     count = check_integer("folds", count, 2, 1_000_000)
     numbers = []

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute._checks import GREATEST, check_path
 from fastroute.data.row_files import check_header, raise_cell_limit
 from fastroute.errors import InvalidInputError, InvalidTypeError
-from fastroute.types import Float64Array, ModelPair
+from fastroute.types import BoolArray, Float64Array, ModelPair
 
 #: The pair of models that RouteLLM's published results are about.
 ROUTELLM_PAIR = ModelPair(strong="gpt-4-1106-preview", weak="mistralai/Mixtral-8x7B-Instruct-v0.1")
@@ -115,7 +114,7 @@ class Benchmark:
         """Mean score of always the strong model, in ``unit``."""
         return float(self.strong.mean()) * self.scale
 
-    def select(self, keep: npt.NDArray[np.bool_], name: str | None = None) -> Benchmark:
+    def select(self, keep: BoolArray, name: str | None = None) -> Benchmark:
         """The prompts where ``keep`` (bool[n]) is true."""
         if keep.shape != (len(self),) or keep.dtype != np.bool_:
             raise InvalidInputError(f"keep must be bool[{len(self)}]")

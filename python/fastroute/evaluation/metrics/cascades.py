@@ -24,7 +24,7 @@ from fastroute.evaluation.scoring import Scorer
 from fastroute.evaluation.thresholds.bands import ranks, sent_on
 from fastroute.routers.cascade.band import Band, band_between
 from fastroute.routers.cascade.router import CascadeRouter
-from fastroute.types import Float64Array
+from fastroute.types import BoolArray, Float64Array
 
 #: Points of a curve: shares of prompts sent on, from none to all.
 SHARES = tuple(i / 10 for i in range(11))
@@ -107,7 +107,7 @@ def measure_cascade(
     rates |= {"own": own, "fast": fast, "slow": slow}
     areas = Areas(rates, benchmark, costs, resamples=resamples, confidence=confidence, seed=seed)
 
-    def point(name: str, asked: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> CascadePoint:
+    def point(name: str, asked: BoolArray) -> CascadePoint:
         return CascadePoint(float(asked.mean()), areas.of(name), latency.cascade_mean_ms(asked))
 
     # A prompt in the band that kept the fast win rate was kept by the budget.

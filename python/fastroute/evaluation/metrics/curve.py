@@ -25,15 +25,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute._checks import GREATEST, check_column, check_number, check_same_length
 from fastroute.errors import InvalidInputError
-from fastroute.types import Float64Array
+from fastroute.types import Float64Array, IntArray
 
 Method = Literal["exact", "routellm"]
 METHODS: tuple[Method, ...] = ("exact", "routellm")
-IntArray = npt.NDArray[np.intp]
 
 #: The PGR levels that reports show.
 CPT_TARGETS = (0.2, 0.5, 0.8, 0.95)

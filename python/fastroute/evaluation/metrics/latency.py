@@ -14,7 +14,7 @@ from fastroute._checks import check_integer
 from fastroute._progress import progress_bar
 from fastroute.errors import InvalidInputError
 from fastroute.routers.base import Router
-from fastroute.types import Float64Array
+from fastroute.types import BoolArray, Float64Array, IntArray
 
 #: Default number of prompts that latencies are measured on.
 LATENCY_PROMPTS = 200
@@ -29,7 +29,7 @@ class MemberLatency:
     slow_ms: Float64Array
     #: numbers of the prompts among those of the benchmark, or None where the milliseconds were
     #: given and not measured.
-    rows: np.ndarray[tuple[int], np.dtype[np.intp]] | None
+    rows: IntArray | None
 
     @property
     def fast_mean_ms(self) -> float:
@@ -41,9 +41,7 @@ class MemberLatency:
         """Mean of the slow router."""
         return float(self.slow_ms.mean())
 
-    def cascade_mean_ms(
-        self, sent_on: np.ndarray[tuple[int], np.dtype[np.bool_]], share: float | None = None
-    ) -> float:
+    def cascade_mean_ms(self, sent_on: BoolArray, share: float | None = None) -> float:
         """Mean of a cascade: the fast router for every prompt, and the slow one for those sent on.
 
         Args:

@@ -29,7 +29,7 @@ from fastroute.evaluation.metrics.bootstrap import Estimate
 from fastroute.evaluation.metrics.curve import apgr, curve
 from fastroute.evaluation.metrics.latency import MemberLatency
 from fastroute.routers.cascade.band import Band, band_between
-from fastroute.types import Float64Array
+from fastroute.types import BoolArray, Float64Array
 
 Goal = Literal["tolerance", "share", "mean_latency_ms"]
 
@@ -141,11 +141,11 @@ def choose_middle(
     return found
 
 
-def sent_on(band: Band | None, fast: Float64Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def sent_on(band: Band | None, fast: Float64Array) -> BoolArray:
     """Which prompts are sent on to the slow router, bool[n]."""
     if band is None:
         return np.zeros(len(fast), dtype=np.bool_)
-    inside: np.ndarray[tuple[int], np.dtype[np.bool_]] = band.contains(fast)
+    inside: BoolArray = band.contains(fast)
     return inside
 
 

@@ -29,7 +29,7 @@ from fastroute.evaluation.thresholds.quality import (
     threshold_for_quality,
 )
 from fastroute.routers.base import Router
-from fastroute.types import Float64Array
+from fastroute.types import BoolArray, Float64Array
 
 
 def calibrate_share(
@@ -113,9 +113,7 @@ def _check(router: object, resamples: object, seed: object, confidence: float) -
     check_confidence(confidence)
 
 
-def untrained(
-    router: Router, prompts: Sequence[str], drop_trained: bool
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def untrained(router: Router, prompts: Sequence[str], drop_trained: bool) -> BoolArray:
     """Which prompts the router was not trained on, bool[n].
 
     Raises ContaminationError where it was trained on some, unless ``drop_trained`` is set."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from fastroute.errors import InvalidInputError
 from fastroute.evaluation.benchmarks.protocols import folds
 from fastroute.evaluation.benchmarks.routellm import Benchmark
+from fastroute.types import BoolArray
 
 
-def split(benchmark: Benchmark, seed: int) -> npt.NDArray[np.bool_]:
+def split(benchmark: Benchmark, seed: int) -> BoolArray:
     """Which prompts are in the first half, by a hash of their text, bool[n].
 
     Raises InvalidInputError where a half is empty, or its strong model is not the better one.
     """
-    first: npt.NDArray[np.bool_] = folds(benchmark.prompts, 2, seed) == 0
+    first: BoolArray = folds(benchmark.prompts, 2, seed) == 0
     if first.all() or not first.any():
         raise InvalidInputError(
             f"{len(benchmark)} prompts can't be split in two; give more distinct prompts"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute._checks import check_number, check_probabilities, check_resampling
 from fastroute._progress import progress_bar
@@ -27,7 +26,7 @@ from fastroute.evaluation.metrics.curve import apgr, curve
 from fastroute.evaluation.thresholds.choice import threshold_at
 from fastroute.evaluation.thresholds.halves import split
 from fastroute.routers.length import LengthRouter
-from fastroute.types import Float64Array
+from fastroute.types import BoolArray, Float64Array, IntArray
 
 Measure = Literal["quality", "pgr"]
 MEASURES: tuple[Measure, ...] = ("quality", "pgr")
@@ -223,7 +222,7 @@ class _Choice:
             drawn = np.array([threshold_at(self._points, int(i)) for i in chosen])[place]
         return estimate(value, drawn, confidence)
 
-    def _chosen(self, counts: Float64Array) -> npt.NDArray[np.intp]:
+    def _chosen(self, counts: Float64Array) -> IntArray:
         """The point of the curve for each row of counts, float64[b, n], of the prompts."""
         points = self._ranked
         ranked = counts[:, points.order]
@@ -238,7 +237,7 @@ class _Choice:
         reached = weak[:, None] + gain >= (goal - 1e-12 * np.abs(strong))[:, None]
         if float(self._points.threshold[1]) >= 1.0:
             reached[:, 0] = False  # no threshold keeps a win rate of 1 from the strong model
-        chosen: npt.NDArray[np.intp] = np.argmin(np.where(reached, spent, np.inf), axis=1)
+        chosen: IntArray = np.argmin(np.where(reached, spent, np.inf), axis=1)
         return chosen
 
 
@@ -278,7 +277,7 @@ def _on_half(
     seed: int,
     advance: Callable[[int], None],
 ) -> HalfResult:
-    routed: npt.NDArray[np.bool_] = win_rates >= threshold
+    routed: BoolArray = win_rates >= threshold
     columns = [
         routed.astype(np.float64),
         np.where(routed, half.strong, half.weak),

@@ -26,11 +26,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute._arrays import check_array, check_finite
 from fastroute.errors import InvalidInputError, InvalidTypeError
-from fastroute.types import Float32Array, Float64Array
+from fastroute.types import BoolArray, Float32Array, Float64Array
 
 #: Most quantiles that ``Band.fitted`` uses: more would overfit to single prompts.
 KNOTS = 101
@@ -131,9 +130,9 @@ class Band:
         assert self.band_knots is not None
         return self.band_knots
 
-    def contains(self, win_rates: Float64Array) -> npt.NDArray[np.bool_]:
+    def contains(self, win_rates: Float64Array) -> BoolArray:
         """Which win rates of the fast router lie in the band, bool[n]."""
-        inside: npt.NDArray[np.bool_] = (win_rates >= self.low) & (win_rates <= self.high)
+        inside: BoolArray = (win_rates >= self.low) & (win_rates <= self.high)
         return inside
 
     def place(self, slow_win_rates: Float64Array) -> Float64Array:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute._forking import ForkSafeLock
 from fastroute._validate import list_prompts
@@ -18,7 +17,7 @@ from fastroute.provenance import Provenance
 from fastroute.routers.base import Router
 from fastroute.routers.cascade.band import Band, as_band, check_rates, middle_band
 from fastroute.routers.cascade.latency_estimate import LatencyEstimate
-from fastroute.types import Float64Array
+from fastroute.types import BoolArray, Float64Array
 
 #: After so many consecutive prompts kept back by the budget, one is sent on to renew the estimate:
 #: an estimate from a moment of high load would otherwise persist.
@@ -242,7 +241,7 @@ class CascadeRouter(Router):
         with self._lock:
             return 1e3 * self._estimate.predict_s(len(text)) if self._estimate.calls else None
 
-    def _within_budget(self, texts: list[str]) -> npt.NDArray[np.bool_]:
+    def _within_budget(self, texts: list[str]) -> BoolArray:
         """Which prompts of the band are sent on, bool[n]."""
         within = np.ones(len(texts), dtype=np.bool_)
         if self.latency_budget_ms is None:

@@ -14,7 +14,7 @@ from fastroute.errors import RatingError
 from fastroute.routers.sw_ranking import far_field, near_field, sums
 from fastroute.routers.sw_ranking.battle_table import BattleTable
 from fastroute.routers.sw_ranking.neighbors import NeighborIndex, Storage, UnitRows
-from fastroute.types import Float32Array, Float64Array
+from fastroute.types import Float32Array, Float64Array, Int64Array
 
 #: Battles on whose embeddings ``max_error`` is measured before they are added.
 _HELD_OUT = 256
@@ -39,7 +39,7 @@ class Fitted:
     start: Float64Array
     strong: int
     weak: int
-    order: _native.Int64Array | None = None
+    order: Int64Array | None = None
     far: near_field.FarFieldModel | None = None
 
     def preference(self, ratings: Float64Array | None = None) -> float:

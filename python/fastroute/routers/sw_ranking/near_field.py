@@ -13,7 +13,7 @@ from fastroute import _native
 from fastroute._arrays import check_embedding
 from fastroute.routers.sw_ranking import far_field
 from fastroute.routers.sw_ranking.neighbors import NeighborIndex, UnitRows
-from fastroute.types import Float32Array, Float64Array
+from fastroute.types import Float32Array, Float64Array, Int64Array
 
 #: Nearest battles whose weights are taken exactly.
 NEIGHBORS = 128
@@ -93,19 +93,19 @@ class FarFieldModel:
             rates[~(ok & converged & (misfits <= _MOST_MISFIT))] = np.nan
             yield first, rates
 
-    def near(self, x: Float32Array) -> _native.Int64Array:
+    def near(self, x: Float32Array) -> Int64Array:
         """Numbers of the battles that the index finds near ``x``; -1 for none."""
         found = self._search_axes(self.field.project(x)) if self.in_axes else self._search_whole(x)
         return found.copy()
 
-    def _search_axes(self, projected: Float32Array) -> _native.Int64Array:
+    def _search_axes(self, projected: Float32Array) -> Int64Array:
         x = np.ascontiguousarray(projected[: self.index.dimensions])
         near, similarities = self.index.search_scored(x, self.neighbors)
         if similarities[0] < self.moments.floor:
             near, _ = self.index.search_scored(x, self.neighbors, _READ_FOR_FAR)
         return near
 
-    def _search_whole(self, x: Float32Array) -> _native.Int64Array:
+    def _search_whole(self, x: Float32Array) -> Int64Array:
         # FAISS would read whatever memory it is given, so the kernel's check comes first.
         check_embedding(x, self.index.dimensions)
         return self.index.search(x, self.neighbors)

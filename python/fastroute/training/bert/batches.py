@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy.random import default_rng
+
+from fastroute.types import Int64Array
 
 # Batches are sorted by length within so many; more would leave less to chance.
 _POOL = 50
@@ -15,7 +16,7 @@ _POOL = 50
 
 def epoch_batches(
     lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int
-) -> list[npt.NDArray[np.int64]]:
+) -> list[Int64Array]:
     """Every position once, in batches in random order, decided by ``seed`` and ``epoch``."""
     random = default_rng([seed, epoch])
     order = random.permutation(len(lengths)).astype(np.int64)
@@ -28,7 +29,7 @@ def epoch_batches(
     return [batches[i] for i in random.permutation(len(batches))]
 
 
-def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[npt.NDArray[np.int64]]:
+def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[Int64Array]:
     """Every position once, shortest first."""
     order = np.argsort(np.asarray(lengths), kind="stable").astype(np.int64)
     return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]

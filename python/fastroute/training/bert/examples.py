@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute._arrays import check_array, check_finite
 from fastroute._validate import check_prompts
 from fastroute.errors import InvalidInputError
 from fastroute.routers.bert import LABELS
 from fastroute.training.folds import fold_numbers
-from fastroute.types import Float64Array
+from fastroute.types import BoolArray, Float64Array, Int64Array
 
 #: The classes of the classifier, in the order of its logits.
 OUTCOMES = LABELS
@@ -35,7 +34,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def select(self, chosen: npt.NDArray[np.bool_]) -> Examples:
+    def select(self, chosen: BoolArray) -> Examples:
         """The examples where ``chosen``, bool[n], is true; weights stay as they are."""
         rows = np.flatnonzero(chosen)
         return Examples(
@@ -109,7 +108,7 @@ def split(examples: Examples, seed: int) -> tuple[Examples, Examples, Examples]:
     return parts[0], parts[1], parts[2]
 
 
-def group_means(examples: Examples) -> tuple[npt.NDArray[np.int64], list[str], Float64Array]:
+def group_means(examples: Examples) -> tuple[Int64Array, list[str], Float64Array]:
     """The group of each example, int64[n], the groups' names, and their mean outcomes [g, 3]."""
     names, ids = np.unique(examples.groups, return_inverse=True)
     sums = np.zeros((len(names), len(OUTCOMES)))

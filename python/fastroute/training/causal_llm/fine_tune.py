@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy.random import default_rng
 
 from fastroute._validate import check_count
@@ -24,6 +23,7 @@ from fastroute.routers.causal_llm.prompt import LabelPrompt
 from fastroute.training.causal_llm import checkpoint
 from fastroute.training.causal_llm.labels import Labelled
 from fastroute.training.causal_llm.libraries import import_libraries
+from fastroute.types import Int64Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def mean_loss(model: Any, prompt: LabelPrompt, data: Labelled, micro_batch_size:
     return total / len(data)
 
 
-def _batches(n: int, settings: Settings, done: int) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+def _batches(n: int, settings: Settings, done: int) -> Iterator[tuple[int, Int64Array]]:
     """Numbers of the steps after ``done``, from 0, and their rows: every row once an epoch."""
     size = min(settings.batch_size, n)
     per_epoch = n // size  # what is left over is in another epoch's order
@@ -194,8 +194,8 @@ def _add_gradients(
     model: Any,
     optimizer: Any,
     inputs: list[list[int]],
-    targets: npt.NDArray[np.int64],
-    parts: list[npt.NDArray[np.int64]],
+    targets: Int64Array,
+    parts: list[Int64Array],
 ) -> float:
     """Gradients of one step, clipped to a norm of 1; returns its mean loss."""
     torch, _ = import_libraries()
@@ -213,15 +213,13 @@ def _add_gradients(
     return total / count
 
 
-def _parts(
-    rows: npt.NDArray[np.int64], inputs: list[list[int]], size: int
-) -> list[npt.NDArray[np.int64]]:
+def _parts(rows: Int64Array, inputs: list[list[int]], size: int) -> list[Int64Array]:
     """Micro-batches of a step, by length, so that little is padding."""
     rows = rows[np.argsort([len(inputs[i]) for i in rows], kind="stable")]
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _loss(model: Any, inputs: list[list[int]], targets: npt.NDArray[np.int64]) -> Any:
+def _loss(model: Any, inputs: list[list[int]], targets: Int64Array) -> Any:
     """Cross-entropy of the label tokens after ``inputs``, summed."""
     torch, _ = import_libraries()
     width = max(map(len, inputs))

@@ -21,12 +21,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute.data import TrainingData
 from fastroute.errors import InvalidInputError
 from fastroute.training.pair_outcomes import outcomes_between
-from fastroute.types import Float64Array
+from fastroute.types import Float64Array, Int64Array
 
 #: Least strength of preference, exclusive, of the labels 1 to 4.
 EDGES = (5 / 6, 2 / 3, 1 / 2, 1 / 4)
@@ -37,17 +36,17 @@ class Labelled:
     """Prompts and their labels."""
 
     prompts: list[str]  #: n different texts
-    labels: npt.NDArray[np.int64]  #: int64[n], 1 to 5
+    labels: Int64Array  #: int64[n], 1 to 5
 
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def select(self, rows: npt.NDArray[np.int64]) -> Labelled:
+    def select(self, rows: Int64Array) -> Labelled:
         """The prompts at ``rows``."""
         return Labelled([self.prompts[i] for i in rows], self.labels[rows])
 
 
-def labels_of(strengths: Float64Array) -> npt.NDArray[np.int64]:
+def labels_of(strengths: Float64Array) -> Int64Array:
     """Labels, int64[n], of strengths of preference for the strong model, float64[n]."""
     bad = ~((strengths >= 0.0) & (strengths <= 1.0))
     if bad.any():

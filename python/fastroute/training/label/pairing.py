@@ -14,12 +14,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numpy.random import default_rng
 
 from fastroute.errors import InvalidInputError
 from fastroute.training.strengths import fit_strengths, standard_errors
-from fastroute.types import Float64Array
+from fastroute.types import Float64Array, Int64Array
 
 #: Rounds after which the graph of comparisons is connected.
 CONNECTED_AFTER = 2
@@ -44,7 +43,7 @@ class Ratings(NamedTuple):
     #: float64[n], Elo with mean 1000; 400 more is harder in 10 of 11 comparisons.
     difficulty: Float64Array
     standard_error: Float64Array  #: float64[n], of the same
-    judgements: npt.NDArray[np.int64]  #: int64[n], number of comparisons
+    judgements: Int64Array  #: int64[n], number of comparisons
 
     @property
     def reliability(self) -> float:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute.artifacts import hash_prompts
 from fastroute.errors import InvalidInputError
@@ -25,7 +24,7 @@ from fastroute.training.mf.factorization import cross_entropy
 from fastroute.training.mf.held_out import figures, length_apgr
 from fastroute.training.pairs import Pairs, held_out_parts
 from fastroute.training.with_tokens import with_tokens, without_tokens
-from fastroute.types import Float32Array, Float64Array
+from fastroute.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 #: Prompts with the new model and one that is known, below which nothing is fitted.
 LEAST_PROMPTS = 20
@@ -216,7 +215,7 @@ class _Prior:
 
     def _columns(
         self, pairs: Pairs, X: Float32Array, known: dict[str, int], model: str
-    ) -> tuple[Float64Array, np.ndarray[tuple[int], np.dtype[np.int64]], Float64Array]:
+    ) -> tuple[Float64Array, Int64Array, Float64Array]:
         """1 where the new model is b and -1 where it is a, the other's row, the embeddings."""
         new = pairs.models.index(model)
         sign = np.where(pairs.b == new, 1.0, -1.0)
@@ -228,7 +227,7 @@ def _pairs_of(
     pairs: Pairs,
     model: str,
     known: dict[str, int],
-    said: npt.NDArray[np.bool_],
+    said: BoolArray,
 ) -> Pairs:
     """The pairs in which ``model`` meets a known one, on prompts with tokens."""
     if model not in pairs.models:

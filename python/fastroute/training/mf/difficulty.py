@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute._progress import progress_bar
 from fastroute.data import HarderPrompt, RatedPrompt, TrainingData
@@ -47,7 +46,7 @@ from fastroute.training.heads import (
 from fastroute.training.measures import rank_correlation
 from fastroute.training.outcome import check_output, data_facts
 from fastroute.training.with_tokens import with_tokens, without_tokens
-from fastroute.types import Float32Array, Float64Array
+from fastroute.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 #: Labelled prompts below which nothing can be said.
 LEAST_PROMPTS = 50
@@ -211,15 +210,15 @@ class _Labels(NamedTuple):
     """n labels of r prompts."""
 
     prompts: list[str]  #: r of them
-    rows: npt.NDArray[np.int64]  #: int64[n], prompt of each label
+    rows: Int64Array  #: int64[n], prompt of each label
     #: int64[n]; only differences within a group are learnt. Pairs come last, two labels each.
-    groups: npt.NDArray[np.int64]
+    groups: Int64Array
     #: targets, weights: float64[n].
     targets: Float64Array
     weights: Float64Array
-    paired: npt.NDArray[np.bool_]  #: bool[n], whether it is half of a pair
+    paired: BoolArray  #: bool[n], whether it is half of a pair
 
-    def where(self, kept: npt.NDArray[np.bool_]) -> _Labels:
+    def where(self, kept: BoolArray) -> _Labels:
         """The labels ``kept``; of a pair both or none."""
         broken = self.paired & np.isin(self.groups, self.groups[~kept])
         kept = kept & ~broken
@@ -228,7 +227,7 @@ class _Labels(NamedTuple):
             self.weights[kept], self.paired[kept],
         )  # fmt: skip
 
-    def without(self, held: npt.NDArray[np.bool_]) -> _Labels:
+    def without(self, held: BoolArray) -> _Labels:
         """The labels of no prompt that is held out, bool[r]."""
         return self.where(~held[self.rows])
 

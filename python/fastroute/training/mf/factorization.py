@@ -26,8 +26,8 @@ import numpy.typing as npt
 from numpy.random import default_rng
 
 from fastroute.training.heads import sigmoid
-from fastroute.training.pairs import Int64Array, Pairs
-from fastroute.types import Float64Array
+from fastroute.training.pairs import Pairs
+from fastroute.types import Float64Array, Int64Array
 
 Array = npt.NDArray[np.floating[Any]]
 #: The parameters: U [k, d], V [models, k], l [groups, models].

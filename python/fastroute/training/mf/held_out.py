@@ -13,7 +13,7 @@ from fastroute.routers.length import LengthRouter
 from fastroute.training.heads import sigmoid
 from fastroute.training.mf.factorization import cross_entropy
 from fastroute.training.pairs import Pairs
-from fastroute.types import Float64Array
+from fastroute.types import BoolArray, Float64Array
 
 #: Held-out prompts that two models must share for an APGR between them.
 LEAST_PROMPTS = 30
@@ -79,9 +79,7 @@ def _mean(values: Float64Array, weights: Float64Array) -> float:
     return float(np.average(values, weights=weights)) if len(values) else float("nan")
 
 
-def _mean_apgr(
-    pairs: Pairs, rate: Float64Array, b_stronger: np.ndarray[Any, np.dtype[np.bool_]]
-) -> tuple[float | None, int]:
+def _mean_apgr(pairs: Pairs, rate: Float64Array, b_stronger: BoolArray) -> tuple[float | None, int]:
     """Of each pair of models: what its stronger model wins is its score, and so for the weaker."""
     strong = np.where(b_stronger, pairs.b, pairs.a)
     weak = np.where(b_stronger, pairs.a, pairs.b)

@@ -42,7 +42,7 @@ from fastroute.training.mf.held_out import Figures, figures, length_apgr
 from fastroute.training.pairs import TIES, Pairs, Ties, held_out_parts
 from fastroute.training.strengths import fit_strengths
 from fastroute.training.with_tokens import with_tokens, without_tokens
-from fastroute.types import Float32Array, Float64Array
+from fastroute.types import Float32Array, Float64Array, Int64Array
 
 #: Prompts of each part, and to learn from, below which nothing can be said.
 LEAST_PROMPTS = 10
@@ -254,7 +254,7 @@ def _in_groups(pairs: Pairs, centre: bool) -> Pairs:
 
 
 def _centred(
-    X: Float32Array, pairs: Pairs, learnt: np.ndarray[tuple[int], np.dtype[np.int64]], centre: bool
+    X: Float32Array, pairs: Pairs, learnt: Int64Array, centre: bool
 ) -> tuple[Float32Array, float]:
     """X less the mean of each dataset's rows that are learnt from, at a root mean square of 1.
 

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastroute.embedders._sentence_folder import pooling_of
 from fastroute.errors import InvalidInputError, OnnxModelError
 from fastroute.onnx_models.tokenizer import open_tokenizer
-from fastroute.types import Float32Array
+from fastroute.types import Float32Array, Int64Array
 
 #: Token ids int64[n, tokens], no padding, to sentence embeddings float32[n, d].
-Encoder = Callable[[npt.NDArray[np.int64]], Float32Array]
+Encoder = Callable[[Int64Array], Float32Array]
 
 MODEL_FILES = ("model_int8.onnx", "model.onnx", "onnx/model.onnx")
 #: Outputs that are sentence embeddings, and those that are token embeddings.
@@ -74,7 +73,7 @@ def load_encoder(folder: str | os.PathLike[str]) -> Encoder:
             "defines their pooling; add it, or export the pooled embedding"
         )
 
-    def encode(ids: npt.NDArray[np.int64]) -> Float32Array:
+    def encode(ids: Int64Array) -> Float32Array:
         feed = {"input_ids": ids}
         feed |= {"attention_mask": np.ones_like(ids)} if "attention_mask" in inputs else {}
         feed |= {"token_type_ids": np.zeros_like(ids)} if "token_type_ids" in inputs else {}
