@@ -241,7 +241,10 @@ def test_docstrings(path: Path) -> None:
     assert ast.get_docstring(tree), "a module without a docstring"
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if path.stem.startswith("_") or node.name.startswith("_") or node.name == "main":
+            # What a command's configure and run do is said once, in cli/command.py.
+            if path.stem.startswith("_") or node.name.startswith("_"):
+                continue
+            if node.name in ("configure", "main"):
                 continue
             assert ast.get_docstring(node), f"{node.name} has no docstring"
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_router(parser)
     goal = parser.add_mutually_exclusive_group(required=True)
     goal.add_argument(

@@ -19,7 +19,6 @@ REVERTED = 3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.epilog = (
         "A running gateway follows within two seconds. Exit status of status: 3 where the canary "
         "was rolled back."

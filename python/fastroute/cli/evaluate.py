@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "--benchmark", type=text, nargs="+", default=[], metavar="B", action="extend",
         help=f"{NAMED_BENCHMARKS}, or a .jsonl, .csv or .parquet file with prompt, weak, strong "

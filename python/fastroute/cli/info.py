@@ -8,7 +8,6 @@ from typing import Any
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

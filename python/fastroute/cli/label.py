@@ -19,7 +19,6 @@ _HELP = "1 the first is better, 2 the second, 3 no difference; s skip, u undo, q
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "file", type=text, metavar="FILE",
         help="prompts with two answers: columns such as answer_mini, or an object 'answers'",

@@ -17,7 +17,6 @@ _DAY_S = 86400.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.epilog = (
         "Exit status: 0 a router is proposed, 3 none is (no router is written), 2 the journal "
         "can't be used. A canary tries a proposed router: [canary] router = FOLDER. A gateway "

@@ -13,7 +13,6 @@ REFUSED = 3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.epilog = (
         "Policies: logged (the one that ran), always:MODEL, random:SHARE (of strong calls), "
         "threshold:X (on the journal's win rates), the folder of a router, or ROUTER=FOLDER. "

@@ -9,7 +9,6 @@ from fastroute.cli.streams import say
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "--input", type=text, action="extend", nargs="+", required=True, metavar="FILE",
         help=".parquet, .jsonl or .csv, each perhaps .gz, a folder of them, or a pattern with *; "

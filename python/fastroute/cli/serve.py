@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "--config", metavar="FILE", help="TOML or YAML; RouteLLM's YAML, keyed by router, too"
     )

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--exponential", type=float, metavar="MEAN", help="mean seconds")
     source.add_argument(

@@ -20,7 +20,6 @@ DO_NOT_USE = 3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.epilog = (
         "Exit status: 0 use the router, 3 do not use it (no router is written), 2 the input can't "
         "be used."

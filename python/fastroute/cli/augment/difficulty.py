@@ -29,7 +29,6 @@ _LEAST_RELIABILITY = 0.5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "--data", type=text, required=True, metavar="FILE",
         help="prompts: a .txt file of one a line, or .jsonl, .csv (also .gz) or .parquet with a "

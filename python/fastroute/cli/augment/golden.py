@@ -12,7 +12,6 @@ from fastroute.errors import InvalidInputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "--data", type=text, required=True, metavar="FILE",
         help=".jsonl, .csv (also .gz) or .parquet: prompt (or question), and models' responses as "

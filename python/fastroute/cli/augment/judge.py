@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "--data", type=text, required=True, metavar="FILE",
         help=".jsonl, .csv (also .gz) or .parquet: prompt, and answers as an object `answers`, as "

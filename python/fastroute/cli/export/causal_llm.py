@@ -11,7 +11,6 @@ from fastroute.cli.options import text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "--checkpoint", type=text, required=True, metavar="FOLDER",
         help="a Hugging Face checkpoint whose vocabulary has the label tokens; no code of it runs",

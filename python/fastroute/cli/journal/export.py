@@ -12,7 +12,6 @@ _TABLES = ("answers", "requests", "shadows", "feedback", "judgements", "prices")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_url(parser)
     add_span(parser)
     parser.add_argument(

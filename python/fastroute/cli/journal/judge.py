@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.epilog = (
         "Prompts and answers must have been kept ([journal] prompts and answers) and shadows asked "
         "([shadow]). A pair is judged once by each judge. Suits a timer, with --yes."

@@ -11,7 +11,6 @@ from fastroute.errors import InvalidInputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_url(parser)
     parser.add_argument(
         "--older-than", type=float, metavar="DAYS", help="of before so many days only"

@@ -15,7 +15,6 @@ _ESTIMATES = ("always_strong_usd", "always_weak_usd", "saved_usd")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.epilog = (
         "Estimates have 95 % intervals from shadows ([shadow] in the gateway's configuration); "
         "without shadows the other model is taken to use as many tokens, and there is no interval."

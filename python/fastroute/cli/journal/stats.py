@@ -9,7 +9,6 @@ from fastroute.cli.journal.options import add_url, date, reading
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_url(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -9,7 +9,6 @@ from fastroute.cli.train.options import add_output, check_output
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "--answers", type=text, nargs="+", required=True, metavar="FILE",
         help="files with answers and scores by model, joined by question",

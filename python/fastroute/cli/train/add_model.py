@@ -16,7 +16,6 @@ from fastroute.errors import InvalidInputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "--router", type=text, required=True, metavar="FOLDER", help="a trained mf or models router"
     )

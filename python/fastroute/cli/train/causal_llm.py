@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "--base", type=text, required=True, metavar="FOLDER",
         help="a Hugging Face decoder with tokenizer.json; no code of it runs",

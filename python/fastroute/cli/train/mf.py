@@ -28,7 +28,6 @@ _OF_FACTORS = ("dimensions", "epochs", "patience", "ridge")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_data(
         parser,
         what=f"{DATA_HELP}; or how hard prompts are: prompt and difficulty, or prompt, "

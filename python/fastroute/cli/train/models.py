@@ -16,7 +16,6 @@ from fastroute.routers.many_models.examples import KEPT_PROMPTS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_data(parser, conflicts="average")
     add_output(parser)
     add_embedder(parser)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_data(parser, english=True, what=f"{DATA_HELP}; graded results are needed")
     parser.add_argument(
         "--embedder", type=text, metavar="FOLDER",

@@ -30,7 +30,6 @@ _STORAGES: tuple[Storage, ...] = ("int8", "float16", "float32")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument(
         "--encoder", type=text, required=True, metavar="FOLDER",
         help="an ONNX sentence encoder and its tokenizer.json",
