@@ -11,8 +11,10 @@ from fastroute.cli.calibrate_band import add_band_options, is_band_goal, run_ban
 from fastroute.cli.options import (
     NAMED_BENCHMARKS,
     PAIR_METAVAR,
+    add_flag,
     add_intervals,
     add_leniency,
+    add_option,
     add_router,
     common_settings,
     interval_text,
@@ -21,7 +23,6 @@ from fastroute.cli.options import (
     open_cache,
     say_warnings,
     show,
-    text,
 )
 from fastroute.errors import InvalidInputError
 
@@ -33,50 +34,34 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     add_router(parser)
     goal = parser.add_mutually_exclusive_group(required=True)
-    goal.add_argument(
-        "--strong-share", metavar="P", help="find the threshold for this share of strong calls"
-    )
-    goal.add_argument(
-        "--target-quality", metavar="Q",
+    add_option(goal, "--strong-share P", "find the threshold for this share of strong calls", str)
+    add_option(goal, "--target-quality Q", type=str,
         help="find the cheapest threshold with this part of the strong model's quality (0.95)",
     )  # fmt: skip
-    goal.add_argument(
-        "--target-pgr", metavar="Q",
-        help="the same, as a part of the gap between weak and strong model",
-    )  # fmt: skip
-    goal.add_argument(
-        "--tolerance", metavar="A",
+    add_option(goal, "--target-pgr Q", type=str,
+        help="the same, as a part of the gap between weak and strong model")  # fmt: skip
+    add_option(goal, "--tolerance A", type=str,
         help="with --slow: find the narrowest band whose APGR is at most this below that of the "
-        "better router (0.005)",
-    )  # fmt: skip
-    goal.add_argument(
-        "--share-sent-on", metavar="P",
+        "better router (0.005)")  # fmt: skip
+    add_option(goal, "--share-sent-on P", type=str,
         help="with --slow: find the band that sends this share of prompts on to the slow router",
     )  # fmt: skip
-    goal.add_argument(
-        "--mean-latency-ms", metavar="MS",
-        help="with --slow: find the band with this mean latency per prompt",
-    )  # fmt: skip
+    add_option(goal, "--mean-latency-ms MS", type=str,
+        help="with --slow: find the band with this mean latency per prompt")  # fmt: skip
     add_band_options(parser)
-    parser.add_argument(
-        "--prompts", type=text, metavar="FILE",
+    add_option(parser, "--prompts FILE",
         help="with --strong-share: your prompts, one per line (.txt) or .jsonl, .csv, .parquet "
-        "with prompt; without it the router's own calibration quantiles",
-    )  # fmt: skip
-    parser.add_argument(
-        "--benchmark", type=text, metavar="B",
-        help=f"with a target: {NAMED_BENCHMARKS} or a file, as in fastroute evaluate",
-    )  # fmt: skip
-    parser.add_argument("--data", type=text, metavar="FOLDER", help="as in fastroute evaluate")
+        "with prompt; without it the router's own calibration quantiles")  # fmt: skip
+    add_option(parser, "--benchmark B",
+        help=f"with a target: {NAMED_BENCHMARKS} or a file, as in fastroute evaluate")  # fmt: skip
+    add_option(parser, "--data FOLDER", "as in fastroute evaluate")
     parser.add_argument("--pair", nargs=2, metavar=PAIR_METAVAR, help="as in fastroute evaluate")
     add_intervals(parser)
     add_leniency(parser)
-    parser.add_argument(
-        "--save", action="store_true",
+    add_flag(parser, "--save",
         help="make the threshold the default of the saved router --router NAME=FOLDER, and the "
-        "win rates of --prompts its calibration",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+        "win rates of --prompts its calibration")  # fmt: skip
+    add_flag(parser, "--json", "print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:

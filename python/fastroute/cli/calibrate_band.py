@@ -7,6 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.options import (
+    add_flag,
+    add_option,
     common_settings,
     interval_text,
     load_benchmark,
@@ -14,7 +16,6 @@ from fastroute.cli.options import (
     open_cache,
     say_warnings,
     show,
-    text,
 )
 from fastroute.errors import InvalidInputError
 
@@ -32,26 +33,17 @@ _OWN = ("slow", "output", "latency_ms", "latency_prompts")
 
 def add_band_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of cascades."""
-    parser.add_argument(
-        "--slow", type=text, metavar="R",
+    add_option(parser, "--slow R",
         help="calibrate a cascade: --router is called for every prompt, and this one, given like "
-        "--router, for the uncertain prompts in a band",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output", type=text, metavar="FOLDER",
+        "--router, for the uncertain prompts in a band")  # fmt: skip
+    add_option(parser, "--output FOLDER",
         help="with --slow: write the cascade, for --router cascade,checkpoint_path=FOLDER",
     )  # fmt: skip
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace what is in the folder of --output"
-    )
-    parser.add_argument(
-        "--latency-ms", type=float, nargs=2, metavar=("FAST", "SLOW"),
-        help="with --slow: milliseconds per call of each; measured if not given",
-    )  # fmt: skip
-    parser.add_argument(
-        "--latency-prompts", type=int, metavar="N",
-        help="with --slow: prompts to measure latencies on (default: 200)",
-    )  # fmt: skip
+    add_flag(parser, "--overwrite", "replace what is in the folder of --output")
+    add_option(parser, "--latency-ms FAST SLOW", type=float,
+        help="with --slow: milliseconds per call of each; measured if not given")  # fmt: skip
+    add_option(parser, "--latency-prompts N", type=int,
+        help="with --slow: prompts to measure latencies on (default: 200)")  # fmt: skip
 
 
 def is_band_goal(options: argparse.Namespace) -> bool:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="show it; keep its share (an alarm still rolls back); give every conversation back "
         "to the old router; begin again with the same router and rules",
     )  # fmt: skip
-    parser.add_argument(
-        "--state", type=text, default="canary.json", metavar="FILE",
-        help="the file that [canary] state names (default: canary.json)",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the state as JSON")
+    add_option(parser, "--state FILE", default="canary.json",
+        help="the file that [canary] state names (default: canary.json)")  # fmt: skip
+    add_flag(parser, "--json", "print the state as JSON")
 
 
 def run(options: argparse.Namespace) -> int:

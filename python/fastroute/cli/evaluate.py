@@ -16,12 +16,13 @@ from fastroute.cli.options import (
     NAMED_BENCHMARKS,
     PAIR_METAVAR,
     ROUTER_HELP,
+    add_flag,
     add_intervals,
     add_leniency,
+    add_option,
     check_reports,
     load_benchmarks,
     open_cache,
-    text,
 )
 from fastroute.errors import InvalidInputError
 
@@ -31,77 +32,46 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--benchmark", type=text, nargs="+", default=[], metavar="B", action="extend",
+    add_option(parser, "--benchmark B ...", default=[], action="extend",
         help=f"{NAMED_BENCHMARKS}, or a .jsonl, .csv or .parquet file with prompt, weak, strong "
-        "and optionally cost_weak, cost_strong, id",
-    )  # fmt: skip
-    parser.add_argument(
-        "--data", type=text, metavar="FOLDER",
-        help=DATA_HELP,
-    )  # fmt: skip
-    parser.add_argument(
-        "--router",
-        type=text,
-        nargs="+",
-        metavar="R",
-        action="extend",
-        help=f"{ROUTER_HELP}; may be given several times (default: mf)",
-    )
+        "and optionally cost_weak, cost_strong, id")  # fmt: skip
+    add_option(parser, "--data FOLDER", DATA_HELP)
+    add_option(parser, "--router R ...", action="extend",
+        help=f"{ROUTER_HELP}; may be given several times (default: mf)")  # fmt: skip
     parser.add_argument(
         "--pair", nargs=2, action="append", metavar=PAIR_METAVAR,
         help="two models of a file with scores of many; may be given several times",
     )  # fmt: skip
-    parser.add_argument(
-        "--weak", type=text, metavar="MODEL",
+    add_option(parser, "--weak MODEL",
         help="with --strong, one pair; with --answers, the model whose answer is checked",
     )  # fmt: skip
-    parser.add_argument(
-        "--strong", type=text, metavar="MODEL",
+    add_option(parser, "--strong MODEL",
         help="with --weak, one pair; with --answers, the model asked where answers differ",
     )  # fmt: skip
-    parser.add_argument(
-        "--protocol", default="zero-shot", metavar="P",
+    add_option(parser, "--protocol P", type=str, default="zero-shot",
         help="zero-shot (default), gold (the hashed 10.7%% of MMLU is not scored) or in-domain "
-        "(k-fold)",
-    )  # fmt: skip
-    parser.add_argument("--folds", type=int, default=5, metavar="K", help="of in-domain")
-    parser.add_argument(
-        "--method", default="exact", metavar="M",
+        "(k-fold)")  # fmt: skip
+    add_option(parser, "--folds K", "of in-domain", int, default=5)
+    add_option(parser, "--method M", type=str, default="exact",
         help="exact (default), or routellm: thresholds at deciles, as in published numbers",
     )  # fmt: skip
-    parser.add_argument(
-        "--axis", default="calls", metavar="A",
-        help="calls (default), or cost: dollars, from cost_weak and cost_strong",
-    )  # fmt: skip
+    add_option(parser, "--axis A", type=str, default="calls",
+        help="calls (default), or cost: dollars, from cost_weak and cost_strong")  # fmt: skip
     add_intervals(parser)
     add_leniency(parser)
-    parser.add_argument(
-        "--timings",
-        action="store_true",
-        help="print where the time was spent; does not use the cache",
-    )
-    parser.add_argument(
-        "--latency-ms", type=float, nargs=2, metavar=("FAST", "SLOW"),
+    add_flag(parser, "--timings", "print where the time was spent; does not use the cache")
+    add_option(parser, "--latency-ms FAST SLOW", type=float,
         help="of a cascade: milliseconds per call of each member; measured if not given",
     )  # fmt: skip
-    parser.add_argument(
-        "--latency-prompts", type=int, default=200, metavar="N",
-        help="of a cascade: prompts to measure latencies on (default: 200)",
-    )  # fmt: skip
+    add_option(parser, "--latency-prompts N", type=int, default=200,
+        help="of a cascade: prompts to measure latencies on (default: 200)")  # fmt: skip
     add_answer_options(parser)
     add_model_options(parser)
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    output.add_argument("--markdown", action="store_true", help="print Markdown tables")
-    parser.add_argument("--html", type=text, metavar="FILE", help="write a self-contained report")
-    parser.add_argument(
-        "--plot",
-        type=text,
-        metavar="FILE",
-        action="append",
-        help="write a figure: .png, .svg or .pdf",
-    )
+    add_flag(output, "--json", "print JSON instead of tables")
+    add_flag(output, "--markdown", "print Markdown tables")
+    add_option(parser, "--html FILE", "write a self-contained report")
+    add_option(parser, "--plot FILE", "write a figure: .png, .svg or .pdf", action="append")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastroute.cli.options import price, text
+from fastroute.cli.options import add_option, price
 from fastroute.errors import InvalidInputError
 
 
 def add_answer_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     group = parser.add_argument_group("recorded answers (a cascade by evidence)")
-    group.add_argument(
-        "--answers", type=text, nargs="+", metavar="FILE",
+    add_option(group, "--answers FILE ...",
         help="files with answers and scores by model, joined by question, instead of --benchmark",
     )  # fmt: skip
-    group.add_argument(
-        "--helper", type=text, action="append", default=[], metavar="MODEL",
+    add_option(group, "--helper MODEL", action="append", default=[],
         help="another cheap model asked beside the weak one; may be given several times",
     )  # fmt: skip
-    group.add_argument(
-        "--price", type=text, nargs="+", action="extend", default=[], metavar="MODEL=IN/OUT",
-        help="dollars per million tokens in and out, of every model",
-    )  # fmt: skip
+    add_option(group, "--price MODEL=IN/OUT ...", action="extend", default=[],
+        help="dollars per million tokens in and out, of every model")  # fmt: skip
 
 
 def run_answers(options: argparse.Namespace) -> int:

@@ -6,30 +6,20 @@ import argparse
 import json
 from pathlib import Path
 
-from fastroute.cli.options import check_reports, text
+from fastroute.cli.options import add_flag, add_option, check_reports
 from fastroute.errors import InvalidInputError
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     group = parser.add_argument_group("many models (P(success) of each, quality against dollars)")
-    group.add_argument(
-        "--models", type=text, nargs="+", metavar="FILE",
+    add_option(group, "--models FILE ...",
         help="files or folders with scores of many models, instead of --benchmark, a report each; "
-        "RouterBench, LLMRouterBench and RouterArena are read as published",
-    )  # fmt: skip
-    group.add_argument(
-        "--candidates", type=text, metavar="FILE.toml",
-        help="the models' prices: a [[candidates]] table for each",
-    )  # fmt: skip
-    group.add_argument(
-        "--embedder", type=text, metavar="E",
-        help="static:FOLDER or onnx:FOLDER (default: the bundled one)",
-    )  # fmt: skip
-    group.add_argument(
-        "--leave-one-dataset-out", action="store_true",
-        help="hold out a dataset at a time instead of --folds",
-    )  # fmt: skip
+        "RouterBench, LLMRouterBench and RouterArena are read as published")  # fmt: skip
+    add_option(group, "--candidates FILE.toml",
+        help="the models' prices: a [[candidates]] table for each")  # fmt: skip
+    add_option(group, "--embedder E", "static:FOLDER or onnx:FOLDER (default: the bundled one)")
+    add_flag(group, "--leave-one-dataset-out", "hold out a dataset at a time instead of --folds")
 
 
 def run_models(options: argparse.Namespace) -> int:

@@ -6,9 +6,11 @@ import argparse
 import json
 from typing import Any
 
+from fastroute.cli.options import add_flag
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_flag(parser, "--json", "print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastroute.cli.augment.asking import add_judge, add_requests
 from fastroute.cli.augment.judge import judge_rows, print_judged
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option, text
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -24,24 +24,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="prompts with two answers: columns such as answer_mini, or an object 'answers'",
     )  # fmt: skip
     for side in ("weak", "strong"):
-        parser.add_argument(
-            f"--{side}", type=text, required=True, metavar="NAME",
-            help=f"the {side} model, as in fastroute tune",
-        )  # fmt: skip
-    parser.add_argument(
-        "--output", type=text, required=True, metavar="FILE.jsonl",
+        add_option(parser, f"--{side} NAME", required=True,
+            help=f"the {side} model, as in fastroute tune")  # fmt: skip
+    add_option(parser, "--output FILE.jsonl", required=True,
         help="where verdicts are added, each at once; prompts that it has are not shown again",
     )  # fmt: skip
     parser.add_argument(
         "--page", type=int, nargs="?", const=0, metavar="PORT",
         help="show a page in the browser instead, on this machine only (default: a free port)",
     )  # fmt: skip
-    parser.add_argument(
-        "--suggest", type=int, metavar="N",
+    add_option(parser, "--suggest N", type=int,
         help="only the N prompts whose grades would say the most, as fastroute tune --suggest",
     )  # fmt: skip
     parser.add_argument("--prompt-column", type=text, metavar="NAME")
-    parser.add_argument("--skip-bad", action="store_true", help="leave malformed rows out")
+    add_flag(parser, "--skip-bad", "leave malformed rows out")
     add_judge(parser, "{prompt}, {first} and {second}", tokens=512, required=False)
     add_requests(parser)
 

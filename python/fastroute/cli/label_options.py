@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastroute.cli.options import text
+from fastroute.cli.options import add_option
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -15,19 +15,12 @@ if TYPE_CHECKING:
 
 def add_template(parser: argparse.ArgumentParser) -> None:
     """Add ``--system``, ``--question``, ``--chat-template`` and ``--max-tokens``."""
-    parser.add_argument(
-        "--system", type=text, metavar="FILE", help="text that the model is told first"
-    )
-    parser.add_argument(
-        "--question", type=text, metavar="FILE",
-        help="text around a prompt, with {question} where the prompt goes",
-    )  # fmt: skip
-    parser.add_argument(
-        "--chat-template", type=text, metavar="FILE",
-        help="a Jinja chat template instead of the checkpoint's own",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max-tokens", type=int, metavar="N",
+    add_option(parser, "--system FILE", "text that the model is told first")
+    add_option(parser, "--question FILE",
+        help="text around a prompt, with {question} where the prompt goes")  # fmt: skip
+    add_option(parser, "--chat-template FILE",
+        help="a Jinja chat template instead of the checkpoint's own")  # fmt: skip
+    add_option(parser, "--max-tokens N", type=int,
         help="longest input, template included (default: the checkpoint's, at most 2048)",
     )  # fmt: skip
 

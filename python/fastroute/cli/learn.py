@@ -8,7 +8,7 @@ import math
 import os
 import threading
 
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option
 from fastroute.cli.streams import say
 from fastroute.cli.tune import DO_NOT_USE, add_goal, goal_of
 from fastroute.errors import InvalidInputError
@@ -22,28 +22,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "can't be used. A canary tries a proposed router: [canary] router = FOLDER. A gateway "
         "with a section [learn] runs this by itself."
     )
-    parser.add_argument(
-        "--journal", type=text, required=True, metavar="URL",
+    add_option(parser, "--journal URL", required=True,
         help="sqlite:///FILE or postgresql://USER@HOST/DATABASE, with prompts and grades",
     )  # fmt: skip
-    parser.add_argument(
-        "--output", type=text, required=True, metavar="FOLDER", help="where the router goes"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in the folder")
+    add_option(parser, "--output FOLDER", "where the router goes", required=True)
+    add_flag(parser, "--overwrite", "replace what is in the folder")
     for side in ("strong", "weak"):
-        parser.add_argument(
-            f"--{side}", type=text, metavar="MODEL", help="default: as the gateway had"
-        )
+        add_option(parser, f"--{side} MODEL", "default: as the gateway had")
     add_goal(parser)
-    parser.add_argument(
-        "--days", type=float, metavar="N", help="learn from the last N days only (default: all)"
-    )
-    parser.add_argument(
-        "--half-life", type=float, metavar="DAYS",
-        help="after which a row counts half (default: chosen by the newest rows)",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of draw and splits")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_option(parser, "--days N", "learn from the last N days only (default: all)", float)
+    add_option(parser, "--half-life DAYS", type=float,
+        help="after which a row counts half (default: chosen by the newest rows)")  # fmt: skip
+    add_option(parser, "--seed N", "of draw and splits", int, default=0)
+    add_flag(parser, "--json", "print the result as JSON")
     # As a gateway's worker: at low priority, until the other end of this pipe is closed.
     parser.add_argument("--gateway-pipe", type=int, help=argparse.SUPPRESS)
 

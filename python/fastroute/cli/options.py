@@ -6,9 +6,9 @@ import argparse
 import contextlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
@@ -37,39 +37,56 @@ def text(value: str) -> str:
     return value
 
 
+class _Options(Protocol):
+    """A parser, or a group of its options."""
+
+    def add_argument(self, *names: Any, **settings: Any) -> Any: ...
+
+
+def add_option(
+    parser: _Options,
+    usage: str,
+    help: str,  # noqa: A002 - as add_argument calls it
+    type: Callable[[str], object] = text,  # noqa: A002
+    **settings: Any,
+) -> None:
+    """Add an option with values. ``usage`` is what the help shows of it: "--data FILE", "--prices
+    IN OUT" or, for one value or more, "--router R ..."; ``settings`` are those of
+    ``add_argument``."""
+    name, *metavars = usage.split()
+    if metavars[-1] == "...":
+        settings |= {"nargs": "+", "metavar": metavars[0]}
+    elif len(metavars) > 1:
+        settings |= {"nargs": len(metavars), "metavar": tuple(metavars)}
+    else:
+        settings["metavar"] = metavars[0]
+    parser.add_argument(name, help=help, type=type, **settings)
+
+
+def add_flag(parser: _Options, name: str, help: str) -> None:  # noqa: A002
+    """Add an option without a value: it is False unless it is given."""
+    parser.add_argument(name, action="store_true", help=help)
+
+
 def add_router(parser: argparse.ArgumentParser) -> None:
     """Add ``--router``."""
-    parser.add_argument(
-        "--router", type=text, default="mf", metavar="R", help=f"{ROUTER_HELP} (default: mf)"
-    )
+    add_option(parser, "--router R", f"{ROUTER_HELP} (default: mf)", default="mf")
 
 
 def add_intervals(parser: argparse.ArgumentParser) -> None:
     """Add ``--resamples``, ``--confidence`` and ``--seed``."""
-    parser.add_argument(
-        "--resamples",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="bootstrap resamples; 0 for no intervals (default: 1000)",
-    )
-    parser.add_argument(
-        "--confidence", type=float, default=0.95, metavar="C", help="of intervals (default: 0.95)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of resamples and splits")
+    add_option(parser, "--resamples N", type=int, default=1000,
+        help="bootstrap resamples; 0 for no intervals (default: 1000)")  # fmt: skip
+    add_option(parser, "--confidence C", "of intervals (default: 0.95)", float, default=0.95)
+    add_option(parser, "--seed N", "of resamples and splits", int, default=0)
 
 
 def add_leniency(parser: argparse.ArgumentParser) -> None:
     """Add ``--skip-bad``, ``--drop-trained`` and ``--no-cache``."""
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave malformed rows out instead of stopping"
-    )
-    parser.add_argument(
-        "--drop-trained",
-        action="store_true",
-        help="leave out prompts that a router was trained on instead of stopping",
-    )
-    parser.add_argument("--no-cache", action="store_true", help="neither read nor write the cache")
+    add_flag(parser, "--skip-bad", "leave malformed rows out instead of stopping")
+    add_flag(parser, "--drop-trained",
+        help="leave out prompts that a router was trained on instead of stopping")  # fmt: skip
+    add_flag(parser, "--no-cache", "neither read nor write the cache")
 
 
 def common_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option
 from fastroute.errors import InvalidInputError
 
 #: The exit status where the journal has no support for an estimate.
@@ -18,29 +18,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "threshold:X (on the journal's win rates), the folder of a router, or ROUTER=FOLDER. "
         "Exit status: 3 where the journal has no support for one of them, with the reason."
     )
-    parser.add_argument(
-        "--journal", type=text, required=True, metavar="URL",
-        help="sqlite:///FILE or postgresql://USER@HOST/DATABASE",
-    )  # fmt: skip
-    parser.add_argument(
-        "--policy", type=text, action="append", required=True, metavar="POLICY",
-        help="to estimate; the others are compared with the first",
-    )  # fmt: skip
-    parser.add_argument("--strong", type=text, metavar="MODEL", help="default: as the gateway had")
-    parser.add_argument("--weak", type=text, metavar="MODEL", help="default: as the gateway had")
-    parser.add_argument(
-        "--since", type=float, default=0.0, metavar="SECONDS", help="since 1970, of the requests"
-    )
+    add_option(parser, "--journal URL", required=True,
+        help="sqlite:///FILE or postgresql://USER@HOST/DATABASE")  # fmt: skip
+    add_option(parser, "--policy POLICY", action="append", required=True,
+        help="to estimate; the others are compared with the first")  # fmt: skip
+    add_option(parser, "--strong MODEL", "default: as the gateway had")
+    add_option(parser, "--weak MODEL", "default: as the gateway had")
+    add_option(parser, "--since SECONDS", "since 1970, of the requests", float, default=0.0)
     parser.add_argument(
         "--method", choices=("doubly_robust", "self_normalised", "inverse_propensity"),
         default="doubly_robust", help="(default: doubly_robust)",
     )  # fmt: skip
-    parser.add_argument("--confidence", type=float, default=0.95, metavar="C", help="of intervals")
-    parser.add_argument(
-        "--no-affinity", action="store_true",
-        help="decide each request by itself, as a gateway without session affinity",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_option(parser, "--confidence C", "of intervals", float, default=0.95)
+    add_flag(parser, "--no-affinity",
+        help="decide each request by itself, as a gateway without session affinity")  # fmt: skip
+    add_flag(parser, "--json", "print the result as JSON")
 
 
 def run(options: argparse.Namespace) -> int:

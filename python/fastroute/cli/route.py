@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fastroute.cli.decision_table import Table, beginning, line_width, percent
-from fastroute.cli.options import add_router, number, text
+from fastroute.cli.options import add_flag, add_option, add_router, number
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -26,23 +26,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_router(parser)
     threshold = parser.add_mutually_exclusive_group()
-    threshold.add_argument(
-        "--threshold",
-        metavar="T",
+    add_option(threshold, "--threshold T", type=str,
         help="win rate, 0 to 1, from which the strong model answers (default: the router's "
-        "operating point, or 0.5)",
-    )
-    threshold.add_argument(
-        "--strong-share",
-        metavar="P",
+        "operating point, or 0.5)")  # fmt: skip
+    add_option(threshold, "--strong-share P", type=str,
         help="choose the threshold that sends this share, 0 to 1, of prompts like the ones the "
-        "router was calibrated on to the strong model",
-    )
-    parser.add_argument(
-        "--strong-model", type=text, default="strong", metavar="NAME", help="its name"
-    )
-    parser.add_argument("--weak-model", type=text, default="weak", metavar="NAME", help="its name")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a prompt")
+        "router was calibrated on to the strong model")  # fmt: skip
+    add_option(parser, "--strong-model NAME", "its name", default="strong")
+    add_option(parser, "--weak-model NAME", "its name", default="weak")
+    add_flag(parser, "--json", "print one JSON object a prompt")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,51 +4,34 @@ from __future__ import annotations
 
 import argparse
 
-from fastroute.cli.options import ROUTER_HELP, number, text
+from fastroute.cli.options import ROUTER_HELP, add_flag, add_option, number
 from fastroute.cli.streams import say
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--input", type=text, action="extend", nargs="+", required=True, metavar="FILE",
+    add_option(parser, "--input FILE ...", action="extend", required=True,
         help=".parquet, .jsonl or .csv, each perhaps .gz, a folder of them, or a pattern with *; "
-        "a path, or a URI such as s3://BUCKET/FOLDER",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output", type=text, required=True, metavar="FOLDER",
+        "a path, or a URI such as s3://BUCKET/FOLDER")  # fmt: skip
+    add_option(parser, "--output FOLDER", required=True,
         help="where the scores go; if a run of the same command was stopped, this one goes on",
     )  # fmt: skip
-    parser.add_argument(
-        "--router", type=text, default="mf", metavar="R", help=f"{ROUTER_HELP} (default: mf)"
-    )
-    parser.add_argument(
-        "--column", type=text, default="prompt", metavar="NAME",
-        help="the column of the prompts (default: prompt)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--keep", type=text, action="extend", nargs="+", default=[], metavar="NAME",
-        help="columns to copy to the output, such as an id",
-    )  # fmt: skip
+    add_option(parser, "--router R", f"{ROUTER_HELP} (default: mf)", default="mf")
+    add_option(parser, "--column NAME", default="prompt",
+        help="the column of the prompts (default: prompt)")  # fmt: skip
+    add_option(parser, "--keep NAME ...", action="extend", default=[],
+        help="columns to copy to the output, such as an id")  # fmt: skip
     threshold = parser.add_mutually_exclusive_group()
-    threshold.add_argument(
-        "--threshold", metavar="T",
+    add_option(threshold, "--threshold T", type=str,
         help="win rate, 0 to 1, from which a prompt is strong (default: the router's operating "
-        "point, or 0.5)",
-    )  # fmt: skip
-    threshold.add_argument(
-        "--strong-share", metavar="P", help="choose the threshold for this share, 0 to 1"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=1, metavar="N",
-        help="processes, or actors of Ray (default: 1, on all processors)",
-    )  # fmt: skip
+        "point, or 0.5)")  # fmt: skip
+    add_option(threshold, "--strong-share P", "choose the threshold for this share, 0 to 1", str)
+    add_option(parser, "--workers N", type=int, default=1,
+        help="processes, or actors of Ray (default: 1, on all processors)")  # fmt: skip
     parser.add_argument(
         "--engine", choices=("local", "ray"), default="local",
         help="what runs the workers: this machine, or Ray Data (default: local)",
     )  # fmt: skip
-    parser.add_argument(
-        "--overwrite", action="store_true", help="remove the scores that the output folder has"
-    )
+    add_flag(parser, "--overwrite", "remove the scores that the output folder has")
 
 
 def run(options: argparse.Namespace) -> int:

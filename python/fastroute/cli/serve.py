@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastroute.cli.options import add_flag, add_option
 from fastroute.cli.streams import occupy_descriptors
 from fastroute.errors import FastRouteError, InvalidInputError
 
@@ -21,54 +22,33 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", metavar="FILE", help="TOML or YAML; RouteLLM's YAML, keyed by router, too"
-    )
-    parser.add_argument(
-        "--routers",
-        nargs="+",
-        metavar="R",
+    add_option(parser, "--config FILE", "TOML or YAML; RouteLLM's YAML, keyed by router, too", str)
+    add_option(parser, "--routers R ...", type=str,
         help="routers to load, as NAME, NAME=FOLDER or NAME,KEY=VALUE (default: mf); the first "
-        "decides",
-    )
+        "decides")  # fmt: skip
     threshold = parser.add_mutually_exclusive_group()
-    threshold.add_argument(
-        "--threshold",
-        type=float,
-        metavar="T",
+    add_option(threshold, "--threshold T", type=float,
         help="win rate, 0 to 1, from which the strong model answers (default: the router's "
-        "operating point, or 0.5)",
-    )
-    threshold.add_argument(
-        "--strong-share",
-        type=float,
-        metavar="P",
-        help="instead: the share, 0 to 1, of usual prompts for the strong model",
-    )
-    parser.add_argument("--strong-model", metavar="NAME", help="its name at its provider")
-    parser.add_argument("--weak-model", metavar="NAME", help="its name at its provider")
-    parser.add_argument(
-        "--base-url", metavar="URL", help="OpenAI-compatible API of models without their own"
-    )
-    parser.add_argument(
-        "--api-key",
-        metavar="KEY",
+        "operating point, or 0.5)")  # fmt: skip
+    add_option(threshold, "--strong-share P", type=float,
+        help="instead: the share, 0 to 1, of usual prompts for the strong model")  # fmt: skip
+    add_option(parser, "--strong-model NAME", "its name at its provider", str)
+    add_option(parser, "--weak-model NAME", "its name at its provider", str)
+    add_option(parser, "--base-url URL", "OpenAI-compatible API of models without their own", str)
+    add_option(parser, "--api-key KEY", type=str,
         help="key for --base-url; every user of the machine can see it, so prefer --api-key-env",
-    )
-    parser.add_argument(
-        "--api-key-env", metavar="NAME", help="environment variable with the key for --base-url"
-    )
-    parser.add_argument("--host", metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, metavar="N", help="port (default: 6060; 0: a free one)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: 1)")
-    parser.add_argument("--no-page", action="store_true", help="no page at /")
-    parser.add_argument("--log-prompts", action="store_true", help="log the text of prompts")
-    parser.add_argument("--check", action="store_true", help="check the config and stop")
-    parser.add_argument(
-        "--hash-key",
-        action="store_true",
+    )  # fmt: skip
+    add_option(parser, "--api-key-env NAME", type=str,
+        help="environment variable with the key for --base-url")  # fmt: skip
+    add_option(parser, "--host ADDRESS", "where to listen (default: 127.0.0.1)", str)
+    add_option(parser, "--port N", "port (default: 6060; 0: a free one)", int)
+    add_option(parser, "--workers N", "processes (default: 1)", int)
+    add_flag(parser, "--no-page", "no page at /")
+    add_flag(parser, "--log-prompts", "log the text of prompts")
+    add_flag(parser, "--check", "check the config and stop")
+    add_flag(parser, "--hash-key",
         help="read a key from standard input, print its lines for a TOML configuration, and stop",
-    )
+    )  # fmt: skip
     # For the workers that the command starts itself.
     parser.add_argument("--inherited-socket", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--ready-pipe", type=int, help=argparse.SUPPRESS)

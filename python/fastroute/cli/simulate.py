@@ -7,6 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+from fastroute.cli.options import add_flag, add_option
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -15,41 +16,25 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--exponential", type=float, metavar="MEAN", help="mean seconds")
-    source.add_argument(
-        "--pareto", type=float, nargs=2, metavar=("LEAST", "SHAPE"), help="least seconds, tail"
-    )
-    source.add_argument(
-        "--latencies", metavar="FILE", help="recorded: seconds, one a line, or a gateway's log"
-    )
-    parser.add_argument(
-        "--tasks", type=int, default=1, metavar="K", help="tasks a job (default: 1)"
-    )
-    parser.add_argument(
-        "--copies", type=int, default=1, metavar="C", help="further copies (default: 1)"
-    )
-    parser.add_argument("--runs", type=int, default=100_000, metavar="N", help="simulated jobs")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed")
-    parser.add_argument(
-        "--most-extra",
-        type=float,
-        default=0.05,
-        metavar="P",
+    add_option(source, "--exponential MEAN", "mean seconds", float)
+    add_option(source, "--pareto LEAST SHAPE", "least seconds, tail", float)
+    add_option(source, "--latencies FILE", "recorded: seconds, one a line, or a gateway's log", str)
+    add_option(parser, "--tasks K", "tasks a job (default: 1)", int, default=1)
+    add_option(parser, "--copies C", "further copies (default: 1)", int, default=1)
+    add_option(parser, "--runs N", "simulated jobs", int, default=100_000)
+    add_option(parser, "--seed N", "seed", int, default=0)
+    add_option(parser, "--most-extra P", type=float, default=0.05,
         help="most further requests a request that the advice may cost (default: 0.05)",
-    )
-    parser.add_argument(
-        "--tokens", type=float, nargs=2, metavar=("IN", "OUT"),
+    )  # fmt: skip
+    add_option(parser, "--tokens IN OUT", type=float,
         help="mean input and output tokens of a request: the cost is what an API bills, tokens",
     )  # fmt: skip
-    parser.add_argument(
-        "--prices", type=float, nargs=2, metavar=("IN", "OUT"),
+    add_option(parser, "--prices IN OUT", type=float,
         help="dollars per million input and output tokens; with --tokens the cost is in dollars",
     )  # fmt: skip
-    parser.add_argument("--plot", metavar="FILE", help="draw the trade-off: .png, .svg or .pdf")
-    parser.add_argument(
-        "--write", metavar="FILE", help="write the advice into a gateway's TOML config"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_option(parser, "--plot FILE", "draw the trade-off: .png, .svg or .pdf", str)
+    add_option(parser, "--write FILE", "write the advice into a gateway's TOML config", str)
+    add_flag(parser, "--json", "print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.artifacts import MANIFEST
-from fastroute.cli.options import check_new, price, text
+from fastroute.cli.options import add_flag, add_option, check_new, price, text
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
@@ -29,89 +29,55 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="prompts with grades of models: .csv, .jsonl or .parquet, each perhaps .gz; or a "
         "database's URL, such as sqlite:///traffic.db?table=graded",
     )  # fmt: skip
-    parser.add_argument(
-        "--query", type=text, metavar="SELECT", help="rows of the database, instead of a table"
-    )
+    add_option(parser, "--query SELECT", "rows of the database, instead of a table")
     for side in ("weak", "strong"):
-        parser.add_argument(
-            f"--{side}", type=text, metavar="NAME",
+        add_option(parser, f"--{side} NAME",
             help=f"column of the {side} model's grades, or its name in the rows (default: by the "
-            "mean grade, where there are two)",
-        )  # fmt: skip
-        parser.add_argument(
-            f"--{side}-model", type=text, metavar="NAME",
-            help="its name at its provider (default: its name in the export)",
-        )  # fmt: skip
-    parser.add_argument(
-        "--helper", type=text, action="append", default=[], metavar="NAME",
+            "mean grade, where there are two)")  # fmt: skip
+        add_option(parser, f"--{side}-model NAME",
+            help="its name at its provider (default: its name in the export)")  # fmt: skip
+    add_option(parser, "--helper NAME", action="append", default=[],
         help="another cheap model with answers in the export, for a cascade; may be given several "
-        "times",
-    )  # fmt: skip
-    parser.add_argument(
-        "--models", type=text, nargs="+", default=[], metavar="NAME",
+        "times")  # fmt: skip
+    add_option(parser, "--models NAME ...", default=[],
         help="choose among these instead of a pair (default: all, where there are more than two)",
     )  # fmt: skip
-    parser.add_argument(
-        "--model-names", type=text, nargs="+", default=[], metavar="NAME=MODEL",
+    add_option(parser, "--model-names NAME=MODEL ...", default=[],
         help="names at their providers of --models or --helper (default: as in the export)",
     )  # fmt: skip
     add_goal(parser)
-    parser.add_argument(
-        "--price", type=text, nargs="+", action="extend", default=[], metavar="NAME=IN/OUT",
+    add_option(parser, "--price NAME=IN/OUT ...", action="extend", default=[],
         help="dollars per million tokens in and out, by the model's name in the export",
     )  # fmt: skip
-    parser.add_argument("--requests-per-month", type=int, metavar="N", help="for dollars a month")
-    parser.add_argument(
-        "--grades", type=text, metavar="LOW-HIGH",
-        help="scale of the grades, such as 1-5 (default: told from the data)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--prompt-column", type=text, metavar="NAME", help="default: told from the names"
-    )
-    parser.add_argument(
-        "--time-column", type=text, metavar="NAME", help="default: told from the names"
-    )
-    parser.add_argument(
-        "--output-tokens", type=int, default=300, metavar="N",
+    add_option(parser, "--requests-per-month N", "for dollars a month", int)
+    add_option(parser, "--grades LOW-HIGH",
+        help="scale of the grades, such as 1-5 (default: told from the data)")  # fmt: skip
+    add_option(parser, "--prompt-column NAME", "default: told from the names")
+    add_option(parser, "--time-column NAME", "default: told from the names")
+    add_option(parser, "--output-tokens N", type=int, default=300,
         help="length of an answer where the export has neither tokens nor answers (default: 300)",
     )  # fmt: skip
-    parser.add_argument("--output", type=text, metavar="FOLDER", help="where the router goes")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in the folder")
-    parser.add_argument(
-        "--keep", action="store_true", help="write the router even if it should not be used"
-    )
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave malformed rows out instead of stopping"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what was understood of the export, and stop"
-    )
-    parser.add_argument(
-        "--suggest", type=int, metavar="N",
-        help="write the N prompts to grade next to --output, a .jsonl file, and stop",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_option(parser, "--output FOLDER", "where the router goes")
+    add_flag(parser, "--overwrite", "replace what is in the folder")
+    add_flag(parser, "--keep", "write the router even if it should not be used")
+    add_flag(parser, "--skip-bad", "leave malformed rows out instead of stopping")
+    add_flag(parser, "--dry-run", "say what was understood of the export, and stop")
+    add_option(parser, "--suggest N", type=int,
+        help="write the N prompts to grade next to --output, a .jsonl file, and stop")  # fmt: skip
+    add_option(parser, "--seed N", "of the splits", int, default=0)
+    add_flag(parser, "--json", "print the result as JSON")
 
 
 def add_goal(parser: argparse.ArgumentParser) -> None:
     """Add the options of a promise."""
     goal = parser.add_mutually_exclusive_group()
-    goal.add_argument(
-        "--target-quality", type=float, metavar="Q",
-        help="promise this part of the strong model's quality (default: 0.95)",
-    )  # fmt: skip
-    goal.add_argument(
-        "--target-share", type=float, metavar="P",
-        help="promise at most this share of strong calls, 0 to 1",
-    )  # fmt: skip
-    goal.add_argument(
-        "--target-spend", type=float, metavar="USD",
-        help="promise at most so many dollars per 1,000 requests",
-    )  # fmt: skip
-    parser.add_argument(
-        "--confidence", type=float, default=0.95, metavar="C", help="of the promise (default: 0.95)"
-    )
+    add_option(goal, "--target-quality Q", type=float,
+        help="promise this part of the strong model's quality (default: 0.95)")  # fmt: skip
+    add_option(goal, "--target-share P", type=float,
+        help="promise at most this share of strong calls, 0 to 1")  # fmt: skip
+    add_option(goal, "--target-spend USD", type=float,
+        help="promise at most so many dollars per 1,000 requests")  # fmt: skip
+    add_option(parser, "--confidence C", "of the promise (default: 0.95)", float, default=0.95)
 
 
 def goal_of(options: argparse.Namespace) -> Goal:

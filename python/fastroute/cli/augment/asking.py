@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option, text
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
@@ -36,11 +36,9 @@ def add_judge(
     journal: str = "OUTPUT.journal",
 ) -> None:
     """Add ``--journal`` and the judge; ``fields`` are those of its prompt, in words."""
-    parser.add_argument(
-        "--journal", type=text, metavar="FILE",
+    add_option(parser, "--journal FILE",
         help="file that stores each answer as it arrives; run the same command again to request "
-        f"only the missing ones (default: {journal})",
-    )  # fmt: skip
+        f"only the missing ones (default: {journal})")  # fmt: skip
     add_model(
         parser, "judge", "the model that judges", tokens=tokens,
         further={
@@ -56,17 +54,12 @@ def add_judge(
 
 def add_requests(parser: argparse.ArgumentParser) -> None:
     """Add how requests are sent, and ``--yes``."""
-    parser.add_argument(
-        "--concurrency", type=int, default=8, metavar="N", help="requests at a time (default: 8)"
-    )
-    parser.add_argument(
-        "--retries", type=int, default=5, metavar="N",
+    add_option(parser, "--concurrency N", "requests at a time (default: 8)", int, default=8)
+    add_option(parser, "--retries N", type=int, default=5,
         help="attempts after the first: no connection, 408, 409, 429, 5xx (default: 5)",
     )  # fmt: skip
-    parser.add_argument(
-        "--timeout", type=float, default=300.0, metavar="S", help="seconds an answer may take"
-    )
-    parser.add_argument("--yes", action="store_true", help="start without asking for consent")
+    add_option(parser, "--timeout S", "seconds an answer may take", float, default=300.0)
+    add_flag(parser, "--yes", "start without asking for consent")
 
 
 def add_model(
@@ -80,30 +73,23 @@ def add_model(
     """Add where the models of ``role`` are, their prices, what is sent to them, and ``further``
     texts, in a group."""
     group = parser.add_argument_group(f"{role}: {what}")
-    group.add_argument(
-        f"--{role}-base-url", type=text, metavar="URL",
+    add_option(group, f"--{role}-base-url URL",
         help="OpenAI-compatible API, such as http://localhost:8000/v1"
         + (" (default: OpenAI's)" if role == "judge" else "; without it no answer is generated"),
     )  # fmt: skip
-    group.add_argument(
-        f"--{role}-key-variable", type=text, metavar="NAME",
+    add_option(group, f"--{role}-key-variable NAME",
         help="environment variable that holds the API key (default: OPENAI_API_KEY, but only "
-        "for OpenAI's own host)",
-    )  # fmt: skip
+        "for OpenAI's own host)")  # fmt: skip
     for name in ("judge",) if role == "judge" else ("model-a", "model-b"):
         group.add_argument(
             f"--{name}-price", type=float, nargs=2, metavar=_PRICES,
             help="dollars per million tokens of input and of output",
         )  # fmt: skip
-    group.add_argument(
-        f"--{role}-max-tokens", type=int, default=tokens, metavar="N",
-        help=f"most tokens of an answer (default: {tokens})",
-    )  # fmt: skip
-    group.add_argument(
-        f"--{role}-options", type=text, metavar="JSON",
+    add_option(group, f"--{role}-max-tokens N", type=int, default=tokens,
+        help=f"most tokens of an answer (default: {tokens})")  # fmt: skip
+    add_option(group, f"--{role}-options JSON",
         help="further fields of each request; null leaves one out: "
-        '\'{"max_tokens": null, "max_completion_tokens": 900}\'',
-    )  # fmt: skip
+        '\'{"max_tokens": null, "max_completion_tokens": 900}\'')  # fmt: skip
     for name, settings in further.items():
         group.add_argument(name, type=text, **settings)
 

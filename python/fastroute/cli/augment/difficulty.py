@@ -16,7 +16,7 @@ from fastroute.cli.augment.asking import (
     say_missing,
     spent,
 )
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
@@ -29,33 +29,22 @@ _LEAST_RELIABILITY = 0.5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", type=text, required=True, metavar="FILE",
+    add_option(parser, "--data FILE", required=True,
         help="prompts: a .txt file of one a line, or .jsonl, .csv (also .gz) or .parquet with a "
-        "column prompt; no answers are needed",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output", type=text, required=True, metavar="FILE.jsonl",
-        help="prompt, difficulty (Elo, mean 1000), standard_error and judgements",
-    )  # fmt: skip
-    parser.add_argument(
-        "--rounds", type=int, default=6, metavar="N",
+        "column prompt; no answers are needed")  # fmt: skip
+    add_option(parser, "--output FILE.jsonl", required=True,
+        help="prompt, difficulty (Elo, mean 1000), standard_error and judgements")  # fmt: skip
+    add_option(parser, "--rounds N", type=int, default=6,
         help="how many others each prompt is compared with, in two questions each (default: 6)",
     )  # fmt: skip
-    parser.add_argument(
-        "--sample", type=int, metavar="N", help="judge N of the prompts, drawn at random"
-    )
-    parser.add_argument(
-        "--longest", type=int, default=8000, metavar="N",
+    add_option(parser, "--sample N", "judge N of the prompts, drawn at random", int)
+    add_option(parser, "--longest N", type=int, default=8000,
         help="most characters of a prompt that the judge sees; of a longer one it sees the "
-        "beginning and the end (default: 8000)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the sample and the pairs"
-    )
+        "beginning and the end (default: 8000)")  # fmt: skip
+    add_option(parser, "--seed N", "seed of the sample and the pairs", int, default=0)
     add_judge(parser, "{first} and {second}", tokens=256)
     add_requests(parser)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_flag(parser, "--json", "print the report as JSON")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,29 +6,25 @@ import argparse
 import json
 from dataclasses import asdict
 
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", type=text, required=True, metavar="FILE",
+    add_option(parser, "--data FILE", required=True,
         help=".jsonl, .csv (also .gz) or .parquet: prompt (or question), and models' responses as "
         "an object `answers`, as columns MODEL_response, or one a row as model, response; "
-        "optionally dataset, id",
-    )  # fmt: skip
-    parser.add_argument(
-        "--key", type=text, required=True, metavar="FILE",
+        "optionally dataset, id")  # fmt: skip
+    add_option(parser, "--key FILE", required=True,
         help="prompt (or question, or id) and answer: a letter, a number, a solution that ends "
-        "with #### 42, or a position in `choices` from 0",
-    )  # fmt: skip
-    parser.add_argument("--output", type=text, required=True, metavar="FILE.jsonl", help="results")
+        "with #### 42, or a position in `choices` from 0")  # fmt: skip
+    add_option(parser, "--output FILE.jsonl", "results", required=True)
     parser.add_argument(
         "--kind", choices=("auto", "choice", "number"), default="auto",
         help="of the key's answers (default: auto, row by row)",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_flag(parser, "--json", "print the report as JSON")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from fastroute.cli.augment.asking import (
     say_missing,
     spent,
 )
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -29,19 +29,17 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", type=text, required=True, metavar="FILE",
+    add_option(parser, "--data FILE", required=True,
         help=".jsonl, .csv (also .gz) or .parquet: prompt, and answers as an object `answers`, as "
         "columns MODEL_response, as model_a, response_a, model_b, response_b, or one a row as "
-        "model, response; optionally dataset, id",
-    )  # fmt: skip
-    parser.add_argument("--model-a", type=text, required=True, metavar="MODEL", help="one model")
-    parser.add_argument("--model-b", type=text, required=True, metavar="MODEL", help="the other")
-    parser.add_argument("--output", type=text, required=True, metavar="FILE.jsonl", help="battles")
+        "model, response; optionally dataset, id")  # fmt: skip
+    add_option(parser, "--model-a MODEL", "one model", required=True)
+    add_option(parser, "--model-b MODEL", "the other", required=True)
+    add_option(parser, "--output FILE.jsonl", "battles", required=True)
     add_judge(parser, "{prompt}, {first} and {second}", tokens=512)
     add_model(parser, "answer", "the two models, where answers are missing", tokens=1024)
     add_requests(parser)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_flag(parser, "--json", "print the report as JSON")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,19 +7,16 @@ import json
 from pathlib import Path
 
 from fastroute.cli.label_options import add_template, template_of
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint", type=text, required=True, metavar="FOLDER",
+    add_option(parser, "--checkpoint FOLDER", required=True,
         help="a Hugging Face checkpoint whose vocabulary has the label tokens; no code of it runs",
     )  # fmt: skip
-    parser.add_argument(
-        "--output", type=text, required=True, metavar="FOLDER", help="a new folder for the result"
-    )
+    add_option(parser, "--output FOLDER", "a new folder for the result", required=True)
     add_template(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_flag(parser, "--json", "print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:

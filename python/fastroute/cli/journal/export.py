@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from fastroute.cli.journal.options import add_span, add_url, reading, span
-from fastroute.cli.options import check_new, text
+from fastroute.cli.options import add_flag, add_option, check_new
 
 _TABLES = ("answers", "requests", "shadows", "feedback", "judgements", "prices")
 
@@ -14,15 +14,13 @@ _TABLES = ("answers", "requests", "shadows", "feedback", "judgements", "prices")
 def configure(parser: argparse.ArgumentParser) -> None:
     add_url(parser)
     add_span(parser)
-    parser.add_argument(
-        "--output", type=text, required=True, metavar="FILE", help="a .csv, .jsonl or .parquet file"
-    )
+    add_option(parser, "--output FILE", "a .csv, .jsonl or .parquet file", required=True)
     parser.add_argument(
         "--table", choices=_TABLES, default="answers",
         help="answers: a row for each answer whose prompt was kept, with its grade, for fastroute "
         "tune (default); or a table as it is",
     )  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="replace the file")
+    add_flag(parser, "--overwrite", "replace the file")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.augment.asking import add_judge, add_requests, run_judge, say_missing, spent
 from fastroute.cli.journal.options import add_span, add_url, opened, span
-from fastroute.cli.options import text
+from fastroute.cli.options import add_option
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
@@ -33,12 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="evidence compares the answers' values instead of asking --judge-model: equal ones "
         "are a tie, and others have no verdict; key grades both by the answers of --key",
     )  # fmt: skip
-    parser.add_argument(
-        "--key", type=text, metavar="FILE",
+    add_option(parser, "--key FILE",
         help="prompt (or request's id) and answer, as for augment golden; with --by key",
     )  # fmt: skip
-    parser.add_argument(
-        "--daily-usd", type=float, metavar="USD",
+    add_option(parser, "--daily-usd USD", type=float,
         help="judge no more pairs than this allows in a day (UTC); needs --judge-price",
     )  # fmt: skip
     add_judge(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fastroute.cli.options import text
+from fastroute.cli.options import add_option, text
 from fastroute.errors import JournalError
 from fastroute.journal import PASSWORD_VARIABLE
 
@@ -29,11 +29,9 @@ def add_url(parser: argparse.ArgumentParser) -> None:
 def add_span(parser: argparse.ArgumentParser) -> None:
     """Add the span of time of the requests."""
     for name in ("since", "until"):
-        parser.add_argument(
-            f"--{name}", type=moment, metavar="TIME",
+        add_option(parser, f"--{name} TIME", type=moment,
             help=f"requests {'from' if name == 'since' else 'before'} this date (2026-11-28, or "
-            "with a time, in UTC), or this many days ago (7d)",
-        )  # fmt: skip
+            "with a time, in UTC), or this many days ago (7d)")  # fmt: skip
 
 
 def span(options: argparse.Namespace) -> tuple[float, float]:

@@ -6,21 +6,16 @@ import argparse
 import time
 
 from fastroute.cli.journal.options import add_url, opened
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option
 from fastroute.errors import InvalidInputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_url(parser)
-    parser.add_argument(
-        "--older-than", type=float, metavar="DAYS", help="of before so many days only"
-    )
-    parser.add_argument("--caller", type=text, metavar="NAME", help="of this caller only")
-    parser.add_argument("--id", type=text, metavar="REQUEST_ID", help="of this request only")
-    parser.add_argument(
-        "--texts", action="store_true",
-        help="erase prompts, answers and comments, and keep the figures",
-    )  # fmt: skip
+    add_option(parser, "--older-than DAYS", "of before so many days only", float)
+    add_option(parser, "--caller NAME", "of this caller only")
+    add_option(parser, "--id REQUEST_ID", "of this request only")
+    add_flag(parser, "--texts", "erase prompts, answers and comments, and keep the figures")
 
 
 def run(options: argparse.Namespace) -> int:

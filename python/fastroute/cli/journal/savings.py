@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from fastroute.cli.journal.options import add_span, add_url, reading, span
+from fastroute.cli.options import add_flag, add_option
 from fastroute.errors import InvalidInputError
 
 _ESTIMATES = ("always_strong_usd", "always_weak_usd", "saved_usd")
@@ -21,13 +22,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_url(parser)
     add_span(parser)
-    parser.add_argument(
-        "--by", default="month", metavar="NAMES",
+    add_option(parser, "--by NAMES", type=str, default="month",
         help="a row for each month, caller and model, or some of these (default: month)",
     )  # fmt: skip
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--csv", action="store_true", help="print CSV")
+    add_flag(form, "--json", "print JSON")
+    add_flag(form, "--csv", "print CSV")
 
 
 def run(options: argparse.Namespace) -> int:

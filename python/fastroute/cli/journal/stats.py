@@ -6,11 +6,12 @@ import argparse
 import json
 
 from fastroute.cli.journal.options import add_url, date, reading
+from fastroute.cli.options import add_flag
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_url(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_flag(parser, "--json", "print JSON")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-from fastroute.cli.options import say_warnings, text
+from fastroute.cli.options import add_option, say_warnings, text
 from fastroute.cli.train.options import add_output, check_output
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--answers", type=text, nargs="+", required=True, metavar="FILE",
-        help="files with answers and scores by model, joined by question",
-    )  # fmt: skip
+    add_option(parser, "--answers FILE ...", required=True,
+        help="files with answers and scores by model, joined by question")  # fmt: skip
     parser.add_argument("--weak", type=text, required=True, metavar="MODEL")
     parser.add_argument("--strong", type=text, required=True, metavar="MODEL")
-    parser.add_argument(
-        "--helper", type=text, action="append", default=[], metavar="MODEL",
+    add_option(parser, "--helper MODEL", action="append", default=[],
         help="another cheap model, asked beside the weak one; may be given several times",
     )  # fmt: skip
     add_output(parser)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the folds")
+    add_option(parser, "--seed N", "of the folds", int, default=0)
 
 
 def run(options: argparse.Namespace) -> int:

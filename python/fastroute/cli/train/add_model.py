@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastroute.cli.options import say_warnings, text
+from fastroute.cli.options import add_option, say_warnings
 from fastroute.cli.train.options import (
     add_data,
     add_output,
@@ -16,25 +16,17 @@ from fastroute.errors import InvalidInputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--router", type=text, required=True, metavar="FOLDER", help="a trained mf or models router"
-    )
-    parser.add_argument(
-        "--model", type=text, required=True, metavar="NAME", help="the new model, as in the data"
-    )
+    add_option(parser, "--router FOLDER", "a trained mf or models router", required=True)
+    add_option(parser, "--model NAME", "the new model, as in the data", required=True)
     add_data(parser)
     add_output(parser)
-    parser.add_argument(
-        "--retrain-data", type=text, action="extend", nargs="+", default=[], metavar="FILE",
+    add_option(parser, "--retrain-data FILE ...", action="extend", default=[],
         help="what the router was trained on: trains all models again, to report how much better "
-        "that would be",
-    )  # fmt: skip
-    parser.add_argument(
-        "--held-out", type=float, metavar="P",
+        "that would be")  # fmt: skip
+    add_option(parser, "--held-out P", type=float,
         help="share of the prompts that the figures are on; the router is fitted to all "
-        "(default: 0.2; a models router has 5 folds)",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is held out")
+        "(default: 0.2; a models router has 5 folds)")  # fmt: skip
+    add_option(parser, "--seed N", "of what is held out", int, default=0)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from fastroute.cli.options import say_warnings, text
+from fastroute.cli.options import add_flag, add_option, say_warnings
 from fastroute.cli.streams import say
 from fastroute.cli.train.options import (
     add_data,
@@ -37,11 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--weighting", default="files", choices=("files", "rows"),
         help="each file counts the same (default), or each prompt",
     )  # fmt: skip
-    parser.add_argument(
-        "--encoder", type=text, metavar="E",
+    add_option(parser, "--encoder E",
         help="folder or hub id of a Hugging Face encoder with safetensors weights (default: "
-        "sentence-transformers/all-MiniLM-L6-v2)",
-    )  # fmt: skip
+        "sentence-transformers/all-MiniLM-L6-v2)")  # fmt: skip
     for flag, kind, letter, said in (
         (
             "--max-tokens",
@@ -74,11 +72,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--arithmetic", choices=("float32", "bfloat16"),
         help="of the layers; bfloat16 is quicker on processors that have it (default: float32)",
     )  # fmt: skip
-    parser.add_argument("--device", type=text, metavar="D", help="cpu (default), cuda, cuda:1 ...")
-    parser.add_argument(
-        "--resume", action="store_true", help="continue from the checkpoint in --output"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_option(parser, "--device D", "cpu (default), cuda, cuda:1 ...")
+    add_flag(parser, "--resume", "continue from the checkpoint in --output")
+    add_flag(parser, "--json", "print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.label_options import add_template, template_of
-from fastroute.cli.options import say_warnings, text
+from fastroute.cli.options import add_flag, add_option, say_warnings
 from fastroute.cli.train.options import add_data, add_pairs, read_data
 
 if TYPE_CHECKING:
@@ -18,50 +18,31 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--base", type=text, required=True, metavar="FOLDER",
-        help="a Hugging Face decoder with tokenizer.json; no code of it runs",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output", type=text, required=True, metavar="FOLDER",
+    add_option(parser, "--base FOLDER", required=True,
+        help="a Hugging Face decoder with tokenizer.json; no code of it runs")  # fmt: skip
+    add_option(parser, "--output FOLDER", required=True,
         help="a new folder: checkpoint/ (Hugging Face) and onnx/ (what the router loads)",
     )  # fmt: skip
     add_data(parser, conflicts="average")
     add_pairs(parser)
     add_template(parser)
-    parser.add_argument("--steps", type=int, default=2000, metavar="N", help="(default: 2000)")
-    parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="prompts a step (default: 8)"
-    )
-    parser.add_argument(
-        "--micro-batch-size", type=int, default=8, metavar="N",
-        help="prompts at a time; gradients add up to a batch (default: 8)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--learning-rate", type=float, default=1e-6, metavar="R",
-        help="(default: 1e-6, the paper's for 8 B; small models want 1e-5 to 1e-3)",
-    )  # fmt: skip
-    parser.add_argument("--weight-decay", type=float, default=0.0, metavar="D", help="(default: 0)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
-    parser.add_argument(
-        "--max-minutes", type=float, metavar="M", help="stop the training after this many minutes"
-    )
-    parser.add_argument(
-        "--checkpoint-minutes", type=float, default=10.0, metavar="M",
-        help="minutes between checkpoints (default: 10)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--resume", action="store_true", help="resume an interrupted training in --output"
-    )
-    parser.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1 ...")
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="compute in bfloat16; weights stay in float32"
-    )
-    parser.add_argument(
-        "--gradient-checkpointing", action="store_true", help="less memory, a third more time"
-    )
-    parser.add_argument("--no-onnx", action="store_true", help="write the checkpoint only")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_option(parser, "--steps N", "(default: 2000)", int, default=2000)
+    add_option(parser, "--batch-size N", "prompts a step (default: 8)", int, default=8)
+    add_option(parser, "--micro-batch-size N", type=int, default=8,
+        help="prompts at a time; gradients add up to a batch (default: 8)")  # fmt: skip
+    add_option(parser, "--learning-rate R", type=float, default=1e-6,
+        help="(default: 1e-6, the paper's for 8 B; small models want 1e-5 to 1e-3)")  # fmt: skip
+    add_option(parser, "--weight-decay D", "(default: 0)", float, default=0.0)
+    add_option(parser, "--seed N", "(default: 0)", int, default=0)
+    add_option(parser, "--max-minutes M", "stop the training after this many minutes", float)
+    add_option(parser, "--checkpoint-minutes M", type=float, default=10.0,
+        help="minutes between checkpoints (default: 10)")  # fmt: skip
+    add_flag(parser, "--resume", "resume an interrupted training in --output")
+    add_option(parser, "--device D", "cpu, cuda, cuda:1 ...", str, default="cpu")
+    add_flag(parser, "--bfloat16", "compute in bfloat16; weights stay in float32")
+    add_flag(parser, "--gradient-checkpointing", "less memory, a third more time")
+    add_flag(parser, "--no-onnx", "write the checkpoint only")
+    add_flag(parser, "--json", "print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:

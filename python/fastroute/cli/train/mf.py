@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from fastroute.cli.options import say_warnings
+from fastroute.cli.options import add_flag, add_option, say_warnings
 from fastroute.cli.streams import say
 from fastroute.cli.train.options import (
     DATA_HELP,
@@ -45,27 +45,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ties", choices=("use", "drop"), default="use",
         help="learn from ties as half a win each, or not at all (default: use)",
     )  # fmt: skip
-    parser.add_argument(
-        "--compare-ties", action="store_true", help="train the other way too, and report both"
-    )
+    add_flag(parser, "--compare-ties", "train the other way too, and report both")
     for name, what in (
         ("dimensions", "length of a model's embedding (default: 32)"),
         ("epochs", "passes over the data at most (default: 100)"),
         ("patience", "epochs without a better held-out loss before it stops (default: 5)"),
     ):
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=what)
-    parser.add_argument(
-        "--ridge", type=float, metavar="R", help="strength of the shrinkage (default: 300)"
-    )
-    parser.add_argument(
-        "--held-out", type=float, metavar="P",
+        add_option(parser, f"--{name} N", what, int)
+    add_option(parser, "--ridge R", "strength of the shrinkage (default: 300)", float)
+    add_option(parser, "--held-out P", type=float,
         help="share of prompts held out, half to stop and calibrate by, half for the figures; of "
         "two models all of it is for the figures (default: 0.1, more if there are few)",
     )  # fmt: skip
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of all random numbers"
-    )
-    parser.add_argument("--resume", action="store_true", help="resume an interrupted training")
+    add_option(parser, "--seed N", "seed of all random numbers", int, default=0)
+    add_flag(parser, "--resume", "resume an interrupted training")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastroute.cli.options import say_warnings
+from fastroute.cli.options import add_option, say_warnings
 from fastroute.cli.train.options import (
     add_data,
     add_embedder,
@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_data(parser, conflicts="average")
     add_output(parser)
     add_embedder(parser)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the folds")
+    add_option(parser, "--seed N", "of the folds", int, default=0)
     parser.add_argument(
         "--keep-prompts", choices=KEPT_PROMPTS, default="none",
         help="what the router keeps of the prompts, for explanations (default: %(default)s)",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute._files import os_errors_as
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option, text
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
@@ -36,15 +36,10 @@ def add_data(
 
     ``conflicts`` and ``english`` are defaults, ``what`` is the help of ``--data``.
     """
-    parser.add_argument(
-        "--data", type=text, action="extend", nargs="+", required=required, metavar="FILE",
-        help=what,
-    )  # fmt: skip
-    parser.add_argument(
-        "--exclude-evaluation", type=text, action="append", default=[], metavar="PATH",
+    add_option(parser, "--data FILE ...", what, action="extend", required=required)
+    add_option(parser, "--exclude-evaluation PATH", action="append", default=[],
         help="leave out prompts of this evaluation set: a file of prompts, or a checkout of "
-        "RouteLLM; may be given several times",
-    )  # fmt: skip
+        "RouteLLM; may be given several times")  # fmt: skip
     parser.add_argument(
         "--turns", choices=("first", "last", "all"), default="first",
         help="which of a conversation's turns is the prompt (default: first)",
@@ -59,21 +54,15 @@ def add_data(
         help="leave out prompts with more than 5 %% Chinese characters, and AGIEval's Chinese "
         f"datasets (default: {'--english' if english else '--no-english'})",
     )  # fmt: skip
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave malformed rows out instead of stopping"
-    )
-    parser.add_argument(
-        "--data-report", type=text, metavar="FILE.json", help="write what was removed, and why"
-    )
+    add_flag(parser, "--skip-bad", "leave malformed rows out instead of stopping")
+    add_option(parser, "--data-report FILE.json", "write what was removed, and why")
 
 
 def add_embedder(parser: argparse.ArgumentParser) -> None:
     """Add ``--embedder``."""
-    parser.add_argument(
-        "--embedder", type=text, default="default", metavar="E",
+    add_option(parser, "--embedder E", default="default",
         help="default (the bundled one), static:FOLDER or onnx:FOLDER; a folder is copied to "
-        "OUTPUT/embedder-HASH",
-    )  # fmt: skip
+        "OUTPUT/embedder-HASH")  # fmt: skip
 
 
 def add_pair(parser: argparse.ArgumentParser) -> None:
@@ -87,10 +76,8 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
 
 def add_output(parser: argparse.ArgumentParser, what: str = "where the router goes") -> None:
     """Add ``--output`` and ``--overwrite``."""
-    parser.add_argument("--output", type=text, required=True, metavar="FOLDER", help=what)
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace what is in the output folder"
-    )
+    add_option(parser, "--output FOLDER", what, required=True)
+    add_flag(parser, "--overwrite", "replace what is in the output folder")
 
 
 def check_output(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute._files import os_errors_as
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option
 from fastroute.cli.train.options import DATA_HELP, add_data, read_compared
 from fastroute.errors import InvalidInputError
 
@@ -20,26 +20,20 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_data(parser, english=True, what=f"{DATA_HELP}; graded results are needed")
-    parser.add_argument(
-        "--embedder", type=text, metavar="FOLDER",
-        help="a static embedder with a length (default: the bundled one)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--exponent", type=float, default=0.5, metavar="E",
+    add_option(parser, "--embedder FOLDER",
+        help="a static embedder with a length (default: the bundled one)")  # fmt: skip
+    add_option(parser, "--exponent E", type=float, default=0.5,
         help="of the cost in benefit / cost ** E: 0 for the benefit alone, 1 for the plain ratio "
-        "(default: 0.5)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--most-ratio", type=float, default=10.0, metavar="R",
+        "(default: 0.5)")  # fmt: skip
+    add_option(parser, "--most-ratio R", type=float, default=10.0,
         help="costs are rescaled until the greatest is at most R times the least (default: 10)",
     )  # fmt: skip
-    parser.add_argument(
-        "--least-cost", type=float, metavar="US",
+    add_option(parser, "--least-cost US", type=float,
         help="microseconds that any signal counts as costing (default: 1/100 of the embedder)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the decoys")
-    parser.add_argument("--output", type=text, metavar="FILE", help="write the report there, too")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    add_option(parser, "--seed N", "of the decoys", int, default=0)
+    add_option(parser, "--output FILE", "write the report there, too")
+    add_flag(parser, "--json", "print JSON instead of Markdown")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastroute.cli.options import text
+from fastroute.cli.options import add_flag, add_option
 from fastroute.cli.streams import say
 from fastroute.cli.train.options import (
     DATA_HELP,
@@ -30,24 +30,16 @@ _STORAGES: tuple[Storage, ...] = ("int8", "float16", "float32")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--encoder", type=text, required=True, metavar="FOLDER",
-        help="an ONNX sentence encoder and its tokenizer.json",
-    )  # fmt: skip
+    add_option(parser, "--encoder FOLDER", required=True,
+        help="an ONNX sentence encoder and its tokenizer.json")  # fmt: skip
     add_output(parser, "where the embedder goes; several go to FOLDER/DIMENSIONS-STORAGE")
-    parser.add_argument(
-        "--dimensions", type=text, default="256", metavar="D,...",
-        help="sizes to make, such as 64,128,256,384 (default: 256)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--storage", type=text, default="int8", metavar="S,...",
-        help="any of int8, float16, float32 (default: int8)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--corpus", type=text, metavar="FILE",
+    add_option(parser, "--dimensions D,...", default="256",
+        help="sizes to make, such as 64,128,256,384 (default: 256)")  # fmt: skip
+    add_option(parser, "--storage S,...", default="int8",
+        help="any of int8, float16, float32 (default: int8)")  # fmt: skip
+    add_option(parser, "--corpus FILE",
         help="texts to count tokens in: .jsonl, .csv or .parquet with `prompt`, else one a line "
-        "(default: Zipf's law by the order of the vocabulary)",
-    )  # fmt: skip
+        "(default: Zipf's law by the order of the vocabulary)")  # fmt: skip
     add_data(
         parser,
         required=False,
@@ -55,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         what=f"{DATA_HELP}; graded results are needed; held-out APGR, fidelity to the encoder and "
         "latency are then measured, too",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_flag(parser, "--json", "print JSON instead of a table")
 
 
 def run(options: argparse.Namespace) -> int:

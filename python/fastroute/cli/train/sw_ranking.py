@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fastroute.cli.options import say_warnings, text
+from fastroute.cli.options import add_option, say_warnings
 from fastroute.cli.streams import say
 from fastroute.cli.train.options import (
     add_data,
@@ -27,16 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_output(parser)
     add_embedder(parser)
     add_pair(parser)
-    parser.add_argument(
-        "--per-prompt", type=int, default=2, metavar="N",
-        help="battles that are drawn from one graded result at most (default: 2)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--num-tiers",
-        type=int,
-        metavar="N",
-        help="tiers (default: 10, or as many as models)",
-    )
+    add_option(parser, "--per-prompt N", type=int, default=2,
+        help="battles that are drawn from one graded result at most (default: 2)")  # fmt: skip
+    add_option(parser, "--num-tiers N", "tiers (default: 10, or as many as models)", int)
     parser.add_argument(
         "--mode", choices=("auto", "exact", "far_field"), default="auto",
         help="how a prompt is scored (default: auto)",
@@ -45,22 +38,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--storage", choices=("float32", "float16", "int8"), default="float32",
         help="of the embeddings (default: float32)",
     )  # fmt: skip
-    parser.add_argument("--index", type=text, metavar="FACTORY", help="FAISS index: HNSW32 ...")
-    parser.add_argument(
-        "--held-out", type=float, default=0.1, metavar="P",
+    add_option(parser, "--index FACTORY", "FAISS index: HNSW32 ...")
+    add_option(parser, "--held-out P", type=float, default=0.1,
         help="share of prompts that the thresholds are measured on by a router that was not "
-        "fitted to them; the saved router is fitted to all (default: 0.1)",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is held out")
+        "fitted to them; the saved router is fitted to all (default: 0.1)")  # fmt: skip
+    add_option(parser, "--seed N", "of what is held out", int, default=0)
     parser.add_argument(
         "--engine", choices=("local", "ray"),
         help="fit battles that need not fit in memory, a part of the files at a time, on this "
         "machine or on Ray Data; repeated battles are not removed then",
     )  # fmt: skip
-    parser.add_argument(
-        "--workers", type=int, default=1, metavar="N",
-        help="with --engine: processes, or actors of Ray (default: 1)",
-    )  # fmt: skip
+    add_option(parser, "--workers N", type=int, default=1,
+        help="with --engine: processes, or actors of Ray (default: 1)")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
