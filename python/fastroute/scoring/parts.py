@@ -136,7 +136,7 @@ def score_part(job: Job, scorer: BatchScorer, part: Part, advance: Advance) -> t
                 pending.append(scored)
                 if writer is None:
                     schema = scored.schema.remove_metadata()
-                    writer = pa.parquet.ParquetWriter(target, schema, compression="zstd")
+                    writer = _writer(target, schema, job.keep)
                 if sum(map(len, pending)) >= _ROWS_PER_GROUP:
                     writer.write_table(pa.concat_tables(pending), row_group_size=_ROWS_PER_GROUP)
                     pending = []
@@ -155,6 +155,14 @@ def score_part(job: Job, scorer: BatchScorer, part: Part, advance: Advance) -> t
             lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in said)
             (job.output / part.errors).write(lines.encode("utf-8", "replace"))
     return rows, len(errors)
+
+
+def _writer(target: Any, schema: Any, keep: Sequence[str]) -> Any:
+    """Numbers of rows are stored as differences, scores as they are: few of these repeat."""
+    return arrow().parquet.ParquetWriter(
+        target, schema, compression="zstd", use_dictionary=list(keep),
+        column_encoding={_ROW: "DELTA_BINARY_PACKED"},
+    )  # fmt: skip
 
 
 def _ahead(items: Iterator[_T]) -> Iterator[_T]:
