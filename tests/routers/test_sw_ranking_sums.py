@@ -7,12 +7,14 @@ import random
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from battle_factory import SyntheticBattles, make_battles
+from fastroute.artifacts import load_artifact
 from fastroute.errors import ArtifactError, InvalidInputError, RatingError
 from fastroute.provenance import Provenance
 from fastroute.routers import SimilarityWeightedRouter
@@ -156,6 +158,7 @@ def large() -> SyntheticBattles:
 
 
 def _on_disk(large: SyntheticBattles, folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
     ends = [0, 4096, 4196, 9000]
     written = []
     for i, (a, b) in enumerate(itertools.pairwise(ends)):
@@ -186,12 +189,16 @@ def test_shards_on_disk_make_the_router_that_memory_makes(
     fitted.fit(*_part(slice(None), large))
     assert loaded.model_ratings_ == fitted.model_ratings_
     ours, theirs = loaded._state(), fitted._state()
+    assert ours.order is not None
+    assert ours.vectors.scales is not None
+    assert theirs.vectors.scales is not None
     for name in ("a", "b", "outcome"):
-        assert np.array_equal(getattr(ours.table, name), getattr(theirs.table, name))
-    assert np.array_equal(ours.vectors.rows, theirs.vectors.rows)
+        assert np.array_equal(getattr(ours.table, name), getattr(theirs.table, name)[ours.order])
+    assert np.array_equal(ours.vectors.rows, theirs.vectors.rows[ours.order])
+    assert np.array_equal(ours.vectors.scales, theirs.vectors.scales[ours.order])
     assert ours.far is not None
     assert theirs.far is not None
-    assert np.array_equal(ours.far.clusters, theirs.far.clusters)
+    assert np.array_equal(ours.far.clusters, theirs.far.clusters[ours.order])
     assert np.array_equal(ours.far.moments.cells[:, 0], theirs.far.moments.cells[:, 0])
     exact = SimilarityWeightedRouter(**PAIR, num_tiers=4, storage="int8", mode="exact")
     exact.fit(*_part(slice(None), large))
@@ -204,6 +211,31 @@ def test_shards_on_disk_make_the_router_that_memory_makes(
     assert {"index", "lists", "rows"} <= names
     for x in X[:5]:
         assert loaded.win_rate_from_embedding(x) == loaded.win_rates_from_embeddings(x[None])[0]
+        nearest = loaded.explain_from_embedding(x, 3).nearest[0]
+        unit = x / np.linalg.norm(x)
+        assert theirs.vectors.take(np.array([nearest.battle]))[0] @ unit == pytest.approx(
+            nearest.similarity, abs=1e-6
+        )
+
+
+def test_battles_lie_by_the_lists_of_the_index(
+    large: SyntheticBattles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = _on_disk(large, tmp_path)
+    index: Any = faiss.read_index(
+        str(next(output.glob("index-*.faiss"))), faiss.IO_FLAG_SKIP_IVF_DATA
+    )
+    rows = np.load(next(output.glob("rows-*.npy"))) * np.load(next(output.glob("scales-*.npy")))[
+        :, None
+    ]  # fmt: skip
+    axes = load_artifact(output, kind="sw_ranking").arrays["moments.axes"][: index.d]
+    _, lists = index.quantizer.search(np.ascontiguousarray(rows @ axes.T, np.float32), 1)
+    assert (np.diff(lists[:, 0]) >= 0).mean() > 0.999  # but for ties and rounding
+    assert len(np.unique(lists)) > 100
+    # However few are merged at a time, the files are the same; their names have their hashes.
+    monkeypatch.setattr(shards, "_MERGED_AT_ONCE", 1000)
+    again = _on_disk(large, tmp_path / "again")
+    assert {path.name for path in again.iterdir()} == {path.name for path in output.iterdir()}
 
 
 def test_a_router_on_disk_refuses_what_would_change_its_files(

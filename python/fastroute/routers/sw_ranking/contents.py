@@ -183,7 +183,7 @@ def check_columns(
         if column is not None and (column.min() < low or column.max() > most):
             raise _unfit(files[f"{name}.npy"], f"it has numbers outside {low} to {most}")
     order = columns.get("order")
-    if order is not None and np.bincount(order).max() > 1:
+    if order is not None and not _is_permutation(order):
         raise _unfit(files["order.npy"], "it numbers two battles alike")
     rows, scales = columns["rows"], columns.get("scales")
     which = np.unique(np.linspace(0, len(rows) - 1, _ROWS_LOOKED_AT).astype(np.intp))
@@ -203,6 +203,12 @@ def check_columns(
     lengths = np.linalg.norm(sample, axis=1)
     if not (np.abs(lengths - 1.0) < 0.1).all():
         raise _unfit(files["rows.npy"], "its vectors do not have length one")
+
+
+def _is_permutation(order: npt.NDArray[Any]) -> bool:
+    seen = np.zeros(len(order), np.bool_)  # a byte a battle, of which there may be a billion
+    seen[order] = True
+    return bool(seen.all())
 
 
 def check_index(path: Path, index: NeighborIndex, count: int, dimensions: int) -> None:

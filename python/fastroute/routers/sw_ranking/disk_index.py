@@ -11,6 +11,7 @@ import numpy as np
 from fastroute._files import whole_file
 from fastroute.routers.sw_ranking.near_field import default_index
 from fastroute.routers.sw_ranking.neighbors import NeighborIndex
+from fastroute.routers.sw_ranking.sums import Int64Array
 from fastroute.types import Float32Array
 
 #: Vectors an inverted list from which its centre is learned.
@@ -32,23 +33,28 @@ def train_empty(count: int, sample: Float32Array, path: Path) -> None:
     index.save(path)
 
 
-def fill_shard(empty: Path, blocks: Iterable[Float32Array], first: int, path: Path) -> None:
-    """Write ``empty`` with vectors, float32[n, d] a block, numbered from ``first``."""
+def fill_shard(empty: Path, blocks: Iterable[Float32Array], path: Path) -> Int64Array:
+    """Write ``empty`` with vectors, float32[n, d] a block; their numbers, list by list."""
     import faiss
 
     index = faiss.read_index(str(empty))
     for rows in blocks:
-        numbers = np.arange(first, first + len(rows), dtype=np.int64)
-        index.add_with_ids(np.ascontiguousarray(rows), numbers)
-        first += len(rows)
+        index.add(np.ascontiguousarray(rows))
     faiss.write_index(index, str(path))
+    held: Any = faiss.extract_index_ivf(index).invlists
+    lists = ((n, held.list_size(n)) for n in range(held.nlist))
+    numbers = [faiss.rev_swig_ptr(held.get_ids(n), size) for n, size in lists if size]
+    return np.concatenate(numbers).astype(np.int64)
 
 
-def merge_shards(empty: Path, shards: Sequence[Path], lists: Path) -> MergedIndex:
-    """All shards in one index, whose lists are in the file ``lists``.
+def merge_shards(
+    empty: Path, shards: Sequence[Path], lists: Path
+) -> tuple[MergedIndex, Int64Array]:
+    """All shards in one index, whose lists are in the file ``lists``, and how many vectors of each
+    shard are in each list, int64[shards, lists].
 
-    The file has the codes and then the numbers of each list, as FAISS maps it. FAISS's own merge
-    writes to standard output.
+    Vectors are numbered list by list, those of a list by shard. The file has the codes and then the
+    numbers of each list, as FAISS maps it. FAISS's own merge writes to standard output.
     """
     import faiss
 
@@ -58,23 +64,22 @@ def merge_shards(empty: Path, shards: Sequence[Path], lists: Path) -> MergedInde
     index: Any = faiss.read_index(str(empty))
     inner: Any = faiss.extract_index_ivf(index)
     size = int(inner.code_size)
-    lengths = np.zeros(inner.nlist, np.uint64)
+    lengths = np.array([[p.list_size(n) for n in range(inner.nlist)] for p in parts], np.int64)
+    ends = lengths.sum(axis=0).cumsum()
     with whole_file(lists) as temporary, temporary.open("wb") as file:
-        for number in range(inner.nlist):
-            found = [(part, part.list_size(number)) for part in parts]
-            found = [(part, length) for part, length in found if length]
-            lengths[number] = sum(length for _, length in found)
-            for part, length in found:
-                file.write(faiss.rev_swig_ptr(part.get_codes(number), length * size).data)
-            for part, length in found:
-                file.write(faiss.rev_swig_ptr(part.get_ids(number), length).data)
+        for number, end in enumerate(ends.tolist()):
+            for part, length in zip(parts, lengths[:, number].tolist(), strict=True):
+                if length:
+                    file.write(faiss.rev_swig_ptr(part.get_codes(number), length * size).data)
+            file.write(np.arange(ends[number - 1] if number else 0, end).data)
     held: Any = faiss.OnDiskInvertedLists(inner.nlist, size, str(lists))
-    held.set_all_lists_sizes(faiss.swig_ptr(lengths))
+    totals = lengths.sum(axis=0).astype(np.uint64)
+    held.set_all_lists_sizes(faiss.swig_ptr(totals))
     held.totsize = lists.stat().st_size
     inner.replace_invlists(held, True)
     held.this.disown()
     index.ntotal = inner.ntotal = int(lengths.sum())
-    return MergedIndex(index)
+    return MergedIndex(index), lengths
 
 
 class MergedIndex:

@@ -9,11 +9,11 @@ again in the folder of a process that was killed, and gives the same bytes.
 from __future__ import annotations
 
 import json
-import os
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,14 +33,22 @@ from fastroute.routers.sw_ranking.disk_index import (
     train_empty,
 )
 from fastroute.routers.sw_ranking.neighbors import UnitRows
-from fastroute.routers.sw_ranking.sums import BattleCounts, FarFieldPlan, FarFieldSums
+from fastroute.routers.sw_ranking.sums import (
+    BattleCounts,
+    FarFieldPlan,
+    FarFieldSums,
+    Int64Array,
+)
 from fastroute.types import Float32Array
 
 #: What a shard has for each battle, and its dtype; ``a`` and ``b`` number the shard's own models.
 _FILES = {"rows": "int8", "scales": "float32", "a": "int32", "b": "int32", "outcome": "int8"}
-#: The same of what ``fit_shard`` adds, which numbers the models of the plan.
-_FITTED = {"cells": "uint16", "clusters": "uint16", "model_a": "int32", "model_b": "int32"}
+#: The same of what ``fit_shard`` writes, in the order of the index's lists. It numbers the models
+#: of the plan, and ``order`` the battles as they came.
+_FITTED = {"cells": "uint16", "clusters": "uint16", "model_a": "int32", "model_b": "int32",
+           "outcome": "int8", "order": "int64", "scales": "float32", "rows": "int8"}  # fmt: skip
 _ROWS_AT_ONCE = 16_384
+_MERGED_AT_ONCE = 1 << 25  # bytes of a column
 _EMPTY, _COUNTS, _SUMS = "empty.faiss", "counts.npz", "sums.npz"
 
 #: Embeddings float32[n, d], model_a, model_b and winner of n battles.
@@ -131,31 +139,35 @@ class Shard:
         """One number a battle."""
         return np.concatenate([np.zeros(0, _dtype(name)), *self._some(name)])
 
-    def append_to(self, target: IO[bytes], name: str, at: int) -> int:
-        """Move a column to the place ``at`` of a file, and return where it ends; one that an
-        earlier call moved is there."""
-        source = self.folder / f"{name}.raw"
+    def write_listed(self, columns: Mapping[str, npt.NDArray[Any]], order: Int64Array) -> None:
+        """Write the columns and the rows with the battles in this ``order``."""
+        for name, column in columns.items():
+            column[order].tofile(self.folder / f"{name}.listed")
+        stored = order if self._kept is None else np.flatnonzero(self._kept)[order]
+        shape = (self._stored, self.dimensions)
+        rows = np.memmap(self.folder / "rows.raw", _dtype("rows"), "r", shape=shape)
+        with (self.folder / "rows.listed").open("wb") as file:
+            for first in range(0, len(stored), _ROWS_AT_ONCE):
+                file.write(rows[stored[first : first + _ROWS_AT_ONCE]].data)
+
+    def listed(self, name: str, first: int, count: int) -> npt.NDArray[Any]:
+        """Battles of such a column, [count, d] of the rows."""
         width = self.dimensions if name == "rows" else 1
-        if source.exists():
-            target.seek(at)
-            for some in self._some(name):
-                target.write(np.ascontiguousarray(some).data)
-            target.flush()
-            os.fsync(target.fileno())
-            source.unlink()
-        return at + self.battles * width * _dtype(name).itemsize
+        item = width * _dtype(name).itemsize
+        path = self.folder / f"{name}.listed"
+        some = np.fromfile(path, _dtype(name), count * width, offset=first * item)
+        return some.reshape(count, width) if name == "rows" else some
 
     def _some(self, name: str) -> Iterator[npt.NDArray[Any]]:
         """A column, a block at a time."""
         width = self.dimensions if name == "rows" else 1
-        kept = None if name in _FITTED else self._kept
-        total = self._stored if name in _FILES else self.battles
         with (self.folder / f"{name}.raw").open("rb") as file:
-            for first in range(0, total, _ROWS_AT_ONCE):
-                count = min(_ROWS_AT_ONCE, total - first)
+            for first in range(0, self._stored, _ROWS_AT_ONCE):
+                count = min(_ROWS_AT_ONCE, self._stored - first)
                 some = np.fromfile(file, _dtype(name), count * width)
-                if kept is not None:
-                    some = some.reshape(count, -1)[kept[first : first + count]].reshape(-1)
+                if self._kept is not None:
+                    kept = self._kept[first : first + count]
+                    some = some.reshape(count, -1)[kept].reshape(-1)
                 yield some
 
 
@@ -202,8 +214,9 @@ def _index_axes(plan: FarFieldPlan) -> Float32Array:
 def fit_shard(shard: Shard, plan: FarFieldPlan, first: int, folder: Path) -> None:
     """The second round over a shard, whose battles are numbered from ``first``.
 
-    Writes the cell, the cluster and the models of each battle, the sums and the index of the shard
-    into its folder. ``folder`` has what ``train_shard_index`` wrote.
+    Writes the sums and the index of the shard into its folder, and all that a router has of each
+    battle, by the index's lists: battles near a prompt then lie together on the disk. ``folder``
+    has what ``train_shard_index`` wrote.
     """
     known = {name: i for i, name in enumerate(plan.models)}
     numbers = np.array([known.get(name, -1) for name in shard.models], np.int32)
@@ -216,12 +229,16 @@ def fit_shard(shard: Shard, plan: FarFieldPlan, first: int, folder: Path) -> Non
             clusters.append(sums.add(rows, cells[begin : begin + len(rows)]))
             yield rows @ axes.T
 
-    fill_shard(folder / _EMPTY, projected(), first, shard.folder / INDEX)
-    columns = {"cells": cells, "clusters": np.concatenate(clusters), "model_a": a, "model_b": b}
-    for name, column in columns.items():
-        column.tofile(shard.folder / f"{name}.raw")
+    order = fill_shard(folder / _EMPTY, projected(), shard.folder / INDEX)
+    columns = {
+        "cells": cells, "clusters": np.concatenate(clusters), "model_a": a, "model_b": b,
+        "outcome": outcome, "order": np.arange(first, first + shard.battles),
+        "scales": shard.column("scales"),
+    }  # fmt: skip
+    shard.write_listed(columns, order)
     sync_files(shard.folder)
     _save_arrays(shard.folder / _SUMS, dict(sums.sums))
+    (shard.folder / "rows.raw").unlink()
 
 
 def assemble(
@@ -244,10 +261,12 @@ def assemble(
         with np.load(shard.folder / _SUMS) as arrays:
             part.sums = {name: arrays[name] for name in arrays.files}
         sums = sums.merge(part)
-    index = merge_shards(folder / _EMPTY, [s.folder / INDEX for s in shards], folder / LISTS)
-    large: dict[str, Any] = {}
-    for name in ("cells", "model_a", "model_b", "outcome", "clusters", "scales", "rows"):
-        large[f"{name}.npy"] = _joined(shards, name, folder)
+    index, lengths = merge_shards(
+        folder / _EMPTY, [s.folder / INDEX for s in shards], folder / LISTS
+    )
+    large: dict[str, Any] = {
+        f"{name}.npy": _merged(shards, lengths, name, folder) for name in _FITTED
+    }
     large[LISTS] = folder / LISTS
     large[INDEX] = lambda path, before: index.save(path, before[LISTS]["file"])
     none = np.zeros(0, np.int32)
@@ -264,18 +283,31 @@ def assemble(
     )
 
 
-def _joined(shards: Sequence[Shard], name: str, folder: Path) -> Path:
-    """A ``.npy`` file with the column of all shards, a block at a time; theirs are removed."""
-    count = sum(shard.battles for shard in shards)
-    shape = (count, shards[0].dimensions) if name == "rows" else (count,)
+def _merged(shards: Sequence[Shard], lengths: Int64Array, name: str, folder: Path) -> Path:
+    """A ``.npy`` file with a column of all shards by lists, of which each shard has so many
+    battles, int64[shards, lists]. Theirs are removed."""
     path = folder / f"{name}.npy"
-    path.touch()
-    with path.open("r+b") as target:
-        header = {"descr": _dtype(name).str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(target, header)
-        at = target.tell()
-        for shard in shards:
-            at = shard.append_to(target, name, at)
+    if not path.exists():
+        shape = (int(lengths.sum()), *((shards[0].dimensions,) if name == "rows" else ()))
+        some = max(_MERGED_AT_ONCE // (_dtype(name).itemsize * math.prod(shape[1:])), 1)
+        with whole_file(path) as temporary, temporary.open("wb") as target:
+            header = {"descr": _dtype(name).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(target, header)
+            at = np.zeros(len(shards), np.int64)
+            ends = lengths.sum(axis=0).cumsum()
+            group = np.searchsorted(ends, np.arange(some, ends[-1] + some, some), side="right")
+            for lists in np.split(lengths, np.unique(group), axis=1):
+                counts = lists.sum(axis=1)
+                parts = [
+                    s.listed(name, first, count)
+                    for s, first, count in zip(shards, at.tolist(), counts.tolist(), strict=True)
+                ]
+                numbers = np.tile(np.arange(lists.shape[1]), len(shards))
+                by_list = np.argsort(np.repeat(numbers, lists.ravel()), kind="stable")
+                target.write(np.concatenate(parts)[by_list].data)
+                at += counts
+    for shard in shards:
+        (shard.folder / f"{name}.listed").unlink(missing_ok=True)
     return path
 
 
