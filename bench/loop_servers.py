@@ -20,20 +20,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from sqlalchemy import Engine
 
-from fastroute.rollout.files import read_canary, read_drift
+from fastroute.journal.database import open_journal
+from fastroute.rollout.canary import Canary, Rules
+from fastroute.rollout.drift import Drift
+from fastroute.rollout.states import change, read
 from loop_simulation import CHANGES, EXPLORED, GRADED, PRICE_OF_STRONG, STRONG, TOPICS, World
 from loop_users import Provider
 from serve_load import free_port, running
 
+T = TypeVar("T")
 SHADOWED = 0.25
 CONFIG = """
 [server]
@@ -67,7 +72,6 @@ settle_s = 10
 CANARY = """
 [canary]
 {router}
-state = "{state}"
 stages = [0.2, 0.5]
 settle_s = 10
 min_conversations = 50
@@ -170,9 +174,8 @@ class Operator:
 
     def step(self, since: float) -> None:
         """One round; replay looks at the requests since ``since``."""
-        state = self.folder / f"canary-{self.number}.json"
         if self.canary:
-            found = read_canary(state)
+            found = self.of_journal(lambda engine: read(engine, Canary))
             if found is None or found.status == "running":
                 return
             self.note(f"canary {self.number} {found.status}: {found.events[-1].reason}")
@@ -205,9 +208,19 @@ class Operator:
             self.note(f"learn proposes {Path(policy).name}, replay does not agree")
             return
         self.note(f"learn proposes {Path(policy).name}, replay agrees")
-        state = self.folder / f"canary-{self.number}.json"
-        self.canary = CANARY.format(router=choice, state=state)
+        # Whatever came of a router before, it is tried again.
+        fresh = Canary.start("", Rules(), time.time())
+        self.of_journal(lambda engine: change(engine, Canary, lambda _: fresh))
+        self.canary = CANARY.format(router=choice)
         self.configure()
+
+    def of_journal(self, do: Callable[[Engine], T]) -> T:
+        """What ``do`` gives with the journal."""
+        engine = open_journal(self.journal)
+        try:
+            return do(engine)
+        finally:
+            engine.dispose()
 
     def _is_better(self, said: dict[str, Any]) -> bool:
         own, new = said["policies"]
@@ -285,7 +298,7 @@ def main() -> None:
             if now >= began + day_s / 2:
                 operator.step(max(began, now - day_s))
             time.sleep(1.0)
-        drift = read_drift(folder / "drift.json")
+        drift = operator.of_journal(lambda engine: read(engine, Drift))
         of_days = regrets(folder, began, changed, world, day_s)
     kind, by_day = url.partition(":")[0], " ".join(f"{r:.3f}" for r in of_days)
     print(f"{options.change} after {before} days, {kind}: regret a request of each day: {by_day}")

@@ -28,7 +28,8 @@ from fastroute.learning.from_journal.run import learn_router
 from fastroute.learning.replay.journal import read_log, read_pair, read_prices
 from fastroute.learning.replay.run import replay
 from fastroute.rollout.canary import Canary, Rules
-from fastroute.rollout.files import read_canary, read_drift, write_state
+from fastroute.rollout.drift import Drift
+from fastroute.rollout.states import change, read
 from fastroute.rollout.watch import Watcher
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from loop_journal import write_prices
@@ -83,11 +84,9 @@ class Loop:
         self.threshold = _threshold(self.router)
         self.candidate: MatrixFactorizationRouter | None = None
         self.candidate_threshold = 0.0
-        self.paths = {name: self.folder / f"{name}.json" for name in ("canary", "drift")}
         self.watcher = Watcher(
-            lambda: self.engine, self._log, canary=self.paths["canary"],
-            drift=self.paths["drift"], settle_s=10.0,
-        )  # fmt: skip
+            lambda: self.engine, self._log, canary=True, drift=True, settle_s=10.0
+        )
         self.watcher.step(0.0)
 
     def _log(self, event: str, *_: int, **facts: object) -> None:
@@ -111,7 +110,7 @@ class Loop:
         words = [text.split() for text in TOPICS.values()]
         prompts = [" ".join([*rng.choice(words[t], 5), f"{rng.integers(10**9):x}"]) for t in topic]
         names = [f"{self.day}-{began:.0f}-{i}" for i in range(count)]
-        canary = read_canary(self.paths["canary"])
+        canary = None if self.candidate is None else read(self.engine, Canary)
         arms = [None if canary is None else canary.arm(name) for name in names]
         rates = self._rates(self.router, prompts)
         strong = rates >= self.threshold
@@ -174,7 +173,7 @@ class Loop:
 
     def _follow(self) -> None:
         """Take over a router that was promoted; forget one that was rolled back."""
-        canary = read_canary(self.paths["canary"])
+        canary = read(self.engine, Canary)
         if canary is None or self.candidate is None:
             return
         if canary.status == "promoted":
@@ -182,8 +181,6 @@ class Loop:
             self.threshold = self.candidate_threshold
         elif canary.status == "reverted":
             self.candidate = None
-        if self.candidate is None:
-            self.paths["canary"].unlink()
 
     def _learn(self) -> None:
         if self.candidate is not None:
@@ -208,7 +205,8 @@ class Loop:
         forgets = f"half-life {found.half_life_s / DAY_S:.1f} days"
         what = policy.partition(":")[2] or "a router"
         self.events.append(f"day {self.day}: learn proposes {what}, replay agrees ({forgets})")
-        write_state(self.paths["canary"], Canary.start(str(folder), RULES, (self.day + 1) * DAY_S))
+        started = Canary.start(str(folder), RULES, (self.day + 1) * DAY_S)
+        change(self.engine, Canary, lambda _: started)
 
 
 def _threshold(router: MatrixFactorizationRouter) -> float:
@@ -239,7 +237,7 @@ def run(name: str, seed: int, days: int, requests: int) -> tuple[Run, list[str]]
         loop = Loop(Path(folder), seed)
         for day in range(2 * days):
             loop.run_day(World() if day < days else CHANGES[name], requests)
-        drift = read_drift(loop.paths["drift"])
+        drift = read(loop.engine, Drift)
         loop.watcher.close()
     assert drift is not None
     alarms = [(a.time / DAY_S - days) * requests for a in drift.alarms if a.is_of_traffic]

@@ -18,8 +18,9 @@ import pytest
 from cli_runner import fastroute as command
 from fakes import gateway as gateways
 from fakes.gateway import Gateway
+from fakes.journals import read_state
 from fastroute.provenance import OperatingPoint
-from fastroute.rollout.files import read_canary
+from fastroute.rollout.canary import Canary
 from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from fastroute.training.heads import save_mf
 from graded_traffic import make_traffic
@@ -164,7 +165,7 @@ def test_it_ends_with_the_gateway_and_is_due_again(tmp_path: Path) -> None:
 
 
 def test_a_canary_tries_what_was_proposed_last(tmp_path: Path) -> None:
-    state, learned = tmp_path / "canary.json", tmp_path / "learned"
+    where, learned = ("--journal", f"sqlite:///{tmp_path}/journal.db"), tmp_path / "learned"
     learned.mkdir()
 
     def propose(name: str, threshold: float) -> str:
@@ -182,7 +183,7 @@ def test_a_canary_tries_what_was_proposed_last(tmp_path: Path) -> None:
         return {gateway.ask("POST", "/v1/route", one).json()["router"] for one in asked}
 
     def tried() -> tuple[str, str] | None:
-        canary = read_canary(state)
+        canary = read_state(tmp_path, Canary)
         return canary and (canary.folder, canary.status)
 
     with start(tmp_path, 2, "[canary]\nstages = [0.5]") as gateway:
@@ -197,9 +198,9 @@ def test_a_canary_tries_what_was_proposed_last(tmp_path: Path) -> None:
         assert routers(gateway) == {"length", "canary"}
         time.sleep(2.5)  # a look
         assert tried() == (first, "running")  # it goes on, whatever is proposed meanwhile
-        assert command("canary", "revert", "--state", state).status == 0
+        assert command("canary", "revert", *where).status == 0
         gateway.wait_for(lambda: tried() == (second, "running"))
-        assert command("canary", "start", "--state", state).status == 0
+        assert command("canary", "start", *where).status == 0
         assert tried() == (second, "running")
         assert len(gateway.events("canary")) == 2
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +16,12 @@ from cli_runner import fastroute as command
 from cli_runner import refused
 from fakes import gateway as gateways
 from fakes.gateway import Answer, Gateway
+from fakes.journals import read_state, write_state
 from fakes.planned import View
 from fastroute.journal.database import open_journal, writing
 from fastroute.journal.schema import REQUESTS
 from fastroute.rollout.canary import CANARY, Canary, Rules
 from fastroute.rollout.drift import Drift
-from fastroute.rollout.files import read_canary, write_state
 
 BUNDLED = Path(fastroute.__file__).parent / "bundled" / "mf"
 CONFIG = """
@@ -87,7 +86,7 @@ def test_a_part_of_the_conversations_gets_the_new_router(tmp_path: Path, provide
     ]
     assert {row.arm for row in found[80:]} == {None}
     checksums = {row.arm: row.router_checksum for row in found[:60]}
-    of_state = read_canary(tmp_path / "canary.json").router  # type: ignore[union-attr]
+    of_state = read_state(tmp_path, Canary).router  # type: ignore[union-attr]
     assert of_state.startswith(f"{checksums['canary']} at 0.")
     with start(tmp_path, provider) as gateway:  # which goes on with the same canary
         assert [router(ask(gateway, prompt)) for prompt in prompts[:20]] == first[:20]
@@ -102,33 +101,35 @@ def test_a_canary_may_be_one_model_for_everything(tmp_path: Path, provider: View
 
 
 def test_commands_reach_a_running_gateway(tmp_path: Path, provider: View) -> None:
-    state = tmp_path / "canary.json"
-    assert "there is no canary" in refused("canary", "status", "--state", state)
+    where = ("--journal", f"sqlite:///{tmp_path}/journal.db")
+    missing = command("canary", "status", *where)
+    assert (missing.status, "there is no journal" in missing.err) == (1, True)
+    open_journal(where[1]).dispose()
+    assert "there is no canary" in refused("canary", "status", *where)
     prompts = [f"Prompt {i}" for i in range(30)]
     with start(tmp_path, provider) as gateway:
-        shown = command("canary", "status", "--state", state)
+        shown = command("canary", "status", *where)
         assert shown.status == 0
         assert "running, 50% of the conversations" in shown.out
-        assert command("canary", "freeze", "--state", state, "--json").json["status"] == "frozen"
-        assert "frozen" in refused("canary", "freeze", "--state", state)
-        assert command("canary", "revert", "--state", state).status == 0
+        assert command("canary", "freeze", *where, "--json").json["status"] == "frozen"
+        assert "frozen" in refused("canary", "freeze", *where)
+        assert command("canary", "revert", *where).status == 0
         gateway.wait_for(lambda: {router(ask(gateway, p)) for p in prompts} == {"length"})
-        assert command("canary", "status", "--state", state).status == 3
+        assert command("canary", "status", *where).status == 3
         page = gateway.ask("GET", "/ui/rollout").json()
         assert page["canary"]["status"] == "reverted"
         assert page["drift"] == {"streams": [], "alarms": []}
-        assert command("canary", "start", "--state", state).status == 0
+        assert command("canary", "start", *where).status == 0
         gateway.wait_for(lambda: "canary" in {router(ask(gateway, p)) for p in prompts})
 
 
 def test_a_gateway_rolls_back_by_itself(tmp_path: Path, provider: View) -> None:
-    state = tmp_path / "canary.json"
     with start(tmp_path, provider):
-        begun = read_canary(state)
+        begun = read_state(tmp_path, Canary)
         assert begun is not None
     # Shorter than a configuration may be, so that the test need not wait.
     canary = Canary.start(begun.router, Rules(stages=(0.5,), settle_s=0.5), time.time())
-    write_state(state, canary)
+    write_state(tmp_path, canary)
     with start(tmp_path, provider) as gateway:
         began = time.time()
         failing = []
@@ -150,20 +151,20 @@ def test_a_gateway_rolls_back_by_itself(tmp_path: Path, provider: View) -> None:
         gateway.wait_for(lambda: {router(ask(gateway, p)) for p in prompts} == {"length"})
         metrics = gateway.ask("GET", "/metrics").body.decode()
         assert 'fastroute_rollout_events_total{event="canary: reverted"} 1.0' in metrics
-    assert json.loads(state.read_text())["status"] == "reverted"
+    assert read_state(tmp_path, Canary).status == "reverted"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("more", "status"), [("", "reverted"), ('on_drift = "none"', "running")])
 def test_drift_rolls_a_canary_back_unless_told_not_to(
     tmp_path: Path, provider: View, more: str, status: str
 ) -> None:
-    state, began = tmp_path / "canary.json", time.time() - 1000.0
+    began = time.time() - 1000.0
     with start(tmp_path, provider, more):
-        begun = read_canary(state)
+        begun = read_state(tmp_path, Canary)
         assert begun is not None
     # As if all had begun some minutes ago, so that the test need not wait.
-    write_state(state, Canary.start(begun.router, begun.rules, began))
-    write_state(tmp_path / "drift.json", Drift({"cursor": began}))
+    write_state(tmp_path, Canary.start(begun.router, begun.rules, began))
+    write_state(tmp_path, Drift({"cursor": began}))
     traffic = [
         {"request_id": f"r{i}", "time": began + 1 + i / 10, "path": "/", "status": 200,
          "chosen": "weak", "win_rate": 0.4 if i < 300 else 0.9}
@@ -183,7 +184,7 @@ def test_drift_rolls_a_canary_back_unless_told_not_to(
         time.sleep(2.5)  # a further step
         assert gateway.ask("GET", "/ui/rollout").json()["canary"]["status"] == status
     with start(tmp_path, provider, more):
-        assert read_canary(state).status == status  # type: ignore[union-attr]
+        assert read_state(tmp_path, Canary).status == status  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

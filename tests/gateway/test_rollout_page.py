@@ -15,12 +15,12 @@ from fakes import browser
 from fakes import gateway as gateways
 from fakes.browser import look, needs_browser
 from fakes.gateway import Gateway
+from fakes.journals import read_state, write_state
 from fakes.planned import Server
 from fastroute.journal.database import open_journal, writing
 from fastroute.journal.schema import JOBS
-from fastroute.rollout.canary import Rules
+from fastroute.rollout.canary import Canary, Rules
 from fastroute.rollout.drift import Drift
-from fastroute.rollout.files import read_canary, write_state
 from gateway.test_rollout import BUNDLED, CONFIG
 
 FITS = "document.documentElement.scrollWidth <= innerWidth"
@@ -43,18 +43,18 @@ def gateway(upstream_server: Server, tmp_path_factory: pytest.TempPathFactory) -
     engine.dispose()
     path = gateways.write_config(folder, text)
     with gateways.start("--config", path) as running:
-        begun = read_canary(folder / "canary.json")
+        begun = read_state(folder, Canary)
         assert begun is not None
         rules = Rules(stages=(0.5,))
         canary, _ = run(Change("errors", errors=0.4), 0, 600, rules)
         assert canary.status == "reverted"
         canary.router = begun.router
-        write_state(folder / "canary.json", canary)
+        write_state(folder, canary)
         drift = Drift()
         for i in range(900):
             drift.observe("win_rate", (i % 10) / 10 if i < 500 else 0.95, i)
             drift.observe("output tokens of <b>weak</b>", 10 + i % 7, i)
-        write_state(folder / "drift.json", drift)
+        write_state(folder, drift)
         yield running
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, insert
 
+from fakes.journals import read_state, write_state
 from fastroute.journal.database import open_journal, writing
 from fastroute.journal.schema import FEEDBACK, JUDGEMENTS, PRICES, REQUESTS
 from fastroute.rollout.canary import CANARY, CONTROL, Canary, Rules
 from fastroute.rollout.conversations import first_grades, settled
 from fastroute.rollout.drift import Drift
-from fastroute.rollout.files import read_canary, read_drift, write_state
 from fastroute.rollout.quality import QualityStream
 from fastroute.rollout.watch import Watcher
 from loop_journal import write_traffic
@@ -95,8 +95,7 @@ def test_grades_are_read_as_they_come_once_a_conversation_and_model(engine: Engi
 def test_quality_is_watched_by_late_grades_of_this_router_s_requests(
     engine: Engine, tmp_path: Path
 ) -> None:
-    path = tmp_path / "drift.json"
-    write_state(path, Drift())
+    write_state(tmp_path, Drift())
     put(
         engine,
         *(row(f"{i}", 1.0 + i, router_checksum="now") for i in range(40)),
@@ -106,7 +105,7 @@ def test_quality_is_watched_by_late_grades_of_this_router_s_requests(
         *(row(f"canary {i}", 1.0 + i, arm=CANARY, router_checksum="now") for i in range(5)),
         *(row(f"before {i}", 0.5, router_checksum="old") for i in range(5)),
     )
-    watcher = Watcher(lambda: engine, lambda *_, **__: None, drift=path, settle_s=10.0)
+    watcher = Watcher(lambda: engine, lambda *_, **__: None, drift=True, settle_s=10.0)
     watcher.step(100.0)
     for name in [*(f"{i}" for i in range(40)), "among candidates", "named outright"] + [
         f"{kind} {i}" for kind in ("failed", "canary", "before") for i in range(5)
@@ -114,7 +113,7 @@ def test_quality_is_watched_by_late_grades_of_this_router_s_requests(
         grade(engine, name, 5000.0, 1.0)
     for now in (5005.0, 5020.0, 5030.0):
         watcher.step(now)
-    drift = read_drift(path)
+    drift = read_state(tmp_path, Drift)
     assert drift is not None
     stream = drift.streams["quality of weak"]
     assert isinstance(stream, QualityStream)
@@ -136,11 +135,9 @@ def canary_rows(canary: Canary, count: int, start: float, rng: np.random.Generat
 
 
 def test_a_canary_is_rolled_back_by_what_is_in_the_journal(engine: Engine, tmp_path: Path) -> None:
-    path = tmp_path / "state" / "canary.json"
-    path.parent.mkdir()
     rules = Rules(stages=(0.5,), settle_s=60.0)
     canary = Canary.start("new", rules, 1000.0)
-    write_state(path, canary)
+    write_state(tmp_path, canary)
     said: list[tuple[str, dict[str, Any]]] = []
 
     def log(event: str, *_: int, **facts: Any) -> None:
@@ -148,15 +145,15 @@ def test_a_canary_is_rolled_back_by_what_is_in_the_journal(engine: Engine, tmp_p
 
     put(engine, *canary_rows(canary, 600, 1001.0, np.random.default_rng(0), 0.7))
     # Two workers: what one has counted the other does not count again.
-    watchers = [Watcher(partial(open_journal, str(engine.url)), log, canary=path) for _ in range(2)]
+    watchers = [Watcher(partial(open_journal, str(engine.url)), log, canary=True) for _ in range(2)]
     watchers[0].step(1040.0)
-    assert read_canary(path).conversations == {CANARY: 0, CONTROL: 0}  # type: ignore[union-attr]
+    assert read_state(tmp_path, Canary).conversations == {CANARY: 0, CONTROL: 0}  # type: ignore[union-attr]
     for now in (1070.0, 1080.0, 1200.0):
         for watcher in watchers:
             watcher.step(now)
     for watcher in watchers:
         watcher.close()
-    found = read_canary(path)
+    found = read_state(tmp_path, Canary)
     assert found is not None
     assert found.status == "reverted"
     assert sum(found.conversations.values()) <= 600
@@ -166,14 +163,13 @@ def test_a_canary_is_rolled_back_by_what_is_in_the_journal(engine: Engine, tmp_p
 def test_a_conversation_that_the_canary_did_not_assign_is_not_counted(
     engine: Engine, tmp_path: Path
 ) -> None:
-    path = tmp_path / "canary.json"
     canary = Canary.start("new", Rules(stages=(0.5,), settle_s=10.0), 0.0)
-    write_state(path, canary)
+    write_state(tmp_path, canary)
     name = next(n for n in map(str, range(99)) if canary.arm(n) == CANARY)
     put(engine, row("1", 1.0, name, arm=CONTROL), row("2", 2.0, "named outright"))
-    watcher = Watcher(lambda: engine, lambda *_, **__: None, canary=path)
+    watcher = Watcher(lambda: engine, lambda *_, **__: None, canary=True)
     watcher.step(100.0)
-    assert read_canary(path).conversations == {CANARY: 0, CONTROL: 0}  # type: ignore[union-attr]
+    assert read_state(tmp_path, Canary).conversations == {CANARY: 0, CONTROL: 0}  # type: ignore[union-attr]
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -186,9 +182,8 @@ def watch_a_change(
     engine: Engine, folder: Path, canary: Canary, *, arm: str | None = None, changed: str
 ) -> Canary:
     """The canary after traffic in which a value of each later request differs, and two steps."""
-    paths = {"canary": folder / "canary.json", "drift": folder / "drift.json"}
-    write_state(paths["canary"], canary)
-    write_state(paths["drift"], Drift())
+    write_state(folder, canary)
+    write_state(folder, Drift())
     put(
         engine,
         *(
@@ -198,10 +193,12 @@ def watch_a_change(
     )
     for i in range(700):
         grade(engine, f"{i}", 170.5, float(i < 350 or changed != "quality"))
-    watcher = Watcher(lambda: engine, lambda *_, **__: None, **paths, settle_s=100.0)
+    watcher = Watcher(
+        lambda: engine, lambda *_, **__: None, canary=True, drift=True, settle_s=100.0
+    )
     watcher.step(1000.0)
     watcher.step(1002.0)
-    found = read_canary(paths["canary"])
+    found = read_state(folder, Canary)
     assert found is not None
     return found
 
@@ -226,7 +223,7 @@ def test_what_drift_does_not_roll_back(engine: Engine, tmp_path: Path) -> None:
     frozen = running()
     frozen.freeze(60.0)
     assert watch_a_change(engine, tmp_path, frozen, changed="win_rate").status == "frozen"
-    drift = read_drift(tmp_path / "drift.json")
+    drift = read_state(tmp_path, Drift)
     assert drift is not None
     [alarm] = drift.alarms
     for canary in (
@@ -243,23 +240,22 @@ def test_what_drift_does_not_roll_back(engine: Engine, tmp_path: Path) -> None:
 
 def test_longer_answers_do_not_roll_a_canary_back(engine: Engine, tmp_path: Path) -> None:
     found = watch_a_change(engine, tmp_path, running(), changed="output_tokens")
-    assert read_drift(tmp_path / "drift.json").alarms  # type: ignore[union-attr]
+    assert read_state(tmp_path, Drift).alarms  # type: ignore[union-attr]
     assert found.status == "running"
 
 
 def test_what_a_canary_routed_is_no_drift(engine: Engine, tmp_path: Path) -> None:
     watch_a_change(engine, tmp_path, running(), arm=CANARY, changed="quality")
-    drift = read_drift(tmp_path / "drift.json")
+    drift = read_state(tmp_path, Drift)
     assert drift is not None
     assert not drift.streams
     assert not drift.alarms
 
 
 def test_drift_of_a_journal(engine: Engine, tmp_path: Path) -> None:
-    path = tmp_path / "drift.json"
     said: list[str] = []
     watcher = Watcher(
-        lambda: engine, lambda event, *_, **__: said.append(event), drift=path, settle_s=10.0
+        lambda: engine, lambda event, *_, **__: said.append(event), drift=True, settle_s=10.0
     )
     watcher.step(0.0)
     rng = np.random.default_rng(0)
@@ -274,7 +270,7 @@ def test_drift_of_a_journal(engine: Engine, tmp_path: Path) -> None:
     for now in (300.0, 600.0, 2000.0):
         watcher.step(now)
     watcher.close()
-    drift = read_drift(path)
+    drift = read_state(tmp_path, Drift)
     assert drift is not None
     assert {alarm.stream for alarm in drift.alarms} == {"win_rate", "price of weak"}
     assert sorted(said) == ["drift: price of weak", "drift: win_rate"]
@@ -289,16 +285,16 @@ def test_prompts_drift_among_candidates_too(engine: Engine, tmp_path: Path) -> N
         for i in range(500)
     ]  # fmt: skip
     put(engine, *rows)
-    write_state(tmp_path / "drift.json", Drift({"cursor": 0.5}))
+    write_state(tmp_path, Drift({"cursor": 0.5}))
     watcher = Watcher(
         partial(open_journal, f"sqlite:///{tmp_path}/journal.db"),
         lambda *_, **__: None,
-        drift=tmp_path / "drift.json",
+        drift=True,
         settle_s=10.0,
     )
     watcher.step(10_000.0)
     watcher.close()
-    drift = read_drift(tmp_path / "drift.json")
+    drift = read_state(tmp_path, Drift)
     assert drift is not None
     [alarm] = drift.alarms
     assert alarm.stream == "score"

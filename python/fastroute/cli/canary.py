@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastroute.cli.options import add_flag, add_option
+from fastroute.cli.journal.options import add_url, opened
+from fastroute.cli.options import add_flag
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ REVERTED = 3
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "A running gateway follows within two seconds. Exit status of status: 3 where the canary "
+        "Running gateways follow within two seconds. Exit status of status: 3 where the canary "
         "was rolled back."
     )
     parser.add_argument(
@@ -28,22 +28,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="show it; keep its share (an alarm still rolls back); give every conversation back "
         "to the old router; begin again with the same router and rules",
     )  # fmt: skip
-    add_option(parser, "--state FILE", default="canary.json",
-        help="the file that [canary] state names (default: canary.json)")  # fmt: skip
+    add_url(parser, "--journal")
     add_flag(parser, "--json", "print the state as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Change the state, and print it."""
     from fastroute.rollout.canary import Canary
-    from fastroute.rollout.files import change, read_canary
-
-    path = Path(options.state)
-    if not path.is_file():
-        raise InvalidInputError(
-            f"there is no canary in {path}; a gateway with a section [canary] writes it, or give "
-            "--state FILE"
-        )
+    from fastroute.rollout.states import change
 
     def apply(canary: Canary | None) -> Canary | None:
         now = time.time()
@@ -57,8 +49,13 @@ def run(options: argparse.Namespace) -> int:
             canary.revert(now)
         return canary
 
-    canary = change(path, read_canary, apply)
-    assert canary is not None
+    with opened(options.journal) as engine:
+        canary = change(engine, Canary, apply)
+    if canary is None:
+        raise InvalidInputError(
+            "there is no canary in this journal; a gateway with a section [canary] begins one, or "
+            "give another --journal URL"
+        )
     found = canary.summary()
     print(json.dumps(found, indent=2, allow_nan=False) if options.json else "\n".join(lines(found)))
     return REVERTED if options.action == "status" and found["status"] == "reverted" else 0

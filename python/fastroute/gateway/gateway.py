@@ -24,8 +24,8 @@ from fastroute.evidence.request import cascade_request, is_applicable
 from fastroute.gateway.config.cascade import CascadeConfig
 from fastroute.gateway.config.endpoints import ModelConfig, Target
 from fastroute.gateway.config.settings import Config
+from fastroute.gateway.operations.canary import CanaryRouter, begin_canary
 from fastroute.gateway.operations.logs import log
-from fastroute.gateway.operations.rollout import CanaryRouter, renew_canary
 from fastroute.gateway.protocol.auth import KeyRing
 from fastroute.gateway.protocol.redaction import Redaction
 from fastroute.gateway.protocol.replies import RefusalError
@@ -90,7 +90,7 @@ class Gateway:
         self.decider = pair_decider(config)
         self.default_threshold = self._default_threshold()
         self.canary: CanaryRouter | None = None
-        renew_canary(self)
+        begin_canary(self)
         for router in self.decider.routers.values():
             if isinstance(router, EmbeddingRouter) and router.is_quick:
                 router.win_rate("the first prompt loads what later ones find loaded")
@@ -161,7 +161,7 @@ class Gateway:
             return routed._replace(model=self.config.routing.strong_model, cascade=True)
         routed = routed if keeper is None else self._kept(routed, keeper)
         control, decision = self.decider.share_control, routed.decision
-        is_fixed = named[1] is not None or routed.arm == CANARY
+        is_fixed = named[1] is not None or (decision is not None and decision.router == CANARY)
         if is_fixed or control is None or decision is None or not remember:
             return routed
         # Nothing was awaited since its threshold was read: no other request came in between.
@@ -403,6 +403,8 @@ class Gateway:
                 decision, chances = explorer.choose(decision, self.decider.model_pair)
             if key is not None and remember:
                 self.sessions.remember(key, Side(decision.strong, turn_of(texts)))
+            if canary is not None:
+                arm = canary.noted(arm)
         except BodyError as error:
             raise RefusalError(400, "invalid_json", str(error)) from error
         except UnknownRouterError as error:

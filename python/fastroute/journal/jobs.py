@@ -5,6 +5,8 @@ Who does it holds a lease in the database, and renews it: after a kill another p
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import Any
 
 from sqlalchemy import Engine, and_, func, or_, select, update
@@ -17,11 +19,12 @@ LEASE_S = 60.0
 
 
 class Job:
-    """The job ``name``, as the process ``holder`` does it. Methods raise as SQLAlchemy does."""
+    """The job ``name``, as this process does it. Methods raise as SQLAlchemy does."""
 
-    def __init__(self, engine: Engine, name: str, holder: str) -> None:
-        self.engine, self._name, self._holder = engine, name, holder
-        self._is_held = and_(JOBS.c.name == name, JOBS.c.holder == holder)
+    def __init__(self, engine: Engine, name: str, lease_s: float = LEASE_S) -> None:
+        self.engine, self._name, self._lease_s = engine, name, lease_s
+        self._holder = f"{socket.gethostname()[:200]} {os.getpid()} {os.urandom(4).hex()}"
+        self._is_held = and_(JOBS.c.name == name, JOBS.c.holder == self._holder)
 
     def read(self) -> dict[str, Any] | None:
         """The job's row; None before it is due for the first time."""
@@ -44,7 +47,7 @@ class Job:
             is_free = or_(JOBS.c.until.is_(None), JOBS.c.until < now)
             begun = connection.execute(
                 update(JOBS).where(JOBS.c.name == self._name, JOBS.c.time == last, is_free)
-                .values(time=now, holder=self._holder, until=now + LEASE_S)
+                .values(time=now, holder=self._holder, until=now + self._lease_s)
             )  # fmt: skip
         return last if begun.rowcount == 1 else None
 
@@ -52,7 +55,7 @@ class Job:
         """Hold it for longer; False if another process has it now."""
         with writing(self.engine) as connection:
             renewed = connection.execute(
-                update(JOBS).where(self._is_held).values(until=now + LEASE_S)
+                update(JOBS).where(self._is_held).values(until=now + self._lease_s)
             )
         return renewed.rowcount == 1
 

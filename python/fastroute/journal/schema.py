@@ -141,3 +141,12 @@ JOBS = Table(
     Column("proposed", Double),  # when there was a proposal last, and its folder
     Column("folder", Text),
 )
+
+#: What canary and drift have found: a row each, "canary" and "drift".
+ROLLOUTS = Table(
+    "rollouts",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),  # rises with each change
+    Column("state", Text),
+)

@@ -33,6 +33,10 @@ Status = Literal["running", "frozen", "promoted", "reverted"]
 OnDrift = Literal["revert", "none"]
 OUTCOMES = ("quality", "errors", "latency", "dollars")
 CANARY, CONTROL = "canary", "control"
+#: The arm of a request whose gateway has not been able to read the stage: it does not count.
+STALE = "stale"
+#: Seconds that every worker has to learn of a new share before conversations count for it.
+GRACE_S = 15.0
 # Latency and dollars have no bound: what is above a multiple of a high quantile of the control's
 # first conversations counts as that.
 _WARM_UP, _QUANTILE, _MULTIPLE = 50, 0.95, 3.0

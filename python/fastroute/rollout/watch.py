@@ -1,26 +1,24 @@
 """Reads the journal every few seconds, and lets canary and drift decide by what has settled.
 
-Every worker and replica may do so: the state's file is locked, and has how far it has come.
+Every worker and replica may do so: the state has how far it has come, and of two that change it at
+once one begins again.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, select
 
 from fastroute.journal.schema import PRICES
-from fastroute.rollout.canary import CANARY, CONTROL, Canary, Settled
+from fastroute.rollout.canary import CANARY, CONTROL, GRACE_S, Canary, Event, Settled
 from fastroute.rollout.conversations import Conversation, first_grades, settled
 from fastroute.rollout.drift import Alarm, Drift
-from fastroute.rollout.files import change, read_canary, read_drift
+from fastroute.rollout.states import change
 
-#: Seconds that every worker has to learn of a new share before conversations count for it.
-GRACE_S = 15.0
 #: Seconds until a grade is in the journal, and its request's row.
 _LAG_S = 10.0
 _PRICE_NAMES = ("input_usd_per_mtok", "cached_input_usd_per_mtok", "output_usd_per_mtok")
@@ -33,12 +31,12 @@ class Log(Protocol):
 
 
 class Watcher:
-    """Advances the state in files.
+    """Advances the states in the journal.
 
     Args:
         connect: opens the journal, at the first step.
         log: is told of alarms and of a canary's stages.
-        canary, drift: files of their states; None for what is off. The canary's is there already.
+        canary, drift: whether they are on. A canary is there already.
         settle_s: for drift; a canary has its own.
     """
 
@@ -47,8 +45,8 @@ class Watcher:
         connect: Callable[[], Engine],
         log: Log,
         *,
-        canary: Path | None = None,
-        drift: Path | None = None,
+        canary: bool = False,
+        drift: bool = False,
         settle_s: float = 600.0,
     ) -> None:
         self._connect, self._log = connect, log
@@ -57,25 +55,26 @@ class Watcher:
 
     def step(self, now: float) -> None:
         """Count what has settled since the last step, anybody's. Raises as SQLAlchemy does, and
-        InvalidInputError for files that can't be used."""
+        InvalidInputError for a state that can't be read."""
         if self._engine is None:
             self._engine = self._connect()
         with self._engine.connect() as connection:
             alarms: Sequence[Alarm] = ()
-            if self._drift is not None:
-                alarms = self._step_drift(connection, self._drift, now)
-            if self._canary is not None:
-                self._step_canary(connection, self._canary, now, alarms)
+            if self._drift:
+                alarms = self._step_drift(connection, now)
+            if self._canary:
+                self._step_canary(connection, now, alarms)
 
     def close(self) -> None:
         """Close the journal."""
         if self._engine is not None:
             self._engine.dispose()
 
-    def _step_canary(
-        self, connection: Connection, path: Path, now: float, alarms: Sequence[Alarm]
-    ) -> None:
+    def _step_canary(self, connection: Connection, now: float, alarms: Sequence[Alarm]) -> None:
+        news: list[Event] = []
+
         def advance(canary: Canary | None) -> Canary | None:
+            news.clear()
             if canary is None or canary.status == "reverted":
                 return None
             told, cursor = len(canary.events), canary.cursor
@@ -85,16 +84,18 @@ class Watcher:
                     canary.observe(counted, now + GRACE_S)
                 canary.cursor = max(canary.cursor, found.began)
             canary.drifted(alarms, now)
-            for event in canary.events[told:]:
-                level = logging.ERROR if event.reason.startswith("alarm") else logging.WARNING
-                self._log(f"canary: {event.what}", level, reason=event.reason)
-            return canary if canary.cursor > cursor or len(canary.events) > told else None
+            news.extend(canary.events[told:])
+            return canary if canary.cursor > cursor or news else None
 
-        change(path, read_canary, advance)
+        change(connection.engine, Canary, advance)
+        for event in news:
+            level = logging.ERROR if event.reason.startswith("alarm") else logging.WARNING
+            self._log(f"canary: {event.what}", level, reason=event.reason)
 
-    def _step_drift(self, connection: Connection, path: Path, now: float) -> Sequence[Alarm]:
+    def _step_drift(self, connection: Connection, now: float) -> Sequence[Alarm]:
         """Returns the latest alarms, old ones too: a process may have been killed after it wrote
         them and before it changed the canary."""
+        news: list[Alarm] = []
 
         def advance(before: Drift | None) -> Drift | None:
             # What was in the journal before is not watched: it may be of another configuration.
@@ -106,20 +107,21 @@ class Watcher:
                 drift.cursor = max(drift.cursor, found.began)
             for grade, row in first_grades(connection, drift.grades_cursor, now - _LAG_S):
                 is_of_router = row.router_checksum in (None, drift.router)
-                if is_of_router and row.arm != CANARY and not _failed(row):
+                if is_of_router and not _is_new(row) and not _failed(row):
                     score = row.win_rate
                     if score is None and row.scores:  # among candidates
                         score = row.scores.get(grade.model)
                     kind = f"{'comparison' if grade.compares else 'grade'}, rank {grade.rank}"
                     drift.observe_grade(grade.model, kind, score, grade.grade, row.time)
                 drift.grades_cursor = grade.time
-            for alarm in drift.alarms[told:]:
-                self._log(f"drift: {alarm.stream}", logging.WARNING, reason=alarm.reason)
+            news[:] = drift.alarms[told:]
             is_new = is_new or cursors != (drift.cursor, drift.grades_cursor)
             return drift if is_new else None
 
-        drift = change(path, read_drift, advance)
+        drift = change(connection.engine, Drift, advance)
         assert drift is not None
+        for alarm in news:
+            self._log(f"drift: {alarm.stream}", logging.WARNING, reason=alarm.reason)
         return drift.alarms
 
 
@@ -141,6 +143,11 @@ def _of_canary(found: Conversation, canary: Canary) -> Settled | None:
     )
 
 
+def _is_new(row: Any) -> bool:
+    """Whether the new router may have routed a request."""
+    return row.arm not in (None, CONTROL)
+
+
 def _failed(row: Any) -> bool:
     """Whether a request failed by the provider's or the gateway's fault."""
     return row.status is not None and row.status >= 500
@@ -155,12 +162,12 @@ def _observe(drift: Drift, found: Conversation) -> None:
     stream, score = "win_rate", first.win_rate
     if score is None and first.scores:  # among candidates: the mean of what each promises
         stream, score = "score", fmean(first.scores.values())
-    if score is not None and first.arm != CANARY and drift.observe_router(first.router_checksum):
+    if score is not None and not _is_new(first) and drift.observe_router(first.router_checksum):
         drift.observe(stream, score, first.time)
     seen: set[str] = set()
     for row in found.rows:
         model = row.answered_by or row.chosen
-        if model is None or row.output_tokens is None or row.arm == CANARY or _failed(row):
+        if model is None or row.output_tokens is None or _is_new(row) or _failed(row):
             continue
         if model not in seen:
             seen.add(model)

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastroute.cli.options import add_option, text
+from fastroute.cli.options import add_option
 from fastroute.errors import JournalError
 from fastroute.journal import PASSWORD_VARIABLE
 
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 
-def add_url(parser: argparse.ArgumentParser) -> None:
-    """Add the journal's URL."""
-    parser.add_argument(
-        "url", type=text, nargs="?", default="sqlite:///journal.db", metavar="URL",
+def add_url(parser: argparse.ArgumentParser, name: str = "url") -> None:
+    """Add the journal's URL, as an optional argument or the option ``name``."""
+    optional: dict[str, Any] = {} if name.startswith("-") else {"nargs": "?"}
+    add_option(parser, f"{name} URL", default="sqlite:///journal.db", **optional,
         help="sqlite:///FILE or postgresql://USER@HOST/DATABASE, whose password is read from "
-        f"{PASSWORD_VARIABLE} (default: sqlite:///journal.db)",
-    )  # fmt: skip
+        f"{PASSWORD_VARIABLE} (default: sqlite:///journal.db)")  # fmt: skip
 
 
 def add_span(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from fastroute import __version__
 from fastroute.data.battles import read_battles
-from fastroute.errors import FastRouteError, InvalidInputError
+from fastroute.errors import FastRouteError, InvalidInputError, JournalError
 from fastroute.gateway.dashboard.cascade import CascadeEndpoint
 from fastroute.gateway.dashboard.journal import JournalEndpoint
 from fastroute.gateway.dashboard.label import has_pairs, label_routes
@@ -77,8 +77,8 @@ def page_routes(state: State) -> list[tuple[str, str, Handler, bool]]:
         try:
             config, watching = state.gateway.config, state.watching
             return json_response(await asyncio.to_thread(rollout_json, config, watching))
-        except InvalidInputError as error:
-            raise RefusalError(500, "state_unreadable", str(error)) from error
+        except (InvalidInputError, JournalError) as error:
+            raise RefusalError(503, "state_unreadable", str(error)) from error
 
     async def curve(request: web.BaseRequest) -> web.Response:
         router = state.gateway.decider.routers.get(request.query.get("router", ""))

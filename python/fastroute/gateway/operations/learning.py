@@ -9,23 +9,23 @@ import json
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from fastroute._files import scratch_folder
 from fastroute.gateway.config.settings import Config
+from fastroute.gateway.operations.canary import PROPOSED
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.metrics import Metrics
-from fastroute.gateway.operations.rollout import PROPOSED, Repeated
+from fastroute.gateway.operations.rollout import Repeated
 from fastroute.journal import PASSWORD_VARIABLE
-from fastroute.journal.database import open_journal
 from fastroute.journal.jobs import LEASE_S, Job
 
 #: Seconds between looks whether it is due, and at a running one; a run that takes longer is ended.
@@ -41,18 +41,15 @@ NOT_PROPOSED = "not-proposed"
 class Learning:
     """A thread that begins runs when they are due, and waits for them."""
 
-    def __init__(self, config: Config, metrics: Metrics) -> None:
+    def __init__(self, config: Config, metrics: Metrics, engine: Callable[[], Engine]) -> None:
         journal, section = config.journal, config.learn
         assert journal is not None
         assert section is not None
         self._journal, self._section, self._metrics = journal, section, metrics
-        self._holder = f"{socket.gethostname()[:200]} {os.getpid()} {os.urandom(4).hex()}"
-        self._connect = partial(open_journal, journal.url, password=journal.password)
+        self._engine = engine
         self._job: Job | None = None
         self._last: dict[str, Any] | None = None
-        self._thread = Repeated(
-            "learn", _LOOK_S, self._step, self._disconnect, "learn can't be begun"
-        )
+        self._thread = Repeated("learn", _LOOK_S, self._step, "learn can't be begun")
 
     def summary(self) -> dict[str, Any]:
         """What the page shows of the last run."""
@@ -66,13 +63,9 @@ class Learning:
         """End the thread, and a run under way; it is due again at the next start."""
         self._thread.close()
 
-    def _disconnect(self) -> None:
-        if self._job is not None:
-            self._job.engine.dispose()
-
     def _step(self) -> None:
         if self._job is None:
-            self._job = Job(self._connect(), "learn", self._holder)
+            self._job = Job(self._engine(), "learn")
         self._last = self._job.read()
         due_since = self._job.begin(time.time(), self._section.every_hours * 3600.0)
         if due_since is None:

@@ -87,6 +87,8 @@ class State:
             made.sessions = self._carried_sessions(made)
             made.stored = self._current.stored
             self._carry_share(made)
+            if made.canary is not None:
+                made.canary.carry(self._current.canary)
             self.shared.use(made)
             _carry_account(self._current, made)
             before, self._current = self._current, made

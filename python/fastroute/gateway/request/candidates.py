@@ -53,7 +53,7 @@ from fastroute.resilience.wrapping import Observer, WrappingTransport
 from fastroute.rollout.canary import CANARY
 
 if TYPE_CHECKING:
-    from fastroute.gateway.operations.rollout import CanaryRouter
+    from fastroute.gateway.operations.canary import CanaryRouter
 
 #: Members of a body that hold its messages or items, by path; of other paths "messages".
 _LISTED = {"/responses": "input", "/completions": "prompt"}
@@ -81,7 +81,7 @@ class Choice:
         counts: whether the policy counts it.
         moved: whether a provider refused the request as too long.
         views: what the first decision knew of each candidate.
-        arm: "canary" or "control", while there is a canary.
+        arm: for the journal, while there is a canary.
     """
 
     def __init__(
@@ -254,9 +254,11 @@ async def choose(
 
     def make() -> Choice:
         reading = read()
-        arm = None if canary is None or reading.name is None else canary.arm(reading.name)
-        chosen = canary.chooser if canary is not None and arm == CANARY else decider
-        return Choice(chosen, reading, counts=counts, arm=arm)
+        if canary is None:
+            return Choice(decider, reading, counts=counts)
+        arm = None if reading.name is None else canary.arm(reading.name)
+        chosen = canary.chooser if arm == CANARY else decider
+        return Choice(chosen, reading, counts=counts, arm=canary.noted(arm))
 
     deciders = (decider,) if canary is None else (decider, canary.chooser)
     is_quick = size <= QUICK_BYTES and all(d.router is None or d.router.is_quick for d in deciders)
