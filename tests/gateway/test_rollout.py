@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,14 @@ from cli_runner import fastroute as command
 from cli_runner import refused
 from fakes import gateway as gateways
 from fakes.gateway import Answer, Gateway
-from fakes.journals import read_state, write_state
+from fakes.journals import opened, read_state, write_state
 from fakes.planned import View
+from fastroute.gateway.config.settings import load_config
+from fastroute.gateway.operations import canary
+from fastroute.gateway.operations.canary import CanaryRouter
 from fastroute.journal.database import open_journal, writing
 from fastroute.journal.schema import REQUESTS
-from fastroute.rollout.canary import CANARY, Canary, Rules
+from fastroute.rollout.canary import CANARY, CONTROL, STALE, Canary, Rules
 from fastroute.rollout.drift import Drift
 
 BUNDLED = Path(fastroute.__file__).parent / "bundled" / "mf"
@@ -152,6 +156,38 @@ def test_a_gateway_rolls_back_by_itself(tmp_path: Path, provider: View) -> None:
         metrics = gateway.ask("GET", "/metrics").body.decode()
         assert 'fastroute_rollout_events_total{event="canary: reverted"} 1.0' in metrics
     assert read_state(tmp_path, Canary).status == "reverted"  # type: ignore[union-attr]
+
+
+def test_a_file_of_before_goes_on_in_the_journal(tmp_path: Path, provider: View) -> None:
+    with start(tmp_path, provider):
+        begun = read_state(tmp_path, Canary)
+        assert begun is not None
+    (tmp_path / "journal.db").unlink()
+    before = Canary.start(begun.router, begun.rules, 100.0)
+    for name, state in (("canary", before), ("drift", Drift({"others": 7}))):
+        document = {"schema": 1, **state.to_dict()}
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    with start(tmp_path, provider) as gateway:
+        assert {router(ask(gateway, f"Prompt {i}")) for i in range(20)} == {"canary", "length"}
+        gateway.wait_for(lambda: not (tmp_path / "drift.json").exists())
+    assert read_state(tmp_path, Canary).name == before.name  # type: ignore[union-attr]
+    assert read_state(tmp_path, Drift).others == 7  # type: ignore[union-attr]
+
+
+def test_a_stage_that_has_not_been_read_of_late_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = CONFIG.format(base_url="http://127.0.0.1:9/v1", router=BUNDLED, more="")
+    found = CanaryRouter(load_config(gateways.write_config(tmp_path, text)))
+    names = [f"{i}".encode() for i in range(20)]
+    assert {found.arm(name) for name in names} == {None}
+    assert found.noted(None) is None
+    with opened(tmp_path) as engine:
+        found.follow(engine)
+    assert {found.arm(name) for name in names} == {CANARY, CONTROL}
+    assert found.noted(CANARY) == CANARY
+    monkeypatch.setattr(canary, "GRACE_S", 0.0)
+    assert (found.noted(CANARY), found.noted(CONTROL), found.noted(None)) == (STALE, STALE, None)
 
 
 @pytest.mark.parametrize(("more", "status"), [("", "reverted"), ('on_drift = "none"', "running")])

@@ -163,9 +163,7 @@ def test_without_the_database_the_stage_stays(
             assert arms(a) == before
             # One that has never known the stage gives nothing to the new router.
             late = stack.enter_context(start(tmp_path / "b", provider, url))
-            while (
-                time.time() < canary.since + 10.0
-            ):  # the proof has settled
+            while time.time() < canary.since + 10.0:  # the proof has settled
                 assert set(arms(late)) == {"length"}
             assert arms(a) == before
         finally:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, insert
 from fakes.journals import read_state, write_state
 from fastroute.journal.database import open_journal, writing
 from fastroute.journal.schema import FEEDBACK, JUDGEMENTS, PRICES, REQUESTS
-from fastroute.rollout.canary import CANARY, CONTROL, Canary, Rules
+from fastroute.rollout.canary import CANARY, CONTROL, STALE, Canary, Rules
 from fastroute.rollout.conversations import first_grades, settled
 from fastroute.rollout.drift import Drift
 from fastroute.rollout.quality import QualityStream
@@ -166,7 +166,10 @@ def test_a_conversation_that_the_canary_did_not_assign_is_not_counted(
     canary = Canary.start("new", Rules(stages=(0.5,), settle_s=10.0), 0.0)
     write_state(tmp_path, canary)
     name = next(n for n in map(str, range(99)) if canary.arm(n) == CANARY)
-    put(engine, row("1", 1.0, name, arm=CONTROL), row("2", 2.0, "named outright"))
+    put(
+        engine, row("1", 1.0, name, arm=CONTROL), row("2", 2.0, "named outright"),
+        row("3", 3.0, name + " ", arm=STALE),
+    )  # fmt: skip
     watcher = Watcher(lambda: engine, lambda *_, **__: None, canary=True)
     watcher.step(100.0)
     assert read_state(tmp_path, Canary).conversations == {CANARY: 0, CONTROL: 0}  # type: ignore[union-attr]
@@ -244,8 +247,9 @@ def test_longer_answers_do_not_roll_a_canary_back(engine: Engine, tmp_path: Path
     assert found.status == "running"
 
 
-def test_what_a_canary_routed_is_no_drift(engine: Engine, tmp_path: Path) -> None:
-    watch_a_change(engine, tmp_path, running(), arm=CANARY, changed="quality")
+@pytest.mark.parametrize("arm", [CANARY, STALE])
+def test_what_a_canary_routed_is_no_drift(engine: Engine, tmp_path: Path, arm: str) -> None:
+    watch_a_change(engine, tmp_path, running(), arm=arm, changed="quality")
     drift = read_state(tmp_path, Drift)
     assert drift is not None
     assert not drift.streams

@@ -35,7 +35,8 @@ class CanaryConfig(Section):
     router's name; by default the latest that ``[learn]`` proposed. It decides at its own operating
     point, or at ``threshold``; with 1 the weak model answers everything, with 0 the strong one.
     Among candidates ``router`` is the folder of one for many models, and ``policy`` what chooses by
-    it: by default what is beside the router, or the present one.
+    it: by default what is beside the router, or the present one. ``state`` is the file of an
+    earlier version, which the journal takes over.
     """
 
     router: Text | None = None
@@ -88,7 +89,8 @@ class CanaryConfig(Section):
 
 
 class DriftConfig(Section):
-    """Section ``[drift]``: alarms when prompts, grades, answers or prices change."""
+    """Section ``[drift]``: alarms when prompts, grades, answers or prices change. ``state`` as in
+    ``[canary]``."""
 
     state: FilePath = Field(default="drift.json", validate_default=True)
     settle_s: _Settling = Rules().settle_s
