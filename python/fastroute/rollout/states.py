@@ -85,11 +85,12 @@ def _without_schema(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _made(kind: type[T], load: Callable[[], Mapping[str, Any]], what: str, remedy: str) -> T:
-    make: Callable[[Mapping[str, Any]], T] = getattr(kind, "from_dict", kind)
+    make: Any = getattr(kind, "from_dict", kind)
     try:
-        return make(load())
+        made: T = make(load())
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(
             f"{what} can't be read ({type(error).__name__}), because it is damaged or of another "
             f"version of fastroute: {remedy}"
         ) from error
+    return made
