@@ -51,14 +51,15 @@ def add_option(
     **settings: Any,
 ) -> None:
     """Add an option with values. ``usage`` is what the help shows of it: "--data FILE", "--prices
-    IN OUT" or, for one value or more, "--router R ..."; ``settings`` are those of
-    ``add_argument``."""
+    IN OUT", for one value or more "--router R ...", and for ``choices`` only the name; ``settings``
+    are those of ``add_argument``."""
     name, *metavars = usage.split()
-    if metavars[-1] == "...":
+    type = str if "choices" in settings else type  # noqa: A001
+    if metavars[-1:] == ["..."]:
         settings |= {"nargs": "+", "metavar": metavars[0]}
     elif len(metavars) > 1:
         settings |= {"nargs": len(metavars), "metavar": tuple(metavars)}
-    else:
+    elif metavars:
         settings["metavar"] = metavars[0]
     parser.add_argument(name, help=help, type=type, **settings)
 

@@ -25,10 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--strong MODEL", "default: as the gateway had")
     add_option(parser, "--weak MODEL", "default: as the gateway had")
     add_option(parser, "--since SECONDS", "since 1970, of the requests", float, default=0.0)
-    parser.add_argument(
-        "--method", choices=("doubly_robust", "self_normalised", "inverse_propensity"),
-        default="doubly_robust", help="(default: doubly_robust)",
-    )  # fmt: skip
+    add_option(parser, "--method", "(default: doubly_robust)", default="doubly_robust",
+        choices=("doubly_robust", "self_normalised", "inverse_propensity"))  # fmt: skip
     add_option(parser, "--confidence C", "of intervals", float, default=0.95)
     add_flag(parser, "--no-affinity",
         help="decide each request by itself, as a gateway without session affinity")  # fmt: skip

@@ -27,10 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_option(threshold, "--strong-share P", "choose the threshold for this share, 0 to 1", str)
     add_option(parser, "--workers N", type=int, default=1,
         help="processes, or actors of Ray (default: 1, on all processors)")  # fmt: skip
-    parser.add_argument(
-        "--engine", choices=("local", "ray"), default="local",
-        help="what runs the workers: this machine, or Ray Data (default: local)",
-    )  # fmt: skip
+    add_option(parser, "--engine", choices=("local", "ray"), default="local",
+        help="what runs the workers: this machine, or Ray Data (default: local)")  # fmt: skip
     add_flag(parser, "--overwrite", "remove the scores that the output folder has")
 
 

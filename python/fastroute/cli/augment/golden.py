@@ -20,10 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="prompt (or question, or id) and answer: a letter, a number, a solution that ends "
         "with #### 42, or a position in `choices` from 0")  # fmt: skip
     add_option(parser, "--output FILE.jsonl", "results", required=True)
-    parser.add_argument(
-        "--kind", choices=("auto", "choice", "number"), default="auto",
-        help="of the key's answers (default: auto, row by row)",
-    )  # fmt: skip
+    add_option(parser, "--kind", choices=("auto", "choice", "number"), default="auto",
+        help="of the key's answers (default: auto, row by row)")  # fmt: skip
     add_flag(parser, "--json", "print the report as JSON")
 
 

@@ -15,11 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_url(parser)
     add_span(parser)
     add_option(parser, "--output FILE", "a .csv, .jsonl or .parquet file", required=True)
-    parser.add_argument(
-        "--table", choices=_TABLES, default="answers",
+    add_option(parser, "--table", choices=_TABLES, default="answers",
         help="answers: a row for each answer whose prompt was kept, with its grade, for fastroute "
-        "tune (default); or a table as it is",
-    )  # fmt: skip
+        "tune (default); or a table as it is")  # fmt: skip
     add_flag(parser, "--overwrite", "replace the file")
 
 

@@ -28,8 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_url(parser)
     add_span(parser)
-    parser.add_argument(
-        "--by", choices=("model", "evidence", "key"), default="model",
+    add_option(parser, "--by", choices=("model", "evidence", "key"), default="model",
         help="evidence compares the answers' values instead of asking --judge-model: equal ones "
         "are a tie, and others have no verdict; key grades both by the answers of --key",
     )  # fmt: skip

@@ -28,15 +28,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_data(parser, english=True)
     add_output(parser)
     add_pairs(parser)
-    parser.add_argument(
-        "--label", default="difficulty", choices=("difficulty", "halves"),
+    add_option(parser, "--label", default="difficulty", choices=("difficulty", "halves"),
         help="of graded results without --strong: a model that is always right against a "
-        "graded one (default), or the stronger half of them against the weaker",
-    )  # fmt: skip
-    parser.add_argument(
-        "--weighting", default="files", choices=("files", "rows"),
-        help="each file counts the same (default), or each prompt",
-    )  # fmt: skip
+        "graded one (default), or the stronger half of them against the weaker")  # fmt: skip
+    add_option(parser, "--weighting", default="files", choices=("files", "rows"),
+        help="each file counts the same (default), or each prompt")  # fmt: skip
     add_option(parser, "--encoder E",
         help="folder or hub id of a Hugging Face encoder with safetensors weights (default: "
         "sentence-transformers/all-MiniLM-L6-v2)")  # fmt: skip
@@ -65,11 +61,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("--seed", int, "N", "(default: 0)"),
     ):
         parser.add_argument(flag, type=kind, metavar=letter, help=said)
-    parser.add_argument(
-        "--threads", dest="num_threads", type=int, metavar="N", help="of torch (default: 1)"
-    )
-    parser.add_argument(
-        "--arithmetic", choices=("float32", "bfloat16"),
+    add_option(parser, "--threads N", "of torch (default: 1)", type=int, dest="num_threads")
+    add_option(parser, "--arithmetic", choices=("float32", "bfloat16"),
         help="of the layers; bfloat16 is quicker on processors that have it (default: float32)",
     )  # fmt: skip
     add_option(parser, "--device D", "cpu (default), cuda, cuda:1 ...")

@@ -36,15 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_output(parser)
     add_embedder(parser)
     add_pair(parser)
-    parser.add_argument(
-        "--centre-by", choices=("dataset",),
+    add_option(parser, "--centre-by", choices=("dataset",),
         help="learn only differences within a dataset, so that the router does not learn which "
-        "source a prompt came from",
-    )  # fmt: skip
-    parser.add_argument(
-        "--ties", choices=("use", "drop"), default="use",
-        help="learn from ties as half a win each, or not at all (default: use)",
-    )  # fmt: skip
+        "source a prompt came from")  # fmt: skip
+    add_option(parser, "--ties", choices=("use", "drop"), default="use",
+        help="learn from ties as half a win each, or not at all (default: use)")  # fmt: skip
     add_flag(parser, "--compare-ties", "train the other way too, and report both")
     for name, what in (
         ("dimensions", "length of a model's embedding (default: 32)"),

@@ -20,8 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_output(parser)
     add_embedder(parser)
     add_option(parser, "--seed N", "of the folds", int, default=0)
-    parser.add_argument(
-        "--keep-prompts", choices=KEPT_PROMPTS, default="none",
+    add_option(parser, "--keep-prompts", choices=KEPT_PROMPTS, default="none",
         help="what the router keeps of the prompts, for explanations (default: %(default)s)",
     )  # fmt: skip
 

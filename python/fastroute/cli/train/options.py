@@ -40,15 +40,11 @@ def add_data(
     add_option(parser, "--exclude-evaluation PATH", action="append", default=[],
         help="leave out prompts of this evaluation set: a file of prompts, or a checkout of "
         "RouteLLM; may be given several times")  # fmt: skip
-    parser.add_argument(
-        "--turns", choices=("first", "last", "all"), default="first",
-        help="which of a conversation's turns is the prompt (default: first)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--conflicts", choices=("remove", "average"), default=conflicts,
+    add_option(parser, "--turns", choices=("first", "last", "all"), default="first",
+        help="which of a conversation's turns is the prompt (default: first)")  # fmt: skip
+    add_option(parser, "--conflicts", choices=("remove", "average"), default=conflicts,
         help="how to treat conflicting labels of the same prompt and models "
-        f"(default: {conflicts})",
-    )  # fmt: skip
+        f"(default: {conflicts})")  # fmt: skip
     parser.add_argument(
         "--english", action=argparse.BooleanOptionalAction, default=english,
         help="leave out prompts with more than 5 %% Chinese characters, and AGIEval's Chinese "

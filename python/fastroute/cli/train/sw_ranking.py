@@ -30,24 +30,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--per-prompt N", type=int, default=2,
         help="battles that are drawn from one graded result at most (default: 2)")  # fmt: skip
     add_option(parser, "--num-tiers N", "tiers (default: 10, or as many as models)", int)
-    parser.add_argument(
-        "--mode", choices=("auto", "exact", "far_field"), default="auto",
-        help="how a prompt is scored (default: auto)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--storage", choices=("float32", "float16", "int8"), default="float32",
-        help="of the embeddings (default: float32)",
-    )  # fmt: skip
+    add_option(parser, "--mode", choices=("auto", "exact", "far_field"), default="auto",
+        help="how a prompt is scored (default: auto)")  # fmt: skip
+    add_option(parser, "--storage", choices=("float32", "float16", "int8"), default="float32",
+        help="of the embeddings (default: float32)")  # fmt: skip
     add_option(parser, "--index FACTORY", "FAISS index: HNSW32 ...")
     add_option(parser, "--held-out P", type=float, default=0.1,
         help="share of prompts that the thresholds are measured on by a router that was not "
         "fitted to them; the saved router is fitted to all (default: 0.1)")  # fmt: skip
     add_option(parser, "--seed N", "of what is held out", int, default=0)
-    parser.add_argument(
-        "--engine", choices=("local", "ray"),
+    add_option(parser, "--engine", choices=("local", "ray"),
         help="fit battles that need not fit in memory, a part of the files at a time, on this "
-        "machine or on Ray Data; repeated battles are not removed then",
-    )  # fmt: skip
+        "machine or on Ray Data; repeated battles are not removed then")  # fmt: skip
     add_option(parser, "--workers N", type=int, default=1,
         help="with --engine: processes, or actors of Ray (default: 1)")  # fmt: skip
 
