@@ -21,8 +21,10 @@ from fastroute.cli.options import (
     add_leniency,
     add_option,
     check_reports,
+    common_settings,
     load_benchmarks,
     open_cache,
+    values_of,
 )
 from fastroute.errors import InvalidInputError
 
@@ -107,19 +109,12 @@ def run(options: argparse.Namespace) -> int:
         report = evaluate(
             routers,
             benchmarks,
-            protocol=options.protocol,
-            method=options.method,
-            axis=options.axis,
-            resamples=options.resamples,
-            confidence=options.confidence,
-            seed=options.seed,
             trainers=trainers,
             fold_count=options.folds,
             cache=cache,
-            drop_trained=options.drop_trained,
             latency_ms=None if options.latency_ms is None else tuple(options.latency_ms),
-            latency_prompts=options.latency_prompts,
-            progress=True,
+            **values_of(options, "protocol", "method", "axis", "latency_prompts"),
+            **common_settings(options),
         )
     points = mt_bench_points(options.data) if "mt-bench" in options.benchmark else ()
     if options.json:

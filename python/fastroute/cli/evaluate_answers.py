@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastroute.cli.options import add_option, price
+from fastroute.cli.options import add_option, price, values_of
 from fastroute.errors import InvalidInputError
 
 
@@ -41,14 +41,10 @@ def run_answers(options: argparse.Namespace) -> int:
         win_rates[choice.label] = choice.make().win_rates(recorded.prompts)
     result = replay(
         recorded,
-        weak=options.weak,
-        strong=options.strong,
         helpers=options.helper,
         prices=prices,
         prompt_win_rates={k: v for k, v in win_rates.items() if k not in ("length", "random")},
-        folds=options.folds,
-        resamples=options.resamples,
-        seed=options.seed,
+        **values_of(options, "weak", "strong", "folds", "resamples", "seed"),
     )
     if options.json:
         print(json.dumps(result.to_dict(), indent=2, allow_nan=False))

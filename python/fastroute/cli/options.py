@@ -69,6 +69,11 @@ def add_flag(parser: _Options, name: str, help: str) -> None:  # noqa: A002
     parser.add_argument(name, action="store_true", help=help)
 
 
+def values_of(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The values of the options ``names``, as the arguments of those names."""
+    return {name: getattr(options, name) for name in names}
+
+
 def add_router(parser: argparse.ArgumentParser) -> None:
     """Add ``--router``."""
     add_option(parser, "--router R", f"{ROUTER_HELP} (default: mf)", default="mf")
@@ -92,13 +97,8 @@ def add_leniency(parser: argparse.ArgumentParser) -> None:
 
 def common_settings(options: argparse.Namespace) -> dict[str, Any]:
     """What ``add_intervals`` and ``add_leniency`` say, as arguments of calibrations."""
-    return {
-        "drop_trained": options.drop_trained,
-        "resamples": options.resamples,
-        "confidence": options.confidence,
-        "seed": options.seed,
-        "progress": True,
-    }
+    named = values_of(options, "drop_trained", "resamples", "confidence", "seed")
+    return named | {"progress": True}
 
 
 def open_cache(without: bool) -> contextlib.AbstractContextManager[WinRateCache | None]:

@@ -7,7 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from fastroute.cli.options import add_flag, add_option
+from fastroute.cli.options import add_flag, add_option, values_of
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -54,14 +54,7 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidInputError(f"--most-extra must be in 0..10, got {options.most_extra}")
     latency = _latency(options)
     bill, unit = _bill(options)
-    rows = compare(
-        latency,
-        tasks=options.tasks,
-        runs=options.runs,
-        seed=options.seed,
-        copies=options.copies,
-        bill=bill,
-    )
+    rows = compare(latency, bill=bill, **values_of(options, "tasks", "runs", "seed", "copies"))
     chosen = advise(rows, most_extra=options.most_extra)
     settings = settings_of(chosen, options.most_extra)
     exact = [expected(latency, row.policy, tasks=options.tasks) for row in rows]

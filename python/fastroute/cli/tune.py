@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute.artifacts import MANIFEST
-from fastroute.cli.options import add_flag, add_option, check_new, price, text
+from fastroute.cli.options import add_flag, add_option, check_new, price, text, values_of
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
@@ -189,18 +189,10 @@ def _read(
 ) -> Export:
     from fastroute.learning import read_export
 
+    named = values_of(
+        options, "weak", "strong", "models", "query", "grades", "prompt_column", "time_column",
+        "output_tokens", "skip_bad",
+    )  # fmt: skip
     return read_export(
-        options.export,
-        weak=options.weak,
-        strong=options.strong,
-        helpers=options.helper,
-        models=options.models,
-        query=options.query,
-        prices=prices,
-        grades=options.grades,
-        prompt_column=options.prompt_column,
-        time_column=options.time_column,
-        output_tokens=options.output_tokens,
-        skip_bad=options.skip_bad,
-        need_grades=need_grades,
+        options.export, helpers=options.helper, prices=prices, need_grades=need_grades, **named
     )

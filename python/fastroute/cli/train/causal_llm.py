@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastroute.cli.label_options import add_template, template_of
-from fastroute.cli.options import add_flag, add_option, say_warnings
+from fastroute.cli.options import add_flag, add_option, say_warnings, values_of
 from fastroute.cli.train.options import add_data, add_pairs, read_data
 
 if TYPE_CHECKING:
@@ -54,18 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from fastroute.training.causal_llm.run import train_causal_llm
 
     # What is cheap to read and can be wrong comes before what takes time.
-    settings = Settings(
-        steps=options.steps,
-        batch_size=options.batch_size,
-        micro_batch_size=options.micro_batch_size,
-        learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
-        seed=options.seed,
-        max_minutes=options.max_minutes,
-        checkpoint_minutes=options.checkpoint_minutes,
-        gradient_checkpointing=options.gradient_checkpointing,
-        bfloat16=options.bfloat16,
-    )
+    settings = Settings(**values_of(options, *(field.name for field in fields(Settings))))
     data = labelled(
         read_data(options, aside=options.json), options.strong_model, options.weak_model
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastroute._files import os_errors_as
-from fastroute.cli.options import add_flag, add_option, text
+from fastroute.cli.options import add_flag, add_option, text, values_of
 from fastroute.cli.streams import say
 from fastroute.errors import InvalidInputError
 
@@ -108,11 +108,8 @@ def read_files(
     return read_training_data(
         files,
         exclude=read_evaluation_prompts(excluded) if excluded else None,
-        turns=options.turns,
-        conflicts=options.conflicts,
-        skip_bad=options.skip_bad,
-        english=options.english,
         difficulty=difficulty,
+        **values_of(options, "turns", "conflicts", "skip_bad", "english"),
     )
 
 
