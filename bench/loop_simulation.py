@@ -202,7 +202,7 @@ class Loop:
         if quality.refusal or cost.refusal or not (keeps or quality.low > 0.0):
             return
         self.candidate, self.candidate_threshold = found.tuned.router, threshold
-        forgets = f"half-life {found.half_life_s / DAY_S:.1f} days"
+        forgets = f"memory {found.memory_s / DAY_S:.1f} days"
         what = policy.partition(":")[2] or "a router"
         self.events.append(f"day {self.day}: learn proposes {what}, replay agrees ({forgets})")
         started = Canary.start(str(folder), RULES, (self.day + 1) * DAY_S)

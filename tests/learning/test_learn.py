@@ -14,9 +14,10 @@ from cli_runner import fastroute, refused
 from fastroute.journal.database import open_journal, writing
 from fastroute.journal.schema import FEEDBACK, JUDGEMENTS, REQUESTS, SHADOWS
 from fastroute.learning.from_journal.export import export_journal
-from fastroute.learning.from_journal.forgetting import choose_half_life, draw_by_weight
+from fastroute.learning.from_journal.forgetting import choose_memory, draw_by_weight
 from fastroute.learning.from_journal.run import learn_router
 from fastroute.learning.tune.guarantee import Goal
+from fastroute.routers.matrix_factorization import MatrixFactorizationRouter
 from graded_traffic import make_traffic
 from loop_journal import write_prices
 
@@ -70,12 +71,23 @@ def test_a_router_is_proposed_where_its_guarantee_holds(tmp_path: Path) -> None:
     assert ran.status == 0, ran.err
     assert ran.json["verdict"] == "use"
     assert ran.json["goal"]["certified"]
-    assert ran.json["journal"] == {"half_life_days": None, "rows": 700, "kept": 700}
+    assert ran.json["journal"] == {"memory_days": None, "rows": 700, "kept": 700}
     assert ran.json["saved_usd_per_1000"] > 0.0
     routed = fastroute(
         "route", "--router", f"mf={folder}", "--json", "recipe garden funny warm puppy"
     )
     assert routed.status == 0, routed.err
+
+
+def test_the_weak_model_is_proposed_where_it_keeps_the_promise(tmp_path: Path) -> None:
+    url = journal(tmp_path, make_traffic(900, hard_gap=0.0))
+    folder = tmp_path / "router"
+    ran = fastroute("learn", "--journal", url, "--output", folder, "--target-quality", "0.85")
+    assert ran.status == 0, ran.err
+    assert "proposed (it asks the weak model for everything)" in ran.out
+    point = MatrixFactorizationRouter.load(folder).provenance.operating_point
+    assert point is not None
+    assert point.threshold == 1.0
 
 
 def test_no_router_is_proposed_where_grades_say_nothing_of_prompts(tmp_path: Path) -> None:
@@ -143,8 +155,27 @@ def test_old_rows_are_forgotten_only_where_something_changed(changes: bool) -> N
     X = rng.normal(size=(n, 8)).astype(np.float32)
     slope = np.where((np.arange(n) > 900) & changes, -1.0, 1.0)
     y = slope * X[:, 0] + rng.normal(size=n)
-    half_life = choose_half_life(X, y, times, np.ones(n))
-    assert (half_life < 400 * DAY_S) if changes else math.isinf(half_life)
+    since = choose_memory(X, y, times, np.ones(n))
+    # All that came since the change is kept, but for a window's step.
+    assert (800 * DAY_S < since < 1100 * DAY_S) if changes else since == -math.inf
+
+
+def test_a_change_of_yesterday_is_forgotten_too() -> None:
+    rng = np.random.default_rng(0)
+    n, days = 1800, np.arange(1800) / 300
+    X = rng.normal(size=(n, 8)).astype(np.float32)
+    y = np.where(days > 5.0, -1.0, 1.0) * X[:, 0] + rng.normal(size=n)
+    assert 4.5 < choose_memory(X, y, days, np.ones(n)) < 5.7
+
+
+def test_little_is_forgotten_without_a_change() -> None:
+    forgotten = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(1000, 8)).astype(np.float32)
+        y = X[:, 0] + rng.normal(size=1000)
+        forgotten += choose_memory(X, y, np.arange(1000.0), np.ones(1000)) > -math.inf
+    assert forgotten <= 5
 
 
 def test_a_change_is_forgotten_in_the_router(tmp_path: Path) -> None:
@@ -154,7 +185,7 @@ def test_a_change_is_forgotten_in_the_router(tmp_path: Path) -> None:
     engine = open_journal(journal(tmp_path, before + after))
     found = learn_router(engine, Goal("quality", 0.9, 0.9))
     engine.dispose()
-    assert found.half_life_s < 40 * DAY_S
+    assert found.memory_s < 40 * DAY_S
     assert found.kept < found.rows
     easy, hard = found.tuned.router.win_rates(
         ["recipe garden kitchen funny warm", "integral matrix theorem converges prime"]

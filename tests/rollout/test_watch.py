@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,24 @@ def test_conversations_settle_once_in_the_order_of_their_first_request(engine: E
         assert [list(c.grades) for c in found] == [[1.0, None], [None], [None]]
         again = list(settled(connection, found[-1].began, 1000.0, 50.0))
         assert [c.name for c in again] == ["c"]
+
+
+def test_new_conversations_are_found_without_reading_the_old(engine: Engine) -> None:
+    counts = []
+    for old in (200, 5000):
+        known = len(counts) and 200
+        put(engine, *(row(f"o{i}", 1.0 + i / old, f"o{i}") for i in range(known, old)))
+        if not known:
+            put(engine, *(row(f"n{i}", 10.0 + i, f"n{i}") for i in range(100)))
+        with engine.connect() as connection:
+            steps = count()
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.set_progress_handler(lambda steps=steps: next(steps) < 0, 100)
+            assert len(list(settled(connection, 5.0, 200.0, 50.0))) == 100
+            driver.set_progress_handler(None, 0)
+        counts.append(next(steps))
+    assert counts[1] < 1.5 * counts[0]
 
 
 def test_grades_are_read_as_they_come_once_a_conversation_and_model(engine: Engine) -> None:

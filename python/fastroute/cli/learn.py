@@ -18,8 +18,9 @@ _DAY_S = 86400.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Exit status: 0 a router is proposed, 3 none is (no router is written), 2 the journal "
-        "can't be used. A canary tries a proposed router: [canary] router = FOLDER. A gateway "
+        "Exit status: 0 a router is proposed (where the weak model is enough, one that asks only "
+        "that), 3 none is (no router is written), 2 the journal can't be used. A canary tries a "
+        "proposed router: [canary] router = FOLDER. A gateway "
         "with a section [learn] runs this by itself."
     )
     add_option(parser, "--journal URL", required=True,
@@ -31,8 +32,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         add_option(parser, f"--{side} MODEL", "default: as the gateway had")
     add_goal(parser)
     add_option(parser, "--days N", "learn from the last N days only (default: all)", float)
-    add_option(parser, "--half-life DAYS", type=float,
-        help="after which a row counts half (default: chosen by the newest rows)")  # fmt: skip
     add_option(parser, "--seed N", "of draw and splits", int, default=0)
     add_flag(parser, "--json", "print the result as JSON")
     # As a gateway's worker: at low priority, until the other end of this pipe is closed.
@@ -64,27 +63,26 @@ def run(options: argparse.Namespace) -> int:
             goal_of(options),
             pair=None if options.strong is None else ModelPair(options.strong, options.weak),
             since=0.0 if options.days is None else time.time() - options.days * _DAY_S,
-            half_life_s=None if options.half_life is None else options.half_life * _DAY_S,
             seed=options.seed,
             progress=True,
         )
     finally:
         engine.dispose()
-    saved = save_result(found.tuned, options.output)
-    proposed = saved.verdict == "use"
+    proposed = found.proposes
+    saved = save_result(found.tuned, options.output, keep=proposed)
     if options.json:
-        forgets = None if math.isinf(found.half_life_s) else found.half_life_s / _DAY_S
-        learned = {"half_life_days": forgets, "rows": found.rows, "kept": found.kept}
+        memory = None if math.isinf(found.memory_s) else found.memory_s / _DAY_S
+        learned = {"memory_days": memory, "rows": found.rows, "kept": found.kept}
         print(json.dumps(saved.to_dict() | {"journal": learned}, indent=2, allow_nan=False))
     else:
         for line in found.understood:
             say(line)
         print("\n".join(lines(account_of(saved))))
-        said = (
-            f'proposed: {options.output}; try it with [canary] router = "{options.output}"'
-            if proposed
-            else f"no router is proposed; {options.output} has result.json"
-        )
+        said = f"no router is proposed; {options.output} has result.json"
+        if proposed:
+            what = "" if saved.verdict == "use" else " (it asks the weak model for everything)"
+            said = f"proposed{what}: {options.output}; try it with [canary] router = "
+            said += f'"{options.output}"'
         print(f"\n{said}")
     return 0 if proposed else DO_NOT_USE
 

@@ -60,6 +60,7 @@ REQUESTS = Table(
     Column("answer", Text),
     Column("prompt_characters", Integer),
     Index("requests_by_time", "time"),
+    Index("requests_by_conversation", "conversation", "time"),
 )
 
 #: Answers of other models to the same requests, which no client has seen.

@@ -1,10 +1,11 @@
-"""How fast old rows are forgotten, and rows drawn by weight, so that the rest counts as it is.
+"""Which old rows are forgotten, and rows drawn by weight, so that the rest counts as it is.
 
-A half-life is chosen by how well a ridge regression on the older rows, each weighted by
-2^(-age / half-life), predicts the newest: nothing is forgotten unless that is better by more than
-its standard error. Weights become a sample by rejection: a row is kept with a probability in
-proportion to its weight, so that what tests the sample needs no weights, and its guarantee holds
-for the weighted traffic.
+After a change everything before it is forgotten, and all that came since is kept: a decay would
+throw away a part of that too. A moment is chosen by how well a ridge regression on the rows since
+then predicts the newest; nothing is forgotten unless that is clearly better. The newest are a fifth
+of the rows or less, whichever shows it best, so that a change of yesterday is seen as well.
+Weights become a sample by rejection: a row is kept with a probability in proportion to its weight,
+so that what tests the sample needs no weights, and its guarantee holds for the weighted traffic.
 """
 
 from __future__ import annotations
@@ -17,21 +18,22 @@ from numpy.random import default_rng
 
 from fastroute.types import Float32Array, Float64Array
 
-#: The part of the rows, the newest, that half-lives are judged by.
-NEWEST = 0.2
-#: Half-lives that are tried, as parts of the time that the rows span.
-PARTS = (0.5, 0.25, 0.125, 0.0625)
-# Effective rows below which nothing is predicted.
-_LEAST = 100.0
+# Parts of the rows, the newest, that are predicted; never fewer rows than _LEAST_NEWEST.
+_NEWEST = (0.2, 0.1, 0.05)
+_LEAST_NEWEST = 50
+# Each window before them is shorter by this factor, down to so many effective rows.
+_SHORTER, _LEAST_ROWS = math.sqrt(0.5), 100.0
+# Standard errors by which a window must predict better than all rows do.
+_CLEARLY = 2.5
 _RIDGE = 10.0
 # Greater weights are cut there: one row would decide how few of the others are kept.
 _CUT = 0.95
 
 
-def choose_half_life(
+def choose_memory(
     X: Float32Array, targets: Float64Array, times: Float64Array, weights: Float64Array
 ) -> float:
-    """Seconds after which a row counts half, or infinity.
+    """The moment before which rows are forgotten, or minus infinity.
 
     Args:
         X: float32[n, d], embeddings of prompts, by rising time.
@@ -40,36 +42,40 @@ def choose_half_life(
         weights: float64[n].
     """
     n = len(targets)
-    new = math.ceil(n * (1.0 - NEWEST))
-    span = float(times[-1] - times[0]) if n else 0.0
-    if new >= n or span <= 0.0:
-        return math.inf
     F = X.astype(np.float64)
-    age = times[new] - times[:new]
-    losses = {math.inf: _losses(F, targets, weights, new, np.ones(new))}
-    for part in PARTS:
-        decay = 0.5 ** (age / (part * span))
-        w = weights[:new] * decay
-        if w.sum() ** 2 / (w**2).sum() >= _LEAST:
-            losses[part * span] = _losses(F, targets, weights, new, decay)
-    best = min(losses, key=lambda half_life: float(losses[half_life].mean()))
-    gain = losses[math.inf] - losses[best]
-    error = float(gain.std()) / math.sqrt(len(gain))
-    return best if float(gain.mean()) > error else math.inf
+    most, since = 0.0, -math.inf
+    for part in _NEWEST:
+        new = math.ceil(n * (1.0 - part))
+        if n - new < _LEAST_NEWEST:
+            break
+        everything = _losses(F, targets, weights, 0, new)
+        first = _shorten(0, new)
+        while weights[first:new].sum() ** 2 >= _LEAST_ROWS * (weights[first:new] ** 2).sum():
+            gain = everything - _losses(F, targets, weights, first, new)
+            sure = float(gain.mean() - _CLEARLY * gain.std() / math.sqrt(len(gain)))
+            if sure > most:
+                most, since = sure, float(times[first])
+            first = _shorten(first, new)
+    return since
+
+
+def _shorten(first: int, new: int) -> int:
+    return new - int((new - first) * _SHORTER)
 
 
 def _losses(
-    F: Float64Array, y: Float64Array, weights: Float64Array, new: int, decay: Float64Array
+    F: Float64Array, y: Float64Array, weights: Float64Array, first: int, new: int
 ) -> Float64Array:
-    """Squared errors of the newest rows, in the unit of the weights' mean there: with a common
-    variance, the lower their mean, the greater the likelihood."""
-    w = weights[:new] * decay
+    """Squared errors of the rows from ``new`` on, predicted by those from ``first`` to there, in
+    the unit of the weights' mean: with a common variance, the lower their mean, the greater the
+    likelihood."""
+    w = weights[first:new]
     w = w * (len(w) / w.sum())
-    centre = w @ F[:new] / w.sum()
-    level = float(w @ y[:new] / w.sum())
-    Z = F[:new] - centre
+    centre = w @ F[first:new] / w.sum()
+    level = float(w @ y[first:new] / w.sum())
+    Z = F[first:new] - centre
     A = (Z * w[:, None]).T @ Z + _RIDGE * np.eye(F.shape[1])
-    slope = np.linalg.solve(A, Z.T @ (w * (y[:new] - level)))
+    slope = np.linalg.solve(A, Z.T @ (w * (y[first:new] - level)))
     errors = y[new:] - level - (F[new:] - centre) @ slope
     found: Float64Array = errors**2 * weights[new:] / weights[new:].mean()
     return found

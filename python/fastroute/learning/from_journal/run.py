@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sqlalchemy import Engine
 
-from fastroute.errors import InvalidInputError
 from fastroute.learning.from_journal.export import export_journal
-from fastroute.learning.from_journal.forgetting import choose_half_life, draw_by_weight
+from fastroute.learning.from_journal.forgetting import choose_memory, draw_by_weight
 from fastroute.learning.many_models.result import ModelsResult
 from fastroute.learning.many_models.run import tune_models
 from fastroute.learning.tune.guarantee import Goal
@@ -29,16 +28,26 @@ class Learned:
 
     Attributes:
         tuned: what ``tune`` found.
-        half_life_s: seconds after which a row counts half; infinity where nothing is forgotten.
+        memory_s: seconds before the last row from which on rows count; infinity where all do.
         rows, kept: graded rows of the journal, and how many were drawn.
         understood: what was made of the journal, a line each.
     """
 
     tuned: TuneResult | ModelsResult
-    half_life_s: float
+    memory_s: float
     rows: int
     kept: int
     understood: tuple[str, ...]
+
+    @property
+    def proposes(self) -> bool:
+        """Whether to try what was found: a router to be used, or the weak model for everything
+        where that keeps the promise."""
+        found = self.tuned
+        if not isinstance(found, TuneResult) or found.goal.kind != "quality":
+            return found.verdict == "use"
+        kept = found.certified and (found.final_check is None or found.final_check.kept)
+        return found.verdict == "use" or (found.recommendation == "always_weak" and kept)
 
 
 def learn_router(
@@ -47,7 +56,6 @@ def learn_router(
     *,
     pair: ModelPair | None = None,
     since: float = 0.0,
-    half_life_s: float | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Learned:
@@ -58,7 +66,6 @@ def learn_router(
         goal: what is to be promised.
         pair: the strong and the weak model; by default the gateway's, or its candidates.
         since: seconds since 1970; requests before are left out.
-        half_life_s: of rows; None chooses it.
         seed: of the draw and the splits.
         progress: show a bar on a terminal.
 
@@ -67,32 +74,29 @@ def learn_router(
     export, weights, prices = export_journal(engine, pair=pair, since=since)
     times, both = export.times, export.has_all
     assert times is not None
-    if half_life_s is None:
-        rows = np.flatnonzero(both)
-        half_life_s = math.inf
-        if len(rows):
-            embedder = MatrixFactorizationRouter.load_default().embedder
-            assert embedder is not None
-            X = embed(embedder, [export.prompts[i] for i in rows], progress=progress)
-            if export.is_pair:
-                gain = (export.strong - export.weak)[rows]
-            else:  # of the best model over the others
-                grades = export.grades[rows]
-                best = int(grades.mean(axis=0).argmax())
-                gain = grades[:, best] - np.delete(grades, best, axis=1).mean(axis=1)
-            half_life_s = choose_half_life(X, gain, times[rows], weights[rows])
-    elif not half_life_s > 0.0:
-        raise InvalidInputError(f"half_life_s must be above 0, got {half_life_s}")
-    decay = 0.5 ** ((times[-1] - times) / half_life_s)
+    memory_s = math.inf
+    rows = np.flatnonzero(both)
+    if len(rows):
+        embedder = MatrixFactorizationRouter.load_default().embedder
+        assert embedder is not None
+        X = embed(embedder, [export.prompts[i] for i in rows], progress=progress)
+        if export.is_pair:
+            gain = (export.strong - export.weak)[rows]
+        else:  # of the best model over the others
+            grades = export.grades[rows]
+            best = int(grades.mean(axis=0).argmax())
+            gain = grades[:, best] - np.delete(grades, best, axis=1).mean(axis=1)
+        memory_s = float(times[-1]) - choose_memory(X, gain, times[rows], weights[rows])
+    counts = times[-1] - times <= memory_s
     keep = np.zeros(len(export), dtype=np.bool_)
-    for part in (both, ~both):  # they have weights of different kinds
-        keep[part] = draw_by_weight((weights * decay)[part], seed)
+    for part in (counts & both, counts & ~both):  # they have weights of different kinds
+        keep[part] = draw_by_weight(weights[part], seed)
     drawn = export.select(keep)
-    forgets = "nothing is forgotten" if math.isinf(half_life_s) else (
-        f"a row counts half after {half_life_s / _DAY_S:.2g} days"
+    forgets = "nothing is forgotten" if math.isinf(memory_s) else (
+        f"those before the last {memory_s / _DAY_S:.2g} days are forgotten, as they predict others"
     )  # fmt: skip
     said = f"rows drawn by weight: {len(drawn):,} of {len(export):,}; {forgets}"
     drawn = replace(drawn, understood=(*drawn.understood, said))
     tune = tune_router if export.is_pair else tune_models
     tuned = tune(drawn, goal, prices=prices, seed=seed, progress=progress)
-    return Learned(tuned, half_life_s, len(export), len(drawn), drawn.understood)
+    return Learned(tuned, memory_s, len(export), len(drawn), drawn.understood)

@@ -1,0 +1,13 @@
+"""Finds a conversation's requests without reading all others: canary and drift ask for them."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Create the index."""
+    op.create_index("requests_by_conversation", "requests", ["conversation", "time"])
