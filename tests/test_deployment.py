@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 
 from fakes import gateway as gateways
@@ -186,5 +189,7 @@ def test_the_bill_of_materials_lists_what_is_installed(tmp_path: Path) -> None:
     command = words.replace("/opt/fastroute/sbom.json", str(path)).split()
     command[0] = str(Path(sys.executable).with_name("cyclonedx-py"))
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    names = {component["name"] for component in yaml.safe_load(path.read_text())["components"]}
+    text = path.read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    names = {component["name"] for component in json.loads(text)["components"]}
     assert names == {"aiohttp", "redis"}
