@@ -4,25 +4,31 @@
 ways, each in a process of its own, and prints the difference and the peak memory: the largest
 resident set without pages of mapped files, which the system takes back when it needs them.
 ``growth --size 20000000x384 --small 1000000x384`` times queries, each new to the caches, of a
-router on disk in turns with one in memory. Routers are kept in ``--folder`` and used again, and the
-same command goes on with a fit in parts that was stopped.
+router on disk in turns with one in memory: with the files on the disk alone (cold) and in the
+system's page cache (warm). Routers are kept in ``--folder`` and used again, and the same command
+goes on with a fit in parts that was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from environment import machine, restart_in_fair_environment
 
 _ROWS_PER_SHARD = 250_000
+_COLD = 200  # queries; after so many, what many of them need has been read
+_EXACT = 20
 
 
 def main() -> int:
@@ -64,23 +70,46 @@ def _growth(options: argparse.Namespace) -> None:
     from timing import interleaved_us
 
     large = _in_process("parts", options.size, options)["folder"]
-    small = _in_process("parts", options.small, options)["folder"]
-    on_disk = SimilarityWeightedRouter.load(large)
+    queries = np.load(Path(large).parent / "queries.npy")  # the same world for any size
     in_memory = _in_memory(SimilarityWeightedRouter, options.small)
-    queries = {name: np.load(Path(f).parent / "queries.npy") for name, f in
-               (("disk", large), ("memory", small))}  # fmt: skip
-    functions = {
-        "disk": lambda i: on_disk.win_rate_from_embedding(queries["disk"][i]),
-        "memory": lambda i: in_memory.win_rate_from_embedding(queries["memory"][i]),
-    }
-    for ask in functions.values():  # pages of the first half are in the system's cache
-        for i in range(500):
-            ask(i)
-    took = interleaved_us(functions, range(500, 1000))
-    for title, quantile in (("median", 0.5), ("p90", 0.9), ("p99", 0.99)):
-        disk, memory = (float(np.quantile(took[name], quantile)) for name in ("disk", "memory"))
-        print(f"{title}: {options.size} on disk {disk:.0f} us, {options.small} in memory "
-              f"{memory:.0f} us, {disk / memory:.2f} times")  # fmt: skip
+    for cache, asked in (("cold", range(_COLD)), ("warm", range(_COLD, len(queries)))):
+        _cache(Path(large), cache == "warm")
+        begin = time.perf_counter()
+        on_disk = SimilarityWeightedRouter.load(large)
+        print(f"\n{cache}: loaded in {time.perf_counter() - begin:.1f} s")
+        functions = {"disk": partial(_ask, on_disk, queries),
+                     "memory": partial(_ask, in_memory, queries)}  # fmt: skip
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        took = interleaved_us(functions, asked)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        for title, quantile in (("median", 0.5), ("p90", 0.9), ("p99", 0.99)):
+            disk, memory = (float(np.quantile(took[name], quantile)) for name in ("disk", "memory"))
+            print(f"{title}: {options.size} on disk {disk:.0f} us, {options.small} in memory "
+                  f"{memory:.0f} us, {disk / memory:.2f} times")  # fmt: skip
+        print(f"page faults of a query: {(after.ru_minflt - before.ru_minflt) / len(asked):.1f}, "
+              f"and {(after.ru_majflt - before.ru_majflt) / len(asked):.2f} with a read of the "
+              "disk", flush=True)  # fmt: skip
+    found, state = on_disk.win_rates_from_embeddings(queries[:_EXACT]), on_disk._state()
+    wanted = [state.preference(state.battles.rate(x, state.start, 2)[0]) for x in queries[:_EXACT]]
+    print(f"\nwin rates of {_EXACT} prompts on disk differ from those of all battles by at most "
+          f"{np.abs(found - wanted).max():.1e}")  # fmt: skip
+
+
+def _ask(router: Any, queries: Any, i: int) -> float:
+    rate: float = router.win_rate_from_embedding(queries[i])
+    return rate
+
+
+def _cache(folder: Path, wanted: bool) -> None:
+    """Read the files of a folder into the system's page cache, or have them dropped from it."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            if wanted:
+                while file.read(1 << 24):
+                    pass
+            else:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _in_memory(router_class: Any, text: str) -> Any:

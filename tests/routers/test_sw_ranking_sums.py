@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from fastroute.provenance import Provenance
 from fastroute.routers import SimilarityWeightedRouter
 from fastroute.routers.sw_ranking import BattleCounts, FarFieldSums, far_field, shards, sums
 from fastroute.routers.sw_ranking.contents import OPTIONS
+from fastroute.routers.sw_ranking.large_files import map_cached
 
 DATA = make_battles(seed=3, count=2500, dimensions=24, models=9)
 PAIR = {"strong_model": DATA.strong, "weak_model": DATA.weak}
@@ -236,6 +239,45 @@ def test_battles_lie_by_the_lists_of_the_index(
     monkeypatch.setattr(shards, "_MERGED_AT_ONCE", 1000)
     again = _on_disk(large, tmp_path / "again")
     assert {path.name for path in again.iterdir()} == {path.name for path in output.iterdir()}
+
+
+def _mapped_kib(path: Path) -> tuple[int, int]:
+    """The size and the resident part of this process's mapping of a file."""
+    after = Path("/proc/self/smaps").read_text().partition(str(path))[2].split()
+    return int(after[after.index("Size:") + 1]), int(after[after.index("Rss:") + 1])
+
+
+def _read_from_disk() -> int:
+    words = Path("/proc/self/io").read_text().split()
+    return int(words[words.index("read_bytes:") + 1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is mapped is read from /proc")
+def test_loading_maps_what_is_in_memory(large: SyntheticBattles, tmp_path: Path) -> None:
+    output = _on_disk(large, tmp_path)
+    router = SimilarityWeightedRouter.load(output)
+    for pattern in ("rows-*.npy", "lists-*.ivfdata"):
+        size, resident = _mapped_kib(next(output.glob(pattern)))
+        assert resident == size, pattern
+    assert router.mode_ == "far_field"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is mapped is read from /proc")
+def test_mapping_reads_nothing_from_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "file.npy"
+    np.save(path, np.ones(1 << 25, np.int8))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        kept = os.pread(file.fileno(), 1 << 20, 1 << 24)
+    mapped = np.load(path, mmap_mode="r")
+    before = _read_from_disk()
+    map_cached(path, mapped)
+    assert _read_from_disk() == before
+    _, resident = _mapped_kib(path)
+    assert len(kept) // 1024 <= resident
+    assert int(mapped[::4096].sum()) == len(mapped) // 4096
 
 
 def test_a_router_on_disk_refuses_what_would_change_its_files(

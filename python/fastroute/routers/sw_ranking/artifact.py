@@ -54,6 +54,7 @@ from fastroute.routers.sw_ranking.contents import (
 from fastroute.routers.sw_ranking.fit import Fitted, Fitter, with_field
 from fastroute.routers.sw_ranking.large_files import (
     check_large,
+    map_cached,
     remove_others,
     write_all_large,
 )
@@ -266,6 +267,10 @@ def _fitted(artifact: Artifact, files: Mapping[str, Path], fitter: Fitter) -> Fi
     axes = min(len(moments.axes), far_field.INDEX_AXES)
     width = axes if fitter.index_in_axes else vectors.rows.shape[1]
     check_index(files[INDEX], index, len(vectors), width)
+    near = "rows" if near_rows is None else "near"
+    map_cached(files[f"{near}.npy"], columns[near])
+    if LISTS in files:
+        map_cached(files[LISTS], index.mapped_lists())
     return with_field(
         fitted,
         moments,

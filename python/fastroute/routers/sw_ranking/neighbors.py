@@ -412,11 +412,7 @@ class NeighborIndex:
         faiss.omp_set_num_threads(num_threads)  # of this thread only
         try:
             self._index.search_c(
-                len(X),
-                faiss.swig_ptr(X),
-                count,
-                faiss.swig_ptr(similarities),
-                faiss.swig_ptr(near),
+                len(X), faiss.swig_ptr(X), count, faiss.swig_ptr(similarities), faiss.swig_ptr(near)
             )
         finally:
             faiss.omp_set_num_threads(threads)
@@ -439,6 +435,11 @@ class NeighborIndex:
         And where kernels can read them: in a mapped file they need not be aligned.
         """
         return self._flat() is not None and len(self) > 0 and self.rows().flags.aligned
+
+    def mapped_lists(self) -> npt.NDArray[np.uint8]:
+        """The bytes of the file ``lists``, as FAISS has mapped it."""
+        held = self._faiss.downcast_InvertedLists(self._searched().invlists)
+        return cast(npt.NDArray[np.uint8], self._faiss.rev_swig_ptr(held.ptr, held.totsize))
 
     def _flat(self) -> Any:
         inner = self._faiss.downcast_index(self._index)
