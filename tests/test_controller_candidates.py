@@ -378,7 +378,7 @@ def test_a_candidate_has_an_endpoint_and_a_key_of_its_own(
     [
         ({"base_url": "example.com"}, "candidate 'm': .*"),
         ({"base_url": 3}, "candidate 'm': .*"),
-        ({"api_key_env": "KEY"}, "api_key_env goes with base_url"),
+        ({"api_key_env": "KEY"}, "api_key_env needs base_url"),
         ({"api_key_env": 3}, "api_key_env must be a name"),
     ],
 )

@@ -214,7 +214,7 @@ def test_a_list_is_a_stream_of_chunks() -> None:
 def test_replies_that_are_none() -> None:
     with pytest.raises(InvalidTypeError, match="a reply must be"):
         MockTransport(lambda _: 5).send(REQUEST)  # type: ignore[arg-type,return-value]  # the point
-    with pytest.raises(InvalidTypeError, match="to a stream no dict"):
+    with pytest.raises(InvalidTypeError, match="not to a stream"):
         MockTransport(ANSWER).send(STREAM)
     transport = MockTransport()
     transport.close()

@@ -187,5 +187,5 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
     assert len(report["methods"][0]["curve"]["usd"]) > 10
     assert "no price for" in refused("evaluate", "--models", data)
     assert "need --models" in refused("evaluate", "--candidates", prices, "--benchmark", data)
-    assert "goes without" in refused(*common, "--router", "mf")
+    assert "--models excludes" in refused(*common, "--router", "mf")
     assert "must end in" in refused(*common, "--plot", tmp_path / "figure.txt")

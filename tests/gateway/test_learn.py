@@ -241,7 +241,7 @@ def test_a_journal_that_has_just_begun_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("target_spend = 1.0", "there is target_quality, too; give one target"),
+        ("target_spend = 1.0", "target_quality is given too; give one target"),
         ("every_hours = 0", "every_hours"),
     ],
 )

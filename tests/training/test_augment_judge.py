@@ -147,7 +147,7 @@ def test_what_failed_is_reported_and_asked_again(server: planned.View, tmp_path:
     said = " ".join(map(str, report.judged.failures))
     assert "no complete answer in 1 s" in said or "no answer in 1 s" in said
     assert "is not JSON" in said
-    assert "no chat completion" in said
+    assert "not a chat completion" in said
     assert len(server.requests()) == 6
     assert len(_judge(server, rows, tmp_path / "j").battles) == 3
     assert len(server.requests()) == 9
@@ -366,7 +366,7 @@ def test_answers_from_every_layout(tmp_path: Path) -> None:
         (row,) = read_answers(tmp_path / name)
         assert (row.prompt, row.dataset, row.answers) == ("p", name[0], wanted)
     (tmp_path / "e.csv").write_text("prompt,model,response\np,big,x\np,big,other\n")
-    with pytest.raises(InvalidInputError, match=r"line 3: 'big' answered this prompt otherwise"):
+    with pytest.raises(InvalidInputError, match=r"line 3: 'big' has another answer to this prompt"):
         read_answers(tmp_path / "e.csv")
     (tmp_path / "f.jsonl").write_text('{"prompt": "p", "answers": {"big": 3}}\n')
     with pytest.raises(InvalidInputError, match=r"line 1: the answer of 'big' must be text"):

@@ -118,8 +118,8 @@ class Candidate:
     def _check_endpoint(self) -> None:
         if self.base_url is None and self.api_key_env:
             raise InvalidInputError(
-                f"candidate {self.name!r}: api_key_env goes with base_url, so that the key is sent "
-                "to one address only"
+                f"candidate {self.name!r}: api_key_env needs base_url, the only "
+                "address that the key is sent to"
             )
         try:
             Endpoint(base_url=self.base_url)

@@ -32,7 +32,7 @@ def run_models(options: argparse.Namespace) -> int:
     from fastroute.training.embedder_choice import open_choice
 
     if options.benchmark or options.answers or options.router or options.html:
-        raise InvalidInputError("--models goes without --benchmark, --answers, --router and --html")
+        raise InvalidInputError("--models excludes --benchmark, --answers, --router and --html")
     check_reports(options.plot or ())
     candidates = read_candidates(options.candidates) if options.candidates else ()
     embedder, _ = open_choice(options.embedder or "default")

@@ -123,7 +123,7 @@ def chosen_turns(turns: list[Any], which: Turns) -> str:
     """The prompt of a conversation whose turns are ``turns``; null and blank ones are no turns."""
     texts = [turn for turn in turns if turn is not None]
     if not all(isinstance(turn, str) for turn in texts):
-        raise ValueError("'prompt' is a list with other things than texts in it")
+        raise ValueError("'prompt' is a list with items that are not strings")
     said = [turn for turn in texts if turn.strip()]
     if which == "all":
         return "\n\n".join(said)
@@ -153,7 +153,7 @@ def _arena(row: dict[str, Any], file: str, where: str, turns: Turns) -> Parsed:
 def _dataset(row: dict[str, Any]) -> str:
     dataset = row.get("dataset")
     if dataset is not None and not isinstance(dataset, str):
-        raise ValueError(f"'dataset' is {dataset!r}, not a text")
+        raise ValueError(f"'dataset' is {dataset!r}, not a string")
     return _unicode("'dataset'", dataset or "")
 
 
@@ -204,8 +204,7 @@ def _of_label(row: dict[str, Any]) -> float:
     others = [key for key in row if key != "label" and key not in NOT_MODELS]
     if others:
         raise ValueError(
-            f"has a 'label' and {', '.join(others)}; a label stands alone, and scores of models "
-            "go without one"
+            f"has a 'label' and {', '.join(others)}; a row has a label or scores, not both"
         )
     label = number_of(row, "label")
     if label not in (1, 2, 3, 4, 5) or isinstance(row["label"], bool):
@@ -224,7 +223,7 @@ def _difficulty(
     other = row.get("prompt_b")
     prompt_b = prompt_of({"prompt": other}) if isinstance(other, str) and other.strip() else ""
     if not prompt_b:
-        raise ValueError(f"'prompt_b' is {other!r}, not a text")
+        raise ValueError(f"'prompt_b' is {other!r}, not a string")
     if prompt_b.split() == prompt.split():
         raise ValueError("'prompt' and 'prompt_b' are the same text")
     said = row.get("harder")

@@ -38,7 +38,8 @@ class LineFile:
         except BlockingIOError as error:
             self.close()
             raise InvalidInputError(
-                f"{self.path} is in use by another process; wait for its end, or give another file"
+                f"{self.path} is in use by another process; wait until it ends, or give another "
+                "file"
             ) from error
         except OSError as error:
             self.close()

@@ -183,7 +183,9 @@ def _parquet_rows(file: Path) -> Iterator[tuple[str, Row]]:
         if _is_gzipped(file):
             content = io.BytesIO(stream.read(_MOST_PARQUET_BYTES + 1))
             if content.getbuffer().nbytes > _MOST_PARQUET_BYTES:
-                raise InvalidInputError(f"{file} unpacks to more than 4 GiB; unpack it to a file")
+                raise InvalidInputError(
+                    f"{file} decompresses to more than 4 GiB; decompress it to a file first"
+                )
         try:
             with parquet.ParquetFile(content) as table:
                 check_header(file, table.schema_arrow.names)

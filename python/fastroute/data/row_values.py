@@ -33,7 +33,7 @@ def prompt_of(row: Row) -> str:
         raise ValueError(f"no 'prompt' (it has {', '.join(map(str, row)) or 'nothing'})")
     prompt = row["prompt"]
     if not isinstance(prompt, str) or not prompt.strip():
-        raise ValueError(f"'prompt' is {prompt!r}, not a text")
+        raise ValueError(f"'prompt' is {prompt!r}, not a string")
     if not prompt.isascii() and any("\ud800" <= c <= "\udfff" for c in prompt):
         raise ValueError("'prompt' is not Unicode text (it has a lone surrogate)")
     return prompt

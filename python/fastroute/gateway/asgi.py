@@ -163,7 +163,7 @@ async def _pass_on(
             async for piece in answer.content.iter_any():
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
     except aiohttp.ClientError as error:
-        raise ConnectionError("the gateway's answer broke off") from error
+        raise ConnectionError("the gateway's response was interrupted") from error
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

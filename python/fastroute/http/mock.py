@@ -106,8 +106,8 @@ class MockTransport:
             reply = MockReply(_completion(reply, request))
         if not isinstance(reply, MockReply):
             raise InvalidTypeError(
-                "a reply must be a str, a dict, a MockReply or an exception, and to a stream no "
-                f"dict; got {type(reply).__name__}"
+                "a reply must be a str, a dict (not to a stream), a MockReply or an exception, "
+                f"got {type(reply).__name__}"
             )
         kind = "text/event-stream" if request.stream else "application/json"
         headers = {"content-type": kind} | {k.lower(): v for k, v in reply.headers.items()}

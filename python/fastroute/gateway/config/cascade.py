@@ -47,7 +47,9 @@ class CascadeConfig(Section):
     def _can_be_reached(cls, quorum: int, info: ValidationInfo) -> int:
         models = 1 + len(info.data.get("helpers", ()))
         if quorum > models > 1:
-            raise ValueError(f"{quorum} can't agree: the cheap models are {models}")
+            raise ValueError(
+                f"must be at most {models}, the number of cheap models; found {quorum}"
+            )
         return quorum
 
     @field_validator("threshold")

@@ -109,7 +109,7 @@ class LearnConfig(Section):
     def _is_alone(cls, target: float | None, info: ValidationInfo) -> float | None:
         others = [n for n in TARGETS if n != info.field_name and info.data.get(n) is not None]
         if target is not None and others:
-            raise ValueError(f"there is {others[0]}, too; give one target")
+            raise ValueError(f"{others[0]} is given too; give one target")
         return target
 
     @property

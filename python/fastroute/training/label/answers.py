@@ -54,8 +54,8 @@ def read_answers(path: str | os.PathLike[str]) -> list[AnsweredPrompt]:
         for model, answer in _answers(row, here):
             if item.answers.setdefault(model, answer) != answer:
                 raise InvalidInputError(
-                    f"{here}: {model!r} answered this prompt otherwise in {item.where}; keep one "
-                    "of the two"
+                    f"{here}: {model!r} has another answer to this prompt in {item.where}; "
+                    "keep one of the two"
                 )
     if not found:
         raise InvalidInputError(f"{file} has no prompt ({file_kind(file)})")

@@ -257,8 +257,8 @@ class _Run:
             reason = choice.get("finish_reason")
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ProviderResponseError(
-                f"{self.model.endpoint.address(request.path).shown}: the answer is no chat "
-                f"completion with a message: {beginning_of(body, key)!r}",
+                f"{self.model.endpoint.address(request.path).shown}: the answer is not a "
+                f"chat completion with a message: {beginning_of(body, key)!r}",
                 body=body,
             ) from error
         counts = {n: _count(completion.get("usage"), n) for n in _COUNTS}

@@ -47,10 +47,12 @@ class Journal(LineFile):
         self._records |= {record["key"]: record for record in records}
         if lines and not self._records:
             raise InvalidInputError(
-                f"journal {self.path} has no line of a journal; give another file"
+                f"journal {self.path} is not a journal of answers; give another file"
             )
         if self.torn and not lines and not _begins_a_line(self.torn):
-            raise InvalidInputError(f"journal {self.path} is another kind of file; give another")
+            raise InvalidInputError(
+                f"journal {self.path} is not a journal of answers; give another file"
+            )
         self.cut(self.end)
 
     def __len__(self) -> int:

@@ -87,8 +87,8 @@ def add_model(
     counts = [len(np.unique(mine.rows[part])) for part in (~out, out)]
     if min(counts) < LEAST_PROMPTS // 4 or sum(counts) < LEAST_PROMPTS:
         raise InvalidInputError(
-            f"{model!r} meets models of the router on {counts[0]} prompts to learn from and "
-            f"{counts[1]} held out, where {LEAST_PROMPTS} in all are needed, a quarter of them "
+            f"{model!r} is compared with models of the router on {counts[0]} prompts to learn from "
+            f"and {counts[1]} held out, where {LEAST_PROMPTS} in all are needed, a quarter of them "
             f"held out{without_tokens(said)}; give more data, with scores of a known model "
             f"({first_known}) on the same prompts"
         )
