@@ -60,24 +60,7 @@ _EQUATION = re.compile(
 )
 _ANNOTATION = re.compile(r"<<[^<>]*>>")
 _DIGITS = re.compile(r"\d[\d,]*(?:\.\d+)?")
-_ENDS = (
-    ".",
-    "!",
-    "?",
-    "}",
-    "]",
-    ")",
-    "`",
-    '"',
-    "'",
-    "*",
-    "|",
-    ":",
-    "$",
-    "\u3002",
-    "\uff01",
-    "\uff1f",
-)
+_ENDS = tuple(".!?}])`\"'*|:$\u3002\uff01\uff1f")
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,

@@ -40,7 +40,6 @@ def save_calibration(
     calibrated_on: str = "",
     drop_trained: bool = False,
     cache: WinRateCache | None = None,
-    progress: bool = False,
 ) -> None:
     """Make ``point`` the operating point of a saved router; the router's other facts stay.
 
@@ -51,7 +50,7 @@ def save_calibration(
         prompts: n texts, whose win rates become its calibration; None leaves that as it is.
         calibrated_on: which prompts those are, in words.
         drop_trained: leave out prompts that the router was trained on instead of raising.
-        cache, progress: as for ``score``.
+        cache: as for ``score``.
 
     Raises as ``save_provenance`` and ``calibrate_share``.
     """
@@ -60,6 +59,6 @@ def save_calibration(
     if prompts is not None:
         keep = untrained(router, prompts, drop_trained)
         texts = [prompt for prompt, kept in zip(prompts, keep, strict=True) if kept]
-        win_rates = score(router, texts, cache=cache, progress=progress)
+        win_rates = score(router, texts, cache=cache)
         known = calibrated(known, win_rates, calibrated_on=calibrated_on)
     save_provenance(folder, replace(known, operating_point=point))

@@ -51,7 +51,6 @@ class Distillation:
     Args:
         encoder: a folder with an ONNX sentence encoder and its tokenizer.json.
         corpus: texts to count tokens in, read one by one; by default frequencies are by Zipf's law.
-        name: what the vectors are called; by default the folder's name.
         frequency: a in the weight a / (a + p).
 
     Raises InvalidInputError for an encoder that can't be used (``static.encoder``).
@@ -62,12 +61,11 @@ class Distillation:
         encoder: str | os.PathLike[str],
         *,
         corpus: Iterable[str] | None = None,
-        name: str | None = None,
         frequency: float = token_table.FREQUENCY,
     ) -> None:
         from tokenizers import Tokenizer
 
-        self.name = name or Path(encoder).resolve().name
+        self.name = Path(encoder).resolve().name
         self.encode: Encoder = load_encoder(encoder)
         own = read_tokenizer(encoder)
         self.content = token_table.bare_tokenizer(own)
