@@ -1,11 +1,17 @@
 """What a journal costs: the gateway without, with it, and with shadows and feedback beside it.
 
-``python bench/serve_journal.py`` runs 5 rounds of 5 seconds of each in turn at concurrency 64, and
-then measures latency at concurrency 1 in 10 alternating rounds; ``--seconds 600 --rounds 1`` is the
-soak of ten minutes. Every 20th answer gets a grade, and 2 % of requests a shadow. It fails if a
-request or a grade that was acknowledged is not in the database, and prints by how much throughput
-falls: best round against best round, as a busy machine only ever slows a round down. A grade and a
-shadow are a call more for the gateway, so that its calls a second are printed, too.
+Every 20th answer gets a grade, and 2 % of requests a shadow. The settings take turns, in another
+order each round; a second gateway without a journal shows how much two that are alike differ.
+
+- Latency at a fixed rate, half of what the gateway without a journal manages: ``--latency-rounds``
+  rounds of 3 seconds, and as many at one request at a time. A request's time begins when it is due.
+- Throughput at concurrency 64: ``--rounds`` of ``--seconds``, in turns of at most a minute;
+  ``--rounds 1 --seconds 600`` is the soak of ten minutes each, 50 minutes in all. There every
+  process wants a processor, so that latency there says how long requests queue.
+
+"added" is the median over the rounds of a setting's figure minus that of "off" in the same round,
+with quartiles. It fails if a request failed, or one that was answered, or a grade that was
+acknowledged, is not in the database.
 """
 
 from __future__ import annotations
@@ -13,10 +19,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
+import os
+import random
 import re
+import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
@@ -25,6 +37,7 @@ from sqlalchemy import func, select
 
 from fastroute.journal.database import open_journal
 from fastroute.journal.schema import FEEDBACK, REQUESTS, SHADOWS
+from open_loop import at_rate
 from serve_clients import upstream
 from serve_load import free_port, processor_s, read_answer, request_bytes, running
 
@@ -45,145 +58,223 @@ output_usd_per_mtok = 30
 input_usd_per_mtok = 1
 output_usd_per_mtok = 2
 """
+OFF, AGAIN, FULL = "off", "off again", "journal, shadow, feedback"
+JOURNAL = '[journal]\nurl = "{journal}"\nprompts = true\nanswers = true\n'
 MORE = {
-    "off": "",
-    "journal": '[journal]\nurl = "{journal}"\nprompts = true\nanswers = true\n',
-    "journal, shadow, feedback": '[journal]\nurl = "{journal}"\nprompts = true\nanswers = true\n'
-    "[shadow]\nshare = 0.02\ndaily_usd = 1000.0\n",
+    OFF: "",
+    AGAIN: "",
+    "journal": JOURNAL,
+    FULL: JOURNAL + "[shadow]\nshare = 0.02\ndaily_usd = 1000.0\n",
 }
-FULL = "journal, shadow, feedback"
+TURN_S, LATENCY_S = 60.0, 3.0
 
 
-class Seen:
-    """What the clients of one gateway saw."""
+class Setting:
+    """A gateway, and what its clients saw."""
 
-    def __init__(self) -> None:
-        self.answered = self.graded = 0
-        self.rates: list[float] = []
-        self.calls: list[float] = []
-        self.processor_us: list[float] = []
-        self.writer_us: list[float] = []
-        self.p50_ms: list[float] = []
-        self.p99_ms: list[float] = []
+    def __init__(self, port: int, pid: int, grades: bool) -> None:
+        self.port, self.pid, self.grades = port, pid, grades
+        self.answered = self.graded = self.failed = self._number = 0
+        #: By name, a figure for each round.
+        self.figures: dict[str, list[float]] = defaultdict(list)
+
+    def note(self, name: str, taken: list[float]) -> None:
+        """Note the percentiles of a round."""
+        taken = sorted(taken) or [math.nan]
+        self.figures[f"{name} median"].append(taken[len(taken) // 2] * 1e3)
+        self.figures[f"{name} p99"].append(taken[int(0.99 * len(taken))] * 1e3)
+
+    def grade(self, head: bytes) -> bytes | None:
+        """The grade of every 20th answer."""
+        self._number += 1
+        if not self.grades or self._number % 20:
+            return None
+        name = re.search(rb"x-fastroute-request-id: *(\w+)", head)
+        assert name is not None
+        body = json.dumps({"request_id": name[1].decode(), "score": 0.5})
+        return (
+            f"POST /v1/feedback HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}"
+            f"\r\n\r\n{body}"
+        ).encode()
+
+    def calls(self) -> float:
+        """Calls that the gateway answered or made beside requests."""
+        with urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            found = re.search(rb'shadows_total\{outcome="answered"\} (\S+)', answer.read())
+        return self.graded + (float(found[1]) if found else 0.0)
+
+    def used(self) -> dict[str, float]:
+        """Microseconds of processor time of the gateway, and of the journal's process."""
+        tasks = list(Path(f"/proc/{self.pid}/task").iterdir())
+        children = [int(c) for t in tasks for c in (t / "children").read_text().split()]
+        return {
+            "gateway us": processor_s(self.pid) * 1e6,
+            "writer us": sum(map(processor_s, children)) * 1e6,
+        }
+
+    async def load(self, concurrency: int, seconds: float) -> list[float]:
+        """Seconds of each request of clients that wait for answers."""
+        raw = request_bytes("fastroute", self.port)
+        end = time.perf_counter() + seconds
+        taken: list[float] = []
+
+        async def work() -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            while time.perf_counter() < end:
+                began = time.perf_counter()
+                writer.write(raw)
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"(?i)content-length: *(\d+)", head)
+                assert length is not None
+                await reader.readexactly(int(length[1]))
+                if not head.startswith(b"HTTP/1.1 200"):
+                    self.failed += 1
+                    continue
+                taken.append(time.perf_counter() - began)
+                grade = self.grade(head)
+                if grade is not None:
+                    writer.write(grade)
+                    status, _ = await read_answer(reader)
+                    self.graded += status == 200
+                    self.failed += status != 200
+            writer.close()
+
+        ended = await asyncio.gather(*(work() for _ in range(concurrency)), return_exceptions=True)
+        self.failed += sum(isinstance(end, Exception) for end in ended)
+        self.answered += len(taken)
+        return taken
+
+    def saturate(self, seconds: float) -> None:
+        """Note throughput, and processor time a request."""
+        before, calls, began = self.used(), self.calls(), time.perf_counter()
+        taken = asyncio.run(self.load(64, seconds))
+        spent, count = time.perf_counter() - began, max(1, len(taken))
+        self.figures["requests/s"].append(count / spent)
+        self.figures["calls/s"].append((count + self.calls() - calls) / spent)
+        for name, used in self.used().items():
+            self.figures[name].append((used - before[name]) / count)
+        self.note("saturated", taken)
+
+    def at_rate(self, rate: float) -> None:
+        """Note latency at ``rate`` requests a second, and one at a time."""
+        raw = request_bytes("fastroute", self.port)
+        taken, failed, graded = at_rate(self.port, raw, rate, LATENCY_S, self.grade)
+        self.answered += len(taken)
+        self.failed += failed
+        self.graded += graded
+        self.note("fixed rate", taken)
+        self.note("one at a time", asyncio.run(self.load(1, LATENCY_S)))
 
 
-def shadows_answered(port: int) -> float:
-    with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        found = re.search(rb'shadows_total\{outcome="answered"\} (\S+)', answer.read())
-    return float(found[1]) if found else 0.0
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """First, median, third."""
+    found = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return found[0], found[1], found[2]
 
 
-def writer_s(pid: int) -> float:
-    """Seconds of processor time of the journal's process of the gateway ``pid``."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return sum(processor_s(int(child)) for task in tasks for child in task.read_text().split())
+def take_turns(
+    settings: Collection[Setting], rounds: int, what: str, measure: Callable[[Setting], None]
+) -> None:
+    for number in range(rounds):
+        for setting in random.sample(list(settings), len(settings)):
+            measure(setting)
+        print(f"{what}: round {number + 1} of {rounds}", flush=True)
 
 
-async def load(port: int, concurrency: int, seconds: float, seen: Seen, grade: bool) -> list[float]:
-    """Seconds of each request in ``seconds``."""
-    raw = request_bytes("fastroute", port)
-    end = time.perf_counter() + seconds
-    taken: list[float] = []
+def table(title: str, settings: dict[str, Setting], columns: Sequence[tuple[str, str]]) -> None:
+    """Print the median of each figure, and what it is compared with "off" in the same round."""
+    print(f"\n{title}\n{'':<27}" + "".join(f"{name:>44}" for name, _ in columns))
+    for kind, setting in settings.items():
+        cells = []
+        for name, compared in columns:
+            ours, others = setting.figures[name], settings[OFF].figures[name]
+            shown = f"{statistics.median(ours):.{3 if compared == 'added' else 0}f}"
+            pairs = list(zip(ours, others, strict=True))
+            if kind != OFF and compared == "share":
+                low, middle, high = quartiles([a / b for a, b in pairs])
+                shown += f"  {middle:.1%} [{low:.1%}, {high:.1%}]"
+            elif kind != OFF and compared == "added":
+                low, middle, high = quartiles([a - b for a, b in pairs])
+                shown += f"  added {middle:+.3f} [{low:+.3f}, {high:+.3f}]"
+            cells.append(f"{shown:>44}")
+        print(f"{kind:<27}" + "".join(cells), flush=True)
 
-    async def work() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        number = 0
-        while time.perf_counter() < end:
-            began = time.perf_counter()
-            writer.write(raw)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: *(\d+)", head)
-            assert length is not None
-            await reader.readexactly(int(length[1]))
-            assert head.startswith(b"HTTP/1.1 200"), head
-            taken.append(time.perf_counter() - began)
-            seen.answered += 1
-            number += 1
-            if grade and number % 20 == 0:
-                name = re.search(rb"x-fastroute-request-id: *(\w+)", head)
-                assert name is not None
-                body = json.dumps({"request_id": name[1].decode(), "score": 0.5})
-                writer.write(
-                    f"POST /v1/feedback HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}"
-                    f"\r\n\r\n{body}".encode()
+
+def lost(settings: dict[str, Setting], folder: Path) -> int:
+    """How many requests and grades are not in the databases, or failed."""
+    count = 0
+    for i, (kind, setting) in enumerate(settings.items()):
+        count += setting.failed
+        said = f"{setting.answered} requests answered, {setting.failed} failed"
+        if MORE[kind]:
+            engine = open_journal(f"sqlite:///{folder}/{i}.db")
+            with engine.connect() as connection:
+                requests, grades, shadows = (
+                    connection.scalar(select(func.count()).select_from(table)) or 0
+                    for table in (REQUESTS, FEEDBACK, SHADOWS)
                 )
-                status, said = await read_answer(reader)
-                assert status == 200, said
-                seen.graded += 1
-        writer.close()
-
-    await asyncio.gather(*(work() for _ in range(concurrency)))
-    return taken
+            engine.dispose()
+            count += max(0, setting.answered - requests) + max(0, setting.graded - grades)
+            said += f", rows: {requests}; grades: {setting.graded}, rows: {grades}; "
+            said += f"shadows: {shadows}"
+        print(f"{kind:<27}{said}")
+    return count
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--url", help="of a journal in PostgreSQL (default: SQLite)")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--latency-rounds", type=int, default=15)
+    parser.add_argument("--url", help="of a journal in PostgreSQL, empty (default: SQLite)")
     options = parser.parse_args()
-    all_seen = {name: Seen() for name in MORE}
+    turns = math.ceil(options.seconds / TURN_S)
     with tempfile.TemporaryDirectory() as name, upstream() as url:
         folder = Path(name)
         with ExitStack() as stack:
-            started = {}
+            settings = {}
             for i, (kind, more) in enumerate(MORE.items()):
                 port, config = free_port(), folder / f"{i}.toml"
                 journal = options.url or f"sqlite:///{folder}/{i}.db"
                 text = CONFIG.format(port=port, url=url) + more.format(journal=journal)
                 config.write_text(text)
                 command = [sys.executable, "-m", "fastroute", "serve", "--config", str(config)]
-                started[kind] = port, stack.enter_context(running(command, port, {}))
-            for concurrency, seconds, rounds in (
-                (64, options.seconds, options.rounds),
-                (1, 2.0, 10),
+                pid = stack.enter_context(running(command, port, {}))
+                settings[kind] = Setting(port, pid, kind == FULL)
+            for setting in reversed(settings.values()):  # what is slow the first time
+                setting.saturate(3.0)
+                rate = setting.figures.pop("requests/s")[0]  # of "off", the last
+                setting.figures.clear()
+            rate = round(rate / 2)
+            each = settings.values()
+            minutes = len(settings) * (
+                options.latency_rounds * 2 * LATENCY_S + options.rounds * options.seconds
+            ) / 60  # fmt: skip
+            print(f"{os.cpu_count()} processors; takes {minutes:.0f} minutes", flush=True)
+            what = f"latency at {rate} requests/s, and one at a time"
+            take_turns(each, options.latency_rounds, what, lambda setting: setting.at_rate(rate))
+            for title, name in (
+                (f"Latency at {rate} requests/s, half of the most, in ms", "fixed rate"),
+                ("Latency of one request at a time, in ms", "one at a time"),
             ):
-                for number in range(rounds):
-                    for kind, (port, pid) in started.items():
-                        seen = all_seen[kind]
-                        began_s, writer_began_s = processor_s(pid), writer_s(pid)
-                        others = shadows_answered(port) + seen.graded
-                        began = time.perf_counter()
-                        job = load(port, concurrency, seconds, seen, kind == FULL)
-                        taken = sorted(asyncio.run(job))
-                        if concurrency == 1:
-                            seen.p50_ms.append(taken[len(taken) // 2] * 1e3)
-                            seen.p99_ms.append(taken[int(0.99 * len(taken))] * 1e3)
-                        else:
-                            seconds_taken = time.perf_counter() - began
-                            others = shadows_answered(port) + seen.graded - others
-                            seen.rates.append(len(taken) / seconds_taken)
-                            seen.calls.append((len(taken) + others) / seconds_taken)
-                            for used, used_s in (
-                                (seen.processor_us, processor_s(pid) - began_s),
-                                (seen.writer_us, writer_s(pid) - writer_began_s),
-                            ):
-                                used.append(used_s / len(taken) * 1e6)
-                    print(
-                        f"round {number + 1} of {rounds} at concurrency {concurrency}", flush=True
-                    )
-        lost = 0
-        for i, kind in enumerate(MORE):
-            seen = all_seen[kind]
-            best = max(all_seen["off"].rates)
-            print(
-                f"{kind:<26}{max(seen.rates):>7.0f} requests/s ({max(seen.rates) / best:.1%}), "
-                f"{max(seen.calls):.0f} calls/s ({max(seen.calls) / best:.1%}), processor "
-                f"{min(seen.processor_us):.0f} us, journal's process {min(seen.writer_us):.0f} us; "
-                f"alone: median {min(seen.p50_ms):.3f} ms, p99 {min(seen.p99_ms):.3f} ms"
+                columns = [(f"{name} {figure}", "added") for figure in ("median", "p99")]
+                table(title, settings, columns)
+            seconds = options.seconds / turns
+            take_turns(
+                each, options.rounds * turns, "concurrency 64", lambda s: s.saturate(seconds)
             )
-            if kind != "off" and not options.url:
-                engine = open_journal(f"sqlite:///{folder}/{i}.db")
-                with engine.connect() as connection:
-                    found = [
-                        connection.scalar(select(func.count()).select_from(table)) or 0
-                        for table in (REQUESTS, FEEDBACK, SHADOWS)
-                    ]
-                engine.dispose()
-                lost += seen.answered - found[0] + seen.graded - found[1]
-                print(f"  {seen.answered} requests, rows: {found[0]}; shadows: {found[2]}; grades: "
-                      f"{seen.graded}, rows: {found[1]}")  # fmt: skip
-    return 1 if lost else 0
+            table(
+                "Throughput at concurrency 64",
+                settings,
+                [("requests/s", "share"), ("calls/s", "share")],
+            )
+            columns = [("gateway us", "share"), ("writer us", ""), ("saturated p99", "added")]
+            table(
+                "Processor time a request, and latency (ms), at concurrency 64", settings, columns
+            )
+        print()
+        count = 0 if options.url else lost(settings, folder)
+    return 1 if count else 0
 
 
 if __name__ == "__main__":

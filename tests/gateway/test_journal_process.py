@@ -18,6 +18,7 @@ from fakes.journals import numbers
 from fastroute.errors import JournalError
 from fastroute.gateway.config.journal import JournalConfig
 from fastroute.gateway.journal.process import WriterProcess
+from fastroute.gateway.journal.rows import REQUEST
 from fastroute.journal.database import open_journal
 from fastroute.journal.feedback import Grade
 from fastroute.journal.schema import FEEDBACK, REQUESTS
@@ -38,7 +39,7 @@ class Running:
             settings,
             self._count,
             self._log,
-            self.released.append,
+            self.released.extend,
             lambda *_: None,
             most_rows=most_rows,
         )
@@ -75,12 +76,12 @@ class Running:
             time.sleep(0.01)
 
 
-def noted(number: int, **more: Any) -> dict[str, Any]:
-    return {
+def noted(number: int, **more: Any) -> tuple[Any, ...]:
+    values = dict.fromkeys(REQUEST) | {
         "request_id": f"{number:016x}", "time": _BEGAN_S + number, "path": "/x", "caller": "me",
-        "conversation": None, "prompt": "text", "body": b"", "calls": [], "answered": None,
-        "stream": False, "chosen": "m",
-    } | more  # fmt: skip
+        "prompt": "text", "body": b"", "calls": [], "stream": False, "chosen": "m",
+    }  # fmt: skip
+    return tuple((values | more).values())
 
 
 @contextmanager

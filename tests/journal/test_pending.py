@@ -10,25 +10,23 @@ import pytest
 from sqlalchemy import insert, select
 
 from fastroute.journal.database import open_journal, writing
-from fastroute.journal.pending import Note, Pending, recover
+from fastroute.journal.pending import Call, Figures, Pending, recover
 from fastroute.journal.schema import REQUESTS, SHADOWS
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fastroute.journal.pending import Note, Pending, recover
+from fastroute.journal.pending import Call, Figures, Pending, recover
 pending = Pending(Path(sys.argv[1]))
 names = iter(range(10))
-def note(**more):
-    return Note(f"{next(names):016x}", 5.0, "/chat/completions", "w☃", "me", **more)
-pending.begin(note(input_tokens=10, output_tokens=5, cost_usd=0.25))
-over = note(input_tokens=7)
-slot = pending.begin(over)
-over.cost_usd, over.is_estimate, over.status, over.cached_tokens = 0.5, False, 200, 3
-pending.finish(slot, over)
-pending.release(pending.begin(note()))
-pending.begin(note(weight=4.0, cost_usd=0.125))
-pending.finish(pending.begin(note()), note(cost_usd=None))
+def call(weight=None):
+    return Call(f"{next(names):016x}", "/chat/completions", "me", 5.0, weight)
+pending.begin(call(), Figures("w☃", 10, 0, 5, cost_usd=0.25))
+slot = pending.begin(call(), Figures("w☃", 7))
+pending.finish(slot, Figures("w☃", 7, 3, 0, False, 200, 0.5))
+pending.release([pending.begin(call(), Figures("w☃"))])
+pending.begin(call(4.0), Figures("w☃", cost_usd=0.125))
+pending.finish(pending.begin(call(), Figures("w☃")), Figures("w☃"))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -39,7 +37,7 @@ def test_what_a_killed_process_left_becomes_rows(url: str, tmp_path: Path) -> No
     assert len(list(folder.iterdir())) == 1
     engine = open_journal(url)
     here = Pending(folder)
-    mine = here.begin(Note("f" * 16, 1.0, "/x", "m", None))
+    mine = here.begin(Call("f" * 16, "/x", None, 1.0), Figures("m"))
     there = {"request_id": f"{1:016x}", "time": 5.0, "path": "/x", "win_rate": 0.5, "cost_usd": 9.0}
     with writing(engine) as connection:  # its row was written before the end
         connection.execute(insert(REQUESTS), [there])
@@ -66,12 +64,13 @@ def test_what_a_killed_process_left_becomes_rows(url: str, tmp_path: Path) -> No
 
 def test_more_calls_than_there_are_slots(tmp_path: Path) -> None:
     pending = Pending(tmp_path)
-    slots = [pending.begin(Note("1" * 16, 1.0, "/x", "m", None)) for _ in range(5000)]
+    call = Call("1" * 16, "/x", None, 1.0)
+    slots = [pending.begin(call, Figures("m")) for _ in range(5000)]
     assert slots.count(None) == 5000 - 4096
     first = slots[0]
     assert first is not None
-    pending.release(first)
-    assert pending.begin(Note("1" * 16, 1.0, "/x", "m" * 300, "c" * 300)) == first
+    pending.release([first])
+    assert pending.begin(call._replace(caller="c" * 300), Figures("m" * 300)) == first
     pending.close()
 
 

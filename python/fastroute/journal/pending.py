@@ -14,10 +14,9 @@ import os
 import struct
 import tempfile
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
@@ -26,30 +25,36 @@ from fastroute.journal.database import insert_new, writing
 from fastroute.journal.schema import REQUESTS, SHADOWS
 
 _SLOTS = 4096
-#: state, is a shadow, is an estimate, status, time, weight, cost, latency, tokens: input, cached,
-#: output; id, path, model, caller.
-_SLOT = struct.Struct("<BBBxi4d3i4x16s32s100s64s")
+#: id, path, caller, is a shadow, time, weight: what the end of a call does not change.
+_CALL = struct.Struct("<16s32s64s?2d")
+#: model, tokens (input, cached, output), is an estimate, status, cost, latency; the state is written
+#: last, so that no half of a note is read.
+_FIGURES = struct.Struct("<100s3i?i2dB")
+_SLOT = struct.Struct(_CALL.format + _FIGURES.format[1:])
 _FREE, _UNDER_WAY, _OVER = range(3)
 
 
-@dataclass(slots=True)
-class Note:
-    """What is noted of a call; of one under way its figures are estimates."""
+class Call(NamedTuple):
+    """A call; ``weight`` is the inverse of a shadow's sampling probability, None for a request."""
 
     request_id: str
-    time: float
     path: str
-    model: str
     caller: str | None
+    time: float
+    weight: float | None = None
+
+
+class Figures(NamedTuple):
+    """What a call came to; of one under way, estimates."""
+
+    model: str
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
-    cost_usd: float | None = None
     is_estimate: bool = True
-    latency_ms: float = 0.0
     status: int = 0
-    #: Of a shadow the inverse of its sampling probability; None for a request.
-    weight: float | None = None
+    cost_usd: float | None = None
+    latency_ms: float = 0.0
 
 
 class Pending:
@@ -72,23 +77,29 @@ class Pending:
             raise
         self._free = deque(range(_SLOTS))
 
-    def begin(self, note: Note) -> int | None:
+    def begin(self, call: Call, figures: Figures) -> int | None:
         """Note a call that is sent now; its slot, or None if all are taken."""
         try:
             slot = self._free.pop()  # the last one released, whose page is in the cache
         except IndexError:
             return None
-        self._write(slot, _UNDER_WAY, note)
+        request_id, path, caller, time, weight = call
+        _SLOT.pack_into(
+            self._map, slot * _SLOT.size, request_id.encode(), path.encode(),
+            (caller or "").encode("utf-8", "replace"), weight is not None, time, weight or 0.0,
+            *_packed(figures), _UNDER_WAY,
+        )  # fmt: skip
         return slot
 
-    def finish(self, slot: int, note: Note) -> None:
+    def finish(self, slot: int, figures: Figures) -> None:
         """Note what the call came to."""
-        self._write(slot, _OVER, note)
+        _FIGURES.pack_into(self._map, slot * _SLOT.size + _CALL.size, *_packed(figures), _OVER)
 
-    def release(self, slot: int) -> None:
-        """Forget a call: its row is in the database. Called by other threads, too."""
-        self._map[slot * _SLOT.size] = _FREE
-        self._free.append(slot)
+    def release(self, slots: Sequence[int]) -> None:
+        """Forget calls: their rows are in the database. Called by other threads, too."""
+        for slot in slots:
+            self._map[(slot + 1) * _SLOT.size - 1] = _FREE
+        self._free.extend(slots)
 
     def close(self) -> None:
         """Forget all."""
@@ -96,16 +107,20 @@ class Pending:
         self._map.close()
         os.close(self._file)
 
-    def _write(self, slot: int, state: int, note: Note) -> None:
-        begin = slot * _SLOT.size
-        _SLOT.pack_into(
-            self._map, begin, _FREE, note.weight is not None, note.is_estimate, note.status,
-            note.time, note.weight or 0.0, math.nan if note.cost_usd is None else note.cost_usd,
-            note.latency_ms, note.input_tokens, note.cached_tokens, note.output_tokens,
-            note.request_id.encode(), note.path.encode(), note.model.encode("utf-8", "replace"),
-            (note.caller or "").encode("utf-8", "replace"),
-        )  # fmt: skip
-        self._map[begin] = state  # last, so that no half of a note is read
+
+def _packed(figures: Figures) -> tuple[object, ...]:
+    model, full, cached, output, is_estimate, status, cost, latency = figures
+    name = model.encode("utf-8", "replace")
+    return (
+        name,
+        full,
+        cached,
+        output,
+        is_estimate,
+        status,
+        math.nan if cost is None else cost,
+        latency,
+    )
 
 
 def recover(folder: Path, engine: Engine) -> int:
@@ -143,38 +158,43 @@ def pending_folder(url: URL) -> Path:
     return Path(tempfile.gettempdir()) / f"fastroute-{os.geteuid()}-{digest}.pending"
 
 
-def _notes(raw: bytes) -> Iterator[tuple[int, Note]]:
+def _notes(raw: bytes) -> Iterator[tuple[int, Call, Figures]]:
     for fields in _SLOT.iter_unpack(raw[: len(raw) // _SLOT.size * _SLOT.size]):
-        state, is_shadow, is_estimate, status, time, weight, cost, latency, *rest = fields
-        full, cached, output, *texts = rest
+        *texts, is_shadow, time, weight, model, full, cached, output, is_estimate, status, cost, \
+            latency, state = fields  # fmt: skip
         if state != _FREE:
-            name, path, model, caller = (t.rstrip(b"\0").decode(errors="ignore") for t in texts)
-            yield state, Note(
-                name, time, path, model, caller or None, full, cached, output,
-                None if math.isnan(cost) else cost, bool(is_estimate), latency, status,
-                weight if is_shadow else None,
+            name, path, caller, model = (
+                text.rstrip(b"\0").decode(errors="ignore") for text in (*texts, model)
+            )
+            yield (
+                state,
+                Call(name, path, caller or None, time, weight if is_shadow else None),
+                Figures(
+                    model, full, cached, output, is_estimate, status,
+                    None if math.isnan(cost) else cost, latency,
+                ),
             )  # fmt: skip
 
 
-def _row(state: int, note: Note) -> dict[str, Any]:
+def _row(state: int, call: Call, figures: Figures) -> dict[str, Any]:
     killed = "killed" if state == _UNDER_WAY else None
     row: dict[str, Any] = {
-        "request_id": note.request_id,
-        "time": note.time,
-        "input_tokens": note.input_tokens,
-        "cached_tokens": note.cached_tokens,
-        "output_tokens": note.output_tokens,
-        "tokens_are_estimates": note.is_estimate,
-        "cost_usd": note.cost_usd,
-        "latency_ms": note.latency_ms if killed is None else None,
+        "request_id": call.request_id,
+        "time": call.time,
+        "input_tokens": figures.input_tokens,
+        "cached_tokens": figures.cached_tokens,
+        "output_tokens": figures.output_tokens,
+        "tokens_are_estimates": figures.is_estimate,
+        "cost_usd": figures.cost_usd,
+        "latency_ms": figures.latency_ms if killed is None else None,
         "error": killed,
     }
-    if note.weight is not None:
-        return row | {"model": note.model, "weight": note.weight}
+    if call.weight is not None:
+        return row | {"model": figures.model, "weight": call.weight}
     return row | {
-        "caller": note.caller,
-        "path": note.path,
-        "chosen": note.model,
-        "answered_by": note.model,
-        "status": note.status or None,
+        "caller": call.caller,
+        "path": call.path,
+        "chosen": figures.model,
+        "answered_by": figures.model,
+        "status": figures.status or None,
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from fastroute.gateway.config.journal import JournalConfig
 from fastroute.gateway.gateway import Gateway
@@ -13,25 +12,23 @@ from fastroute.gateway.operations.books import BilledCall, cost_usd
 from fastroute.gateway.operations.logs import log
 from fastroute.gateway.operations.usage import Usage
 from fastroute.journal.database import journal_url
-from fastroute.journal.pending import Note, Pending, pending_folder
+from fastroute.journal.pending import Call, Figures, Pending, pending_folder
 
 #: A client may name a model of any length.
 MODEL_CHARS = 255
 #: Weight of the newest answer in the mean length of a model's answers.
 _STEP = 0.05
+_NOTHING = Usage(0, 0, 0, 0)
 
 
 def total_usd(calls: Sequence[BilledCall]) -> float | None:
     """The dollars of ``calls``; None where one's are not known, or there are none."""
-    costs = [call.cost_usd for call in calls if call.cost_usd is not None]
-    return sum(costs) if calls and len(costs) == len(calls) else None
-
-
-class Noted(NamedTuple):
-    """A call that is noted, and where."""
-
-    slot: int
-    note: Note
+    total = 0.0
+    for call in calls:
+        if call.cost_usd is None:
+            return None
+        total += call.cost_usd
+    return total if calls else None
 
 
 class Calls:
@@ -48,46 +45,41 @@ class Calls:
         except OSError as error:
             log("calls are not noted before they end", logging.WARNING, reason=error.strerror)
 
-    def begin(self, gateway: Gateway, note: Note, body_bytes: int) -> Noted | None:
-        """Note a call that is sent now, with an estimate of its figures."""
+    def begin(self, gateway: Gateway, call: Call, model: str, body_bytes: int) -> int | None:
+        """Note a call that is sent now, with an estimate of its figures; where it is noted."""
         if self._pending is None:
             return None
         # As long as answers of this model are, on average; a token has about four bytes.
-        expected = round(self._lengths.get(note.model, 0.0))
-        usage = Usage(-(-body_bytes // 4), 0, 0, expected, is_estimate=True)
-        note.input_tokens, note.output_tokens = usage.input_tokens, expected
-        note.cost_usd = cost_usd(usage, gateway.model_config(note.model))
-        slot = self._pending.begin(note)
-        return None if slot is None else Noted(slot, note)
+        expected = round(self._lengths.get(model, 0.0))
+        input_tokens = -(-body_bytes // 4)
+        cost = cost_usd(Usage(input_tokens, 0, 0, expected), gateway.model_config(model))
+        return self._pending.begin(call, Figures(model, input_tokens, 0, expected, True, 0, cost))
 
     def end(
-        self, noted: Noted | None, calls: Sequence[BilledCall], answered: int | None,
+        self, slot: int | None, model: str, calls: Sequence[BilledCall], answered: int | None,
         latency_ms: float, status: int,
-    ) -> int | None:  # fmt: skip
+    ) -> None:  # fmt: skip
         """Note what it came to; its slot is to be released when its row is in the database."""
-        if calls and answered is not None:
-            model, output_tokens = calls[answered].model, calls[answered].usage.output_tokens
-            before = self._lengths.get(model, float(output_tokens))
-            if model in self._lengths or len(self._lengths) < 1000:
-                self._lengths[model] = before + _STEP * (output_tokens - before)
-        if noted is None or self._pending is None:
-            return None
-        slot, note = noted
-        usage = Usage(0, 0, 0, 0)
+        usage = _NOTHING
         if calls:
-            note.model, usage = calls[answered or 0].model, calls[answered or 0].usage
-        note.input_tokens, note.output_tokens = usage.all_input_tokens, usage.output_tokens
-        note.cached_tokens = usage.cached_tokens
-        note.cost_usd = total_usd(calls)
-        note.is_estimate = any(call.usage.is_estimate for call in calls)
-        note.latency_ms, note.status = latency_ms, status
-        self._pending.finish(slot, note)
-        return slot
+            model, _, _, usage, _ = calls[answered or 0]
+            if answered is not None:
+                before = self._lengths.get(model)
+                if before is not None or len(self._lengths) < 1000:
+                    before = usage.output_tokens if before is None else before
+                    self._lengths[model] = before + _STEP * (usage.output_tokens - before)
+        if slot is not None and self._pending is not None:
+            is_estimate = any(call.usage.is_estimate for call in calls)
+            figures = Figures(
+                model, usage.all_input_tokens, usage.cached_tokens, usage.output_tokens,
+                is_estimate, status, total_usd(calls), latency_ms,
+            )  # fmt: skip
+            self._pending.finish(slot, figures)
 
-    def release(self, slot: int) -> None:
-        """Forget a call: its row is in the database, or lost."""
-        assert self._pending is not None
-        self._pending.release(slot)
+    def release(self, slots: Sequence[int]) -> None:
+        """Forget calls: their rows are in the database, or lost."""
+        if self._pending is not None:
+            self._pending.release(slots)
 
     def close(self) -> None:
         """Forget all."""

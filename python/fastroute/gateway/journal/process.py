@@ -1,7 +1,8 @@
 """The gateway's side of the journal's process, which makes rows and writes them.
 
 A request costs the gateway one short copy, and never waits for a database, nor for the lock of the
-interpreter while rows are made. What was put is kept until the process says that it is done; one
+interpreter while rows are made. Rows are sent, kept and released as batches, since the threads here
+take the lock from the requests. What was put is kept until the process says that it is done; one
 that dies is started again, and gets what it was not done with: rows and grades are kept once.
 """
 
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -20,7 +22,7 @@ from dataclasses import astuple
 from marshal import dumps, loads
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastroute.errors import JournalError
 from fastroute.journal.feedback import Grade, Outcome
@@ -30,10 +32,23 @@ from fastroute.journal.writer import Count, Log
 _MOST_BYTES = 64 * 2**20
 #: Seconds from one message to the next, and from a grade to the message with it.
 _SEND_S, _SHARED_S = 0.1, 0.01
-_BATCH = 1000
+#: Rows of one message, and bytes after which another begins.
+_BATCH_ROWS, _BATCH_BYTES = 1000, 2**20
+#: Of marshal: the last one that does not look for objects it has seen, which takes longer to read.
+_FORMAT = 2
 #: Seconds for writing what waits at the end; pauses before another start.
 _PATIENCE_S = 12.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+
+
+class _Batch(NamedTuple):
+    """Rows and grades of one message, and who is told that they are done."""
+
+    message: bytes
+    size_bytes: int
+    rows: int
+    slots: list[int]
+    grades: dict[int, Future[Outcome]]
 
 
 class WriterProcess:
@@ -43,7 +58,7 @@ class WriterProcess:
         settings: what it starts with, as ``configure`` takes it.
         count: is told what becomes of rows.
         log: is told of failures.
-        release: is called with the slot of each row that needs it no longer.
+        release: is called with the slots of rows that need them no longer.
         spent: is told the day, what shadows cost since, and when that was read.
         most_rows: rows and grades that may wait.
     """
@@ -53,7 +68,7 @@ class WriterProcess:
         settings: dict[str, Any],
         count: Count,
         log: Log,
-        release: Callable[[int], None],
+        release: Callable[[list[int]], None],
         spent: Callable[[float, float, float], None],
         *,
         most_rows: int,
@@ -64,13 +79,14 @@ class WriterProcess:
         self._release = release
         self._spent = spent
         self._most_rows = most_rows
-        self._waiting: dict[int, tuple[bytes, int | Future[Outcome] | None]] = {}
-        # Bytes of what came, and of what is done: one thread each.
-        self._bytes_in, self._bytes_out = 0, 0
-        self._next = 0
+        self._fresh: deque[tuple[bytes, int | Future[Outcome] | None]] = deque()
+        self._batches: dict[int, _Batch] = {}
+        # Of what came, and of what is done: one thread each.
+        self._count_in, self._bytes_in = 0, 0
+        self._count_out, self._bytes_out = 0, 0
         self._sending = threading.Lock()
         self._connection: Connection | None = None
-        self._sent = 0
+        self._next, self._sent = 0, 0
         self._process: subprocess.Popen[bytes] | None = None
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -87,14 +103,14 @@ class WriterProcess:
         """Make it go on with other settings, but for the database."""
         self._settings, self._is_told = dumps(settings), False
 
-    def put(self, table: str, noted: dict[str, Any], slot: int | None) -> bool:
+    def put(self, table: str, noted: tuple[Any, ...], slot: int | None) -> bool:
         """Queue what a row is made of; False if there is no room for it, and it is dropped. It
         never waits. Called by one thread only, as is ``grade``."""
         if self._is_full:
             self._lose(table, "dropped", slot)
             return False
         try:
-            data = dumps((table, noted))
+            data = dumps((table, noted), _FORMAT)
         except ValueError:
             self._log("a row of the journal is lost", logging.ERROR, table=table)
             self._lose(table, "refused", slot)
@@ -109,7 +125,7 @@ class WriterProcess:
         if self._is_full:
             future.set_exception(JournalError("the journal takes no more grades now"))
         else:
-            self._add(dumps(("grade", astuple(grade))), future)
+            self._add(dumps(("grade", astuple(grade)), _FORMAT), future)
             self._wake.set()
         return future
 
@@ -124,31 +140,36 @@ class WriterProcess:
             self._process.kill()
             for thread in self._threads:
                 thread.join(1.0)
-        if self._waiting:
-            self._log("rows of the journal are lost", logging.ERROR, rows=len(self._waiting))
-        for data, target in self._waiting.values():
-            if isinstance(target, Future):
-                _fail(target, "the gateway is stopping")
-            else:
-                self._lose(loads(data)[0], "dropped", target)
+        self._collect()
+        if self._batches:
+            rows = sum(batch.rows for batch in self._batches.values())
+            self._log("rows of the journal are lost", logging.ERROR, rows=rows)
+        for batch in self._batches.values():
+            for future in batch.grades.values():
+                _fail(future, "the gateway is stopping")
+            for data in loads(batch.message)[1]:
+                table, _ = loads(data)
+                if table != "grade":
+                    self._count(table, "dropped", 1)
+            self._release(batch.slots)
 
     @property
     def _is_full(self) -> bool:
         return (
-            len(self._waiting) >= self._most_rows
+            self._count_in - self._count_out >= self._most_rows
             or self._bytes_in - self._bytes_out > _MOST_BYTES
             or self._closing.is_set()
         )
 
     def _add(self, data: bytes, target: int | Future[Outcome] | None) -> None:
+        self._count_in += 1
         self._bytes_in += len(data)
-        self._waiting[self._next] = data, target
-        self._next += 1  # last: what is below it may be sent
+        self._fresh.append((data, target))
 
     def _lose(self, table: str, outcome: str, slot: int | None) -> None:
         self._count(table, outcome, 1)
         if slot is not None:
-            self._release(slot)
+            self._release([slot])
 
     def _send_often(self) -> None:
         while not self._closing.is_set():
@@ -167,13 +188,36 @@ class WriterProcess:
             if not self._is_told:
                 self._is_told = True
                 connection.send_bytes(self._settings)
-            while self._sent < (last := min(self._next, self._sent + _BATCH)):
-                numbers = range(self._sent, last)
-                self._sent = last
-                batch = [(n, self._waiting[n][0]) for n in numbers if n in self._waiting]
-                connection.send_bytes(dumps(batch))
-            if self._closing.is_set():
+            is_all = self._closing.is_set()  # nothing comes any more
+            self._collect()
+            while self._sent < self._next:
+                self._sent += 1
+                batch = self._batches.get(self._sent - 1)
+                if batch is not None:
+                    connection.send_bytes(batch.message)
+            if is_all:
                 connection.send_bytes(dumps(None))
+
+    def _collect(self) -> None:
+        """Make batches of what came."""
+        left = len(self._fresh)
+        while left:
+            rows: list[bytes] = []
+            slots: list[int] = []
+            grades: dict[int, Future[Outcome]] = {}
+            size_bytes = 0
+            while left and len(rows) < _BATCH_ROWS and size_bytes < _BATCH_BYTES:
+                data, target = self._fresh.popleft()
+                left -= 1
+                if isinstance(target, Future):
+                    grades[len(rows)] = target
+                elif target is not None:
+                    slots.append(target)
+                rows.append(data)
+                size_bytes += len(data)
+            message = dumps((self._next, rows), _FORMAT)
+            self._batches[self._next] = _Batch(message, size_bytes, len(rows), slots, grades)
+            self._next += 1  # last: what is below it may be sent
 
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -192,7 +236,9 @@ class WriterProcess:
             except OSError as error:
                 status = error.strerror
             now_s = time.monotonic()
-            if self._closing.is_set() and (not self._waiting or now_s > self._end_s):
+            if self._closing.is_set() and (
+                not (self._batches or self._fresh) or now_s > self._end_s
+            ):
                 return
             self._log(
                 "the journal's process ended; it is started again", logging.ERROR, status=status
@@ -218,22 +264,23 @@ class WriterProcess:
             )
         with self._sending:
             self._connection, self._is_told = ours, False
-            self._sent = next(iter(self._waiting), self._next)
+            self._sent = next(iter(self._batches), self._next)
         return ours
 
     def _take(self, kind: str, *facts: Any) -> None:
         """Take what the process reports."""
         if kind == "done":
             for number in facts[0]:
-                slot = self._forget(number)
-                if slot is not None:
-                    self._release(slot)
+                batch = self._batches.pop(number)
+                self._count_out += batch.rows
+                self._bytes_out += batch.size_bytes
+                self._release(batch.slots)
         elif kind == "grade":
-            number, outcome, error = facts
-            future = self._forget(number)
+            number, place, outcome, error = facts
+            future = self._batches[number].grades[place]
             if error is not None:
                 _fail(future, error)
-            elif future is not None:
+            else:
                 with suppress(InvalidStateError):  # who asked waits no longer
                     future.set_result(outcome)
         elif kind == "count":
@@ -246,14 +293,7 @@ class WriterProcess:
         elif kind == "spent":
             self._spent(*facts)
 
-    def _forget(self, number: int) -> Any:
-        """What is to be told that ``number`` is done."""
-        data, target = self._waiting.pop(number, (b"", None))
-        self._bytes_out += len(data)
-        return target
 
-
-def _fail(future: Future[Outcome] | None, why: str) -> None:
-    if future is not None:
-        with suppress(InvalidStateError):  # who asked waits no longer
-            future.set_exception(JournalError(why))
+def _fail(future: Future[Outcome], why: str) -> None:
+    with suppress(InvalidStateError):  # who asked waits no longer
+        future.set_exception(JournalError(why))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastroute.gateway.config.settings import Config
 from fastroute.gateway.gateway import Gateway
-from fastroute.gateway.journal.calls import MODEL_CHARS, Calls, Noted, marshalled
+from fastroute.gateway.journal.calls import MODEL_CHARS, Calls, marshalled
 from fastroute.gateway.journal.process import WriterProcess
-from fastroute.gateway.journal.shadow import DailyBudget, Sampled, Shadows
+from fastroute.gateway.journal.shadow import Asked, DailyBudget, Sampled, Shadows
 from fastroute.gateway.journal.texts import Texts
 from fastroute.gateway.operations.books import Bill
 from fastroute.gateway.operations.logs import log
@@ -19,7 +19,7 @@ from fastroute.gateway.request.candidates import Choice
 from fastroute.gateway.request.document import Document
 from fastroute.gateway.request.routed import Routed
 from fastroute.http.request import RawHeaders
-from fastroute.journal.pending import Note
+from fastroute.journal.pending import Call
 
 if TYPE_CHECKING:
     from fastroute.gateway.operations.state import State
@@ -30,8 +30,8 @@ class Entry:
     """What is noted of one request until it is over."""
 
     __slots__ = (
-        *("_bytes", "_gateway", "_noted", "_pieces", "_recorder", "_routed", "_sampled"),
-        *("_texts", "_time_s", "bill"),
+        *("_bytes", "_gateway", "_pieces", "_recorder", "_routed", "_sampled"),
+        *("_slot", "_texts", "_time_s", "bill"),
     )
 
     def __init__(self, recorder: Recorder, gateway: Gateway, routed: Routed) -> None:
@@ -44,16 +44,16 @@ class Entry:
         self._pieces: list[bytes] = []
         self._bytes = 0
         self._sampled: Sampled | None = None
-        self._noted: Noted | None = None
+        self._slot: int | None = None
 
     def send(self, facts: Facts, document: Document, headers: RawHeaders, query: bytes) -> None:
         """Note what is sent to the provider."""
-        name, path, model = facts.request_id, facts.path, self._routed.model[:MODEL_CHARS]
-        note = Note(name, self._time_s, path, model, facts.caller)
-        self._noted = self._recorder.calls.begin(self._gateway, note, len(document.raw))
+        call = Call(facts.request_id, facts.path, facts.caller, self._time_s)
+        model = self._routed.model[:MODEL_CHARS]
+        self._slot = self._recorder.calls.begin(self._gateway, call, model, len(document.raw))
         shadows = self._recorder.shadows
         if shadows is not None:
-            self._sampled = shadows.sample(self._routed, document, path, headers, query)
+            self._sampled = shadows.sample(self._routed, document, facts.path, headers, query)
 
     def feed(self, piece: bytes) -> None:
         """Note a piece of the answer."""
@@ -65,36 +65,26 @@ class Entry:
         """Queue what the request's row is made of, and ask its shadow."""
         bill, routed, texts, recorder = self.bill, self._routed, self._texts, self._recorder
         calls, answered = ([], None) if bill is None else (bill.settled, bill.answered)
-        noted = {
-            "request_id": facts.request_id,
-            "time": self._time_s,
-            "caller": facts.caller,
-            "conversation": routed.conversation,
-            "path": facts.path,
-            "chosen": routed.model[:MODEL_CHARS],
-            "arm": routed.arm,
-            "answered_by": (facts.model or "")[:MODEL_CHARS] or None,
-            "stream": facts.stream,
-            "latency_ms": facts.duration_ms,
-            "first_byte_ms": facts.more.get("first_byte_ms"),
-            "status": facts.status,
-            "error": facts.error,
-            "prompt": (texts.cut(routed.prompt) or None) if texts.prompts else None,
-            "prompt_characters": len(routed.prompt),
-            "calls": marshalled(calls),
-            "answered": answered,
-            "body": b"".join(self._pieces),
-        }
-        if routed.choice is not None:
-            noted |= _choice(routed, routed.choice)
-        elif routed.decision is not None:
-            noted |= _decision(self._gateway, routed)
-        slot = recorder.calls.end(self._noted, calls, answered, facts.duration_ms, facts.status)
-        recorder.writer.put("requests", noted, slot)
+        latency_ms = facts.duration_ms
+        choice, decision = routed.choice, routed.decision
+        model = routed.model[:MODEL_CHARS]
+        answered_by = (facts.model or "")[:MODEL_CHARS] or None
+        noted = (  # in the order of rows.REQUEST
+            facts.request_id, self._time_s, facts.caller, routed.conversation, facts.path,
+            model, routed.arm, answered_by, facts.stream, latency_ms,
+            facts.more.get("first_byte_ms"), facts.status, facts.error,
+            (texts.cut(routed.prompt) or None) if texts.prompts else None, len(routed.prompt),
+            marshalled(calls), answered, b"".join(self._pieces),
+            None if choice is not None or decision is None else _decision(self._gateway, routed),
+            None if choice is None else _choice(routed, choice),
+        )  # fmt: skip
+        recorder.calls.end(self._slot, model, calls, answered, latency_ms, facts.status)
+        recorder.writer.put("requests", noted, self._slot)
         shadows, sampled = recorder.shadows, self._sampled
         succeeded = calls and facts.status == 200 and facts.error is None
         if shadows is not None and sampled is not None and succeeded:
-            shadows.start(sampled, noted, calls[answered or 0].usage, recorder)
+            asked = Asked(facts.request_id, self._time_s, facts.path, answered_by)
+            shadows.start(sampled, asked, calls[answered or 0].usage, recorder)
 
 
 class Recorder:
@@ -160,39 +150,39 @@ class Recorder:
         }
 
 
-def _decision(gateway: Gateway, routed: Routed) -> dict[str, Any]:
-    """What ``request_row`` makes columns of."""
+def _decision(gateway: Gateway, routed: Routed) -> tuple[Any, ...]:
+    """The values of ``rows.DECISION``."""
     decision, chances, decider = routed.decision, routed.chances, gateway.decider
     assert decision is not None
     router = decider.routers.get(decision.router)
     held = decider.share_control
-    return {
-        "router": decision.router,
-        "router_checksum": None if router is None else router.provenance.checksum,
-        "cascade": routed.cascade,
-        "strong_share": None if held is None else held.held.strong_share,
-        "win_rate": decision.win_rate,
-        "threshold": decision.threshold,
-        "difficulty": decision.difficulty,
-        "pair": tuple(decider.model_pair),
-        "probabilities": None if chances is None else dict(chances.probabilities),
-        "explored": chances is not None and chances.explored,
-    }
+    return (
+        decision.router,
+        None if router is None else router.provenance.checksum,
+        routed.cascade,
+        None if held is None else held.held.strong_share,
+        decision.win_rate,
+        decision.threshold,
+        decision.difficulty,
+        tuple(decider.model_pair),
+        None if chances is None else dict(chances.probabilities),
+        chances is not None and chances.explored,
+    )
 
 
-def _choice(routed: Routed, choice: Choice) -> dict[str, Any]:
-    """The columns of a choice among candidates: the eligible ones, and scores of all."""
+def _choice(routed: Routed, choice: Choice) -> tuple[Any, ...]:
+    """The values of ``rows.CHOICE``: candidates are those eligible, scores are of all."""
     names, chances = choice.eligible, routed.chances
     probabilities = {name: float(name == routed.model) for name in names}
     if chances is not None:
         probabilities = dict(chances.probabilities)
-    return {
-        "router": BY_CHOICE,
-        "router_checksum": choice.checksum,
-        "policy": choice.decision.policy,
-        "candidates": list(names),
-        "scores": {view.name: view.quality for view in choice.views},
-        "probabilities": probabilities,
-        "propensity": probabilities.get(routed.model),
-        "explored": chances is not None and chances.explored,
-    }
+    return (
+        BY_CHOICE,
+        choice.checksum,
+        choice.decision.policy,
+        list(names),
+        {view.name: view.quality for view in choice.views},
+        probabilities,
+        probabilities.get(routed.model),
+        chances is not None and chances.explored,
+    )

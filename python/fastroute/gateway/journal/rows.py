@@ -1,25 +1,51 @@
-"""Makes the journal's rows of what a gateway noted, in the journal's process."""
+"""Makes the journal's rows of what a gateway noted, in the journal's process.
+
+What is noted is a tuple, as its names would take the gateway longer than its values.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from fastroute.gateway.journal.texts import Texts, answer_text
 from fastroute.gateway.operations.usage import Usage
 
+#: What is noted of a request, in order: columns as they are, but for ``calls`` (model, usage,
+#: dollars), ``answered``, ``body``, and what decided, or None.
+REQUEST = (
+    *("request_id", "time", "caller", "conversation", "path", "chosen", "arm", "answered_by"),
+    *("stream", "latency_ms", "first_byte_ms", "status", "error", "prompt", "prompt_characters"),
+    *("calls", "answered", "body", "decision", "choice"),
+)
+#: Of a decision between two models, and of a choice among candidates.
+DECISION = (
+    *("router", "router_checksum", "cascade", "strong_share", "win_rate", "threshold"),
+    *("difficulty", "pair", "probabilities", "explored"),
+)
+CHOICE = (
+    *("router", "router_checksum", "policy", "candidates", "scores", "probabilities"),
+    *("propensity", "explored"),
+)
+#: Of a shadow.
+SHADOW = (
+    *("request_id", "model", "time", "weight", "cost_usd", "latency_ms", "error"),
+    *("calls", "answered", "body", "stream"),
+)
 
-def request_row(noted: Mapping[str, Any], texts: Texts) -> dict[str, Any]:
-    """The row of a request: columns as they are, and ``conversation`` (bytes), ``pair``,
-    ``strong_share``, ``cascade``, ``calls`` (model, usage, dollars), ``answered``, ``body``."""
-    row = dict(noted)
-    pair, strong_share, cascade, calls, answered, body = (
-        row.pop(name, None)
-        for name in ("pair", "strong_share", "cascade", "calls", "answered", "body")
+
+def request_row(noted: tuple[Any, ...], texts: Texts) -> dict[str, Any]:
+    """The row of a request, of the values of ``REQUEST``."""
+    row = dict(zip(REQUEST, noted, strict=True))
+    decision, choice, calls, answered, body = (
+        row.pop(name) for name in ("decision", "choice", "calls", "answered", "body")
     )
+    if choice is not None:
+        row |= zip(CHOICE, choice, strict=True)
     if row["conversation"] is not None:
         row["conversation"] = row["conversation"].hex()
-    if pair is not None:
+    if decision is not None:
+        row |= zip(DECISION, decision, strict=True)
+        cascade, strong_share, pair = (row.pop(n) for n in ("cascade", "strong_share", "pair"))
         strong, weak = pair
         point = (
             f"threshold={row['threshold']:g}"
@@ -51,9 +77,9 @@ def request_row(noted: Mapping[str, Any], texts: Texts) -> dict[str, Any]:
     return row
 
 
-def shadow_row(noted: Mapping[str, Any], texts: Texts) -> dict[str, Any]:
-    """As ``request_row``, of a shadow."""
-    row = dict(noted)
+def shadow_row(noted: tuple[Any, ...], texts: Texts) -> dict[str, Any]:
+    """The row of a shadow, of the values of ``SHADOW``."""
+    row = dict(zip(SHADOW, noted, strict=True))
     calls, answered, body, is_stream = (
         row.pop(name) for name in ("calls", "answered", "body", "stream")
     )

@@ -13,12 +13,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastroute.errors import BodyError, DispatchError
 from fastroute.gateway.config.journal import ShadowConfig
 from fastroute.gateway.gateway import Gateway
-from fastroute.gateway.journal.calls import MODEL_CHARS, Noted, marshalled, total_usd
+from fastroute.gateway.journal.calls import MODEL_CHARS, marshalled, total_usd
 from fastroute.gateway.operations.books import Bill, BilledCall, cost_usd
 from fastroute.gateway.operations.usage import Usage
 from fastroute.gateway.protocol.replies import RefusalError
@@ -26,7 +26,7 @@ from fastroute.gateway.request.document import Document
 from fastroute.gateway.request.routed import Routed
 from fastroute.gateway.request.sampling import Sampler
 from fastroute.http.request import RawHeaders
-from fastroute.journal.pending import Note
+from fastroute.journal.pending import Call
 
 if TYPE_CHECKING:
     from fastroute.gateway.journal.recorder import Recorder
@@ -51,6 +51,15 @@ class Sampled(NamedTuple):
     query: bytes
     weight: float
     models: Sequence[str]
+
+
+class Asked(NamedTuple):
+    """A request that was answered, and by which model."""
+
+    request_id: str
+    time: float
+    path: str
+    answered_by: str | None
 
 
 class DailyBudget:
@@ -126,19 +135,17 @@ class Shadows:
         sent = tuple(field for field in headers if field[0] != b"idempotency-key")
         return Sampled(document, sent, query, 1 / probability, models)
 
-    def start(
-        self, sampled: Sampled, row: dict[str, Any], usage: Usage, recorder: Recorder
-    ) -> None:
-        """Ask other models than the one that answered ``row``, if there is room for it."""
-        others = [model for model in sampled.models if model != row["answered_by"]]
+    def start(self, sampled: Sampled, asked: Asked, usage: Usage, recorder: Recorder) -> None:
+        """Ask other models than the one that answered, if there is room for it."""
+        others = [model for model in sampled.models if model != asked.answered_by]
         if self._config.models == "one":
             sampled = sampled._replace(weight=sampled.weight * len(others))
             others = [random.choice(others)]
         for model in others:
-            self._start(sampled, model, row, usage, recorder)
+            self._start(sampled, model, asked, usage, recorder)
 
     def _start(
-        self, sampled: Sampled, model: str, row: dict[str, Any], usage: Usage, recorder: Recorder
+        self, sampled: Sampled, model: str, asked: Asked, usage: Usage, recorder: Recorder
     ) -> None:
         state = self._state
         gateway = state.gateway
@@ -151,7 +158,7 @@ class Shadows:
         elif estimate is None or not self._budget.reserve(estimate):
             outcome = "over_budget"
         else:
-            job = self._ask(sampled, row, model, estimate, recorder)
+            job = self._ask(sampled, asked, model, estimate, recorder)
             task = asyncio.get_running_loop().create_task(job)
             self._budget.tasks.add(task)
             task.add_done_callback(self._budget.tasks.discard)
@@ -161,7 +168,7 @@ class Shadows:
     async def _ask(
         self,
         sampled: Sampled,
-        row: dict[str, Any],
+        asked: Asked,
         model: str,
         reserved_usd: float,
         recorder: Recorder,
@@ -171,12 +178,13 @@ class Shadows:
         pieces: list[bytes] = []
         kept_bytes = 0
         error: str | None = None
-        noted: Noted | None = None
+        slot: int | None = None
+        name = model[:MODEL_CHARS]
         is_stream = False
         try:
-            document, path = sampled.document, row["path"]
-            note = Note(row["request_id"], row["time"], path, model, None, weight=sampled.weight)
-            noted = recorder.calls.begin(gateway, note, len(document.raw))
+            document, path = sampled.document, asked.path
+            call = Call(asked.request_id, path, None, asked.time, sampled.weight)
+            slot = recorder.calls.begin(gateway, call, name, len(document.raw))
             request = gateway.request(model, document, path, sampled.headers, query=sampled.query)
             async with asyncio.timeout(gateway.config.resilience.total_timeout_s):
                 with bill.recording():
@@ -204,20 +212,11 @@ class Shadows:
             self._state.metrics.shadows.labels("failed" if error else "answered").inc()
             self._state.release(gateway)
             latency_ms = round((perf_counter() - began) * 1000, 3)
-            shadow = {
-                "request_id": row["request_id"],
-                "model": model[:MODEL_CHARS],
-                "time": row["time"],
-                "weight": sampled.weight,
-                "cost_usd": cost,
-                "latency_ms": latency_ms,
-                "error": error,
-                "calls": marshalled(calls),
-                "answered": bill.answered,
-                "body": b"".join(pieces),
-                "stream": is_stream,
-            }
-            slot = recorder.calls.end(noted, calls, bill.answered, latency_ms, 0)
+            shadow = (  # in the order of rows.SHADOW
+                asked.request_id, name, asked.time, sampled.weight, cost, latency_ms,
+                error, marshalled(calls), bill.answered, b"".join(pieces), is_stream,
+            )  # fmt: skip
+            recorder.calls.end(slot, name, calls, bill.answered, latency_ms, 0)
             recorder.writer.put("shadows", shadow, slot)
 
     def _count(self, bill: Bill, gateway: Gateway) -> list[BilledCall]:

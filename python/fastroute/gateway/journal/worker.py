@@ -8,8 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -57,6 +57,8 @@ class Worker:
         self._connection = connection
         self._reports: deque[tuple[Any, ...]] = deque()
         self._done: deque[int] = deque()
+        #: Rows and grades of each message that are not done.
+        self._left: Counter[int] = Counter()
         self._sending = threading.Lock()
         self._settings: Mapping[str, Any] = {}
         self._was_writing = True
@@ -98,22 +100,29 @@ class Worker:
         message = loads(self._connection.recv_bytes())
         if isinstance(message, dict):
             self._use(message)
-        for number, data in message if isinstance(message, list) else ():
-            self._put(number, *loads(data))
+        elif message is not None:
+            number, noted = message
+            with self._sending:
+                self._left[number] = len(noted)
+            done = partial(self._done.append, number)
+            for place, data in enumerate(noted):
+                self._put(number, place, done, *loads(data))
         return message is not None
 
-    def _put(self, number: int, kind: str, noted: Any) -> None:
+    def _put(
+        self, number: int, place: int, done: Callable[[], None], kind: str, noted: Any
+    ) -> None:
         if kind == "grade":
             graded = self._writer.grade(Grade(*noted))
-            graded.add_done_callback(partial(self._answer, number))
+            graded.add_done_callback(partial(self._answer, number, place))
         else:
             table, make = _ROWS[kind]
-            done = partial(self._done.append, number)
             self._writer.put(table, partial(make, noted, self._texts), 0, done)
 
-    def _answer(self, number: int, graded: Future[Outcome]) -> None:
+    def _answer(self, number: int, place: int, graded: Future[Outcome]) -> None:
         error = graded.exception()
-        self.tell("grade", number, None if error else graded.result(), error and str(error))
+        self.tell("grade", number, place, None if error else graded.result(), error and str(error))
+        self._done.append(number)
         self._report()
 
     def _report(self) -> None:
@@ -122,8 +131,12 @@ class Worker:
             if is_writing != self._was_writing:
                 self._was_writing = is_writing
                 self.tell("writing", is_writing)
-            if self._done:
-                self.tell("done", [self._done.popleft() for _ in range(len(self._done))])
+            self._left.subtract(self._done.popleft() for _ in range(len(self._done)))
+            done = [number for number, left in self._left.items() if left == 0]
+            for number in done:
+                del self._left[number]
+            if done:
+                self.tell("done", done)
             if self._reports:
                 reports = [self._reports.popleft() for _ in range(len(self._reports))]
                 with suppress(OSError):  # the gateway was killed
