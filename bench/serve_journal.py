@@ -241,6 +241,7 @@ def main() -> int:
                 command = [sys.executable, "-m", "fastroute", "serve", "--config", str(config)]
                 pid = stack.enter_context(running(command, port, {}))
                 settings[kind] = Setting(port, pid, kind == FULL)
+            rate = 0.0
             for setting in reversed(settings.values()):  # what is slow the first time
                 setting.saturate(3.0)
                 rate = setting.figures.pop("requests/s")[0]  # of "off", the last
