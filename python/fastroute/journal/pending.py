@@ -27,7 +27,7 @@ from fastroute.journal.schema import REQUESTS, SHADOWS
 _SLOTS = 4096
 #: id, path, caller, is a shadow, time, weight: what the end of a call does not change.
 _CALL = struct.Struct("<16s32s64s?2d")
-#: model, tokens (input, cached, output), is an estimate, status, cost, latency; and the state, last,
+#: model, tokens (input, cached, output), is an estimate, status, cost, latency; the state is last,
 #: so that no half of a note is read.
 _FIGURES = struct.Struct("<100s3i?i2dB")
 _SLOT = struct.Struct(_CALL.format + _FIGURES.format[1:])
