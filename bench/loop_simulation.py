@@ -1,11 +1,12 @@
 """The loop on simulated users with planted changes: noticed when, recovered when, at what regret.
 
 ``python bench/loop_simulation.py`` runs, for each change, a journal in SQLite, shadows, judgements,
-feedback, ``learn`` each day, ``replay`` of what it proposes, a canary of what replay finds better,
-and drift. Two models answer prompts of three topics, which have words of their own; a request's
-value is the probability of a good answer, less 0.2 where the strong model is asked. Regret is the
-difference to an oracle that knows every topic's probabilities on every day. The models and users
-are drawn in this process; everything else is what the gateway and the commands run.
+feedback, ``learn`` each day, ``replay`` of the router or the single model that it recommends, a
+canary of what replay finds much cheaper, or better by more than it costs, and drift. Two models
+answer prompts of three topics, which have words of their own; a request's value is the probability
+of a good answer, less 0.2 where the strong model is asked. Regret is the difference to an oracle
+that knows every topic's probabilities on every day. The models and users are drawn in this process;
+everything else is what the gateway and the commands run.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ TOPICS = {
     "small talk": "birthday holiday recipe garden kitchen weather movie puppy funny short friendly",
     "law": "contract liability statute plaintiff tenant clause appeal court damages lease breach",
 }
-STRONG, PRICE_OF_STRONG = 0.9, 0.2
+STRONG, PRICE_OF_STRONG, USD_OF_STRONG = 0.9, 0.2, 1.3e-3
 #: Requests a day that explore, that have a shadow, that a user grades.
 EXPLORED, SHADOWED, GRADED = 0.05, 0.15, 0.3
 RULES = Rules(stages=(0.1, 0.4), settle_s=10.0, min_conversations=50, quality_margin=0.1,
@@ -199,7 +200,8 @@ class Loop:
         quality, cost = new.differences["quality"], new.differences["cost_usd"]
         spent = own.estimates["cost_usd"].value
         keeps = quality.low > -RULES.quality_margin and cost.high < -0.1 * spent
-        if quality.refusal or cost.refusal or not (keeps or quality.low > 0.0):
+        worth = quality.low > PRICE_OF_STRONG / USD_OF_STRONG * cost.high
+        if quality.refusal or cost.refusal or not (keeps or (quality.low > 0.0 and worth)):
             return
         self.candidate, self.candidate_threshold = found.tuned.router, threshold
         forgets = f"memory {found.memory_s / DAY_S:.1f} days"

@@ -1,7 +1,8 @@
 """How often ``fastroute tune`` keeps what it promises, and how many strong calls that takes.
 
 ``python bench/tune_coverage.py --data FOLDER`` takes MMLU, GSM8K and MMLU-Pro as traffic, certifies
-a threshold of the bundled router (0.95 of the quality, confidence 0.95), and measures twice:
+a threshold of the bundled router (0.95 of the quality, confidence 0.95; the weak model for
+everything is tested on the same prompts), and measures twice:
 
 - The promise is of the mean of the traffic that the prompts are drawn from. 2,000 prompts are drawn
   with replacement: is the quality kept on all the traffic, and how many strong calls are made,
@@ -48,7 +49,7 @@ def main() -> None:
         for seed in range(options.splits):
             some = np.random.default_rng(seed).integers(0, n, options.prompts)
             graded = Graded(weak[some], strong[some], None, None, np.arange(len(some)))
-            threshold = certify(_GOAL, thresholds, rates[some], graded).threshold or 0.0
+            threshold = certify(_GOAL, thresholds, rates[some], graded, graded).threshold or 0.0
             found.append((True, *_outcome(rates, threshold, weak, strong)))
         kept, share, oracle = np.array(found, dtype=np.float64).T[1:]
         print(
@@ -63,7 +64,7 @@ def main() -> None:
             order = np.random.default_rng(seed).permutation(n)
             some, rest = order[:count], order[count:]
             graded = Graded(weak[some], strong[some], None, None, np.arange(count))
-            threshold = certify(_GOAL, thresholds, rates[some], graded).threshold or 0.0
+            threshold = certify(_GOAL, thresholds, rates[some], graded, graded).threshold or 0.0
             kept_on_all = _keeps(rates >= threshold, weak, strong)
             found.append((kept_on_all, *_outcome(rates[rest], threshold, weak[rest], strong[rest])))
         _print(f"{benchmark.name}, {count:,} prompts and {n - count:,} others", found)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from fastroute.cli import main
 from fastroute.data.row_files import read_rows
-from fastroute.journal.database import open_journal
+from fastroute.journal.database import open_journal, writing
 from fastroute.journal.schema import FEEDBACK, JUDGEMENTS, METADATA, REQUESTS, SHADOWS
 from fastroute.learning import read_export
 from journal.traffic import Traffic
@@ -56,6 +56,10 @@ def test_stats(url: str, traffic: Traffic, capsys: pytest.CaptureFixture[str]) -
 def test_tune_reads_an_export(
     url: str, traffic: Traffic, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    engine = open_journal(url)
+    with writing(engine) as connection:
+        connection.execute(delete(JUDGEMENTS))
+    engine.dispose()
     file = tmp_path / f"export.{kind}"
     words = ["journal", "export", url, "--output", str(file)]
     assert main(words) == 0
@@ -74,6 +78,17 @@ def test_tune_reads_an_export(
     assert export.usd is not None
     assert main(words) == 2
     assert "exists; pass --overwrite" in capsys.readouterr().err
+
+
+def test_an_export_does_not_mix_scores_with_comparisons(
+    url: str, traffic: Traffic, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "export.jsonl"
+    assert main(["journal", "export", url, "--output", str(file)]) == 0
+    # One comparison grades both models' answers to a request; no score does.
+    assert {row["score"] for _, row in read_rows(file)} == {0.5, None}
+    said = capsys.readouterr().err
+    assert f"{len(traffic.feedback)} grades by scores are left out" in said
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

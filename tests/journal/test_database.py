@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,21 @@ def test_nothing_is_created_unasked(url: str, tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"there is no journal|has no journal"):
         open_journal(url, create=False)
     assert list(tmp_path.glob("journal.db*")) == []
+
+
+@pytest.mark.parametrize("is_database", [False, True])
+def test_another_file_is_left_as_it_is(is_database: bool, tmp_path: Path) -> None:
+    file = tmp_path / "notes.db"
+    file.write_text("no database")
+    if is_database:
+        file.unlink()
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("CREATE TABLE notes (text)")
+    before = file.read_bytes()
+    with pytest.raises(JournalError, match="has no journal" if is_database else "not a database"):
+        open_journal(f"sqlite:///{file}", create=False)
+    assert list(tmp_path.iterdir()) == [file]
+    assert file.read_bytes() == before
 
 
 def test_a_server_that_is_away_is_named_without_the_password() -> None:

@@ -22,6 +22,10 @@ def _graded(n: int, rng: np.random.Generator, gap: float = 0.3) -> tuple[Graded,
     return Graded(weak, strong, np.full(n, 1e-4), np.full(n, 2e-3), np.arange(n), 1e-2), rates
 
 
+def _graded_of(everyone: Graded, rows: slice) -> Graded:
+    return Graded(everyone.weak[rows], everyone.strong[rows], None, None, everyone.units[rows])
+
+
 def test_the_promise_is_kept_on_five_times_as_many_further_requests() -> None:
     kept = []
     for seed in range(400):
@@ -79,6 +83,35 @@ def test_the_promise_is_kept_in_95_of_100_draws() -> None:
     assert np.mean(kept) >= 0.95
     # And it is no guarantee by sending nearly everything to the strong model.
     assert np.mean(shares) < 1.25 * np.mean(best)
+
+
+def test_the_weak_model_alone_is_certified_on_all_prompts_where_a_sequence_has_too_few() -> None:
+    thresholds, found = np.linspace(0.01, 1.0, 100), []
+    for seed in range(50):
+        everyone, rates = _graded(600, np.random.default_rng(seed), gap=0.02)
+        half = _graded_of(everyone, slice(300))
+        found.append(
+            [
+                certify(_QUALITY, thresholds, rates[:300], half, more).threshold == 1.0
+                for more in (None, everyone)
+            ]
+        )
+    without, alone = np.mean(found, axis=0)
+    assert alone > without + 0.1
+
+
+def test_the_weak_model_alone_is_seldom_certified_where_it_misses_the_promise() -> None:
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(400):  # the weak model is just at the target, and no prompt tells
+        strong = np.ones(300)
+        weak = (rng.random(300) < 0.9499).astype(np.float64)
+        everyone = Graded(weak, strong, None, None, np.arange(300))
+        found = certify(
+            _QUALITY, np.array([0.5, 1.0]), rng.random(180), _graded_of(everyone, slice(180)),
+            everyone,
+        )  # fmt: skip
+        wrong += found.threshold == 1.0
+    assert wrong <= 0.05 * 400
 
 
 def test_nothing_is_certified_where_the_weak_model_is_bad_everywhere() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastroute._extras import needed_for
+from fastroute._files import lock
 from fastroute.errors import InvalidInputError, JournalError
 
 with needed_for("a journal"):
@@ -80,6 +80,8 @@ def open_journal(url: str | URL, *, password: str | None = None, create: bool = 
     try:
         with _locked(engine):
             _migrate(engine, shown, create=create)
+            if is_file:  # only now: another program's database is left as it is
+                _use_wal(engine)
     except (SQLAlchemyError, OSError) as error:
         engine.dispose()
         raise JournalError(f"the journal {shown} can't be opened: {reason(error)}") from error
@@ -112,7 +114,6 @@ def _engine(url: URL) -> Engine:
     def _connected(connection: Any, _: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
         # In WAL a commit that a loss of power undoes corrupts nothing.
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA secure_delete=ON")  # a prompt that is erased is overwritten
@@ -124,6 +125,14 @@ def _engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _use_wal(engine: Engine) -> None:
+    connection = engine.raw_connection()  # it can't be changed within a transaction
+    try:
+        connection.cursor().execute("PRAGMA journal_mode=WAL").close()
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -152,8 +161,7 @@ def _locked(engine: Engine) -> Iterator[None]:
         path = Path(str(engine.url.database))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o600)  # SQLite's other files get the same permissions
-        with path.with_name(f"{path.name}.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock(path.parent):
             yield
         return
     with engine.connect() as connection:

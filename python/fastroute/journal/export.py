@@ -15,7 +15,6 @@ from sqlalchemy import Connection, select
 from fastroute._extras import needed_for
 from fastroute._files import os_errors_as, whole_file
 from fastroute.errors import InvalidInputError
-from fastroute.journal.grades import mean_grades, read_grades
 from fastroute.journal.schema import METADATA, REQUESTS, SHADOWS
 
 TABLES = tuple(METADATA.tables)
@@ -27,14 +26,15 @@ _ANSWER = (
 )
 
 
-def answer_rows(connection: Connection, since: float, until: float) -> Iterator[dict[str, Any]]:
+def answer_rows(
+    connection: Connection, grades: Mapping[tuple[str, str], float], since: float, until: float
+) -> Iterator[dict[str, Any]]:
     """A row for each answer to a request whose prompt was kept, of shadows too: its model, and its
-    grade, ``score``, where it has one.
+    grade, ``score``, where ``grades`` by (request, model) have one.
 
     ``weight`` is 1 for a request and the inverse of the sampling probability for a shadow;
     ``propensity`` is the probability with which the policy chose the model.
     """
-    grades = mean_grades(read_grades(connection, since=since))
     of = REQUESTS.c
     fits = (of.time >= since, of.time < until, of.prompt.is_not(None))
     asked = select(REQUESTS).where(*fits, of.answered_by.is_not(None)).order_by(of.time)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastroute.cli.journal.options import add_span, add_url, reading, span
 from fastroute.cli.options import add_flag, add_option, check_new
+from fastroute.cli.streams import say
 
 _TABLES = ("answers", "requests", "shadows", "feedback", "judgements", "prices")
 
@@ -24,12 +25,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the file."""
     from fastroute.journal.export import answer_rows, table_rows, write_export
+    from fastroute.journal.grades import mean_grades, on_one_scale, read_grades
 
     check_new(options.output, overwrite=options.overwrite)
     since, until = span(options)
     with reading(options.url) as connection:
         if options.table == "answers":
-            rows = answer_rows(connection, since, until)
+            kept, left_out = on_one_scale(read_grades(connection, since=since))
+            if left_out:
+                say(left_out)
+            rows = answer_rows(connection, mean_grades(kept), since, until)
         else:
             rows = table_rows(connection, options.table, since, until)
         count = write_export(Path(options.output), rows)

@@ -11,6 +11,10 @@ at most 1 - confidence, over the draw of the prompts. The promise is of the mean
 that the prompts are drawn from. The mean over the next requests varies around it, so the level is
 that at which it holds there too, from ``_FUTURE`` times as many requests on (in the normal limit).
 
+That no prompt needs the safe model is a hypothesis without anything learnt, so all prompts with
+grades test it, those that were learnt from too, with a part ``_OF_END`` of the error (Bonferroni).
+Where nothing tells prompts apart, the sequence stops early or has too few prompts.
+
 Losses of a policy that sends prompt i to the weak (w) or the strong (s) model, grades on 0..1:
 
 quality >= q times the strong model's:  q s_i - (the chosen grade), in [-1, q]
@@ -41,6 +45,7 @@ _BOLDEST = 0.9
 # many prompts.
 _PRIOR_PROMPTS, _PRIOR_VARIANCE = 20.0, 0.01
 _FUTURE = 5.0
+_OF_END = 0.2
 # With so much power a certificate is called sufficiently likely.
 _POWER = 0.9
 _NORMAL = NormalDist()
@@ -173,31 +178,50 @@ class Certificate:
 
 
 def certify(
-    goal: Goal, thresholds: Float64Array, win_rates: Float64Array, graded: Graded
+    goal: Goal,
+    thresholds: Float64Array,
+    win_rates: Float64Array,
+    graded: Graded,
+    everyone: Graded | None = None,
 ) -> Certificate:
     """Test ``thresholds`` in the given order, which must not depend on ``graded``, and stop at the
     first that can't be certified.
 
     Args:
         goal: what is promised.
-        thresholds: float64[m], from the safest on.
+        thresholds: float64[m], from the safest on; the last sends everything to the other model.
         win_rates: float64[n], of the prompts of ``graded``.
         graded: n prompts.
+        everyone: these and others with grades, to test the last threshold on by itself too.
     """
     losses, low, high = goal.losses(graded, win_rates >= thresholds[:, None])
-    return certify_losses(goal, thresholds, graded.by_unit(np.asarray(losses)), low, high)
+    by_unit = graded.by_unit(np.asarray(losses))
+    if everyone is None:
+        return certify_losses(goal, thresholds, by_unit, low, high)
+    end = thresholds[-1:]
+    losses, _, _ = goal.losses(everyone, np.zeros(len(everyone.weak)) >= end[:, None])
+    alone = certify_losses(goal, end, everyone.by_unit(np.asarray(losses)), low, high, _OF_END)
+    if alone.threshold is not None:
+        return alone
+    return certify_losses(goal, thresholds, by_unit, low, high, 1.0 - _OF_END)
 
 
 def certify_losses(
-    goal: Goal, points: Float64Array, losses: Float64Array, low: float, high: float
+    goal: Goal,
+    points: Float64Array,
+    losses: Float64Array,
+    low: float,
+    high: float,
+    part: float = 1.0,
 ) -> Certificate:
     """The same for any policy with one number: ``points`` float64[m], and the losses of distinct
-    prompts at each, float64[m, n] in [low, high]."""
+    prompts at each, float64[m, n] in [low, high]; with a part of the goal's error."""
     # An export may be sorted by time or topic. Bets need a random order: otherwise easy prompts at
     # its beginning would count for those after them.
     mixed = losses[:, default_rng(0).permutation(losses.shape[-1])]
-    p = betting_p_values(mixed, low, high, goal.level)
-    failed = np.flatnonzero(p > goal.level)
+    level = part * goal.level
+    p = betting_p_values(mixed, low, high, level)
+    failed = np.flatnonzero(p > level)
     passed = int(failed[0]) if len(failed) else len(p)
     best = None if passed == 0 else float(points[passed - 1])
     return Certificate(

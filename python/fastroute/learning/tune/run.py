@@ -120,7 +120,12 @@ def tune_router(
         )
     )
     thresholds = grid(held_out, goal)
-    certificate = certify(goal, thresholds, win_rates, graded)
+    everyone = (split.learn | split.test) & export.has_all
+    certificate = certify(
+        goal, thresholds, win_rates, graded,
+        _graded(export.select(everyone), split.groups.ids[everyone], most_cost)
+        if goal.from_strong else None,
+    )  # fmt: skip
     threshold = certificate.threshold
     if threshold is None:
         threshold, _ = _estimated(goal, thresholds, held_out, learn)
@@ -155,7 +160,7 @@ def tune_router(
         policy=policy,
         baselines=_baselines(goal, graded, test, learn, policy, z, default, split.use_default),
         apgr={**chosen.apgr, "test": apgr_of(terms, gains)},
-        counts=split.counts(export, certificate.prompts),
+        counts=split.counts(export, graded.by_unit(terms).shape[-1]),
         labels_needed=_labels_needed(goal, thresholds, win_rates, graded),
         final_check=_final_check(goal, export, split, router, win_rates, threshold, z),
         notes=notes,
