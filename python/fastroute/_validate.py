@@ -72,6 +72,11 @@ def limit_threads(count: int) -> None:
 
 def available_threads() -> int:
     """Threads for a batch of texts: the processors that this process may use, at most 16."""
+    return min(_most_threads, processors())
+
+
+def processors() -> int:
+    """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return min(_most_threads, len(os.sched_getaffinity(0)))
-    return min(_most_threads, os.cpu_count() or 1)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS

@@ -94,14 +94,14 @@ def goal_of(options: argparse.Namespace) -> Goal:
 
 def run(options: argparse.Namespace) -> int:
     """Tune, save, and print the verdict."""
-    from fastroute.learning import save_result, tune_models, tune_router
+    from fastroute.learning import Price, save_result, tune_models, tune_router
     from fastroute.learning.many_models.words import account_of
     from fastroute.learning.tune.words import lines
     from fastroute.training.outcome import check_output
 
     if options.suggest is not None:
         return _suggest(options)
-    prices = _prices(options)
+    prices = {name: Price(*dollars) for name, dollars in map(price, options.price)}
     goal = goal_of(options)
     names = _names(options.model_names)
     if options.output is None and not options.dry_run:
@@ -168,12 +168,6 @@ def _written(folder: str, with_router: bool) -> str:
         )
     serve = f"fastroute serve --config {Path(folder, 'gateway.toml')}"
     return f"the router, report.html and gateway.toml; next: {serve}"
-
-
-def _prices(options: argparse.Namespace) -> dict[str, Price]:
-    from fastroute.learning import Price
-
-    return {name: Price(*dollars) for name, dollars in map(price, options.price)}
 
 
 def _names(given: list[str]) -> dict[str, str]:

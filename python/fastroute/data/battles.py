@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from fastroute.data.row_files import KINDS, Row, data_files, file_kind, read_json_lines, read_rows
@@ -26,7 +25,7 @@ def read_battles(path: str | os.PathLike[str]) -> list[Battle]:
         raise InvalidInputError("battles: the path is empty; give a file of battles, or a folder")
     battles = []
     for file in data_files(Path(path)):
-        for where, row in _rows(file):
+        for where, row in (read_rows if file_kind(file) in KINDS else read_json_lines)(file):
             battle = _battle(row, f"{file}, {where}")
             if len(battle.prompt.strip()) >= LEAST_PROMPT_CHARACTERS:
                 battles.append(battle)
@@ -36,10 +35,6 @@ def read_battles(path: str | os.PathLike[str]) -> list[Battle]:
             f"{LEAST_PROMPT_CHARACTERS} characters"
         )
     return battles
-
-
-def _rows(file: Path) -> Iterator[tuple[str, Row]]:
-    return read_rows(file) if file_kind(file) in KINDS else read_json_lines(file)
 
 
 def _battle(row: Row, where: str) -> Battle:

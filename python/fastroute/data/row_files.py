@@ -125,12 +125,9 @@ class _CsvLines:
     """
 
     def __init__(self, file: Path, stream: Any) -> None:
-        self._lines = _lines(file, stream, inside=self._inside)
+        self._lines = _lines(file, stream, inside=lambda: self.record is not None)
         self.record: int | None = None
         self.garbled = False
-
-    def _inside(self) -> bool:
-        return self.record is not None
 
     def begin_record(self) -> None:
         self.record, self.garbled = None, False

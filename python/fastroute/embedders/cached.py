@@ -51,7 +51,7 @@ class VectorCache:
         stored when it comes, so that a failure later loses none of the work before it. The
         vectors belong to the cache: copy before you write to them or lend them out.
         """
-        keys = [_digest(prompt) for prompt in prompts]
+        keys = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in prompts]
         # What this call needs is held here, because a batch may be larger than the cache.
         found: dict[bytes, Float32Array] = {}
         with self._lock:
@@ -159,7 +159,3 @@ class CachedEmbedder(Embedder):
 
     def __repr__(self) -> str:
         return f"CachedEmbedder({self.embedder!r}, max_entries={self._cache.max_entries})"
-
-
-def _digest(prompt: str) -> bytes:
-    return hashlib.blake2b(prompt.encode(), digest_size=16).digest()

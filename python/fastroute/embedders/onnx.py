@@ -175,8 +175,8 @@ class OnnxEmbedder(Embedder):
         if (self.pooling == "none") != (probe.ndim == 2):
             raise InvalidInputError(
                 f"pooling={self.pooling!r} does not fit the output {self._output!r}, which has "
-                f"the shape {_shape_in_words(probe)}; pass pooling="
-                f"{'none' if probe.ndim == 2 else 'mean'!r} or another output="
+                f"the shape [batch, {'' if probe.ndim == 2 else 'tokens, '}dimensions]; pass "
+                f"pooling={'none' if probe.ndim == 2 else 'mean'!r} or another output="
             )
         if self.query_prefix and probe.ndim == 3 and not pools_prefix:
             raise InvalidInputError(
@@ -339,7 +339,3 @@ def _pool(answer: np.ndarray[Any, Any], mask: Any, pooling: Pooling) -> np.ndarr
         total = np.sum(answer, axis=1, where=mask[:, :, np.newaxis], dtype=np.float32)
         pooled = total / lengths[:, np.newaxis].astype(np.float32)
     return np.asarray(pooled)
-
-
-def _shape_in_words(answer: np.ndarray[Any, Any]) -> str:
-    return "[batch, dimensions]" if answer.ndim == 2 else "[batch, tokens, dimensions]"

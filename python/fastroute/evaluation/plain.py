@@ -20,11 +20,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, Mapping):
-        return {_key(key): plain(item) for key, item in value.items()}
+        return {
+            f"{key:g}" if isinstance(key, float) else str(key): plain(item)
+            for key, item in value.items()
+        }
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _key(key: object) -> str:
-    return f"{key:g}" if isinstance(key, float) else str(key)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from fastroute._validate import check_count, check_prompt, check_prompts
+from fastroute._validate import check_count, check_prompt, check_prompts, processors
 from fastroute.artifacts import (
     ARRAYS,
     MANIFEST,
@@ -157,7 +157,7 @@ class BertRouter(Router):
                 "file; pass one of them"
             )
         runs = SessionSettings(num_threads, providers, spin_threads, memory_arena)
-        self.batch_threads = batch_threads or _processors()
+        self.batch_threads = batch_threads or processors()
 
         # 2. The files, which a training may be replacing at this moment.
         folder, name = _find(folder_or_hub_id, precision, model_file, revision, cache_dir)
@@ -344,14 +344,6 @@ def _choose_output(session: Session) -> str:
         f"{str(session.file)!r} has the outputs {', '.join(session.outputs)} and none is called "
         "logits; export a sequence classifier"
     )
-
-
-def _processors() -> int:
-    """Processors that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 def _make_bert(

@@ -44,8 +44,4 @@ class LengthRouter(Router):
         return rates
 
 
-def _make_length(half_length: float = 300.0) -> Router:
-    return LengthRouter(half_length)
-
-
-SPEC = RouterSpec("length", "the number of characters: the baseline to beat", _make_length)
+SPEC = RouterSpec("length", "the number of characters: the baseline to beat", LengthRouter)

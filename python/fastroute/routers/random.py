@@ -41,8 +41,4 @@ class RandomRouter(Router):
         return np.array([self._random.random() for _ in check_prompts(prompts)], dtype=np.float64)
 
 
-def _make_random(seed: int | None = None) -> Router:
-    return RandomRouter(seed)
-
-
-SPEC = RouterSpec("random", "a uniform number: the least that a router must beat", _make_random)
+SPEC = RouterSpec("random", "a uniform number: the least that a router must beat", RandomRouter)

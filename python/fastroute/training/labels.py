@@ -127,12 +127,18 @@ def _weaker_quarter(scores: Float64Array) -> Float64Array:
     return scores[:, order[: max(1, round(len(order) / 4))]]
 
 
-def _by_group(
-    rows: Sequence[GradedResult], label: Callable[[Float64Array], Float64Array]
-) -> Float64Array:
+def members_of(rows: Sequence[GradedResult]) -> dict[str, list[int]]:
+    """The numbers of the rows of each dataset."""
     members: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         members.setdefault(row.group, []).append(i)
+    return members
+
+
+def _by_group(
+    rows: Sequence[GradedResult], label: Callable[[Float64Array], Float64Array]
+) -> Float64Array:
+    members = members_of(rows)
     found = {name: label(score_table([rows[i] for i in group])) for name, group in members.items()}
     width = next(iter(found.values())).shape[1:] if found else ()
     labels = np.empty((len(rows), *width))

@@ -22,7 +22,7 @@ import numpy as np
 
 from fastroute.data import GradedResult
 from fastroute.evaluation.metrics.curve import apgr, curve
-from fastroute.training.labels import score_table
+from fastroute.training.labels import members_of, score_table
 from fastroute.types import Float64Array, IntArray
 
 LEAST_PROMPTS = 150
@@ -42,7 +42,7 @@ class Arena(NamedTuple):
 def arenas(rows: Sequence[GradedResult]) -> list[Arena]:
     """The datasets of ``rows`` that routers are scored on; see the module."""
     result = []
-    for index in _members(rows).values():
+    for index in members_of(rows).values():
         scores = score_table([rows[i] for i in index])
         order = np.argsort(-scores.mean(axis=0), kind="stable")
         strong = scores[:, order[: max(1, round(len(order) / 4))]].mean(axis=1)
@@ -61,7 +61,10 @@ def apgr_by_file(win_rates: Float64Array, scored: Sequence[Arena]) -> dict[str, 
         if not np.isnan(rates).any():
             area = apgr(curve(rates, arena.weak, arena.strong))
             found.setdefault(arena.file, []).append((area, len(rates)))
-    return _weighted(found)
+    return {
+        file: float(np.average([value for value, _ in pairs], weights=[n for _, n in pairs]))
+        for file, pairs in found.items()
+    }
 
 
 def rank_correlation(a: Float64Array, b: Float64Array) -> float:
@@ -72,22 +75,8 @@ def rank_correlation(a: Float64Array, b: Float64Array) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def _members(rows: Sequence[GradedResult]) -> dict[str, list[int]]:
-    members: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        members.setdefault(row.group, []).append(i)
-    return members
-
-
 def mean_ranks(values: Float64Array) -> Float64Array:
     """Ranks from 0, ties averaged."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Float64Array = (np.cumsum(counts) - (counts + 1) / 2.0)[index]
     return ranks
-
-
-def _weighted(found: dict[str, list[tuple[float, int]]]) -> dict[str, float]:
-    return {
-        file: float(np.average([value for value, _ in pairs], weights=[n for _, n in pairs]))
-        for file, pairs in found.items()
-    }

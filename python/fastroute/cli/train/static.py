@@ -22,7 +22,6 @@ from fastroute.cli.train.options import (
 from fastroute.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from fastroute.data import GradedResult
     from fastroute.training.static.distillation import TableFigures
     from fastroute.training.static.token_table import Storage
 
@@ -71,7 +70,8 @@ def run(options: argparse.Namespace) -> int:
     figures = distillation.compare(
         options.output,
         sizes,
-        prompts=_sample(rows, SAMPLE),
+        # Evenly through the files, and so from all of them.
+        prompts=[row.prompt for row in rows[:: max(1, len(rows) // SAMPLE)][:SAMPLE]],
         held_out=held_out,
         say=_say,
     )
@@ -120,12 +120,6 @@ def _corpus(name: str) -> Iterator[str]:
         yield prompt
     if none:
         raise InvalidInputError(f"--corpus {file} has no text")
-
-
-def _sample(rows: list[GradedResult], count: int) -> list[str]:
-    """Evenly through the files, and so from all of them."""
-    step = max(1, len(rows) // count)
-    return [row.prompt for row in rows[::step][:count]]
 
 
 def _say(line: str) -> None:

@@ -134,7 +134,8 @@ def decile_edges(win_rates: Float64Array) -> Float64Array:
 
 def auc(points: Curve) -> float:
     """Area under quality over the share, by trapezoids: the mean quality of the curve."""
-    return _area(points.share, points.quality)
+    share, quality = points.share, points.quality
+    return float(np.sum(np.diff(share) * (quality[1:] + quality[:-1])) / 2.0)
 
 
 def apgr(points: Curve) -> float:
@@ -240,10 +241,6 @@ def _mean_after(
     weak_sum = np.append(0.0, np.cumsum(weak[order[::-1]]))
     means: Float64Array = (strong_sum[calls] + weak_sum[len(order) - calls]) / len(order)
     return means
-
-
-def _area(share: Float64Array, quality: Float64Array) -> float:
-    return float(np.sum(np.diff(share) * (quality[1:] + quality[:-1])) / 2.0)
 
 
 def check_columns(

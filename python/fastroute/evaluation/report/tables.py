@@ -19,7 +19,7 @@ from fastroute.evaluation.results import (
     Report,
     RouterResult,
 )
-from fastroute.evaluation.thresholds.measured import MeasuredThreshold, goal_of
+from fastroute.evaluation.thresholds.measured import goal_of
 
 #: PGR levels at which savings are shown; CPT is shown at all of CPT_TARGETS.
 SAVED_SHOWN = (0.5, 0.8)
@@ -92,7 +92,7 @@ def to_markdown(report: Report, *, points: Sequence[Point] = ()) -> str:
             lines.append(_piped(cells))
         for cascade in result.cascades:
             columns = cascade_columns(cascade)
-            shown = [[_shown(*cell) for cell in column.cells] for column in columns]
+            shown = [[" ".join(filter(None, cell)) for cell in column.cells] for column in columns]
             lines += ["", cascade_title(cascade), "", _piped([column.name for column in columns])]
             lines.append(_piped(["---:"] * len(columns)))
             lines += [_piped(row) for row in zip(*shown, strict=True)]
@@ -151,7 +151,10 @@ def point_columns(result: BenchmarkResult, row: RouterResult) -> list[Column]:
     gap = b.strong_quality - b.weak_quality
     above = [p.quality - (b.weak_quality + p.share * gap) for p in points]
     columns = [
-        Column("strong calls", [(_starred(p), "") for p in points]),
+        Column(
+            "strong calls",
+            [(f"{'* ' if p.reaches_goal else ''}{percent(p.share)}", "") for p in points],
+        ),
         Column("threshold", [(repr(p.threshold), "") for p in points]),
         Column(b.unit, [(four_digits(p.quality), "") for p in points]),
         Column("above random", [(f"{value:+.2f}", "") for value in above]),
@@ -313,19 +316,11 @@ def _joined(value: Estimate, show: Show) -> str:
     return f"{show(value.value)} [{ends}]" if ends else show(value.value)
 
 
-def _shown(value: str, ends: str) -> str:
-    return f"{value} {ends}" if ends else value
-
-
 def _ends(value: Estimate, show: Show) -> str:
     # Random routing's APGR is always 0.5: an interval without width is not shown.
     if value.low is None or value.high is None or show(value.low) == show(value.high):
         return ""
     return f"{show(value.low)}, {show(value.high)}"
-
-
-def _starred(point: MeasuredThreshold) -> str:
-    return f"{'* ' if point.reaches_goal else ''}{percent(point.share)}"
 
 
 def _maybe(value: float | None) -> str:

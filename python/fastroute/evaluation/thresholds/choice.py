@@ -114,16 +114,12 @@ def _nearest(falling: Float64Array, counts: Float64Array, share: float) -> tuple
     values = falling[last]
     drawn = np.diff(shares, prepend=0.0) > 0
     shares, values = shares[drawn], values[drawn]
-    above = _above(float(values[0]))
-    if above is not None:
+    greatest = float(values[0])
+    if greatest < 1.0:  # a threshold above it sends nothing to the strong model
+        above = shortest_between(greatest, 1.0)
         shares, values = np.append(0.0, shares), np.append(above, values)
     i = int(np.argmin(np.abs(shares - share)))
     below = float(values[i + 1]) if i + 1 < len(values) else -1.0
     if share == 1.0 and i == len(values) - 1:
         return 0.0, 1.0  # for every win rate, not only those seen here
     return shortest_between(below, float(values[i])), float(shares[i])
-
-
-def _above(greatest: float) -> float | None:
-    """A threshold above the greatest win rate; None if that is 1."""
-    return shortest_between(greatest, 1.0) if greatest < 1.0 else None

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from fastroute.candidates import Candidate, Rule, parse_policy, read_candidates
 from fastroute.candidates.files import candidates_of
 from fastroute.errors import ConfigError, InvalidInputError
 from fastroute.gateway.config.file import ConfigFile
-from fastroute.gateway.config.section import FilePath, Section, Text, TupleOf
+from fastroute.gateway.config.section import FilePath, Section, Text, TupleOf, passes
 from fastroute.http.request import Endpoint
 from fastroute.policy import CASCADE_MODEL, MANY_MODELS
 
@@ -26,12 +26,7 @@ _PRICES = {
 }
 
 
-def _check_policy(text: str) -> str:
-    parse_policy(text)  # its errors are ValueErrors
-    return text
-
-
-PolicyText = Annotated[Text, AfterValidator(_check_policy)]
+PolicyText = Annotated[Text, passes(parse_policy)]
 
 
 class PolicyConfig(Section):

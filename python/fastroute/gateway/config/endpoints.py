@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from fastroute.gateway.config.section import Amount, Seconds, Secret, Section, Text, TupleOf
+from fastroute.gateway.config.section import Amount, Seconds, Secret, Section, Text, TupleOf, passes
 from fastroute.http.address import read_base_url
 from fastroute.http.request import Endpoint
 
 ANTHROPIC_BASE_URL = "https://api.anthropic.com/v1"
-
-
-def _check_base_url(value: str) -> str:
-    read_base_url(value, "")
-    return value
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class ModelConfig:
 class EndpointSection(Section):
     """What an endpoint is, wherever it is given."""
 
-    base_url: Annotated[Text, AfterValidator(_check_base_url)] | None = None
+    base_url: Annotated[Text, passes(partial(read_base_url, path=""))] | None = None
     api_key: Secret | None = Field(default=None, alias="api_key_env", repr=False)
     timeout_s: Seconds = Endpoint.timeout_s
     connect_timeout_s: Seconds = Endpoint.connect_timeout_s

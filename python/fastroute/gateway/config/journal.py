@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable
 from typing import Annotated, Literal, cast
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from fastroute.gateway.config.section import (
     FilePath,
@@ -17,6 +17,7 @@ from fastroute.gateway.config.section import (
     Share,
     Text,
     in_folder,
+    passes,
 )
 
 #: Which requests are sampled rather than others.
@@ -40,11 +41,6 @@ def load_hook(name: str) -> Callable[[str], str]:
     return cast("Callable[[str], str]", found)
 
 
-def _check_hook(name: str) -> str:
-    load_hook(name)
-    return name
-
-
 class JournalConfig(Section):
     """Section ``[journal]``: a row for each request, in a database.
 
@@ -58,7 +54,7 @@ class JournalConfig(Section):
     answers: bool = False
     retention_days: Annotated[float, Field(gt=0)] = 30.0
     max_text_characters: PositiveCount = 20_000
-    redact: Annotated[Text, AfterValidator(_check_hook)] | None = None
+    redact: Annotated[Text, passes(load_hook)] | None = None
     queue_rows: PositiveCount = 10_000
 
     @field_validator("url")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeVar
 
@@ -40,6 +41,16 @@ def _value_of_variable(name: object) -> str:
         shown = name if name.isupper() else "of that name"
         raise ValueError(f"the environment variable {shown} is not set")
     return check_key(value, name)
+
+
+def passes(check: Callable[[str], object]) -> AfterValidator:
+    """Accepts the texts for which ``check`` raises no ValueError, as they are."""
+
+    def keep(text: str) -> str:
+        check(text)
+        return text
+
+    return AfterValidator(keep)
 
 
 T = TypeVar("T")

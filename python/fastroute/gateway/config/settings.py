@@ -56,6 +56,7 @@ from fastroute.gateway.config.section import (
     Share,
     Text,
     TupleOf,
+    passes,
 )
 from fastroute.gateway.config.state import BudgetsConfig, StateConfig
 from fastroute.http.request import Endpoint
@@ -147,7 +148,7 @@ class RoutingConfig(Section):
 
     strong_model: PairModel
     weak_model: PairModel
-    default_model: Text | None = None
+    default_model: Annotated[Text, passes(parse_model_name)] | None = None
     routers: TupleOf[Annotated[RouterChoice, PlainValidator(_router_choice)]] = ()
     router: Annotated[RouterName, Field(validate_default=True)] = ""
     threshold: Share | None = None
@@ -173,13 +174,6 @@ class RoutingConfig(Section):
             return names[0] if names else "mf"
         if names and name in ROUTER_NAMES and name not in names:
             raise ValueError(f"{name!r} is not one of routers: {', '.join(names)}")
-        return name
-
-    @field_validator("default_model")
-    @classmethod
-    def _is_a_model(cls, name: str | None) -> str | None:
-        if name is not None:
-            parse_model_name(name)  # its errors are ValueErrors
         return name
 
     @field_validator("strong_share")

@@ -76,7 +76,8 @@ class Band:
             knots = getattr(self, name)
             check_array(name, knots, np.float64, 1)
             check_finite(name, knots)
-            if len(knots) < 2 or knots[0] != first or knots[-1] != last or not _rise(knots):
+            rises = bool((np.diff(knots) > 0.0).all())
+            if len(knots) < 2 or knots[0] != first or knots[-1] != last or not rises:
                 raise InvalidInputError(
                     f"{name} must rise strictly from {first} to {last}, got {knots!r:.120}"
                 )
@@ -197,7 +198,3 @@ def check_rates(name: str, win_rates: Float64Array) -> None:
         raise InvalidInputError(
             f"{name}[{i}] must be in 0..1, got {win_rates[i]}; fix the router that returned it"
         )
-
-
-def _rise(knots: Float64Array) -> bool:
-    return bool((np.diff(knots) > 0.0).all())

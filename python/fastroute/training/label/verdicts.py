@@ -103,7 +103,8 @@ def read_verdict(text: str) -> Verdict | None:
     or else at the end of the last line that is not blank. Another mark after it makes it ambiguous;
     a mark in the reasons before it decides nothing.
     """
-    named = [found for found in _NAMED.finditer(text) if _MARK.search(_rest_of_line(text, found))]
+    lines = ((found, text[found.end() :].partition("\n")[0]) for found in _NAMED.finditer(text))
+    named = [found for found, rest in lines if _MARK.search(rest)]
     if named:
         end = text[named[-1].end() :]
     else:
@@ -112,10 +113,6 @@ def read_verdict(text: str) -> Verdict | None:
             return None
     said = {mark.upper() for mark in _MARK.findall(end)}
     return _MEANING[said.pop()] if len(said) == 1 else None
-
-
-def _rest_of_line(text: str, found: re.Match[str]) -> str:
-    return text[found.end() :].partition("\n")[0]
 
 
 def combine(forward: Verdict, backward: Verdict) -> Winner:
