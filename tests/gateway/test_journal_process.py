@@ -17,6 +17,7 @@ from sqlalchemy import select
 from fakes.journals import numbers
 from fastroute.errors import JournalError
 from fastroute.gateway.config.journal import JournalConfig
+from fastroute.gateway.journal.priority import NICE, may_idle
 from fastroute.gateway.journal.process import WriterProcess
 from fastroute.gateway.journal.rows import REQUEST
 from fastroute.journal.database import open_journal
@@ -177,3 +178,29 @@ def test_other_settings_hold_from_then_on(url: str) -> None:
         found = connection.scalars(select(REQUESTS.c.prompt).order_by(REQUESTS.c.time))
         assert list(found) == ["text", "te"]
     engine.dispose()
+
+
+@pytest.mark.skipif(not may_idle(), reason="needs the capability SYS_NICE")
+def test_it_runs_when_nothing_else_does_unless_it_is_late(url: str) -> None:
+    with running(url) as made:
+
+        def has(policy: int) -> bool:
+            (pid,) = made.children()
+            tasks = Path(f"/proc/{pid}/task").iterdir()
+            return {os.sched_getscheduler(int(task.name)) for task in tasks} == {policy}
+
+        made.put(1)
+        made.wait_for(lambda: made.counts["requests", "written"] == 1)
+        made.wait_for(lambda: has(os.SCHED_IDLE))
+        pid = made.signal(signal.SIGSTOP)
+        made.put(2)
+        made.wait_for(lambda: has(os.SCHED_OTHER))
+        os.kill(pid, signal.SIGCONT)
+        made.wait_for(lambda: has(os.SCHED_IDLE))
+        assert made.counts["requests", "written"] == 2
+        made.signal(signal.SIGSTOP)
+        grade = made.writer.grade(Grade(f"{1:016x}", 5.0, "user", "me", score=0.5))
+        made.wait_for(lambda: has(os.SCHED_OTHER))
+        os.kill(pid, signal.SIGCONT)
+        assert grade.result(60) == "joined"
+        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + NICE

@@ -32,7 +32,7 @@ _BATCH_ROWS, _CALL_ROWS = 1000, 100
 #: Pauses after failures, in seconds: each is twice the one before.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
 #: Seconds from one transaction to the next, so that grades that come together share one.
-_SHARED_S = 0.025
+_SHARED_S = 0.05
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 #: Makes a row, in the thread.

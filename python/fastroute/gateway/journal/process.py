@@ -25,13 +25,16 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from fastroute.errors import JournalError
+from fastroute.gateway.journal.priority import Priority
 from fastroute.journal.feedback import Grade, Outcome
 from fastroute.journal.writer import Count, Log
 
 #: Bytes that may wait.
 _MOST_BYTES = 64 * 2**20
 #: Seconds from one message to the next, and from a grade to the message with it.
-_SEND_S, _SHARED_S = 0.1, 0.01
+_SEND_S, _SHARED_S = 0.1, 0.02
+#: Seconds after which a row, or a grade for which somebody waits, is late.
+_LATE_S, _LATE_GRADE_S = 0.6, 0.15
 #: Rows of one message, and bytes after which another begins.
 _BATCH_ROWS, _BATCH_BYTES = 1000, 2**20
 #: Of marshal: the last one that does not look for objects it has seen, which takes longer to read.
@@ -45,6 +48,7 @@ class _Batch(NamedTuple):
     """Rows and grades of one message, and who is told that they are done."""
 
     message: bytes
+    made_s: float
     size_bytes: int
     rows: int
     slots: list[int]
@@ -88,6 +92,7 @@ class WriterProcess:
         self._connection: Connection | None = None
         self._next, self._sent = 0, 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._priority = Priority()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._end_s = 0.0
@@ -177,7 +182,9 @@ class WriterProcess:
                 time.sleep(_SHARED_S)
             self._wake.clear()
             self._send()
+            self._priority.update(is_late=self._is_late())
         self._send()  # that this is all
+        self._priority.update(is_late=True)
 
     def _send(self) -> None:
         """Send what waits. If the process is gone, the next one gets it."""
@@ -216,8 +223,17 @@ class WriterProcess:
                 rows.append(data)
                 size_bytes += len(data)
             message = dumps((self._next, rows), _FORMAT)
-            self._batches[self._next] = _Batch(message, size_bytes, len(rows), slots, grades)
+            self._batches[self._next] = _Batch(
+                message, time.monotonic(), size_bytes, len(rows), slots, grades
+            )
             self._next += 1  # last: what is below it may be sent
+
+    def _is_late(self) -> bool:
+        now_s = time.monotonic()
+        return any(
+            now_s - batch.made_s > (_LATE_GRADE_S if batch.grades else _LATE_S)
+            for batch in list(self._batches.values())
+        )
 
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -232,6 +248,7 @@ class WriterProcess:
                             for report in loads(connection.recv_bytes()):
                                 self._take(*report)
                     assert self._process is not None
+                    self._priority.watch(None)
                     status = self._process.wait()
             except OSError as error:
                 status = error.strerror
@@ -264,6 +281,7 @@ class WriterProcess:
             )
         with self._sending:
             self._connection, self._is_told = ours, False
+            self._priority.watch(self._process.pid)
             self._sent = next(iter(self._batches), self._next)
         return ours
 

@@ -21,6 +21,7 @@ from typing import Any
 from sqlalchemy import Engine, func, select
 
 from fastroute.gateway.config.journal import JournalConfig
+from fastroute.gateway.journal.priority import NICE
 from fastroute.gateway.journal.rows import request_row, shadow_row
 from fastroute.gateway.journal.texts import Texts
 from fastroute.gateway.operations.logs import LOGGER, log
@@ -34,7 +35,9 @@ from fastroute.journal.writer import Task, Writer
 
 _HOUR_S, _DAY_S = 3600.0, 86400.0
 #: Seconds from one report to the next.
-_REPORT_S = 0.25
+_REPORT_S = 0.1
+#: Seconds from one transaction to the next, where no grade waits.
+_FLUSH_S = 0.3
 _ROWS = {"requests": (REQUESTS, request_row), "shadows": (SHADOWS, shadow_row)}
 
 
@@ -81,6 +84,7 @@ class Worker:
                 lambda table, outcome, rows: self.tell("count", str(table), outcome, rows),
                 log,
                 most_rows=section.queue_rows,
+                flush_s=_FLUSH_S,
                 tasks=tasks,
             )
         with suppress(EOFError, OSError):  # the gateway was killed
@@ -169,7 +173,7 @@ def main() -> None:
     """Run with the number of the connection's file descriptor as argument."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all; the gateway says when to end
         signal.signal(number, signal.SIG_IGN)
-    os.nice(5)  # a request comes before a row
+    os.nice(NICE)  # a request comes before a row
     worker = Worker(Connection(int(sys.argv[1])))
     logging.getLogger().handlers = [_Forwarding(worker)]
     LOGGER.setLevel(logging.INFO)
