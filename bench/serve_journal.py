@@ -1,13 +1,17 @@
 """What a journal costs: the gateway without, with it, and with shadows and feedback beside it.
 
 Every 20th answer gets a grade, and 2 % of requests a shadow. The settings take turns, in another
-order each round; a second gateway without a journal shows how much two that are alike differ.
+order each round, and each turn starts a gateway: two processes of one program differ by several per
+cent in processor time, as their memory lies differently. "off again" is "off" once more, and so
+shows the noise.
 
 - Latency at a fixed rate, half of what the gateway without a journal manages: ``--latency-rounds``
-  rounds of 3 seconds, and as many at one request at a time. A request's time begins when it is due.
-- Throughput at concurrency 64: ``--rounds`` of ``--seconds``, in turns of at most a minute;
-  ``--rounds 1 --seconds 600`` is the soak of ten minutes each, 50 minutes in all. There every
-  process wants a processor, so that latency there says how long requests queue.
+  turns of 3 seconds each, and as many with one request at a time. A request's time begins when it
+  is due, whether or not the one before was answered. With one at a time the client waits for its
+  grades, too, so that a request may come after a pause.
+- Throughput at concurrency 64: ``--rounds`` of ``--seconds`` each, in turns of at most
+  ``--turn-seconds``. There every process wants a processor, so that latency says how long requests
+  queue. ``--rounds 1 --seconds 600`` is the soak: ten minutes of each setting, an hour in all.
 
 "added" is the median over the rounds of a setting's figure minus that of "off" in the same round,
 with quartiles. It fails if a request failed, or one that was answered, or a grade that was
@@ -28,8 +32,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -66,17 +70,30 @@ MORE = {
     "journal": JOURNAL,
     FULL: JOURNAL + "[shadow]\nshare = 0.02\ndaily_usd = 1000.0\n",
 }
-TURN_S, LATENCY_S = 60.0, 3.0
+#: Seconds of a measurement of latency; of starting, warming up and stopping a gateway.
+LATENCY_S, START_S = 3.0, 6.0
 
 
 class Setting:
-    """A gateway, and what its clients saw."""
+    """How a gateway is configured, and what its clients saw."""
 
-    def __init__(self, port: int, pid: int, grades: bool) -> None:
-        self.port, self.pid, self.grades = port, pid, grades
+    def __init__(self, config: Path, journal: str, url: str, kind: str) -> None:
+        self.port = free_port()
+        self.pid = 0
+        self.grades = kind == FULL
+        text = CONFIG.format(port=self.port, url=url) + MORE[kind].format(journal=journal)
+        config.write_text(text)
+        self._command = [sys.executable, "-m", "fastroute", "serve", "--config", str(config)]
         self.answered = self.graded = self.failed = self._number = 0
         #: By name, a figure for each round.
         self.figures: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """A gateway that has answered requests for some seconds."""
+        with running(self._command, self.port, {}) as self.pid:
+            asyncio.run(self.load(16, 2.0))
+            yield
 
     def note(self, name: str, taken: list[float]) -> None:
         """Note the percentiles of a round."""
@@ -146,6 +163,10 @@ class Setting:
 
     def saturate(self, seconds: float) -> None:
         """Note throughput, and processor time a request."""
+        with self.started():
+            self._saturate(seconds)
+
+    def _saturate(self, seconds: float) -> None:
         before, calls, began = self.used(), self.calls(), time.perf_counter()
         taken = asyncio.run(self.load(64, seconds))
         spent, count = time.perf_counter() - began, max(1, len(taken))
@@ -157,6 +178,10 @@ class Setting:
 
     def at_rate(self, rate: float) -> None:
         """Note latency at ``rate`` requests a second, and one at a time."""
+        with self.started():
+            self._at_rate(rate)
+
+    def _at_rate(self, rate: float) -> None:
         raw = request_bytes("fastroute", self.port)
         taken, failed, graded = at_rate(self.port, raw, rate, LATENCY_S, self.grade)
         self.answered += len(taken)
@@ -168,7 +193,7 @@ class Setting:
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:
     """First, median, third."""
-    found = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    found = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     return found[0], found[1], found[2]
 
 
@@ -225,33 +250,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--latency-rounds", type=int, default=15)
+    parser.add_argument("--latency-rounds", type=int, default=10)
+    parser.add_argument("--turn-seconds", type=float, default=60.0)
     parser.add_argument("--url", help="of a journal in PostgreSQL, empty (default: SQLite)")
     options = parser.parse_args()
-    turns = math.ceil(options.seconds / TURN_S)
-    with tempfile.TemporaryDirectory() as name, upstream() as url:
+    turns = math.ceil(options.seconds / options.turn_seconds)
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with ExitStack() as stack:
-            settings = {}
-            for i, (kind, more) in enumerate(MORE.items()):
-                port, config = free_port(), folder / f"{i}.toml"
-                journal = options.url or f"sqlite:///{folder}/{i}.db"
-                text = CONFIG.format(port=port, url=url) + more.format(journal=journal)
-                config.write_text(text)
-                command = [sys.executable, "-m", "fastroute", "serve", "--config", str(config)]
-                pid = stack.enter_context(running(command, port, {}))
-                settings[kind] = Setting(port, pid, kind == FULL)
-            rate = 0.0
-            for setting in reversed(settings.values()):  # what is slow the first time
-                setting.saturate(3.0)
-                rate = setting.figures.pop("requests/s")[0]  # of "off", the last
-                setting.figures.clear()
-            rate = round(rate / 2)
+        with upstream() as url:
+            settings = {
+                kind: Setting(
+                    folder / f"{i}.toml", options.url or f"sqlite:///{folder}/{i}.db", url, kind
+                )
+                for i, kind in enumerate(MORE)
+            }
+            off = settings[OFF]
+            off.saturate(5.0)
+            rate = round(off.figures["requests/s"][0] / 2)
+            off.figures.clear()
             each = settings.values()
-            minutes = len(settings) * (
-                options.latency_rounds * 2 * LATENCY_S + options.rounds * options.seconds
-            ) / 60  # fmt: skip
-            print(f"{os.cpu_count()} processors; takes {minutes:.0f} minutes", flush=True)
+            took_s = options.latency_rounds * (2 * LATENCY_S + START_S)
+            took_s += options.rounds * (options.seconds + turns * START_S)
+            minutes = len(settings) * took_s / 60
+            print(f"{os.cpu_count()} processors; about {minutes:.0f} minutes", flush=True)
             what = f"latency at {rate} requests/s, and one at a time"
             take_turns(each, options.latency_rounds, what, lambda setting: setting.at_rate(rate))
             for title, name in (
