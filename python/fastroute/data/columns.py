@@ -42,12 +42,7 @@ def is_blank(value: object) -> bool:
 
 
 class Columns:
-    """The columns of a table, told apart by the rows that have been added.
-
-    Attributes:
-        models: the columns with scores, in their order.
-        others: what is neither these nor ``NOT_MODELS`` nor the cost of one, and why.
-    """
+    """The columns of a table, told apart by the rows that have been added."""
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         numeric: dict[str, bool] = {}
@@ -55,11 +50,13 @@ class Columns:
             for name, value in row.items():
                 if name not in NOT_MODELS and not numeric.get(name):
                     numeric[name] = not is_blank(value) and _is_number(row, name)
+        #: the columns with scores, in their order.
         self.models: tuple[str, ...] = tuple(
             name for name, found in numeric.items() if found and not _why_no_score(name)
         )
         costs = {_COST + model for model in self.models}
         self._costs = {model: _COST + model for model in self.models if _COST + model in numeric}
+        #: what is neither these nor ``NOT_MODELS`` nor the cost of one, and why.
         self.others: dict[str, str] = {
             name: _why_no_score(name) or "it holds no number"
             for name in numeric

@@ -18,16 +18,10 @@ class LineFile:
         path: the file; it is made if it is missing.
 
     Raises InvalidInputError if it can't be opened or is in use.
-
-    Attributes:
-        path: the file.
-        content: its whole lines when it was opened.
-        torn: what a crash left of a last line; ``cut(end)`` removes it, before anything is added.
-        end: the length of the whole lines.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path)  #: the file
         with os_errors_as(InvalidInputError, f"{self.path} can't be opened"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -44,7 +38,10 @@ class LineFile:
         except OSError as error:
             self.close()
             raise InvalidInputError(f"{self.path} can't be read: {error.strerror}") from error
-        self.end = content.rfind(b"\n") + 1
+        self.end = content.rfind(b"\n") + 1  #: the length of the whole lines
+        #: torn: what a crash left of a last line; ``cut(end)`` removes it, before anything is
+        #: added.
+        #: content: its whole lines when it was opened.
         self.content, self.torn = content[: self.end], content[self.end :]
 
     def cut(self, end: int) -> None:

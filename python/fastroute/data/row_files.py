@@ -117,17 +117,13 @@ def check_header(file: Path, names: Sequence[str]) -> None:
 
 
 class _CsvLines:
-    """The lines of a CSV file for ``csv.reader``, which asks for one record at a time.
-
-    Attributes:
-        record: the line on which the record that is being read begins; None before its first.
-        garbled: whether that record has bytes that are not UTF-8.
-    """
+    """The lines of a CSV file for ``csv.reader``, which asks for one record at a time."""
 
     def __init__(self, file: Path, stream: Any) -> None:
         self._lines = _lines(file, stream, inside=lambda: self.record is not None)
+        #: the line on which the record that is being read begins; None before its first.
         self.record: int | None = None
-        self.garbled = False
+        self.garbled = False  #: whether that record has bytes that are not UTF-8
 
     def begin_record(self) -> None:
         self.record, self.garbled = None, False

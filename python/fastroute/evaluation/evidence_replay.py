@@ -181,19 +181,16 @@ def replay(
 
 
 class AnswerTable:
-    """What the answers of the cheap models show, before any grade is looked at.
-
-    Attributes:
-        outcomes: "agree", "disagree" or "incomparable", str[m].
-        groups: int[m, n], the group of equal values of each model's answer, -1 for no value.
-    """
+    """What the answers of the cheap models show, before any grade is looked at."""
 
     def __init__(self, recorded: RecordedAnswers, cheap: Sequence[str]) -> None:
         self._prompts = recorded.prompts
         self._answers = list(zip(*(recorded.answers[model] for model in cheap), strict=True))
         self._expectations = [Expectation.from_prompt(prompt) for prompt in recorded.prompts]
         found = [compare(a, e) for a, e in zip(self._answers, self._expectations, strict=True)]
+        #: "agree", "disagree" or "incomparable", str[m].
         self.outcomes = np.array([comparison.outcome for comparison in found])
+        #: int[m, n], the group of equal values of each model's answer, -1 for no value.
         self.groups = np.array([comparison.groups for comparison in found])
         self._signals: dict[bytes, Float64Array] = {}
 

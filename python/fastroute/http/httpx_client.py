@@ -53,18 +53,13 @@ def client_options(proxy: str | None, tls: ssl.SSLContext, *, keep: bool) -> dic
 
 
 class Attempt:
-    """One attempt at a request, and how far it got.
-
-    Attributes:
-        connected: whether it opened a connection of its own.
-        begun: whether the head of an answer came.
-        end_s: when its time is up, on the monotonic clock.
-    """
+    """One attempt at a request, and how far it got."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.connected = False
-        self.begun = False
+        self.connected = False  #: whether it opened a connection of its own
+        self.begun = False  #: whether the head of an answer came
+        #: when its time is up, on the monotonic clock.
         self.end_s = time.monotonic() + request.limit_s
         self._received_bytes = 0
         self._parts: list[bytes] = []

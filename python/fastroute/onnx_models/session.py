@@ -56,19 +56,15 @@ class SessionSettings:
 
 
 class Session:
-    """A graph that takes token ids, ready to run.
-
-    Attributes:
-        file: the ONNX file.
-        inputs: dtype of each input by name.
-        fixed_rows, fixed_tokens: length of the batch and the token axis; None where it is free.
-        outputs: names of the outputs, in the graph's order.
-    """
+    """A graph that takes token ids, ready to run."""
 
     def __init__(self, file: Path, settings: SessionSettings) -> None:
-        self.file = file
+        self.file = file  #: the ONNX file
         self._session = open_session(file, settings)
+        #: fixed_rows, fixed_tokens: length of the batch and the token axis; None where it is free.
+        #: inputs: dtype of each input by name.
         self.inputs, self.fixed_rows, self.fixed_tokens = _read_inputs(self._session, file)
+        #: names of the outputs, in the graph's order.
         self.outputs: list[str] = [node.name for node in self._session.get_outputs()]
         self._run_options = _run_options(settings)
 

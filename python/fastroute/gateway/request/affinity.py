@@ -52,9 +52,6 @@ class Sessions:
     """Which side each conversation is on: at most ``max_sessions``, each for ``ttl_s`` unused.
 
     ``store`` shares them with other replicas; it answers soon, or this process goes on alone.
-
-    Attributes:
-        answers: the candidate that answered last, of conversations among many models.
     """
 
     def __init__(
@@ -64,6 +61,7 @@ class Sessions:
         self._clock = clock
         self._sides: OrderedDict[bytes, tuple[Side, float]] = OrderedDict()
         self.store: Store | None = None
+        #: the candidate that answered last, of conversations among many models.
         self.answers = ConversationMemory(config.max_sessions, config.ttl_s, clock)
         self.answers.noted = self._share
 

@@ -73,16 +73,7 @@ class Reading(NamedTuple):
 
 
 class Choice:
-    """A request's candidate, and what is needed to choose another.
-
-    Attributes:
-        reading: what the choice was made by.
-        decision: the present one.
-        counts: whether the policy counts it.
-        moved: whether a provider refused the request as too long.
-        views: what the first decision knew of each candidate.
-        arm: for the journal, while there is a canary.
-    """
+    """A request's candidate, and what is needed to choose another."""
 
     def __init__(
         self,
@@ -93,12 +84,12 @@ class Choice:
         arm: str | None = None,
     ) -> None:
         self._decider = decider
-        self.reading = reading
-        self.counts = counts
-        self.arm = arm
-        self.moved = False
-        self.decision = self._decide(reading.needs)
-        self.views = self.decision.candidates
+        self.reading = reading  #: what the choice was made by
+        self.counts = counts  #: whether the policy counts it
+        self.arm = arm  #: for the journal, while there is a canary
+        self.moved = False  #: whether a provider refused the request as too long
+        self.decision = self._decide(reading.needs)  #: the present one
+        self.views = self.decision.candidates  #: what the first decision knew of each candidate
 
     @property
     def checksum(self) -> str | None:

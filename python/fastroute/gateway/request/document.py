@@ -65,17 +65,12 @@ class Fields(Mapping[str, Any]):
 
 
 class Document:
-    """A JSON object and where in its bytes the model stands.
-
-    Attributes:
-        raw: the bytes as they came.
-        fields: the members.
-        spans: begin and end in ``raw`` of the value of every top-level key "model".
-    """
+    """A JSON object and where in its bytes the model stands."""
 
     def __init__(self, raw: bytes, members: list[JsonSpan]) -> None:
-        self.raw = raw
-        self.fields = Fields(raw, members)
+        self.raw = raw  #: the bytes as they came
+        self.fields = Fields(raw, members)  #: the members
+        #: begin and end in ``raw`` of the value of every top-level key "model".
         self.spans = tuple(
             (span.value_begin, span.value_end)
             for span in members

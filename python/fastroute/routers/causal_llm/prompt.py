@@ -39,10 +39,6 @@ class LabelPrompt:
         max_tokens: the longest input, template included.
         on_truncation: "count" raises ``truncated_count``; "warn" also warns, once; "error" raises
             InvalidInputError.
-
-    Attributes:
-        label_ids: ids of the five label tokens, worst first.
-        prefix_ids: tokens with which (nearly) every input begins, whatever the prompt.
     """
 
     def __init__(
@@ -60,10 +56,12 @@ class LabelPrompt:
         self.template, self.on_truncation = template, on_truncation
         self.max_tokens = check_count("max_tokens", max_tokens, least=1)
         self._tokenizer = open_tokenizer(folder)
+        #: ids of the five label tokens, worst first.
         self.label_ids = label_ids(self._tokenizer, template.label_tokens, folder)
         added = self._tokenizer.get_added_tokens_decoder().values()
         special = {t.content for t in added if t.special} | set(template.label_tokens)
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+        #: tokens with which (nearly) every input begins, whatever the prompt.
         self.prefix_ids = self._stable_prefix()
         empty = len(self._ids(""))
         if max_tokens <= empty:

@@ -95,15 +95,11 @@ def principal_components(vectors: Float32Array, dimensions: int = DIMENSIONS) ->
 
 
 class TokenCounts:
-    """How often each token of a tokenizer occurs: sums over texts, exact in any order and grouping.
-
-    Attributes:
-        counts: int64[vocabulary].
-    """
+    """How often each token of a tokenizer occurs: sums that are exact for any order of texts."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self.counts = np.zeros(tokenizer.get_vocab_size(), np.int64)
+        self.counts = np.zeros(tokenizer.get_vocab_size(), np.int64)  #: int64[vocabulary]
 
     def fit_partial(self, texts: Iterable[str]) -> TokenCounts:
         """Add the tokens of more texts, which are read one by one."""
