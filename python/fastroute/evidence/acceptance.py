@@ -116,8 +116,7 @@ class AcceptanceModel:
             )
         columns = [SIGNALS.index(name) for name in self.names]
         standardised = (features[:, columns] - self.mean) / self.scale
-        probability: Float64Array = _sigmoid(standardised @ self.weights + self.bias)
-        return probability
+        return _sigmoid(standardised @ self.weights + self.bias)
 
 
 def fit_acceptance(
@@ -178,8 +177,7 @@ def useful_signals(cheap_models: int | None) -> list[str]:
 
 def fold_numbers(n: int, folds: int, seed: int) -> IntArray:
     """The fold of each of n rows, at random in equal parts, int[n]."""
-    numbers: IntArray = default_rng([seed, folds]).permutation(n) % folds
-    return numbers
+    return default_rng([seed, folds]).permutation(n) % folds
 
 
 def out_of_fold(
@@ -240,5 +238,4 @@ def _fit(
 
 
 def _sigmoid(z: Float64Array) -> Float64Array:
-    out: Float64Array = 0.5 * (1 + np.tanh(0.5 * z))
-    return out
+    return 0.5 * (1 + np.tanh(0.5 * z))

@@ -288,10 +288,9 @@ def _connector(socks: str | None, tls: ssl.SSLContext, *, keep: bool) -> aiohttp
 
     options: dict[str, Any] = {"limit": 0, "ssl": tls}
     options |= {"keepalive_timeout": _KEPT_S} if keep else {"force_close": True}
-    connector: aiohttp.BaseConnector = (
+    return (
         Connector(**options) if socks is None else Connector.from_url(socks, rdns=True, **options)
     )
-    return connector
 
 
 def _socks_connector() -> Any:

@@ -75,8 +75,7 @@ class Exponential:
 
     def survival(self, t: Float64Array) -> Float64Array:
         """P(X > t)."""
-        survival: Float64Array = np.exp(-np.maximum(t, 0.0) / self.mean_s)
-        return survival
+        return np.exp(-np.maximum(t, 0.0) / self.mean_s)
 
     def horizon_s(self) -> float:
         """Seconds after which exp(-t / mean) is nothing."""
@@ -99,13 +98,11 @@ class Pareto:
 
     def sample(self, rng: Generator, shape: tuple[int, ...]) -> Float64Array:
         """Independent draws."""
-        draws: Float64Array = self.least_s * (1.0 + rng.pareto(self.shape, shape))
-        return draws
+        return self.least_s * (1.0 + rng.pareto(self.shape, shape))
 
     def survival(self, t: Float64Array) -> Float64Array:
         """P(X > t)."""
-        survival: Float64Array = (self.least_s / np.maximum(t, self.least_s)) ** self.shape
-        return survival
+        return (self.least_s / np.maximum(t, self.least_s)) ** self.shape
 
     def horizon_s(self) -> float:
         """Seconds after which less than 1e-12 of the mean is left."""
@@ -133,8 +130,7 @@ class Recorded:
     def survival(self, t: Float64Array) -> Float64Array:
         """P(X > t)."""
         above = len(self.seconds) - np.searchsorted(self.seconds, t, side="right")
-        survival: Float64Array = above / len(self.seconds)
-        return survival
+        return above / len(self.seconds)
 
     def horizon_s(self) -> float:
         """The longest, and twice."""

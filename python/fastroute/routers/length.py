@@ -40,8 +40,7 @@ class LengthRouter(Router):
 
     def win_rates(self, prompts: Sequence[str]) -> Float64Array:
         lengths = np.array([len(prompt) for prompt in check_prompts(prompts)], dtype=np.float64)
-        rates: Float64Array = lengths / (lengths + self.half_length)
-        return rates
+        return lengths / (lengths + self.half_length)
 
 
 SPEC = RouterSpec("length", "the number of characters: the baseline to beat", LengthRouter)

@@ -345,8 +345,7 @@ def constant_vector(X: Float64Array, weights: Float64Array) -> Float64Array:
     weighted = X * weights[:, None]
     gram = weighted.T @ X
     shrink = _CONSTANT_RIDGE * float(weights.sum())
-    u: Float64Array = np.linalg.solve(gram + shrink * np.eye(X.shape[1]), weighted.sum(axis=0))
-    return u
+    return np.linalg.solve(gram + shrink * np.eye(X.shape[1]), weighted.sum(axis=0))
 
 
 def fit_scale(F: Float64Array, y: Float64Array, weights: Float64Array) -> Float64Array:
@@ -373,8 +372,7 @@ def fit_scale(F: Float64Array, y: Float64Array, weights: Float64Array) -> Float6
 def sigmoid(z: Float64Array) -> Float64Array:
     """1 / (1 + exp(-z)) without overflow."""
     odds = np.exp(-np.abs(z))
-    p: Float64Array = np.where(z >= 0, 1.0, odds) / (1.0 + odds)
-    return p
+    return np.where(z >= 0, 1.0, odds) / (1.0 + odds)
 
 
 def _check(targets: Float64Array, weights: Float64Array, fold_ids: Int64Array) -> None:

@@ -60,8 +60,7 @@ def score_table(rows: Sequence[GradedResult]) -> Float64Array:
         return table
     means = np.nanmean(table, axis=0)
     departure = np.nanmean(table - means, axis=1)
-    filled: Float64Array = np.where(known, table, np.clip(means + departure[:, None], 0.0, 1.0))
-    return filled
+    return np.where(known, table, np.clip(means + departure[:, None], 0.0, 1.0))
 
 
 def outcomes(rows: Sequence[GradedResult], label: str) -> Float64Array:

@@ -78,5 +78,4 @@ def rank_correlation(a: Float64Array, b: Float64Array) -> float:
 def mean_ranks(values: Float64Array) -> Float64Array:
     """Ranks from 0, ties averaged."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Float64Array = (np.cumsum(counts) - (counts + 1) / 2.0)[index]
-    return ranks
+    return (np.cumsum(counts) - (counts + 1) / 2.0)[index]

@@ -24,8 +24,7 @@ class PairOutcomes(NamedTuple):
     @property
     def strengths(self) -> Float64Array:
         """How far the strong model is preferred, float64[n], 0 to 1; 1/2 for a tie."""
-        found: Float64Array = self.outcomes[:, 0] + self.outcomes[:, 1] / 2
-        return found
+        return self.outcomes[:, 0] + self.outcomes[:, 1] / 2
 
 
 def outcomes_between(

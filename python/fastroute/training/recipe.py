@@ -33,5 +33,4 @@ def weights_of(rows: Sequence[GradedResult | JudgedBattle], weighting: str) -> F
     _, index, counts = np.unique(
         [row.file for row in rows], return_inverse=True, return_counts=True
     )
-    weights: Float64Array = len(rows) / (len(counts) * counts[index])
-    return weights
+    return len(rows) / (len(counts) * counts[index])

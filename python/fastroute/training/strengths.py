@@ -58,8 +58,7 @@ def standard_errors(
     count = len(strengths)
     p = sigmoid(strengths[b] - strengths[a])
     inverse = np.linalg.inv(_hessian(a, b, weights, p, count, ridge))
-    errors: Float64Array = np.sqrt(np.maximum(np.diag(inverse) - 1.0 / (count * ridge), 0.0))
-    return errors
+    return np.sqrt(np.maximum(np.diag(inverse) - 1.0 / (count * ridge), 0.0))
 
 
 def _hessian(

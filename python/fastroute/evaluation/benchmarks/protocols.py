@@ -46,8 +46,7 @@ def is_gold(prompts: Iterable[str]) -> BoolArray:
     Decided by the prompt's text alone, so the choice never changes, and is the same for equal
     prompts.
     """
-    gold: BoolArray = prompt_hashes(prompts) % np.uint64(1000) < GOLD_PER_THOUSAND
-    return gold
+    return prompt_hashes(prompts) % np.uint64(1000) < GOLD_PER_THOUSAND
 
 
 def scored(benchmark: Benchmark, protocol: Protocol) -> Benchmark:
@@ -65,8 +64,7 @@ def were_trained_on(
     known = [hashes for hashes in trained_on if hashes is not None and len(hashes)]
     if not known:
         return np.zeros(len(prompts), dtype=np.bool_)
-    seen: BoolArray = np.isin(prompt_hashes(prompts), np.concatenate(known))
-    return seen
+    return np.isin(prompt_hashes(prompts), np.concatenate(known))
 
 
 def check_untrained(

@@ -46,8 +46,7 @@ def outcomes(weak: Float64Array, strong: Float64Array) -> Float64Array:
         weak=check_column("weak", weak, most=GREATEST),
         strong=check_column("strong", strong, most=GREATEST),
     )
-    half: Float64Array = (np.sign(strong - weak) + 1.0) / 2.0
-    return half
+    return (np.sign(strong - weak) + 1.0) / 2.0
 
 
 def brier_score(win_rates: Float64Array, outcome: Float64Array) -> float:

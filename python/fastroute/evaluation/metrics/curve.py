@@ -61,8 +61,7 @@ class Curve:
         """Performance gap recovered at each point, float64[m]."""
         weak, strong = float(self.quality[0]), float(self.quality[-1])
         _check_gap(weak, strong)
-        gap: Float64Array = (self.quality - weak) / (strong - weak)
-        return gap
+        return (self.quality - weak) / (strong - weak)
 
     def quality_at(self, share: Float64Array | float) -> Float64Array:
         """Quality at a share of strong calls, by straight lines between the points."""
@@ -228,8 +227,7 @@ def oracle_win_rates(
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         free = np.sign(gain) * ((np.abs(gain).max() + 1.0) / (least * 0.5))
         ratio = np.where(extra > 0, gain / np.where(extra > 0, extra, 1.0), free)
-    ordered: Float64Array = np.nan_to_num(ratio)
-    return ordered
+    return np.nan_to_num(ratio)
 
 
 def _mean_after(

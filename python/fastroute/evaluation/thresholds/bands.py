@@ -145,8 +145,7 @@ def sent_on(band: Band | None, fast: Float64Array) -> BoolArray:
     """Which prompts are sent on to the slow router, bool[n]."""
     if band is None:
         return np.zeros(len(fast), dtype=np.bool_)
-    inside: BoolArray = band.contains(fast)
-    return inside
+    return band.contains(fast)
 
 
 def measure_band(

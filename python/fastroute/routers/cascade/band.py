@@ -133,8 +133,7 @@ class Band:
 
     def contains(self, win_rates: Float64Array) -> BoolArray:
         """Which win rates of the fast router lie in the band, bool[n]."""
-        inside: BoolArray = (win_rates >= self.low) & (win_rates <= self.high)
-        return inside
+        return (win_rates >= self.low) & (win_rates <= self.high)
 
     def place(self, slow_win_rates: Float64Array) -> Float64Array:
         """G of win rates of the slow router, float64[n]."""

@@ -110,8 +110,7 @@ class LabelPrompt:
         prefix, suffix = self.template.prefix, self.template.suffix
         if self._special.search(text) is None:
             # In one piece, as in training: tokens may span where the prompt begins and ends.
-            whole: list[int] = encode(prefix + text + suffix, add_special_tokens=False).ids
-            return whole
+            return encode(prefix + text + suffix, add_special_tokens=False).ids
         cuts, at = [0], 0
         while found := self._special.search(text, at):
             at = found.start() + 1

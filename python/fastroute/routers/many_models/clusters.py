@@ -67,10 +67,7 @@ def _nearest(centres: Float32Array, X: Float32Array, count: int) -> npt.NDArray[
 def unit(X: Float32Array) -> Float32Array:
     """Rows scaled to length one; zero rows stay."""
     lengths = np.sqrt(np.einsum("ij,ij->i", X, X))
-    scaled: Float32Array = (X / np.where(lengths > 0, lengths, 1)[:, None]).astype(
-        np.float32, copy=False
-    )
-    return scaled
+    return (X / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32, copy=False)
 
 
 def cluster_centres(X: Float32Array, count: int, seed: int) -> Float32Array:

@@ -338,10 +338,8 @@ def spread_directions(gram: Float64Array, most: int) -> Float32Array:
 
 def _logit(score: Float64Array) -> Float64Array:
     p = np.clip(score, EDGE, 1.0 - EDGE)
-    z: Float64Array = np.log(p / (1.0 - p))
-    return z
+    return np.log(p / (1.0 - p))
 
 
 def _logistic(z: Float64Array) -> Float64Array:
-    p: Float64Array = 0.5 * (1.0 + np.tanh(0.5 * z))
-    return p
+    return 0.5 * (1.0 + np.tanh(0.5 * z))

@@ -76,8 +76,7 @@ class _Parts(NamedTuple):
     own: Float64Array
 
     def scores(self) -> Float64Array:
-        total: Float64Array = self.level + self.shared[:, None] + self.own
-        return total
+        return self.level + self.shared[:, None] + self.own
 
 
 def fit_estimator(
@@ -159,8 +158,7 @@ def log_loss(probability: Float64Array, grades: Float64Array) -> float:
 
 def _losses(probability: Float64Array, grades: Float64Array) -> Float64Array:
     p = np.clip(probability, EDGE, 1.0 - EDGE)
-    losses: Float64Array = -(grades * np.log(p) + (1.0 - grades) * np.log(1.0 - p))
-    return losses
+    return -(grades * np.log(p) + (1.0 - grades) * np.log(1.0 - p))
 
 
 def calibrate(scores: Float64Array, grades: Float64Array) -> tuple[Float64Array, Float64Array]:
@@ -177,8 +175,7 @@ def calibrate(scores: Float64Array, grades: Float64Array) -> tuple[Float64Array,
 
 def calibrated(scores: Float64Array, slope: Float64Array, offset: Float64Array) -> Float64Array:
     """Probabilities of scores, by column."""
-    out: Float64Array = 0.5 * (1.0 + np.tanh(0.5 * (slope * _logit(scores) + offset)))
-    return out
+    return 0.5 * (1.0 + np.tanh(0.5 * (slope * _logit(scores) + offset)))
 
 
 def _calibrated_by_fold(
@@ -194,8 +191,7 @@ def _calibrated_by_fold(
 
 def _logit(scores: Float64Array) -> Float64Array:
     p = np.clip(scores, EDGE, 1.0 - EDGE)
-    z: Float64Array = np.log(p / (1.0 - p))
-    return z
+    return np.log(p / (1.0 - p))
 
 
 def _calibrate(z: Float64Array, y: Float64Array) -> Float64Array:
@@ -302,8 +298,7 @@ class _HeldOut:
         return found
 
     def _errors(self, scores: Float64Array) -> Float64Array:
-        error: Float64Array = (np.clip(scores, EDGE, 1.0 - EDGE) - self._grades) ** 2
-        return error
+        return (np.clip(scores, EDGE, 1.0 - EDGE) - self._grades) ** 2
 
 
 def _strongest(errors: Float64Array) -> IntArray:

@@ -124,8 +124,7 @@ class ModelsRouter(EmbeddingRouter):
         num_threads: int | None = None,  # noqa: ARG002 - of other routers
     ) -> Float64Array:
         probability = self._pair.estimate(X).probability
-        rates: Float64Array = (1.0 + probability[:, 0] - probability[:, 1]) / 2.0
-        return rates
+        return (1.0 + probability[:, 0] - probability[:, 1]) / 2.0
 
     @property
     def win_rate_without_signal(self) -> float:

@@ -174,8 +174,7 @@ class _Prior:
 
     def vector(self, t: Float64Array) -> Float64Array:
         """The model's vector, float64[d]."""
-        result: Float64Array = self.mean + t @ self.axes
-        return result
+        return self.mean + t @ self.axes
 
     def fit(
         self,

@@ -134,8 +134,7 @@ def loss_and_gradient(
 
 def cross_entropy(margin: Float64Array, y: Float64Array) -> Float64Array:
     """-y ln p - (1 - y) ln(1 - p) with p = sigmoid(margin), float64[n]."""
-    result: Float64Array = np.logaddexp(0.0, margin) - y * margin
-    return result
+    return np.logaddexp(0.0, margin) - y * margin
 
 
 def held_out_loss(parameters: dict[str, Array], X: Array, pairs: Pairs) -> float:

@@ -276,8 +276,7 @@ def _margins(matrix: Float64Array, X: Float32Array, pairs: Pairs) -> Float64Arra
     rows = np.unique(pairs.rows)
     scores = X[rows].astype(np.float64) @ matrix.T
     local = np.searchsorted(rows, pairs.rows)
-    margins: Float64Array = scores[local, pairs.b] - scores[local, pairs.a]
-    return margins
+    return scores[local, pairs.b] - scores[local, pairs.a]
 
 
 def _calibrated(
