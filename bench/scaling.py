@@ -113,7 +113,7 @@ def _battles(i: Inputs) -> None:
     lists = 2 ** round(math.log2(4 * math.sqrt(i.battles)))
     opened = max(round(3200 * lists / i.battles), 2)
     read = opened * i.battles / lists
-    size = router_bytes(i.battles, i.dimensions)
+    size = router_bytes(i.battles, i.dimensions) + 8 * i.battles  # fitted in parts: the order
     axes = min(i.dimensions, 128)
     learned = 20 * lists * axes * 4
     hours = i.battles * i.fit_us_of_a_battle / 1e6 / 3600

@@ -21,6 +21,7 @@ from pathlib import Path
 from environment import machine
 
 _ROWS_PER_GROUP = 50_000
+_Spent = tuple[float, float]  # seconds, and seconds of processors
 _NATIVE = """
 import sys, time
 import pyarrow.parquet as pq
@@ -86,9 +87,9 @@ def _speed(folder: Path, options: argparse.Namespace) -> list[tuple[str, str]]:
     source, output = make_rows(folder / "rows.parquet", options.rows), folder / "out"
     few = make_rows(folder / "few.parquet", 1000)
     native: list[float] = []
-    one: list[float] = []
-    two: list[float] = []
-    starts: dict[int, list[float]] = {1: [], 2: []}
+    one: list[_Spent] = []
+    two: list[_Spent] = []
+    starts: dict[int, list[_Spent]] = {1: [], 2: []}
     for _ in range(options.turns):
         ran = subprocess.run(
             [sys.executable, "-c", _NATIVE, str(source), options.router],
@@ -97,13 +98,15 @@ def _speed(folder: Path, options: argparse.Namespace) -> list[tuple[str, str]]:
         native.append(float(ran.stdout))
         for workers, taken in ((1, one), (2, two)):
             more = ("--workers", "2") if workers == 2 else ()
-            starts[workers].append(_seconds(_score(few, output, options, *more)))
-            taken.append(_seconds(_score(source, output, options, *more)))
-    rates = {
-        1: options.rows / (min(one) - min(starts[1])),
-        2: options.rows / (min(two) - min(starts[2])),
-    }
-    best = max(native)
+            starts[workers].append(_spent(_score(few, output, options, *more)))
+            taken.append(_spent(_score(source, output, options, *more)))
+    # The least of each, without the start.
+    seconds, busy = (
+        {n: min(s[k] for s in t) - min(s[k] for s in starts[n]) for n, t in ((1, one), (2, two))}
+        for k in (0, 1)
+    )
+    rates = {n: options.rows / s for n, s in seconds.items()}
+    best, cores = max(native), busy[1] / seconds[1]
     return [
         ("native batch, one thread", f"{best:,.0f} rows a second"),
         (
@@ -115,16 +118,25 @@ def _speed(folder: Path, options: argparse.Namespace) -> list[tuple[str, str]]:
             f"{rates[2]:,.0f} rows a second, {rates[2] / rates[1]:.2f} times one process",
         ),
         (
+            "cores that one process keeps busy, with its thread that reads ahead",
+            f"{cores:.2f}, so that two processes on two cores can be {2 / cores:.2f} times as fast",
+        ),
+        (
+            "processor time of two processes for the same rows",
+            f"{busy[2] / busy[1]:.2f} times that of one",
+        ),
+        (
             "start of a process, 1 and 2 workers, left out above",
-            f"{min(starts[1]):.2f} s and {min(starts[2]):.2f} s",
+            f"{min(starts[1])[0]:.2f} s and {min(starts[2])[0]:.2f} s",
         ),
     ]
 
 
-def _seconds(command: list[str]) -> float:
-    begin = time.perf_counter()
+def _spent(command: list[str]) -> _Spent:
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begin
+    took, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _killed(folder: Path, options: argparse.Namespace) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastroute._files import whole_file
+from fastroute.routers.sw_ranking.battle_table import Ids
 from fastroute.routers.sw_ranking.near_field import default_index
 from fastroute.routers.sw_ranking.neighbors import NeighborIndex
 from fastroute.routers.sw_ranking.sums import Int64Array
@@ -47,11 +48,9 @@ def fill_shard(empty: Path, blocks: Iterable[Float32Array], path: Path) -> Int64
     return np.concatenate(numbers).astype(np.int64)
 
 
-def merge_shards(
-    empty: Path, shards: Sequence[Path], lists: Path
-) -> tuple[MergedIndex, Int64Array]:
+def merge_shards(empty: Path, shards: Sequence[Path], lists: Path) -> tuple[MergedIndex, Ids]:
     """All shards in one index, whose lists are in the file ``lists``, and how many vectors of each
-    shard are in each list, int64[shards, lists].
+    shard are in each list, int32[shards, lists].
 
     Vectors are numbered list by list, those of a list by shard. The file has the codes and then the
     numbers of each list, as FAISS maps it. FAISS's own merge writes to standard output.
@@ -64,7 +63,8 @@ def merge_shards(
     index: Any = faiss.read_index(str(empty))
     inner: Any = faiss.extract_index_ivf(index)
     size = int(inner.code_size)
-    lengths = np.array([[p.list_size(n) for n in range(inner.nlist)] for p in parts], np.int64)
+    sizes = ([part.list_size(n) for n in range(inner.nlist)] for part in parts)
+    lengths = np.stack([np.array(some, np.int32) for some in sizes])
     ends = lengths.sum(axis=0).cumsum()
     with whole_file(lists) as temporary, temporary.open("wb") as file:
         for number, end in enumerate(ends.tolist()):

@@ -23,7 +23,7 @@ from fastroute.embedders.base import Embedder
 from fastroute.errors import InvalidInputError
 from fastroute.provenance import Provenance
 from fastroute.routers.sw_ranking import artifact, far_field, near_field
-from fastroute.routers.sw_ranking.battle_table import read_columns
+from fastroute.routers.sw_ranking.battle_table import Ids, read_columns
 from fastroute.routers.sw_ranking.contents import INDEX, LISTS
 from fastroute.routers.sw_ranking.disk_index import (
     TRAINED_PER_LIST,
@@ -151,7 +151,7 @@ class Shard:
                 file.write(rows[stored[first : first + _ROWS_AT_ONCE]].data)
 
     def listed(self, name: str, first: int, count: int) -> npt.NDArray[Any]:
-        """Battles of such a column, [count, d] of the rows."""
+        """So many battles of what ``write_listed`` wrote; of the rows [count, d]."""
         width = self.dimensions if name == "rows" else 1
         item = width * _dtype(name).itemsize
         path = self.folder / f"{name}.listed"
@@ -283,9 +283,9 @@ def assemble(
     )
 
 
-def _merged(shards: Sequence[Shard], lengths: Int64Array, name: str, folder: Path) -> Path:
+def _merged(shards: Sequence[Shard], lengths: Ids, name: str, folder: Path) -> Path:
     """A ``.npy`` file with a column of all shards by lists, of which each shard has so many
-    battles, int64[shards, lists]. Theirs are removed."""
+    battles, int32[shards, lists]. Theirs are removed."""
     path = folder / f"{name}.npy"
     if not path.exists():
         shape = (int(lengths.sum()), *((shards[0].dimensions,) if name == "rows" else ()))
