@@ -1,9 +1,11 @@
 """Which old rows are forgotten, and rows drawn by weight, so that the rest counts as it is.
 
 After a change everything before it is forgotten, and all that came since is kept: a decay would
-throw away a part of that too. A moment is chosen by how well a ridge regression on the rows since
-then predicts the newest; nothing is forgotten unless that is clearly better. The newest are a fifth
-of the rows or less, whichever shows it best, so that a change of yesterday is seen as well.
+throw away a part of that too. A moment is chosen by how well the rows since then predict the
+newest, by a ridge regression, or by their mean alone where other prompts come; nothing is forgotten
+unless that is clearly better. The newest are a fifth of the rows or less, whichever shows it best,
+so that a change of yesterday is seen as well.
+
 Weights become a sample by rejection: a row is kept with a probability in proportion to its weight,
 so that what tests the sample needs no weights, and its guarantee holds for the weighted traffic.
 """
@@ -11,6 +13,7 @@ so that what tests the sample needs no weights, and its guarantee holds for the 
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -44,14 +47,14 @@ def choose_memory(
     n = len(targets)
     F = X.astype(np.float64)
     most, since = 0.0, -math.inf
-    for part in _NEWEST:
+    for part, G in product(_NEWEST, (F, F[:, :0])):  # by the prompts, and by their mean alone
         new = math.ceil(n * (1.0 - part))
         if n - new < _LEAST_NEWEST:
             break
-        everything = _losses(F, targets, weights, 0, new)
+        everything = _losses(G, targets, weights, 0, new)
         first = _shorten(0, new)
         while weights[first:new].sum() ** 2 >= _LEAST_ROWS * (weights[first:new] ** 2).sum():
-            gain = everything - _losses(F, targets, weights, first, new)
+            gain = everything - _losses(G, targets, weights, first, new)
             sure = float(gain.mean() - _CLEARLY * gain.std() / math.sqrt(len(gain)))
             if sure > most:
                 most, since = sure, float(times[first])

@@ -45,6 +45,7 @@ function estimate(found, line) {
 function showSavings(months) {
   $("savings-section").hidden = !months || !months.length;
   $("savings-months").replaceChildren();
+  const names = document.querySelectorAll("#savings-section thead th");
   for (const month of months ?? []) {
     const line = element("tr", undefined, $("savings-months"));
     element("th", month.month, line).scope = "row";
@@ -53,6 +54,7 @@ function showSavings(months) {
     element("td", dollars(month.shadow_usd + month.judge_usd), line);
     for (const name of ["always_strong_usd", "always_weak_usd"]) estimate(month[name], line);
     element("td", number(month.requests), line);
+    for (const [i, cell] of [...line.cells].entries()) cell.dataset.name = names[i].textContent;
   }
 }
 
