@@ -31,8 +31,8 @@ from fastroute.journal.writer import Count, Log
 
 #: Bytes that may wait.
 _MOST_BYTES = 64 * 2**20
-#: Seconds from one message to the next, and from a grade to the message with it.
-_SEND_S, _SHARED_S = 0.1, 0.02
+#: Seconds from one message to the next. To wake the thread for a grade takes longer than the rest.
+_SEND_S = 0.05
 #: Seconds after which a row, or a grade for which somebody waits, is late.
 _LATE_S, _LATE_GRADE_S = 0.6, 0.15
 #: Rows of one message, and bytes after which another begins.
@@ -93,7 +93,6 @@ class WriterProcess:
         self._next, self._sent = 0, 0
         self._process: subprocess.Popen[bytes] | None = None
         self._priority = Priority()
-        self._wake = threading.Event()
         self._closing = threading.Event()
         self._end_s = 0.0
         self.configure(settings)
@@ -131,14 +130,12 @@ class WriterProcess:
             future.set_exception(JournalError("the journal takes no more grades now"))
         else:
             self._add(dumps(("grade", astuple(grade)), _FORMAT), future)
-            self._wake.set()
         return future
 
     def close(self) -> None:
         """Write what waits, and end the process."""
         self._end_s = time.monotonic() + _PATIENCE_S
         self._closing.set()
-        self._wake.set()
         for thread in self._threads:
             thread.join(max(0.0, self._end_s - time.monotonic()))
         if self._process is not None and self._threads[0].is_alive():
@@ -177,10 +174,7 @@ class WriterProcess:
             self._release([slot])
 
     def _send_often(self) -> None:
-        while not self._closing.is_set():
-            if self._wake.wait(_SEND_S):
-                time.sleep(_SHARED_S)
-            self._wake.clear()
+        while not self._closing.wait(_SEND_S):
             self._send()
             self._priority.update(is_late=self._is_late())
         self._send()  # that this is all

@@ -80,8 +80,7 @@ class Worker:
         with self._sending:  # its tasks report, too
             self._writer = Writer(
                 partial(open_journal, section.url, password=section.password),
-                # SQLAlchemy's names are no plain strings, which alone can be sent.
-                lambda table, outcome, rows: self.tell("count", str(table), outcome, rows),
+                self._count,
                 log,
                 most_rows=section.queue_rows,
                 flush_s=_FLUSH_S,
@@ -127,7 +126,12 @@ class Worker:
         error = graded.exception()
         self.tell("grade", number, place, None if error else graded.result(), error and str(error))
         self._done.append(number)
-        self._report()
+
+    def _count(self, table: str, outcome: str, rows: int) -> None:
+        # SQLAlchemy's names are no plain strings, which alone can be sent.
+        self.tell("count", str(table), outcome, rows)
+        if table == "feedback":  # all grades of a transaction have been answered
+            self._report()
 
     def _report(self) -> None:
         with self._sending:
