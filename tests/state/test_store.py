@@ -93,6 +93,18 @@ def test_calls_of_one_moment_go_together(redis: Redis) -> None:
     with_stores(1, ValkeySettings(redis.url, prefix="many"), job)
 
 
+def test_a_busy_event_loop_is_no_slow_server(redis: Redis) -> None:
+    async def job(store: ValkeyStore) -> None:
+        store.put("a", b"1", 60.0)
+        await found(store, "a", b"1")
+        asked = asyncio.create_task(store.get("a"))
+        await asyncio.sleep(0)
+        time.sleep(1.1)  # longer than a decision waits, and before the question is sent
+        assert await asked == [b"1"]
+
+    with_stores(1, ValkeySettings(redis.url, prefix="busy"), job, wait_s=1.0)
+
+
 def test_nobody_waits_for_a_server_that_is_paused_and_it_is_back_by_itself(tmp_path: Path) -> None:
     waits: list[tuple[str, float]] = []
     changes: list[bool] = []
