@@ -43,6 +43,8 @@ def test_the_tabs_of_journal_and_savings(
             shown = "$0.00 $0.50 $1,234.50 $0.0000123 \N{MINUS SIGN}$0.0455"
             assert await tab.js(dollars) == shown
             assert await tab.js(FITS)
+            box = "document.querySelector('#savings-section .scroll')"
+            assert await tab.js(f"{box}.scrollWidth <= {box}.clientWidth")  # nothing is cut off
             await look(tab, f"savings-{width}-{'dark' if dark else 'light'}")
             assert tab.errors == []
 
