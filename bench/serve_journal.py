@@ -27,13 +27,14 @@ import math
 import os
 import random
 import re
+import socket
 import statistics
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -43,7 +44,7 @@ from fastroute.journal.database import open_journal
 from fastroute.journal.schema import FEEDBACK, REQUESTS, SHADOWS
 from open_loop import at_rate
 from serve_clients import upstream
-from serve_load import free_port, processor_s, read_answer, request_bytes, running
+from serve_load import processor_s, read_answer, request_bytes, running
 
 CONFIG = """
 [server]
@@ -74,16 +75,23 @@ MORE = {
 LATENCY_S, START_S = 3.0, 6.0
 
 
+def unused_port() -> int:
+    """A port below those that the system gives to clients, one of which may have another."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class Setting:
     """How a gateway is configured, and what its clients saw."""
 
     def __init__(self, config: Path, journal: str, url: str, kind: str) -> None:
-        self.port = free_port()
-        self.pid = 0
+        self.port = self.pid = 0
         self.grades = kind == FULL
-        text = CONFIG.format(port=self.port, url=url) + MORE[kind].format(journal=journal)
-        config.write_text(text)
-        self._command = [sys.executable, "-m", "fastroute", "serve", "--config", str(config)]
+        self._config = config
+        self._text = CONFIG.replace("{url}", url) + MORE[kind].format(journal=journal)
         self.answered = self.graded = self.failed = self._number = 0
         #: By name, a figure for each round.
         self.figures: dict[str, list[float]] = defaultdict(list)
@@ -91,7 +99,10 @@ class Setting:
     @contextmanager
     def started(self) -> Iterator[None]:
         """A gateway that has answered requests for some seconds."""
-        with running(self._command, self.port, {}) as self.pid:
+        self.port = unused_port()
+        self._config.write_text(self._text.replace("{port}", str(self.port)))
+        command = [sys.executable, "-m", "fastroute", "serve", "--config", str(self._config)]
+        with running(command, self.port, {}) as self.pid:
             asyncio.run(self.load(16, 2.0))
             yield
 
@@ -208,7 +219,7 @@ def take_turns(
 
 def table(title: str, settings: dict[str, Setting], columns: Sequence[tuple[str, str]]) -> None:
     """Print the median of each figure, and what it is compared with "off" in the same round."""
-    print(f"\n{title}\n{'':<27}" + "".join(f"{name:>44}" for name, _ in columns))
+    print(f"\n{title}\n{'':<27}" + "".join(f"{name:>48}" for name, _ in columns))
     for kind, setting in settings.items():
         cells = []
         for name, compared in columns:
@@ -221,7 +232,7 @@ def table(title: str, settings: dict[str, Setting], columns: Sequence[tuple[str,
             elif kind != OFF and compared == "added":
                 low, middle, high = quartiles([a - b for a, b in pairs])
                 shown += f"  added {middle:+.3f} [{low:+.3f}, {high:+.3f}]"
-            cells.append(f"{shown:>44}")
+            cells.append(f"{shown:>48}")
         print(f"{kind:<27}" + "".join(cells), flush=True)
 
 
