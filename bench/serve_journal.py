@@ -11,7 +11,8 @@ shows the noise.
   grades, too, so that a request may come after a pause.
 - Throughput at concurrency 64: ``--rounds`` of ``--seconds`` each, in turns of at most
   ``--turn-seconds``. There every process wants a processor, so that latency says how long requests
-  queue. ``--rounds 1 --seconds 600`` is the soak: ten minutes of each setting, an hour in all.
+  queue. ``--settings`` are compared with "off". The soak, ten minutes without a break:
+  ``--settings "journal, shadow, feedback" --rounds 1 --seconds 600 --turn-seconds 600``.
 
 "added" is the median over the rounds of a setting's figure minus that of "off" in the same round,
 with quartiles. It fails if a request failed, or one that was answered, or a grade that was
@@ -263,6 +264,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--latency-rounds", type=int, default=10)
     parser.add_argument("--turn-seconds", type=float, default=60.0)
+    parser.add_argument("--settings", nargs="+", choices=MORE, default=list(MORE), metavar="NAME")
     parser.add_argument("--url", help="of a journal in PostgreSQL, empty (default: SQLite)")
     options = parser.parse_args()
     turns = math.ceil(options.seconds / options.turn_seconds)
@@ -273,7 +275,7 @@ def main() -> int:
                 kind: Setting(
                     folder / f"{i}.toml", options.url or f"sqlite:///{folder}/{i}.db", url, kind
                 )
-                for i, kind in enumerate(MORE)
+                for i, kind in enumerate(dict.fromkeys([OFF, *options.settings]))
             }
             off = settings[OFF]
             off.saturate(5.0)

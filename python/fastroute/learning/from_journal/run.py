@@ -93,7 +93,7 @@ def learn_router(
         keep[part] = draw_by_weight(weights[part], seed)
     drawn = export.select(keep)
     forgets = "nothing is forgotten" if math.isinf(memory_s) else (
-        f"those before the last {memory_s / _DAY_S:.2g} days are forgotten, as they predict others"
+        f"rows older than {memory_s / _DAY_S:.2g} days are forgotten: later ones predict better"
     )  # fmt: skip
     said = f"rows drawn by weight: {len(drawn):,} of {len(export):,}; {forgets}"
     drawn = replace(drawn, understood=(*drawn.understood, said))
