@@ -47,24 +47,24 @@ def add_option(
     parser: _Options,
     usage: str,
     help: str,  # noqa: A002 - as add_argument calls it
-    type: Callable[[str], object] = text,  # noqa: A002
+    type: Callable[[str], object] = text,  # noqa: A002 - as add_argument calls it
     **settings: Any,
 ) -> None:
     """Add an option with values. ``usage`` is what the help shows of it: "--data FILE", "--prices
     IN OUT", for one value or more "--router R ...", and for ``choices`` only the name; ``settings``
     are those of ``add_argument``."""
     name, *metavars = usage.split()
-    type = str if "choices" in settings else type  # noqa: A001
     if metavars[-1:] == ["..."]:
         settings |= {"nargs": "+", "metavar": metavars[0]}
     elif len(metavars) > 1:
         settings |= {"nargs": len(metavars), "metavar": tuple(metavars)}
     elif metavars:
         settings["metavar"] = metavars[0]
-    parser.add_argument(name, help=help, type=type, **settings)
+    parse = str if "choices" in settings else type
+    parser.add_argument(name, help=help, type=parse, **settings)
 
 
-def add_flag(parser: _Options, name: str, help: str) -> None:  # noqa: A002
+def add_flag(parser: _Options, name: str, help: str) -> None:  # noqa: A002 - as above
     """Add an option without a value: it is False unless it is given."""
     parser.add_argument(name, action="store_true", help=help)
 
