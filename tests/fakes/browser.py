@@ -62,7 +62,7 @@ class Tab:
         self._waiting[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         said = await asyncio.wait_for(self._waiting[number], 30)
-        assert "error" not in said, said
+        assert "error" not in said, said["error"]["message"]
         return said["result"]
 
     async def js(self, code: str) -> Any:
@@ -73,10 +73,18 @@ class Tab:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    async def _is_true(self, code: str) -> bool:
+        try:
+            return bool(await self.js(code))
+        except AssertionError as error:  # asked while another page was loaded
+            if "navigated" not in str(error):
+                raise
+            return False
+
     async def wait_for(self, code: str, timeout_s: float = 60.0) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + timeout_s
-        while not await self.js(code):
+        while not await self._is_true(code):
             assert time.monotonic() < end, f"{code}: {self.errors}"
             await asyncio.sleep(0.05)
 

@@ -244,7 +244,10 @@ def test_a_cheap_answer_becomes_the_stream_that_was_asked_for(
     assert events[-1]["usage"] == {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}
     assert answer.headers["x-fastroute-evidence"] == "agree 2/2"
     for name in ("weak", "helper", "other"):
-        assert not {"stream", "stream_options"} & models[name].requests()[0].keys()
+        for sent in models[name].requests():  # the other's may be cancelled before it is read
+            assert not {"stream", "stream_options"} & sent.keys()
+    assert models["weak"].requests()
+    assert models["helper"].requests()
 
 
 def test_the_strong_models_stream_comes_as_it_comes(
